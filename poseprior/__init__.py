@@ -1,0 +1,21 @@
+"""Pose priors for SMPL-X bodies and hands: one tensor layout, one density interface."""
+
+from ._version import __version__
+from .io import PoseDataset, read_poses
+from .io.pretrained import load
+from .models import GaussianMixturePrior, GaussianPrior
+from .prior import LatentPosePrior, PosePrior
+from .training import FitConfig, FitResult
+
+__all__ = [
+    "FitConfig",
+    "FitResult",
+    "GaussianMixturePrior",
+    "GaussianPrior",
+    "LatentPosePrior",
+    "PoseDataset",
+    "PosePrior",
+    "__version__",
+    "load",
+    "read_poses",
+]

@@ -1,0 +1,172 @@
+"""The columns of a `PoseDataset` (subject, sequence, fps, frame): checking, selecting, joining and grouping by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Labels = str | int | Sequence[str] | Sequence[int] | NDArray[Any] | None
+Rates = float | Sequence[float] | Tensor | NDArray[Any] | None
+_UNKNOWN = "unknown"
+
+
+def labels(value: Labels, n: int, name: str) -> NDArray[np.str_] | None:
+    """(n,) strings from names or numbers; one value stands for all rows."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "USiu":
+        raise ValueError(f"{name}: expected names or integers, got {array.dtype}; convert with [str(x) for x in ...].")
+    array = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
+    if array.ndim == 0 or array.shape == (1,):
+        return np.full(n, array.item())
+    if array.shape != (n,):
+        raise ValueError(f"{name}: expected {n} names, one per row (or one name), got shape {array.shape}.")
+    return array
+
+
+def rates(value: Rates, n: int) -> float | NDArray[np.float64] | None:
+    """One rate, or (n,) rates collapsed to one where they agree."""
+    if value is None:
+        return None
+    array = np.asarray(value, np.float64)
+    if array.shape not in ((), (1,), (n,)):
+        raise ValueError(f"fps: expected one number or {n}, one per row, got shape {array.shape}.")
+    if (array <= 0).any() or np.isinf(array).any():
+        raise ValueError(
+            f"fps: expected positive frame rates, got {array[~(array > 0)].ravel()[:3].tolist() or 'inf'}."
+        )
+    flat = array.ravel()
+    return float(flat[0]) if bool((flat == flat[0]).all()) else array
+
+
+def frames(value: Any, n: int) -> NDArray[np.int64] | None:
+    """(n,) int64 frame numbers."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"frame: expected {n} integers, one per row, got {array.dtype} {array.shape}.")
+    return array.astype(np.int64)
+
+
+def row_indices(rows: Any, n: int) -> NDArray[np.int64]:
+    """Indices from a bool mask or from indices."""
+    array = np.asarray(rows)
+    if array.dtype == bool:
+        if array.shape != (n,):
+            raise ValueError(f"rows: expected a mask of shape ({n},), got {array.shape}; or give indices.")
+        array = np.flatnonzero(array)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ValueError(f"rows: expected a bool mask or a list of indices, got {array.dtype} {array.shape}.")
+    if array.size == 0:
+        raise ValueError(f"rows: expected at least one of the {n} rows, got none; a PoseDataset is never empty.")
+    index = array.astype(np.int64)
+    if index.min() < -n or index.max() >= n:
+        raise ValueError(f"rows: expected indices below {n}, got {index.min()} to {index.max()}.")
+    return np.where(index < 0, index + n, index)
+
+
+def picker(index: NDArray[np.int64]) -> Callable[[Any], Any]:
+    """A function that selects rows of a column and leaves single values alone."""
+    return lambda column: column[index] if isinstance(column, np.ndarray) else column
+
+
+def join(parts: Sequence[tuple[int, Any, Any, Any, Any]]) -> tuple[Any, Any, Any, Any]:
+    """Columns (length, subject, sequence, fps, frame) of several data sets after one another."""
+
+    def names(k: int) -> Any:
+        if all(p[k] is None for p in parts):
+            return None
+        return np.concatenate([np.full(p[0], _UNKNOWN) if p[k] is None else p[k] for p in parts])
+
+    fps: Any = None
+    if any(p[3] is not None for p in parts):
+        fps = np.concatenate([np.broadcast_to(np.nan if p[3] is None else p[3], p[0]) for p in parts]).astype(
+            np.float64
+        )
+        fps = rates(fps, len(fps))
+    frame: Any = None
+    if any(p[4] is not None for p in parts):
+        frame = np.concatenate([positions(p[1], p[2], p[0]) if p[4] is None else p[4] for p in parts])
+    return names(1), names(2), fps, frame
+
+
+def groups(subject: Any, sequence: Any, frame: Any, n: int) -> list[tuple[str, NDArray[np.int64]]]:
+    """(name, rows in frame order) of every sequence; a sequence is a (subject, sequence) pair."""
+    key = np.zeros(n, np.int64)
+    if sequence is not None:
+        key = np.unique(sequence, return_inverse=True)[1]
+    if subject is not None:
+        person = np.unique(subject, return_inverse=True)[1]
+        key = key * (int(person.max()) + 1) + person
+    order = np.argsort(key, kind="stable") if frame is None else np.lexsort((frame, key))
+    cuts = np.flatnonzero(np.diff(key[order])) + 1
+    name = "" if sequence is None else None
+    return [(str(sequence[rows[0]]) if name is None else name, rows) for rows in np.split(order, cuts)]
+
+
+def positions(subject: Any, sequence: Any, n: int) -> NDArray[np.int64]:
+    """(n,) how many rows of the same sequence come before each row: the frame number when none was recorded."""
+    result = np.zeros(n, np.int64)
+    for _, rows in groups(subject, sequence, None, n):
+        result[rows] = np.arange(len(rows))
+    return result
+
+
+def subject_parts(subject: Any, parts: Sequence[Any], seed: int) -> list[list[str]]:
+    """Subject names of each part; see `PoseDataset.split_by_subject`."""
+    if subject is None:
+        raise ValueError(
+            "split_by_subject: expected a data set with subject names, got none; pass subject= to PoseDataset or "
+            "read_poses, or split by hand with select()."
+        )
+    names, sizes = np.unique(subject, return_counts=True)
+    if len(parts) == 0:
+        raise ValueError("parts: expected at least one fraction or list of names, got none.")
+    if not all(isinstance(p, int | float) for p in parts):
+        return _explicit_parts(names, parts)
+    share = np.asarray(parts, np.float64)
+    if (share <= 0).any() or not 0 < share.sum() <= 1 + 1e-6:
+        raise ValueError(f"parts: expected positive fractions that add up to at most 1, got {share.tolist()}.")
+    if len(names) < len(parts):
+        raise ValueError(
+            f"split_by_subject: expected at least {len(parts)} subjects for {len(parts)} parts, got {len(names)} "
+            f"({', '.join(names)}); add recordings of other people, or ask for fewer parts."
+        )
+    rest = 1 - share.sum()
+    target = np.append(share, rest if rest > 1e-6 else 0) * sizes.sum()
+    best: tuple[float, Any] = (np.inf, None)
+    rng = np.random.default_rng(seed)
+    for _ in range(64):  # whole subjects rarely meet the fractions, so the nearest of several draws is taken
+        home, filled = np.full(len(names), -1), np.zeros(len(target))
+        order = rng.permutation(len(names))
+        for k, person in enumerate(order):
+            gap = target - filled
+            empty = np.flatnonzero(filled[: len(parts)] == 0)
+            if len(order) - k <= len(empty):
+                gap = np.where(np.isin(np.arange(len(target)), empty), gap, -np.inf)
+            home[person] = int(np.argmax(gap))
+            filled[home[person]] += sizes[person]
+        error = float(np.abs(target - filled).sum())
+        if error < best[0]:
+            best = (error, home)
+    return [[str(s) for s in names[best[1] == k]] for k in range(len(parts))]
+
+
+def _explicit_parts(names: NDArray[np.str_], parts: Sequence[Any]) -> list[list[str]]:
+    if any(isinstance(p, str | int | float) for p in parts):
+        raise ValueError(f"parts: expected all fractions or all lists of subject names, got {list(parts)!r}.")
+    chosen = [[str(s) for s in p] for p in parts]
+    flat = [s for p in chosen for s in p]
+    if unknown := sorted(set(flat) - set(names.tolist())):
+        raise ValueError(f"parts: unknown subjects {unknown}; this data set has {', '.join(names)}.")
+    if twice := sorted({s for s in flat if flat.count(s) > 1}):
+        raise ValueError(f"parts: expected every subject in one part, got {twice} in several.")
+    if empty := [k for k, p in enumerate(chosen) if not p]:
+        raise ValueError(f"parts: expected at least one subject in every part, got none in part {empty[0]}.")
+    return chosen

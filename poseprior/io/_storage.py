@@ -1,0 +1,178 @@
+"""Where the rows of a `PoseDataset` live: arrays in memory, or `.npy` files that are mapped and read a batch at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from poseprior.skeleton import NUM_JOINTS
+
+_CHUNK = 16384
+
+
+class PoseStore:
+    """(N, 55, 3) poses and (N, 55) observed. `rows` selects from mapped files without reading them."""
+
+    def __init__(self, poses: NDArray[Any], observed: NDArray[Any] | None, rows: NDArray[np.int64] | None) -> None:
+        self._poses, self._observed, self._rows = poses, observed, rows
+        self.mapped = isinstance(poses, np.memmap)
+
+    @classmethod
+    def trusted(cls, poses: NDArray[Any], observed: NDArray[Any]) -> PoseStore:
+        """Parts that are already float32, bool, finite, and zero where unobserved (or mapped, and zeroed on reading)."""
+        return cls(poses, observed, None)
+
+    @classmethod
+    def checked(cls, poses: Tensor | NDArray[Any], observed: Tensor | NDArray[Any] | None) -> PoseStore:
+        """Check shapes, types and finiteness; see `PoseDataset`."""
+        array, mask = _numpy(poses), None if observed is None else _numpy(observed)
+        if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
+            raise ValueError(
+                f"poses: expected (N, {NUM_JOINTS}, 3), got {tuple(array.shape)}; "
+                "convert other layouts with poseprior.params or read files with poseprior.io.read_poses."
+            )
+        if not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"poses: expected a floating-point type, got {array.dtype}; convert with .float().")
+        if len(array) == 0:
+            raise ValueError("poses: expected at least one row, got none.")
+        if mask is not None:
+            mask = _checked_mask(mask, len(array))
+        if not isinstance(array, np.memmap):
+            array = np.ascontiguousarray(array, np.float32)
+            if mask is not None and (array[~mask] != 0).any():
+                array = array.copy()
+        store = cls(array, mask, None)
+        store._require_finite()
+        if not store.mapped:
+            if mask is not None and not mask.all():
+                _require_writeable(store)._poses[~mask] = 0.0
+            store = _require_writeable(store)
+        return store
+
+    def __len__(self) -> int:
+        return len(self._poses) if self._rows is None else len(self._rows)
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Fresh float32 poses and bool observed of some rows."""
+        if self._rows is not None:
+            rows = self._rows[rows]
+        observed = (
+            np.ones((len(rows), NUM_JOINTS), bool) if self._observed is None else np.asarray(self._observed[rows])
+        )
+        poses = np.asarray(self._poses[rows], np.float32)
+        if self.mapped:
+            poses[~observed] = 0.0
+        return poses, observed
+
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """All rows; views when in memory."""
+        if self.mapped or self._rows is not None:
+            return self.take(np.arange(len(self)))
+        return self._poses, self.observed()
+
+    def observed(self) -> NDArray[np.bool_]:
+        """(N, 55), in memory; without reading the poses."""
+        if self._observed is None:
+            self._observed = np.ones((len(self._poses), NUM_JOINTS), bool)
+        if isinstance(self._observed, np.memmap):
+            self._observed = np.array(self._observed)
+        return self._observed if self._rows is None else self._observed[self._rows]
+
+    def select(self, rows: NDArray[np.int64]) -> PoseStore:
+        """Some rows: a new index over mapped files, a copy in memory."""
+        if self.mapped:
+            return PoseStore(self._poses, self._observed, rows if self._rows is None else self._rows[rows])
+        return PoseStore(*self.take(rows), None)
+
+    def _require_finite(self) -> None:
+        bad: list[int] = []
+        for start in range(0, len(self._poses), _CHUNK):
+            broken = ~np.isfinite(self._poses[start : start + _CHUNK]).all(-1)
+            if self._observed is not None:
+                broken &= np.asarray(self._observed[start : start + _CHUNK])
+            bad.extend((start + np.flatnonzero(broken.any(1))).tolist())
+        if bad:
+            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            raise ValueError(
+                f"poses: expected finite values on observed joints, got nan or inf in {len(bad)} of {len(self._poses)} "
+                f"rows (rows {shown}); drop these rows or mark the joints unobserved with observed=."
+            )
+
+
+def _numpy(value: Tensor | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    return value if isinstance(value, np.memmap) else np.asarray(value)
+
+
+def _checked_mask(mask: NDArray[Any], n: int) -> NDArray[Any]:
+    if mask.shape != (n, NUM_JOINTS):
+        raise ValueError(
+            f"observed: expected ({n}, {NUM_JOINTS}) to match poses, got {tuple(mask.shape)}; "
+            "give one flag per row and joint, or None for all observed."
+        )
+    if mask.dtype == bool:
+        return mask
+    if not np.issubdtype(mask.dtype, np.integer) or not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"observed: expected bool (or integers 0 and 1), got {mask.dtype}; pass observed.bool().")
+    return mask.astype(bool)
+
+
+def _require_writeable(store: PoseStore) -> PoseStore:
+    """torch cannot wrap read-only arrays, so these are copied."""
+    if not store._poses.flags.writeable:
+        store._poses = store._poses.copy()
+    if store._observed is not None and not store._observed.flags.writeable:
+        store._observed = np.array(store._observed)
+    return store
+
+
+def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Path:
+    """Write `poses.npy`, `observed.npy` and the columns that are not None, beside `folder`, then rename."""
+    if folder.exists():
+        raise ValueError(f"folder: expected a path that does not exist yet, got {folder}; remove it or choose another.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        n = len(store)  # a plain int: numpy integers in `shape` write a header that cannot be read back
+        poses = open_memmap(beside / "poses.npy", mode="w+", dtype=np.float32, shape=(n, NUM_JOINTS, 3))
+        observed = open_memmap(beside / "observed.npy", mode="w+", dtype=np.bool_, shape=(n, NUM_JOINTS))
+        for start in range(0, n, _CHUNK):
+            stop = min(start + _CHUNK, n)
+            poses[start:stop], observed[start:stop] = store.take(np.arange(start, stop))
+        poses.flush()
+        observed.flush()
+        for name, value in columns.items():
+            if value is not None:
+                np.save(beside / f"{name}.npy", np.asarray(value), allow_pickle=False)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def read_folder(folder: Path) -> tuple[PoseStore, dict[str, NDArray[Any]]]:
+    """Map a folder that `write_folder` wrote."""
+    arrays = {}
+    for name in ("poses", "observed", "subject", "sequence", "fps", "frame"):
+        path = folder / f"{name}.npy"
+        if path.exists():
+            mode = "r" if name in ("poses", "observed") else None
+            arrays[name] = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
+    poses, observed = arrays.pop("poses", None), arrays.pop("observed", None)
+    if poses is None or observed is None or poses.shape != (*observed.shape, 3) or poses.shape[1:] != (NUM_JOINTS, 3):
+        raise ValueError(
+            f"folder: expected poses.npy (N, {NUM_JOINTS}, 3) and observed.npy (N, {NUM_JOINTS}) in {folder}, got "
+            f"{None if poses is None else poses.shape} and {None if observed is None else observed.shape}; "
+            "write the folder with PoseDataset.to_memmap."
+        )
+    return PoseStore.trusted(poses, observed), arrays

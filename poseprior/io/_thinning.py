@@ -1,0 +1,96 @@
+"""Which frames to keep of a recording: by frame rate, and by how far the body moved."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseprior.io._storage import PoseStore
+
+_LOOKAHEAD = 4
+
+Groups = list[tuple[str, NDArray[np.int64]]]
+
+
+def subsample(groups: Groups, frame: Any, rate: Any, fps: float, seed: int) -> NDArray[np.int64]:
+    """Sorted rows that stay; see `PoseDataset.subsample`."""
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps: expected a positive frame rate, got {fps}.")
+    if rate is None:
+        raise ValueError(
+            "subsample: expected a data set with a known frame rate, got fps=None; pass fps= to PoseDataset or read_poses."
+        )
+    kept = []
+    for name, rows in groups:
+        phase = np.random.default_rng([seed, zlib.crc32(name.encode())]).random()
+        number = np.arange(len(rows)) if frame is None else frame[rows]
+        recorded = rate[rows] if isinstance(rate, np.ndarray) else rate
+        step = np.minimum(fps / np.asarray(recorded, np.float64), 1.0)
+        unknown = np.isnan(step)
+        # a hair above, so that frames on the edge of a bin do not fall by rounding
+        bins = np.floor(number * np.where(unknown, 1.0, step) + phase + 1e-9)
+        first = np.ones(len(rows), bool)
+        first[1:] = bins[1:] != bins[:-1]
+        kept.append(rows[first | unknown])
+    return np.sort(np.concatenate(kept))
+
+
+def thin(store: PoseStore, groups: Groups, threshold_deg: float, joints: Sequence[int] | None) -> NDArray[np.int64]:
+    """Sorted rows that stay; see `PoseDataset.thin`."""
+    if not 0 <= threshold_deg <= 180:
+        raise ValueError(f"threshold_deg: expected an angle of 0 to 180 degrees, got {threshold_deg}.")
+    kept = []
+    for _, rows in groups:
+        poses, observed = store.take(rows)
+        if joints is not None:
+            poses, observed = poses[:, list(joints)], observed[:, list(joints)]
+        used = observed.any(0)
+        kept.append(rows[_greedy(_quaternions(poses[:, used]), observed[:, used], threshold_deg)])
+    return np.sort(np.concatenate(kept))
+
+
+def _greedy(quat: NDArray[np.float64], seen: NDArray[np.bool_], threshold_deg: float) -> list[int]:
+    """Positions kept. The successor of a kept frame depends on that frame alone, so near ones come vectorised."""
+    n = len(quat)
+    bound = math.cos(math.radians(threshold_deg) / 2)
+
+    def moved(a: Any, b: Any) -> NDArray[np.bool_]:
+        both = seen[a] & seen[b]
+        turned = np.abs(np.einsum("...jk,...jk->...j", quat[a], quat[b])) < bound
+        return (turned & both).any(-1) | ~both.any(-1)
+
+    successor = np.zeros(n, np.int64)  # 0: further than _LOOKAHEAD
+    for offset in range(1, min(_LOOKAHEAD, n - 1) + 1):
+        open_rows = np.flatnonzero(successor[: n - offset] == 0)
+        hit = open_rows[moved(open_rows, open_rows + offset)]
+        successor[hit] = hit + offset
+    jump = successor.tolist()
+    kept, at = [], 0
+    while at < n:
+        kept.append(at)
+        at = jump[at] or _search(moved, at, at + _LOOKAHEAD + 1, n)
+    return kept
+
+
+def _search(moved: Any, at: int, start: int, n: int) -> int:
+    """First position from `start` that moved away from `at`, looking in windows that double; n if none."""
+    width = 16
+    while start < n:
+        stop = min(start + width, n)
+        hits = np.flatnonzero(moved(slice(at, at + 1), slice(start, stop)))
+        if hits.size:
+            return start + int(hits[0])
+        start, width = stop, width * 2
+    return n
+
+
+def _quaternions(rotvec: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(..., 3) rotvecs to (..., 4) unit quaternions; float64 because the cosine of a small angle is compared."""
+    vector = rotvec.astype(np.float64)
+    angle = np.linalg.norm(vector, axis=-1, keepdims=True)
+    return np.concatenate([np.cos(angle / 2), vector * 0.5 * np.sinc(angle / (2 * np.pi))], -1)

@@ -1,0 +1,251 @@
+"""`PoseDataset`: poses, what was observed of them, and whose they are. In memory or memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from poseprior import skeleton
+from poseprior.io import _columns, _storage, _thinning
+
+_CHUNK = 16384
+
+
+@final
+class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
+    """N poses with their observed masks, and optionally subject, sequence, frame number and frame rate of every row.
+
+    Args:
+        poses: (N, 55, 3) rotvecs in SMPL-X order, radians: tensor, array or `np.memmap`. A memmap stays on disk and
+            rows are read when a batch is taken; anything else is held in memory as float32, without a copy if it can.
+        observed: (N, 55) bool, what was really measured; None for everything. What is not observed reads as zero.
+        subject: (N,) names (or one name for all rows) of the people, the unit of honest splits.
+        sequence: (N,) names (or one name) of the recordings.
+        fps: frames per second at which `frame` counts; one number or (N,), nan where unknown.
+        frame: (N,) frame numbers within the sequence.
+
+    Raises:
+        ValueError: wrong shape or type, or a non-finite value on an observed joint (the message names the rows).
+
+    >>> dataset = PoseDataset(torch.zeros(4, 55, 3), subject=["ann", "ann", "bob", "bob"])
+    >>> len(dataset), dataset.subjects, dataset.batch(torch.tensor([0, 2]))[0].shape
+    (4, ('ann', 'bob'), torch.Size([2, 55, 3]))
+    """
+
+    def __init__(
+        self,
+        poses: Tensor | NDArray[Any],
+        observed: Tensor | NDArray[Any] | None = None,
+        *,
+        subject: _columns.Labels = None,
+        sequence: _columns.Labels = None,
+        fps: _columns.Rates = None,
+        frame: Sequence[int] | Tensor | NDArray[Any] | None = None,
+    ) -> None:
+        self._store = _storage.PoseStore.checked(poses, observed)
+        n = len(self._store)
+        self.subject = _columns.labels(subject, n, "subject")
+        self.sequence = _columns.labels(sequence, n, "sequence")
+        self.fps = _columns.rates(fps, n)
+        self.frame = _columns.frames(frame, n)
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Pose (55, 3) and observed (55,) of one row."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index: expected -{len(self)} to {len(self) - 1}, got {index}.")
+        pose, observed = self.batch([index])
+        return pose[0], observed[0]
+
+    def batch(self, indices: Tensor | NDArray[Any] | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Pose (B, 55, 3) float32 and observed (B, 55) bool of the rows `indices` (B,); always new memory."""
+        rows = np.atleast_1d(np.asarray(indices))
+        poses, observed = self._store.take(rows.astype(np.int64))
+        return torch.from_numpy(poses), torch.from_numpy(observed)
+
+    def all_poses(self) -> tuple[Tensor, Tensor]:
+        """Poses (N, 55, 3) float32 and observed (N, 55) bool. Shares memory, unless memory-mapped (then it reads all)."""
+        poses, observed = self._store.arrays()
+        return torch.from_numpy(poses), torch.from_numpy(observed)
+
+    @property
+    def poses(self) -> Tensor:
+        """(N, 55, 3) float32: the first of `all_poses()`."""
+        return self.all_poses()[0]
+
+    @property
+    def observed(self) -> Tensor:
+        """(N, 55) bool: the second of `all_poses()`."""
+        return torch.from_numpy(self._store.observed())
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every row once, in order, `size` at a time: what a pass over a memory-mapped set should use."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    # -- facts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def observed_joints(self) -> tuple[int, ...]:
+        """Joints observed in at least one row."""
+        return tuple(int(j) for j in np.flatnonzero(self._store.observed().any(0)))
+
+    @property
+    def co_observed(self) -> Tensor:
+        """(55, 55) bool: whether two joints are ever observed in the same row."""
+        mask = self._store.observed()
+        count = np.zeros((skeleton.NUM_JOINTS,) * 2, np.float32)
+        for start in range(0, len(mask), _CHUNK):
+            part = mask[start : start + _CHUNK].astype(np.float32)
+            count += part.T @ part
+        return torch.from_numpy(count > 0)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Sorted distinct subject names; empty when there is no `subject`."""
+        return () if self.subject is None else tuple(str(s) for s in np.unique(self.subject))
+
+    @property
+    def num_subjects(self) -> int:
+        """Number of distinct subjects; 0 when there is no `subject`."""
+        return len(self.subjects)
+
+    @property
+    def subject_index(self) -> Tensor:
+        """(N,) int64 position of each row's subject in `subjects`; all zero when there is no `subject`."""
+        if self.subject is None:
+            return torch.zeros(len(self), dtype=torch.int64)
+        return torch.from_numpy(np.unique(self.subject, return_inverse=True)[1].astype(np.int64))
+
+    def digest(self) -> str:
+        """sha256 (hex) of poses and observed; the same whatever the metadata and whether memory-mapped or not."""
+        sha = hashlib.sha256(f"poseprior.PoseDataset/1 {len(self)}".encode())
+        for poses, _ in self.chunks():
+            sha.update(poses.numpy().astype("<f4").tobytes())
+        sha.update(self._store.observed().tobytes())
+        return sha.hexdigest()
+
+    def __repr__(self) -> str:
+        return (
+            f"PoseDataset({len(self)} poses, {len(self.observed_joints)} joints observed, "
+            f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''})"
+        )
+
+    # -- other data sets made from this one --------------------------------------------------------------------------
+
+    def select(self, rows: Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]) -> PoseDataset:
+        """The rows of a bool mask (N,) or of indices, in the order given. A memory-mapped set stays mapped."""
+        index = _columns.row_indices(rows, len(self))
+        pick = _columns.picker(index)
+        return self._with(
+            self._store.select(index), pick(self.subject), pick(self.sequence), pick(self.fps), pick(self.frame)
+        )
+
+    def random_subset(self, n: int, *, seed: int) -> PoseDataset:
+        """`n` distinct rows drawn uniformly, in their original order; all of them when `n` >= len."""
+        if n < 1:
+            raise ValueError(f"n: expected at least 1 row, got {n}.")
+        index = np.random.default_rng(seed).permutation(len(self))[:n]
+        return self.select(np.sort(index))
+
+    @overload
+    def split_by_subject(
+        self, parts: Mapping[str, float | Sequence[str]], *, seed: int = 0
+    ) -> dict[str, PoseDataset]: ...
+    @overload
+    def split_by_subject(self, parts: Sequence[float | Sequence[str]], *, seed: int = 0) -> tuple[PoseDataset, ...]: ...
+    def split_by_subject(self, parts: Any, *, seed: int = 0) -> Any:
+        """Parts that share no subject.
+
+        Args:
+            parts: fractions of the rows, `{"train": 0.8, "val": 0.2}` or `(0.8, 0.2)`, met as nearly as whole subjects
+                allow; or the subject names of each part, `{"train": ["a", "b"], "val": ["c"]}`.
+            seed: which subjects go where, with fractions.
+
+        Returns:
+            A dict for a dict, a tuple for a sequence, in the same order. Rows keep their order.
+
+        Raises:
+            ValueError: no subjects, fewer subjects than parts, an unknown name, or a name in two parts.
+        """
+        keys = list(parts) if isinstance(parts, Mapping) else list(range(len(parts)))
+        values = [parts[k] for k in keys]
+        groups = _columns.subject_parts(self.subject, values, seed)
+        made = [self.select(np.flatnonzero(np.isin(self.subject, names))) for names in groups]  # type: ignore[arg-type]
+        return dict(zip(keys, made, strict=True)) if isinstance(parts, Mapping) else tuple(made)
+
+    def subsample(self, fps: float, *, seed: int = 0) -> PoseDataset:
+        """At most `fps` frames per second of every sequence.
+
+        Time is cut into bins of 1/fps whose phase is drawn per sequence from `seed` and its name, and the first frame of
+        each bin stays: gaps do not matter, and a second call with the same arguments changes nothing. `fps` and `frame`
+        of the result still count at the recorded rate. Rows whose rate is unknown (nan) all stay.
+        """
+        groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
+        return self.select(_thinning.subsample(groups, self.frame, self.fps, fps, seed))
+
+    def thin(self, threshold_deg: float = 1.5, *, joints: Sequence[int] | None = None) -> PoseDataset:
+        """Without near-duplicates: a frame stays when a joint turned more than the threshold since the last one kept.
+
+        Args:
+            threshold_deg: geodesic angle, degrees.
+            joints: joints to compare, default all. Of these the ones observed in both frames count; frames that share
+                none both stay.
+
+        Rows are taken per sequence, in `frame` order when there is one. The first frame of a sequence always stays.
+        """
+        groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
+        return self.select(_thinning.thin(self._store, groups, threshold_deg, joints))
+
+    def mirrored(self) -> PoseDataset:
+        """This set followed by its left/right mirror image (poses and observed); mirrored sequences end in ':mirror'."""
+        poses, observed = self.all_poses()
+        sequence = None if self.sequence is None else np.char.add(self.sequence, ":mirror")
+        reflected = _storage.PoseStore.trusted(
+            skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy()
+        )  # + 0 turns the -0 of unobserved joints into 0
+        return PoseDataset.concat([self, self._with(reflected, self.subject, sequence, self.fps, self.frame)])
+
+    @classmethod
+    def concat(cls, datasets: Sequence[PoseDataset]) -> PoseDataset:
+        """All rows in order, in memory. Where only some name their subject or sequence, the rest become 'unknown'."""
+        if not datasets:
+            raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")
+        parts = [d._store.arrays() for d in datasets]
+        store = _storage.PoseStore.trusted(np.concatenate([p for p, _ in parts]), np.concatenate([o for _, o in parts]))
+        return cls._with(store, *_columns.join([(len(d), d.subject, d.sequence, d.fps, d.frame) for d in datasets]))
+
+    # -- on disk -----------------------------------------------------------------------------------------------------
+
+    def to_memmap(self, folder: str | Path) -> Path:
+        """Write as plain `.npy` files in a new folder, beside it and then renamed; `from_memmap` maps them."""
+        columns = {"subject": self.subject, "sequence": self.sequence, "fps": self.fps, "frame": self.frame}
+        return _storage.write_folder(Path(folder), self._store, columns)
+
+    @classmethod
+    def from_memmap(cls, folder: str | Path) -> PoseDataset:
+        """Map what `to_memmap` wrote. Poses and observed stay on disk; they were checked when they were written."""
+        store, columns = _storage.read_folder(Path(folder))
+        fps = columns.get("fps")
+        rate = None if fps is None else float(fps) if fps.ndim == 0 else fps
+        return cls._with(store, columns.get("subject"), columns.get("sequence"), rate, columns.get("frame"))
+
+    @classmethod
+    def _with(cls, store: _storage.PoseStore, subject: Any, sequence: Any, fps: Any, frame: Any) -> PoseDataset:
+        """From parts that are known to be right."""
+        made = cls.__new__(cls)
+        made._store = store
+        made.subject, made.sequence, made.fps, made.frame = subject, sequence, fps, frame
+        return made

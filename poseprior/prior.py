@@ -1,0 +1,444 @@
+"""`PosePrior`: the one interface of every prior, and `LatentPosePrior` for those with a latent space.
+
+The public methods check and reshape at the border, once; a model implements the underscored primitives on flat
+batches of its own joints.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from . import skeleton
+from .io import checkpoint
+from .io.dataset import PoseDataset
+from .training.config import FitConfig, FitResult
+from .training.groups import co_observed
+from .training.loop import run_loop
+
+_Self = TypeVar("_Self", bound="PosePrior")
+
+
+class PosePrior(nn.Module, ABC):
+    """A probability density over poses.
+
+    A pose is a (*batch, 55, 3) tensor of SMPL-X rotvecs (parent-relative axis-angle, radians); `observed` is a
+    (*batch, 55) bool mask. Densities are in nats against the product of normalised Haar measures on SO(3), over the
+    joints that are both observed and modelled: the uniform prior scores 0.
+
+    Attributes:
+        joints: SMPL-X indices of the joints the prior models, sorted; all others are ignored.
+        log_prob_kind: "exact", or "lower_bound" for variational models.
+        can_marginalise: whether `log_prob` takes any partial `observed`.
+        context_dim: length of the conditioning vector; 0 for unconditional priors.
+        fitted: whether the weights come from a fit or a file.
+        metadata: JSON-able notes that travel with the weights (training summary, metrics, licence).
+    """
+
+    log_prob_kind: ClassVar[Literal["exact", "lower_bound"]] = "exact"
+    can_marginalise: ClassVar[bool] = True
+    #: What `fit` uses when no config is given.
+    default_fit: ClassVar[FitConfig] = FitConfig()
+
+    def __init__(self, joints: str | int | Iterable[str | int] = "body", *, context_dim: int = 0) -> None:
+        super().__init__()
+        self.joints: tuple[int, ...] = skeleton.resolve_joints(joints)
+        self.context_dim = context_dim
+        self.fitted = False
+        self.metadata: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ what a model implements
+
+    @abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """JSON-able keyword arguments such that `type(self)(**config)` has tensors of the same names and shapes."""
+
+    @abstractmethod
+    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        """(B,) Haar nats of (B, J, 3) rotvecs over the observed (B, J) of the modelled joints."""
+
+    @abstractmethod
+    def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+        """(num, J, 3) rotvecs; `context` is (num, C) or None."""
+
+    def _complete(
+        self,
+        rotvec: Tensor,
+        observed: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        context: Tensor | None,
+    ) -> Tensor:
+        """(S, B, J, 3) draws of the missing joints given the observed; observed entries are overwritten by the caller."""
+        raise ValueError(
+            f"complete: {type(self).__name__} has no exact conditional; use GaussianPrior, GaussianMixturePrior or "
+            "OrderAgnosticPrior."
+        )
+
+    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
+        """Set data-dependent state (charts, closed-form starts) before the loop. Called once, on an unfitted prior."""
+
+    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
+        """Constructor arguments fitted to what training observes: joints that are never observed are not modelled."""
+        together = co_observed(train, mirror=config.mirror)
+        seen = [j for j in self.joints if bool(together[j, j])]
+        if not seen:
+            names = ", ".join(skeleton.JOINT_NAMES[j] for j in self.joints[:4])
+            raise ValueError(
+                f"train: none of the prior's joints ({names}, ...) is observed in any pose; choose other joints or "
+                "other files."
+            )
+        return {**self.get_config(), "joints": seen}
+
+    def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        """Scalar loss, nats a pose, of a (B, J, 3) batch; the mean negative log-density unless a model overrides it."""
+        return -self._log_prob(rotvec, observed, context).mean()
+
+    # ------------------------------------------------------------------ the interface
+
+    @final
+    def log_prob(self, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Log-density of the observed modelled joints.
+
+        Args:
+            pose: (*batch, 55, 3) rotvecs, radians; any norm (wrapped to the same rotation).
+            observed: (*batch, 55) bool or broadcastable; None means all. Values of unobserved joints are ignored,
+                whatever they are.
+            context: (*batch, context_dim) conditioning vector, for conditional priors.
+
+        Returns:
+            (*batch,) nats against the product of normalised Haar measures.
+
+        Raises:
+            ValueError: wrong shape or dtype, non-finite values on observed modelled joints, or a partial `observed`
+                for a prior that cannot marginalise.
+        """
+        batch, rotvec, seen = self._check_pose(pose, observed)
+        if not self.can_marginalise:
+            self._refuse_partial(seen)
+        value = self._log_prob(rotvec, seen, self._check_context(context, batch))
+        return value.to(pose.dtype).reshape(batch)
+
+    @final
+    def sample(
+        self,
+        sample_shape: int | Sequence[int] = (),
+        *,
+        generator: torch.Generator | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Draw poses.
+
+        Args:
+            sample_shape: shape of independent draws; an int n means (n,).
+            generator: source of randomness, on the prior's device.
+            context: (context_dim,) or (*sample, context_dim), for conditional priors.
+
+        Returns:
+            (*sample, 55, 3) rotvecs, norms at most pi; joints that are not modelled are zero.
+        """
+        shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+        if any(n < 0 for n in shape):
+            raise ValueError(f"sample_shape: expected sizes of 0 or more, got {shape}.")
+        with torch.no_grad():
+            drawn = self._sample(math.prod(shape), generator, self._check_context(context, shape))
+        return self._scatter(drawn).reshape(*shape, skeleton.NUM_JOINTS, 3)
+
+    @final
+    def complete(
+        self,
+        pose: Tensor,
+        observed: Tensor,
+        *,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Draw the missing modelled joints from p(missing | observed).
+
+        Args:
+            pose: (*batch, 55, 3) rotvecs, radians; values of unobserved joints are ignored.
+            observed: (*batch, 55) bool or broadcastable to it.
+            num_samples: draws for each pose.
+            generator: source of randomness, on the prior's device.
+            context: (*batch, context_dim), for conditional priors.
+
+        Returns:
+            (num_samples, *batch, 55, 3): observed joints as given, missing modelled joints drawn, missing joints that
+            are not modelled zero.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected 1 or more, got {num_samples}.")
+        batch, rotvec, seen = self._check_pose(pose, observed)
+        with torch.no_grad():
+            drawn = self._complete(rotvec, seen, num_samples, generator, self._check_context(context, batch))
+        full = self._scatter(drawn).reshape(num_samples, *batch, skeleton.NUM_JOINTS, 3).to(pose.dtype)
+        keep = observed.to(pose.device).expand(*batch, skeleton.NUM_JOINTS)
+        return torch.where(keep[..., None], pose, full)
+
+    @final
+    def fit(
+        self: _Self,
+        train: PoseDataset | Tensor,
+        *,
+        val: PoseDataset | Tensor | None = None,
+        config: FitConfig | None = None,
+    ) -> FitResult:
+        """Train on poses, in place.
+
+        An unfitted prior is first rebuilt for the data: joints that no pose observes are dropped, charts and closed
+        forms are set, weights are drawn from `config.seed`. A fitted one goes on from its weights. Afterwards the
+        weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose cheap.
+
+        Args:
+            train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
+            val: held-out *subjects*; selects the weights that are kept and stops early.
+            config: options of the loop; None takes the model's `default_fit`.
+
+        Returns:
+            `FitResult`.
+        """
+        config = self.default_fit if config is None else config
+        train = _as_dataset(train, "train")
+        val = None if val is None else _as_dataset(val, "val")
+        if self.context_dim:
+            raise ValueError(
+                f"fit: this prior takes a context (context_dim={self.context_dim}) and PoseDataset carries none; train "
+                "it with your own loop on training_loss (examples/use_your_own_loop.py)."
+            )
+        if not self.fitted:
+            with torch.random.fork_rng():
+                torch.manual_seed(config.seed)
+                type(self).__init__(self, **self._rebuild_config(train, config))
+                self._initialise(train, config)
+        self.requires_grad_(True)
+        result = run_loop(self, train, val, config)
+        self.requires_grad_(False)
+        self.fitted = True
+        self.metadata["training"] = {
+            "data_digest": train.digest(),
+            "num_poses": len(train),
+            "steps": result.steps,
+            "seconds": round(result.seconds, 1),
+            "best_step": result.best_step,
+            "train_nll": result.train_nll,
+            "val_nll": result.val_nll,
+            "stopped": result.stopped,
+            "jitter": config.jitter,
+            "mirror": config.mirror,
+            "seed": config.seed,
+        }
+        return result
+
+    @final
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one `.safetensors` file (beside the target, then renamed) with the tensors and JSON metadata."""
+        checkpoint.write(
+            Path(path),
+            {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()},
+            {
+                "class": type(self).__name__,
+                "config": self.get_config(),
+                "joints": [skeleton.JOINT_NAMES[j] for j in self.joints],
+                **self.metadata,
+            },
+        )
+
+    @classmethod
+    def load(cls: type[_Self], path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> _Self:
+        """Read a prior that `save` wrote, in eval mode with frozen weights; nothing in the file is executed.
+
+        Args:
+            path: a `.safetensors` file of poseprior. Called on `PosePrior`, takes any model.
+            device: where to put the weights.
+
+        Raises:
+            ValueError: not a poseprior file, a newer format, another class, or tensors that do not fit (all listed).
+        """
+        tensors, meta = checkpoint.read(Path(path))
+        known = _concrete_subclasses(PosePrior)
+        kind = known.get(meta["class"])
+        if kind is None:
+            raise ValueError(
+                f"path: {path} holds a {meta['class']!r}, which this version does not know (it knows "
+                f"{', '.join(sorted(known))}); import the module that defines it, or update poseprior."
+            )
+        if not issubclass(kind, cls):
+            raise ValueError(f"path: {path} holds a {kind.__name__}, not a {cls.__name__}; use poseprior.load(path).")
+        accepted = set(inspect.signature(kind.__init__).parameters)
+        unknown = sorted(set(meta["config"]) - accepted)
+        if unknown:
+            raise ValueError(f"path: {path} has unknown options {unknown} for {kind.__name__}; update poseprior.")
+        prior = kind(**meta["config"])
+        checkpoint.load_strict(prior, tensors, Path(path))
+        prior.fitted = True
+        reserved = ("class", "config", "joints", "format_version")
+        prior.metadata = {key: value for key, value in meta.items() if key not in reserved}
+        return prior.to(device).eval().requires_grad_(False)
+
+    # ------------------------------------------------------------------ shared plumbing
+
+    def forward(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        """`training_loss`, so that DistributedDataParallel sees the forward pass."""
+        return self.training_loss(rotvec, observed, context, step)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars (charts and other buffers do not count)."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type the prior computes in; poses are cast to it."""
+        return self._reference_tensor().dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self._reference_tensor().device
+
+    def _reference_tensor(self) -> Tensor:
+        for tensor in self.parameters():
+            return tensor
+        for tensor in self.buffers():
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(0)
+
+    def _check_pose(self, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
+        """Border check; returns the batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool."""
+        n = skeleton.NUM_JOINTS
+        if not isinstance(pose, Tensor) or not pose.is_floating_point():
+            kind = pose.dtype if isinstance(pose, Tensor) else type(pose).__name__
+            raise ValueError(f"pose: expected a floating-point tensor (*batch, {n}, 3), got {kind}; use torch.as_tensor.")
+        if pose.shape[-2:] != (n, 3):
+            hint = ""
+            if pose.shape[-2:] == (53, 3) or pose.shape[-1:] == (159,):
+                hint = "; poseprior.params.pose_from_joints53 adds the eyes"
+            elif pose.shape[-1] in (165, 156, 72):
+                hint = "; poseprior.params.pose_from_vector takes flat vectors"
+            raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{hint}.")
+        batch = pose.shape[:-2]
+        index = list(self.joints)
+        rotvec = pose[..., index, :].to(dtype=self.dtype, device=self.device)
+        if observed is None:
+            seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
+        else:
+            if observed.dtype != torch.bool or observed.shape[-1:] != (n,):
+                raise ValueError(
+                    f"observed: expected a bool tensor (*batch, {n}), got {observed.dtype} {tuple(observed.shape)}."
+                )
+            try:
+                seen = observed.to(rotvec.device)[..., index].expand(rotvec.shape[:-1])
+            except RuntimeError:
+                raise ValueError(
+                    f"observed: shape {tuple(observed.shape)} does not broadcast to the pose batch {tuple(batch)}."
+                ) from None
+            rotvec = torch.where(seen[..., None], rotvec, torch.zeros_like(rotvec))
+        rotvec = rotvec.reshape(-1, len(index), 3)
+        seen = seen.reshape(-1, len(index))
+        if not torch.isfinite(rotvec).all():
+            row, joint, _ = (~torch.isfinite(rotvec)).nonzero()[0].tolist()
+            raise ValueError(
+                f"pose: expected finite rotvecs, got a NaN or infinity at {skeleton.JOINT_NAMES[index[joint]]} of pose "
+                f"{row}; mark missing joints in `observed` instead."
+            )
+        return batch, rotvec, seen
+
+    def _check_context(self, context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
+        if context is None:
+            return None
+        if not self.context_dim:
+            raise ValueError(f"context: {type(self).__name__} was built without context_dim; leave context out.")
+        if context.shape[-1:] != (self.context_dim,):
+            raise ValueError(f"context: expected (*batch, {self.context_dim}), got {tuple(context.shape)}.")
+        try:
+            wide = context.to(dtype=self.dtype, device=self.device).expand(*batch, self.context_dim)
+        except RuntimeError:
+            raise ValueError(
+                f"context: shape {tuple(context.shape)} does not broadcast to the batch {tuple(batch)}."
+            ) from None
+        return wide.reshape(-1, self.context_dim)
+
+    def _refuse_partial(self, seen: Tensor) -> None:
+        if not bool(seen.all()):
+            missing = [skeleton.JOINT_NAMES[self.joints[k]] for k in (~seen).any(0).nonzero()[:, 0].tolist()]
+            raise ValueError(
+                f"observed: {type(self).__name__} cannot marginalise, and {', '.join(missing[:4])} "
+                f"{'are' if len(missing) > 1 else 'is'} unobserved; use a prior that can (GaussianPrior, "
+                "GaussianMixturePrior, OrderAgnosticPrior)."
+            )
+
+    def _scatter(self, rotvec: Tensor) -> Tensor:
+        """(..., J, 3) of the modelled joints into (..., 55, 3), zero elsewhere."""
+        full = rotvec.new_zeros(*rotvec.shape[:-2], skeleton.NUM_JOINTS, 3)
+        full[..., list(self.joints), :] = rotvec
+        return full
+
+
+class LatentPosePrior(PosePrior):
+    """A prior with a latent space, z ~ N(0, I), to optimise in or to interpolate in.
+
+    Attributes:
+        latent_dim: D, the length of a latent vector.
+    """
+
+    latent_dim: int
+
+    @abstractmethod
+    def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        """(B, D) latents of (B, J, 3) rotvecs."""
+
+    @abstractmethod
+    def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
+        """(B, J, 3) rotvecs of (B, D) latents."""
+
+    @final
+    def encode(self, pose: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """Latents (*batch, D) of fully observed poses (*batch, 55, 3): the inverse of `decode` for flows, the posterior
+        mean for VAEs."""
+        batch, rotvec, _ = self._check_pose(pose, None)
+        latent = self._encode(rotvec, self._check_context(context, batch))
+        return latent.to(pose.dtype).reshape(*batch, self.latent_dim)
+
+    @final
+    def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
+        if latent.shape[-1:] != (self.latent_dim,):
+            raise ValueError(f"latent: expected (*batch, {self.latent_dim}), got {tuple(latent.shape)}.")
+        batch = latent.shape[:-1]
+        flat = latent.to(dtype=self.dtype, device=self.device).reshape(-1, self.latent_dim)
+        pose = self._scatter(self._decode(flat, self._check_context(context, batch)))
+        return pose.to(latent.dtype).reshape(*batch, skeleton.NUM_JOINTS, 3)
+
+
+def _as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:
+    if isinstance(poses, PoseDataset):
+        dataset = poses
+    elif isinstance(poses, Tensor):
+        dataset = PoseDataset(poses)
+    else:
+        raise ValueError(
+            f"{argument}: expected a PoseDataset or a (N, 55, 3) tensor, got {type(poses).__name__}; "
+            "poseprior.io.read_poses reads files."
+        )
+    if len(dataset) == 0:
+        raise ValueError(f"{argument}: expected at least one pose, got none.")
+    return dataset
+
+
+def _concrete_subclasses(base: type[PosePrior]) -> dict[str, type[PosePrior]]:
+    found: dict[str, type[PosePrior]] = {}
+    for kind in base.__subclasses__():
+        if not inspect.isabstract(kind):
+            found[kind.__name__] = kind
+        found.update(_concrete_subclasses(kind))
+    return found

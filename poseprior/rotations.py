@@ -1,0 +1,135 @@
+"""Rotations through roma, and the measure that every density in this library is taken against.
+
+A pose is a rotvec (axis-angle, radians) per joint. Densities live on SO(3) with its normalised Haar (uniform) measure:
+in rotvec coordinates, with t = |rotvec|, that measure has the Lebesgue density
+
+    h(rotvec) = (1 - cos t) / (4 pi^2 t^2),        h(0) = 1 / (8 pi^2),
+
+so `log p_haar = log p_rotvec - log h`. Since the measure is invariant, the same h serves in the tangent space at any
+rotation. Source: Chirikjian, "Stochastic Models, Information Theory, and Lie Groups" vol. 2, section 10.
+"""
+
+from __future__ import annotations
+
+import math
+
+import roma
+import torch
+from torch import Tensor
+
+#: log h at the identity, -log(8 pi^2).
+HAAR_LOG_DENSITY_AT_ZERO = -math.log(8.0 * math.pi**2)
+
+
+def haar_log_density(rotvec: Tensor) -> Tensor:
+    """log h of the uniform measure of SO(3) in rotvec coordinates.
+
+    Args:
+        rotvec: (*batch, 3) radians. Also right beyond |rotvec| = pi, where it is the Jacobian of the exponential map.
+
+    Returns:
+        (*batch,) nats; -inf at |rotvec| = 2 pi k, k >= 1, where the exponential map folds a sphere to one point.
+    """
+    squared = rotvec.square().sum(-1)
+    small = squared < 1e-2
+    safe = torch.where(small, torch.ones_like(squared), squared)
+    # (1 - cos t) / t^2 = 2 sin^2(t/2) / t^2, and the sine form does not cancel in float32.
+    exact = torch.log(2.0 * torch.sin(safe.sqrt() * 0.5).square() / safe)
+    # log of 2(1 - cos t)/t^2 = -t^2/12 - t^4/1440 - t^6/90720 - ...
+    series = -squared / 12.0 * (1.0 + squared / 120.0 * (1.0 + squared / 63.0)) - math.log(2.0)
+    return torch.where(small, series, exact) - math.log(4.0 * math.pi**2)
+
+
+def wrap_rotvec(rotvec: Tensor) -> Tensor:
+    """The same rotations with norm at most pi.
+
+    Args:
+        rotvec: (*batch, 3) radians, any norm.
+
+    Returns:
+        (*batch, 3), |.| <= pi. Values already inside come back unchanged to the bit.
+    """
+    # clamp keeps the gradient of the norm finite at zero.
+    angle = rotvec.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
+    turns = torch.round(angle / (2.0 * math.pi)).detach()
+    return torch.where(angle <= math.pi, rotvec, rotvec * (1.0 - 2.0 * math.pi * turns / angle))
+
+
+def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
+    """Coordinates in the tangent space at a mean rotation, x = Log(Exp(mean)^-1 Exp(rotvec)).
+
+    Args:
+        rotvec: (*batch, 3) radians, any norm.
+        mean: (3,) or broadcastable rotvec of the base point.
+
+    Returns:
+        (*batch, 3), |x| <= pi, with finite gradients at 0, pi and 2 pi.
+    """
+    relative = _quat_multiply(roma.quat_conjugation(roma.rotvec_to_unitquat(mean)), roma.rotvec_to_unitquat(rotvec))
+    return roma.unitquat_to_rotvec(relative)
+
+
+def tangent_to_rotvec(tangent: Tensor, mean: Tensor) -> Tensor:
+    """Inverse of `rotvec_to_tangent`: the rotvec of Exp(mean) Exp(tangent), norm at most pi."""
+    product = _quat_multiply(roma.rotvec_to_unitquat(mean), roma.rotvec_to_unitquat(tangent))
+    return roma.unitquat_to_rotvec(product)
+
+
+def _quat_multiply(p: Tensor, q: Tensor) -> Tensor:
+    """roma.quat_product on broadcast batches (its own broadcasting wants equal ranks)."""
+    p, q = torch.broadcast_tensors(p, q)
+    return roma.quat_product(p, q)
+
+
+def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Angle in radians between rotations given as rotvecs (*batch, 3); gradients are finite except at exactly 0 and pi."""
+    return rotvec_to_tangent(first, second).square().sum(-1).clamp_min(1e-30).sqrt()
+
+
+def frechet_mean(rotvec: Tensor, weight: Tensor | None = None, *, iterations: int = 50, tol: float = 1e-9) -> Tensor:
+    """Fréchet (Karcher) mean of rotations under the geodesic distance.
+
+    Args:
+        rotvec: (N, *batch, 3) radians.
+        weight: (N, *batch) non-negative, or None for equal weights. Where all weights are 0 the mean is the identity.
+        iterations: most steps of the fixed-point iteration m <- m Exp(sum w Log(m^-1 r) / sum w).
+        tol: stop when no step is longer, radians.
+
+    Returns:
+        (*batch, 3) rotvec in float64. Started at the chordal mean (Moakher 2002), which is in the basin whenever the
+        mean is unique.
+    """
+    rotvec = rotvec.double()
+    w = torch.ones_like(rotvec[..., 0]) if weight is None else weight.to(rotvec)
+    total = w.sum(0)
+    share = w / total.clamp_min(1e-12)
+    matrix = (share[..., None, None] * roma.rotvec_to_rotmat(rotvec)).sum(0)
+    empty = (total == 0)[..., None]
+    matrix = torch.where(empty[..., None], torch.eye(3, dtype=matrix.dtype, device=matrix.device), matrix)
+    mean = roma.rotmat_to_rotvec(roma.special_procrustes(matrix))
+    for _ in range(iterations):
+        step = (share[..., None] * rotvec_to_tangent(rotvec, mean)).sum(0)
+        mean = tangent_to_rotvec(step, mean)
+        if float(step.abs().max()) < tol:
+            break
+    return torch.where(empty, torch.zeros_like(mean), mean)
+
+
+def random_rotvec(*shape: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Haar-uniform random rotations as rotvecs, (*shape, 3), norm at most pi."""
+    quat = torch.randn(*shape, 4, generator=generator, dtype=dtype)
+    return roma.unitquat_to_rotvec(quat / quat.norm(dim=-1, keepdim=True))
+
+
+def add_tangent_noise(pose: Tensor, sigma: float, *, generator: torch.Generator | None = None) -> Tensor:
+    """Right-multiply every rotation by Exp(n), n ~ N(0, sigma^2 I): the jitter of training and evaluation.
+
+    Args:
+        pose: (*batch, 3) rotvecs, radians.
+        sigma: standard deviation in radians; 0 returns the input.
+        generator: source of the noise, on the device of `pose`.
+    """
+    if sigma == 0.0:
+        return pose
+    noise = torch.randn(pose.shape, generator=generator, dtype=pose.dtype, device=pose.device) * sigma
+    return tangent_to_rotvec(noise, pose)

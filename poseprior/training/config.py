@@ -1,0 +1,101 @@
+"""Options of the training loop, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How `PosePrior.fit` trains.
+
+    Attributes:
+        max_steps: optimiser steps; 0 keeps the closed-form start (what `GaussianPrior` wants).
+        minutes: wall-clock budget over all resumed runs together; the cosine schedule ends with whichever of the two
+            budgets ends first. None for no limit.
+        batch_size: poses a step, over all ranks together.
+        learning_rate: peak of AdamW's schedule.
+        weight_decay: of matrices; vectors and scalars (biases, scales) are not decayed.
+        warmup_steps: linear warm-up.
+        final_lr_fraction: the cosine ends at this share of `learning_rate`.
+        clip_grad_norm: global gradient-norm clip; 0 switches it off.
+        ema_decay: exponential moving average of the weights, which is what is validated and kept; 0 switches it off.
+        jitter: tangent noise added to every training and validation pose, radians.
+        mirror: reflect half of the training poses, at random.
+        subject_balance: frames of a subject with n frames are drawn with weight n^-subject_balance; 0 draws frames
+            evenly, 1 draws subjects evenly.
+        seed: of everything random in the run.
+        eval_every: steps between validations.
+        patience: stop after this many validations without a new best; 0 never stops early.
+        max_val_poses: validate on a fixed random subset of at most this many poses.
+        checkpoint_dir: where to write `state.safetensors`; None writes none.
+        checkpoint_every: steps between checkpoints.
+        resume: go on from the checkpoint in `checkpoint_dir` when there is one.
+        tensorboard_dir: where to write TensorBoard events, when tensorboard is installed; None writes none.
+        device: "cpu", "cuda", ...; None takes the GPU when there is one.
+        progress: show a tqdm bar.
+    """
+
+    max_steps: int = 5000
+    minutes: float | None = None
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 200
+    final_lr_fraction: float = 0.01
+    clip_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    jitter: float = 0.02
+    mirror: bool = True
+    subject_balance: float = 0.0
+    seed: int = 0
+    eval_every: int = 250
+    patience: int = 0
+    max_val_poses: int = 4096
+    checkpoint_dir: str | None = None
+    checkpoint_every: int = 500
+    resume: bool = True
+    tensorboard_dir: str | None = None
+    device: str | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "eval_every", "checkpoint_every", "max_val_poses", "learning_rate")
+        not_negative = ("max_steps", "warmup_steps", "clip_grad_norm", "jitter", "patience", "weight_decay")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"FitConfig.{name}: expected a value above 0, got {getattr(self, name)!r}.")
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"FitConfig.{name}: expected 0 or more, got {getattr(self, name)!r}.")
+        for name in ("ema_decay", "final_lr_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"FitConfig.{name}: expected 0 <= {name} < 1, got {getattr(self, name)!r}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"FitConfig.minutes: expected a time above 0 or None, got {self.minutes!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What a fit did.
+
+    Attributes:
+        steps: optimiser steps taken, over all resumed runs.
+        seconds: wall-clock training time, over all resumed runs.
+        train_nll: training objective at the end, nats a pose (mean of the last steps; the NLL for exact priors).
+        val_nll: best validation NLL, nats a pose against Haar at the config's jitter; None without `val`.
+        best_step: the step whose weights were kept.
+        stopped: "max_steps", "minutes", "early", "interrupted" or "closed_form".
+        history: one dict for each validation (step, train_nll, val_nll, ...).
+        joints: joints the prior models after the fit.
+    """
+
+    steps: int
+    seconds: float
+    train_nll: float | None
+    val_nll: float | None
+    best_step: int
+    stopped: str
+    joints: tuple[int, ...]
+    history: tuple[dict[str, Any], ...] = field(default=(), repr=False)

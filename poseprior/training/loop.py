@@ -1,0 +1,259 @@
+"""The only training loop: plain PyTorch, resumable to the bit, one process or many."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from ..io.dataset import PoseDataset
+from .batches import BatchSource, derived_seed
+from .config import FitConfig, FitResult
+from .state import Progress, load_state, save_state
+from .tensorboard import TensorBoardLog
+from .validation import jittered_rows, mean_nll
+
+if TYPE_CHECKING:
+    from ..prior import PosePrior
+
+logger = logging.getLogger(__name__)
+
+_LOSS_SMOOTHING = 0.98
+_MOST_BAD_STEPS = 50
+#: Options that may differ between a run and its resumption: they do not change the steps taken, only where they end.
+_FREE_OPTIONS = frozenset(
+    "max_steps minutes patience checkpoint_dir checkpoint_every resume tensorboard_dir device progress".split()
+)
+
+
+def run_loop(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:
+    """Train `prior` in place and leave it with the best validated (or last averaged) weights, in eval mode.
+
+    Called by `PosePrior.fit`. With torch.distributed initialised (torchrun), every rank takes its share of each batch
+    and all ranks end with the same weights.
+    """
+    prior.to(_device(config))
+    if config.max_steps == 0 or not any(p.requires_grad for p in prior.parameters()):
+        return _closed_form(prior, train, val, config)
+    return _Run(prior, train, val, config).run()
+
+
+def _device(config: FitConfig) -> torch.device:
+    if config.device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=config.device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: {config.device!r} is not usable here ({str(error).splitlines()[0]}); use 'cpu'.") from None
+
+
+def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:
+    prior.eval()
+    values = [
+        None if data is None else mean_nll(prior, *jittered_rows(
+            data, prior.joints, config.jitter, seed=config.seed, max_poses=config.max_val_poses
+        ))
+        for data in (train, val)
+    ]  # fmt: skip
+    return FitResult(
+        steps=0, seconds=0.0, train_nll=values[0], val_nll=values[1], best_step=0, stopped="closed_form",
+        joints=prior.joints,
+    )  # fmt: skip
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(self, prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> None:
+        self.prior, self.config = prior, config
+        self.distributed = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if self.distributed else 0
+        world = dist.get_world_size() if self.distributed else 1
+        self.device = next(prior.parameters()).device
+        self.source = BatchSource(train, prior.joints, config, rank=self.rank, world_size=world)
+        self.val = None if val is None else jittered_rows(
+            val, prior.joints, config.jitter, seed=config.seed, max_poses=config.max_val_poses
+        )  # fmt: skip
+        if self.val is not None and len(self.val[0]) == 0:
+            raise ValueError("val: no pose observes any of the prior's joints; give other files, or leave val out.")
+        self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate)
+        self.average = _copy(prior)
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+        options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
+        self.fingerprint: dict[str, Any] = {
+            "class": type(prior).__name__, "joints": list(prior.joints), "train": train.digest(),
+            "val": None if val is None else val.digest(), "world_size": world, **options,
+        }  # fmt: skip
+        self.folder = None if config.checkpoint_dir is None else Path(config.checkpoint_dir)
+        if self.folder is not None and config.resume:
+            restored = load_state(self.folder, self.fingerprint, prior, self.optimiser)
+            if restored is not None:
+                self.progress, self.average, self.best = restored
+                logger.info("resumed %s at step %d", self.folder, self.progress.step)
+        self.model: nn.Module = prior
+        if self.distributed:
+            # Buffers (charts) are the same on every rank by construction; a head may see no joint in a rank's share.
+            self.model = DistributedDataParallel(prior, broadcast_buffers=False, find_unused_parameters=True)
+
+    def run(self) -> FitResult:
+        progress, config = self.progress, self.config
+        log = TensorBoardLog(config.tensorboard_dir if self.rank == 0 else None, first_step=progress.step)
+        already, started, consistent, bad_steps = progress.seconds, time.monotonic(), True, 0
+        progress.stopped = ""
+        self.prior.train()
+        bar = tqdm(
+            total=config.max_steps, initial=progress.step, desc=type(self.prior).__name__, unit="step",
+            disable=not (config.progress and self.rank == 0),
+        )  # fmt: skip
+        cuda = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=cuda):
+                while not progress.stopped:
+                    progress.seconds = self._agree(already + time.monotonic() - started)
+                    progress.stopped = self._reason_to_stop()
+                    if progress.stopped:
+                        break
+                    consistent = False
+                    finite = self._step()
+                    bad_steps = 0 if finite else bad_steps + 1
+                    if bad_steps > _MOST_BAD_STEPS:
+                        raise ValueError(
+                            f"learning_rate: the loss was not finite for {bad_steps} steps in a row (at step "
+                            f"{progress.step}); use a lower learning_rate than {config.learning_rate}."
+                        )
+                    bar.update()
+                    if progress.step % config.eval_every == 0 or progress.step == config.max_steps:
+                        self._validate(log)
+                        bar.set_postfix(nll=_short(progress.train_nll), best_val=_short(progress.best_value))
+                    consistent = True
+                    if progress.step % config.checkpoint_every == 0:
+                        self._save()
+        except KeyboardInterrupt:
+            progress.stopped = "interrupted"
+        finally:
+            bar.close()
+            log.close()
+        if consistent:
+            self._save()
+        self.prior.load_state_dict(self.best or self.average)
+        self.prior.eval()
+        return FitResult(
+            steps=progress.step, seconds=progress.seconds, train_nll=progress.train_nll, val_nll=progress.best_value,
+            best_step=progress.best_step if self.best else progress.step, stopped=progress.stopped,
+            history=tuple(progress.history), joints=self.prior.joints,
+        )  # fmt: skip
+
+    def _reason_to_stop(self) -> str:
+        progress, config = self.progress, self.config
+        if progress.step >= config.max_steps:
+            return "max_steps"
+        if config.minutes is not None and progress.seconds >= 60.0 * config.minutes:
+            return "minutes"
+        if config.patience and progress.stale >= config.patience:
+            return "early"
+        return ""
+
+    def _agree(self, seconds: float) -> float:
+        """Rank 0's clock on every rank: the schedule depends on it, and ranks must not drift apart."""
+        if not self.distributed or self.config.minutes is None:
+            return seconds
+        clock = torch.tensor([seconds], dtype=torch.float64, device=self.device)
+        dist.broadcast(clock, 0)
+        return float(clock)
+
+    def _learning_rate(self) -> float:
+        config, progress = self.config, self.progress
+        done = progress.step / config.max_steps
+        if config.minutes is not None:
+            done = max(done, progress.seconds / (60.0 * config.minutes))
+        warm = min(1.0, (progress.step + 1) / max(1, config.warmup_steps))
+        low = config.final_lr_fraction
+        return config.learning_rate * warm * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
+
+    def _step(self) -> bool:
+        progress, config = self.progress, self.config
+        rate = self._learning_rate()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        rotvec, observed = (t.to(self.device) for t in self.source.batch(progress.step))
+        # Dropout and other draws inside the model use torch's own generator: tie it to the step (inside fork_rng).
+        torch.manual_seed(derived_seed(config.seed, 5, progress.step, self.rank))
+        loss = self.model(rotvec, observed, None, progress.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.prior.parameters())
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip_grad_norm or math.inf)
+        # The norm is that of averaged gradients, the same on all ranks, so all ranks skip together.
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.optimiser.step()
+            self._update_average()
+            value = float(loss.detach())
+            last = progress.train_nll
+            progress.train_nll = value if last is None else _LOSS_SMOOTHING * last + (1 - _LOSS_SMOOTHING) * value
+        progress.step += 1
+        return finite
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema_decay, (1.0 + self.progress.step) / (10.0 + self.progress.step))
+        for name, value in self.prior.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _validate(self, log: TensorBoardLog) -> None:
+        progress = self.progress
+        record: dict[str, Any] = {"step": progress.step, "train_nll": progress.train_nll}
+        current = _copy(self.prior)
+        self.prior.load_state_dict(self.average)
+        if self.val is not None:
+            value = mean_nll(self.prior, *self.val)
+            if self.distributed:  # rank 0 decides which weights are best, for all
+                shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+                dist.broadcast(shared, 0)
+                value = float(shared)
+            record["val_nll"] = value
+            if math.isfinite(value) and (progress.best_value is None or value < progress.best_value):
+                progress.best_value, progress.best_step, progress.stale = value, progress.step, 0
+                self.best = {k: v.clone() for k, v in self.average.items()}
+            else:
+                progress.stale += 1
+        log.write(self.prior, record, self.val)
+        self.prior.load_state_dict(current)
+        self.prior.train()
+        progress.history.append(record)
+
+    def _save(self) -> None:
+        if self.folder is not None and self.rank == 0:
+            args = (self.progress, self.fingerprint, self.prior, self.average, self.best, self.optimiser)
+            save_state(self.folder, *args)
+
+
+def _parameter_groups(prior: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
+    """Weight decay for matrices named `weight`, none for biases, scales and means."""
+    named = [(n, p) for n, p in prior.named_parameters() if p.requires_grad]
+    decayed = [p for n, p in named if n.split(".")[-1].startswith("weight")]
+    plain = [p for n, p in named if not n.split(".")[-1].startswith("weight")]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+

@@ -1,0 +1,102 @@
+"""The training checkpoint: everything a killed run needs to end as if it had not been killed.
+
+One safetensors file holds weights, averaged weights, best weights and AdamW's moments; its metadata holds the step, the
+elapsed time, the history and a fingerprint of the run. There is no random state to keep: every random number of a step
+derives from (seed, step), and the data position is the step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..io.atomic import replacing
+
+FILE_NAME = "state.safetensors"
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_value: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    train_nll: float | None = None
+    stopped: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_state(
+    folder: Path,
+    progress: Progress,
+    fingerprint: dict[str, Any],
+    model: nn.Module,
+    average: dict[str, Tensor],
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Write the checkpoint atomically."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors.update({f"average.{k}": v for k, v in average.items()})
+    tensors.update({f"best.{k}": v for k, v in best.items()})
+    for index, slots in optimiser.state_dict()["state"].items():
+        tensors.update({f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()})
+    meta = {"progress": json.dumps(asdict(progress)), "fingerprint": json.dumps(fingerprint)}
+    with replacing(folder / FILE_NAME) as temporary:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata=meta)
+
+
+def load_state(
+    folder: Path, fingerprint: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]] | None:
+    """Restore a checkpoint into `model` and `optimiser`.
+
+    Returns:
+        (progress, averaged weights, best weights), or None when the folder has no checkpoint.
+
+    Raises:
+        ValueError: an unreadable file, or one of another run (other data, model or options); all differences listed.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as handle:
+            meta = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        stored = json.loads(meta["fingerprint"])
+        progress = Progress(**json.loads(meta["progress"]))
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"checkpoint_dir: {path} is not a training checkpoint of this version ({error}); remove it, or give another "
+            "folder."
+        ) from error
+    differing = [k for k in sorted({*stored, *fingerprint}) if stored.get(k) != fingerprint.get(k)]
+    if differing:
+        listed = "; ".join(f"{k} was {stored.get(k)!r}, is {fingerprint.get(k)!r}" for k in differing)
+        raise ValueError(
+            f"checkpoint_dir: {path} belongs to another run: {listed}. Repeat that run's options to resume it, or give "
+            "another folder (or resume=False to start over)."
+        )
+    device = next(model.parameters()).device
+    part = {
+        name: {k[len(name) + 1 :]: v.to(device) for k, v in tensors.items() if k.startswith(f"{name}.")}
+        for name in ("model", "average", "best", "optimiser")
+    }
+    model.load_state_dict(part["model"])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in part["optimiser"].items():
+        index, slot = key.split(".", 1)
+        slots.setdefault(int(index), {})[slot] = value.cpu() if slot == "step" else value
+    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    return progress, part["average"], part["best"]

@@ -1,0 +1,65 @@
+"""Mean negative log-density of held-out poses, the number that selects weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..io.dataset import PoseDataset
+from ..rotations import add_tangent_noise, haar_log_density, wrap_rotvec
+from .batches import derived_seed
+
+if TYPE_CHECKING:
+    from ..prior import PosePrior
+
+_BATCH = 2048
+
+
+def jittered_rows(
+    data: PoseDataset, joints: tuple[int, ...], jitter: float, *, seed: int, max_poses: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows that observe a modelled joint, with fixed-seed jitter.
+
+    Args:
+        data: held-out poses.
+        joints: the prior's joints.
+        jitter: radians.
+        seed: of the jitter and of the subset.
+        max_poses: a random subset of at most this many; None takes all.
+
+    Returns:
+        (N, 55, 3) poses and (N, 55) observed. The noise of a pose depends on the seed and on the subset only.
+    """
+    pose, observed = data.all_poses()
+    rows = observed[:, list(joints)].any(1).nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(derived_seed(seed, 4))
+    if max_poses is not None and len(rows) > max_poses:
+        rows = rows[torch.randperm(len(rows), generator=generator)[:max_poses].sort().values]
+    return add_tangent_noise(pose[rows], jitter, generator=generator), observed[rows]
+
+
+@torch.no_grad()
+def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
+    """Mean of -log_prob over (N, 55, 3) poses, Haar nats. Runs in eval mode and restores the mode."""
+    was_training = prior.training
+    prior.eval()
+    total = 0.0
+    for start in range(0, len(pose), _BATCH):
+        part = slice(start, start + _BATCH)
+        total -= float(prior.log_prob(pose[part], observed=observed[part]).double().sum())
+    prior.train(was_training)
+    return total / len(pose)
+
+
+def mean_haar_log_density(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
+    """Mean over poses of sum_j log h(rotvec_j), observed modelled joints: `nll_rotvec = nll - this`."""
+    index = list(prior.joints)
+    log_h = haar_log_density(wrap_rotvec(pose[:, index]))
+    return float((log_h * observed[:, index]).sum(1).double().mean())
+
+
+def mean_active_dims(prior: PosePrior, observed: Tensor) -> float:
+    """Mean number of active dimensions of a pose: 3 for each observed modelled joint."""
+    return 3.0 * float(observed[:, list(prior.joints)].double().sum(1).mean())
