@@ -27,7 +27,7 @@ from poseprior.io._hand_files import (
 from poseprior.io._masks import observed_mask, without_constant_parts
 from poseprior.params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH, pose_from_smplx
 from poseprior.rotations import wrap_rotvec
-from poseprior.skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
+from poseprior.skeleton import JOINT_NAMES, NUM_JOINTS
 
 WHOLE = ("poses", "fullpose")
 PARTS: dict[str, tuple[str, ...]] = {

@@ -6,13 +6,23 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BROKEN = (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, NotImplementedError)
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error)
+#: What NumPy and zipfile raise on files that are not what they seem.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    SyntaxError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load_arrays(path: Path, keys: Collection[str]) -> dict[str, NDArray[Any]]:
@@ -23,36 +33,35 @@ def load_arrays(path: Path, keys: Collection[str]) -> dict[str, NDArray[Any]]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: expected an .npz file, got {'a folder' if path.is_dir() else 'no such file'}.")
+    with path.open("rb") as handle:  # opened here because numpy leaves the file open when it cannot read it
+        archive = _archive(path, handle)
+        return {key: _array(path, archive, key) for key in archive.files if key in keys}
+
+
+def _archive(path: Path, handle: IO[bytes]) -> Any:
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (*_BROKEN, *_BROKEN_ZIP) as error:
+        archive = np.load(handle, allow_pickle=False)
+    except _BROKEN as error:
         raise ValueError(
             f"{path}: expected an .npz file, got something else or a damaged one ({_short(error)}); pickles are never "
             "loaded: save arrays with numpy.savez(path, poses=...)."
         ) from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
+    if not hasattr(archive, "files"):
         raise ValueError(
             f"{path}: expected an .npz file, got a bare .npy array; save it with numpy.savez(path, poses=...)."
         )
-    arrays = {}
-    with archive:
-        for key in archive.files:
-            if key not in keys:
-                continue
-            try:
-                arrays[key] = archive[key]
-            except (*_BROKEN, *_BROKEN_ZIP) as error:
-                objects = "allow_pickle" in str(error)
-                raise ValueError(
-                    f"{path}: key '{key}' "
-                    + (
-                        "holds Python objects (a pickle), which are never loaded; save it as a plain array of numbers "
-                        "or strings."
-                        if objects
-                        else f"cannot be read ({_short(error)}); the file is truncated or damaged: copy or download it again."
-                    )
-                ) from None
-    return arrays
+    return archive
+
+
+def _array(path: Path, archive: Any, key: str) -> NDArray[Any]:
+    try:
+        return np.asarray(archive[key])
+    except _BROKEN as error:
+        if "allow_pickle" in str(error):
+            why = "holds Python objects (a pickle), which are never loaded; save it as plain numbers or strings."
+        else:
+            why = f"cannot be read ({_short(error)}); the file is truncated or damaged: copy or download it again."
+    raise ValueError(f"{path}: key '{key}' {why}")
 
 
 def _short(error: BaseException) -> str:

@@ -1,0 +1,69 @@
+"""One small network for each joint, all evaluated together."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class GroupedLinear(nn.Module):
+    """G affine maps side by side, y_g = x_g W_g + b_g.
+
+    Args:
+        groups: G.
+        inputs: length of x_g.
+        outputs: length of y_g.
+        gain: weights are drawn with variance gain^2 / inputs, biases are zero.
+    """
+
+    def __init__(self, groups: int, inputs: int, outputs: int, *, gain: float = math.sqrt(2.0)) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(groups, inputs, outputs) * (gain / math.sqrt(inputs)))
+        self.bias = nn.Parameter(torch.zeros(groups, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(G, B, inputs) to (G, B, outputs)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+    def one(self, group: int, x: Tensor) -> Tensor:
+        """The map of one group: (B, inputs) to (B, outputs)."""
+        return torch.addmm(self.bias[group], x, self.weight[group])
+
+
+class GroupedMLP(nn.Module):
+    """G multi-layer perceptrons side by side, with SiLU and dropout.
+
+    Args:
+        groups: G.
+        inputs: length of each network's input.
+        outputs: length of each network's output.
+        hidden: width.
+        layers: hidden layers, at least 1.
+        dropout: probability of dropping a hidden unit in training.
+    """
+
+    def __init__(
+        self, groups: int, inputs: int, outputs: int, *, hidden: int, layers: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        sizes = [inputs] + [hidden] * layers
+        self.hidden = nn.ModuleList(GroupedLinear(groups, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        # Small last weights: a fresh network hardly moves the Gaussian it starts from.
+        self.out = GroupedLinear(groups, hidden, outputs, gain=0.05)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(G, B, inputs) to (G, B, outputs)."""
+        for layer in self.hidden:
+            x = self.dropout(nn.functional.silu(layer(x)))
+        result: Tensor = self.out(x)
+        return result
+
+    def one(self, group: int, x: Tensor) -> Tensor:
+        """The network of one group: (B, inputs) to (B, outputs)."""
+        for layer in self.hidden:
+            assert isinstance(layer, GroupedLinear)
+            x = self.dropout(nn.functional.silu(layer.one(group, x)))
+        return self.out.one(group, x)

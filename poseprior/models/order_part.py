@@ -1,0 +1,170 @@
+"""One group of dependent joints of an `OrderAgnosticPrior`: chart, Gaussian chain, and a network for each joint."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .ball import log_mass_in_ball
+from .chart import TangentChart
+from .grouped_mlp import GroupedMLP
+from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob
+from .ordered_gaussian import OrderedGaussian
+
+_LOG_2PI = math.log(2.0 * math.pi)
+#: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from the antipode.
+_BROAD_SCALE = 1.0
+#: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
+_LEAST_FEATURE_SCALE = 0.1
+
+
+class OrderPart(nn.Module):
+    """p(x_1, ..., x_J) as a chain over the joints in any order, each conditional in one network evaluation.
+
+    In whitened residuals e_j of the Gaussian chain,
+
+        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base N(e_j; 0, I) / |L_jj|  +  w_broad N(x_j; 0, 1 rad^2),
+
+    with q_j a mixture of 3-D Gaussians from the network of joint j, which sees the joints of S and which they are.
+
+    Args:
+        num_joints: J.
+        hidden, layers, dropout: of the networks.
+        num_components: Gaussians in each q_j.
+        base_weight: w_base, the share of the plain Gaussian conditional.
+        broad_weight: w_broad, the share of the broad component.
+        context_noise: noise on the context that networks see in training, radians.
+    """
+
+    def __init__(
+        self,
+        num_joints: int,
+        *,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        num_components: int,
+        base_weight: float,
+        broad_weight: float,
+        context_noise: float,
+    ) -> None:
+        super().__init__()
+        self.num_joints, self.context_noise = num_joints, context_noise
+        shares = (1.0 - base_weight - broad_weight, base_weight, broad_weight)
+        self._shares = shares
+        self._log_shares = tuple(math.log(s) if s > 0 else -math.inf for s in shares)
+        self._broad_mass = float(log_mass_in_ball(torch.zeros(3), _BROAD_SCALE**2 * torch.eye(3)))
+        self.chart = TangentChart(num_joints)
+        self.base = OrderedGaussian(num_joints)
+        self.net = GroupedMLP(
+            num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
+        )
+        with torch.no_grad():  # components start apart, or their gradients stay equal
+            k = num_components
+            self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
+
+    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor, seen: Tensor) -> Tensor:
+        """Log-density of each row's chain.
+
+        Args:
+            z: (R, J, 3) chart coordinates, zero where missing.
+            perm: (U, J) orders, missing joints last.
+            index: (R,) the order of each row.
+            seen: (R, J) bool: joints whose conditionals are summed.
+
+        Returns:
+            (R,) nats, Lebesgue in z.
+        """
+        white, log_diagonal = self.base.whiten(z, perm, index)
+        rank = perm.argsort(-1)
+        before = (rank[:, None, :] < rank[:, :, None]).to(z.dtype)
+        raw = self.net(self._features(self._context(z), before[index]))
+        net = mixture_log_prob(raw.transpose(0, 1), white)
+        base = -0.5 * white.square().sum(-1) - 1.5 * _LOG_2PI
+        terms = (net - log_diagonal, base - log_diagonal, self._broad(z))
+        shared = torch.stack([t + s for t, s in zip(terms, self._log_shares, strict=True) if s > -math.inf])
+        return torch.where(seen, shared.logsumexp(0), torch.zeros_like(base)).sum(-1)
+
+    def _context(self, z: Tensor) -> Tensor:
+        """(R, J, 3) what the networks see of z."""
+        least = self.chart.scale.clamp_min(_LEAST_FEATURE_SCALE)
+        context = z * (self.chart.scale / least)
+        if self.training and self.context_noise:
+            context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
+        return context
+
+    @staticmethod
+    def _features(context: Tensor, before: Tensor) -> Tensor:
+        """Network inputs (J, R, 4J): masked context and mask, for context (R, J, 3) and before (R, J target, J)."""
+        shown = context[:, None] * before[..., None]
+        return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
+
+    def _broad(self, z: Tensor) -> Tensor:
+        """(R, J) log-density of the broad component, cut off at the tangent ball."""
+        tangent = z * self.chart.scale
+        constant = 1.5 * _LOG_2PI + 3.0 * math.log(_BROAD_SCALE) + self._broad_mass
+        return -0.5 * tangent.square().sum(-1) / _BROAD_SCALE**2 - constant + self.chart.scale.log().sum(-1)
+
+    # ------------------------------------------------------------------ draws
+
+    @torch.no_grad()
+    def draw(self, z: Tensor, seen: Tensor, ranks: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw the missing joints, one after the other in each row's order, given the observed ones.
+
+        Args:
+            z: (R, J, 3) chart coordinates, zero where missing.
+            seen: (R, J) bool.
+            ranks: (R, J) position of each joint; observed joints are moved to the front.
+            generator: source of randomness.
+
+        Returns:
+            (R, J, 3) with the missing entries drawn.
+        """
+        perm, index = torch.unique(
+            (ranks + (~seen) * ranks.shape[1]).argsort(-1), dim=0, return_inverse=True
+        )  # fmt: skip
+        factor, coordinate = self.base.factor(perm)
+        z, seen, given = z.clone(), seen.clone(), seen.sum(-1)
+        rows = torch.arange(len(z), device=z.device)
+        centred = (z.flatten(1) - self.base.mean).gather(1, coordinate[index])
+        white = torch.cat([
+            torch.linalg.solve_triangular(f, part.mT, upper=False).mT
+            for f, part in zip(factor, _grouped(centred, index, len(perm)), strict=True)
+        ])[index.argsort(stable=True).argsort()]  # fmt: skip
+        white = white * (torch.arange(self.num_joints, device=z.device) < given[:, None]).repeat_interleave(3, 1)
+        for step in range(int(given.min()), self.num_joints):
+            active = rows[given <= step]
+            joint, part = perm[index[active], step], factor[index[active], 3 * step : 3 * step + 3]
+            mean = self.base.mean.view(-1, 3)[joint] + (part @ white[active, :, None])[..., 0]
+            diagonal = part[:, :, 3 * step : 3 * step + 3]
+            drawn = self._draw_joint(z[active], seen[active], joint, mean, diagonal, generator)
+            z[active, joint] = drawn
+            seen[active, joint] = True
+            residual = torch.linalg.solve_triangular(diagonal, (drawn - mean)[..., None], upper=False)
+            white[active, 3 * step : 3 * step + 3] = residual[..., 0]
+        return z
+
+    def _draw_joint(
+        self, z: Tensor, seen: Tensor, joint: Tensor, mean: Tensor, diagonal: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """(R, 3) draws of p(x_joint | seen), a different joint in every row, base N(mean, diagonal diagonal^T)."""
+        shares = z.new_tensor(self._shares).expand(len(z), 3)
+        kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
+        white = torch.randn(mean.shape, generator=generator, dtype=z.dtype, device=z.device)
+        broad = white * _BROAD_SCALE / self.chart.scale[joint]
+        before = seen.to(z.dtype)
+        features = torch.cat(((self._context(z) * before[..., None]).flatten(1), before - 0.5), -1)
+        for j in torch.unique(joint).tolist():
+            rows = ((joint == j) & (kind == 0)).nonzero()[:, 0]
+            if len(rows):
+                white[rows] = mixture_draw(self.net.one(j, features[rows]), generator=generator)
+        drawn = mean + (diagonal @ white[..., None])[..., 0]
+        return torch.where((kind == 2)[:, None], broad, drawn)
+
+
+def _grouped(values: Tensor, index: Tensor, groups: int) -> tuple[Tensor, ...]:
+    """Rows of `values` by group, in the order of a stable sort of `index`."""
+    order = index.argsort(stable=True)
+    return values[order].split(torch.bincount(index, minlength=groups).tolist())

@@ -1,0 +1,20 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data_dir() -> Path:
+    """The folder of real poses (`body/`, `hands/`): $POSEPRIOR_DATA, else ../shared/data; the test is skipped without it."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("POSEPRIOR_DATA") or root.parent / "shared" / "data")
+    if not (folder / "body" / "train_poses.npz").is_file():
+        pytest.skip(
+            f"real pose data not found in {folder}; set POSEPRIOR_DATA to the folder that holds body/ and hands/"
+        )
+    return folder

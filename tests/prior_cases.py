@@ -1,0 +1,46 @@
+"""Every prior, small and fitted on synthetic poses: what the contract test runs on. A new prior adds its lines here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
+from poseprior.io import synthetic_poses
+
+_SHORT = FitConfig(max_steps=60, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build a prior over given joints, and how to fit it quickly."""
+
+    build: Callable[[str | tuple[int, ...]], PosePrior]
+    config: FitConfig = _SHORT
+
+
+_CLOSED = replace(_SHORT, max_steps=0)
+
+CASES: dict[str, Case] = {
+    "gaussian-diagonal": Case(lambda joints: GaussianPrior(joints), _CLOSED),
+    "gaussian-diagonal-gradient": Case(lambda joints: GaussianPrior(joints), _SHORT),
+    "gaussian-full": Case(lambda joints: GaussianPrior(joints, covariance="full"), _CLOSED),
+    "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT),
+    "mixture": Case(lambda joints: GaussianMixturePrior(joints, num_components=3, em_iterations=10), _CLOSED),
+}
+
+
+@cache
+def training_poses() -> PoseDataset:
+    """1,500 synthetic poses of 6 subjects."""
+    return synthetic_poses(1500, seed=0, num_subjects=6)
+
+
+@cache
+def fitted(name: str, joints: str | tuple[int, ...] = "body") -> PosePrior:
+    """The prior of a case, fitted once a session. Tests must not change it."""
+    case = CASES[name]
+    prior = case.build(joints)
+    prior.fit(training_poses(), config=case.config)
+    return prior

@@ -1,0 +1,228 @@
+"""The training loop: resumption to the bit after a real kill -9, ranks that agree, budgets, early stopping, refusals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import poseprior
+from poseprior import FitConfig, GaussianPrior, PoseDataset
+from poseprior.io import synthetic_poses
+from poseprior.training.batches import BatchSource
+from poseprior.training.state import FILE_NAME
+
+SCRIPT = Path(__file__).with_name("fit_script.py")
+QUICK = FitConfig(max_steps=60, batch_size=64, warmup_steps=5, eval_every=20, checkpoint_every=20, progress=False)
+
+
+@pytest.fixture(scope="module")
+def splits() -> tuple[PoseDataset, ...]:
+    return synthetic_poses(900, seed=0, num_subjects=6).split_by_subject([0.7, 0.3], seed=0)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return poseprior.load(path).state_dict()
+
+
+def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+    steps = "600"
+    undisturbed = [sys.executable, str(SCRIPT), str(tmp_path / "a.safetensors"), str(tmp_path / "a"), steps]
+    subprocess.run(undisturbed, check=True, env=_environment())
+
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "b.safetensors"), str(tmp_path / "b"), steps]
+    state = tmp_path / "b" / FILE_NAME
+    kills = 0
+    for wanted in (1, 3):  # kill twice, at a moment nobody chose, some checkpoints into each run
+        process = subprocess.Popen(command, env=_environment())
+        seen, last = 0, state.stat().st_mtime_ns if state.exists() else None
+        while process.poll() is None and seen < wanted:
+            now = state.stat().st_mtime_ns if state.exists() else None
+            seen, last = seen + (now != last), now
+            time.sleep(0.001)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills == 2, "the run ended before it could be killed"
+    assert not (tmp_path / "b0.safetensors").exists()
+    subprocess.run(command, check=True, env=_environment())
+    assert _equal(_weights(tmp_path / "a0.safetensors"), _weights(tmp_path / "b0.safetensors"))
+    litter = [p.name for p in (tmp_path / "b").iterdir() if p.name != FILE_NAME and not p.name.startswith(".")]
+    assert not litter
+
+
+def test_two_ranks_end_identical_and_learn(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(SCRIPT), str(tmp_path / "d.safetensors"), str(tmp_path / "d"), "120",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, env=_environment(), capture_output=True)
+    first, second = (poseprior.load(tmp_path / f"d{rank}.safetensors") for rank in (0, 1))
+    assert _equal(first.state_dict(), second.state_dict())
+    assert first.metadata["training"]["val_nll"] == second.metadata["training"]["val_nll"]
+    untrained = GaussianPrior("body", covariance="full")
+    train, val = synthetic_poses(1200, seed=0, num_subjects=6).split_by_subject([0.7, 0.3], seed=0)
+    start = untrained.fit(train, val=val, config=replace(QUICK, max_steps=1, eval_every=1)).val_nll
+    assert first.metadata["training"]["val_nll"] < start
+
+
+def test_resume_after_fewer_steps_equals_one_run(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
+    train, val = splits
+    config = replace(QUICK, checkpoint_dir=str(tmp_path / "c"), eval_every=20)
+    constant = replace(config, final_lr_fraction=0.999)  # the cosine depends on max_steps; keep it all but flat
+    first = GaussianPrior("body")
+    first.fit(train, val=val, config=replace(constant, max_steps=20))
+    resumed = GaussianPrior("body")
+    result = resumed.fit(train, val=val, config=constant)
+    assert result.steps == 60
+    assert [h["step"] for h in result.history] == [20, 40, 60]
+
+
+def test_gradient_training_reaches_the_closed_form(splits: tuple[PoseDataset, ...]) -> None:
+    train, val = splits
+    closed = GaussianPrior("body", covariance="full")
+    best = closed.fit(train, config=FitConfig(max_steps=0, progress=False)).train_nll
+    trained = GaussianPrior("body", covariance="full")
+    config = replace(QUICK, max_steps=1500, learning_rate=1e-2, eval_every=500, batch_size=256)
+    reached = trained.fit(train, val=val, config=config).train_nll
+    assert reached is not None and best is not None
+    assert reached < best + 3.0
+
+
+def test_seed_decides_everything_and_no_global_state_moves(splits: tuple[PoseDataset, ...]) -> None:
+    train, val = splits
+    state = torch.get_rng_state()
+    weights = []
+    for seed in (1, 1, 2):
+        prior = GaussianPrior("body")
+        prior.fit(train, val=val, config=replace(QUICK, seed=seed))
+        weights.append(prior.state_dict())
+    assert _equal(weights[0], weights[1])
+    assert not _equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_early_stopping_keeps_the_best_weights(splits: tuple[PoseDataset, ...]) -> None:
+    train, val = splits
+    prior = GaussianPrior("body")
+    config = replace(QUICK, max_steps=2000, learning_rate=0.3, clip_grad_norm=0, patience=3, eval_every=5, ema_decay=0.0)
+    result = prior.fit(train, val=val, config=config)
+    assert result.stopped == "early"
+    assert result.steps < 2000
+    assert result.val_nll == min(h["val_nll"] for h in result.history)
+    assert result.best_step == next(h["step"] for h in result.history if h["val_nll"] == result.val_nll)
+
+
+def test_minutes_is_a_budget(splits: tuple[PoseDataset, ...]) -> None:
+    start = time.monotonic()
+    result = GaussianPrior("body").fit(splits[0], config=replace(QUICK, max_steps=10**7, minutes=0.03))
+    assert result.stopped == "minutes"
+    assert time.monotonic() - start < 20
+    assert result.steps > 0
+
+
+def test_interrupt_keeps_the_state_and_the_weights(
+    splits: tuple[PoseDataset, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = splits
+    undisturbed = GaussianPrior("body")
+    undisturbed.fit(train, val=val, config=QUICK)
+    draw, calls = BatchSource.batch, []
+
+    def interrupted(self: BatchSource, step: int) -> tuple[Tensor, Tensor]:
+        calls.append(step)
+        if len(calls) == 31:
+            raise KeyboardInterrupt
+        return draw(self, step)
+
+    monkeypatch.setattr(BatchSource, "batch", interrupted)
+    config = replace(QUICK, checkpoint_dir=str(tmp_path))
+    assert GaussianPrior("body").fit(train, val=val, config=config).stopped == "interrupted"
+    resumed = GaussianPrior("body")
+    resumed.fit(train, val=val, config=config)
+    assert _equal(resumed.state_dict(), undisturbed.state_dict())
+
+
+def test_a_checkpoint_of_another_run_is_refused(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
+    train, val = splits
+    config = replace(QUICK, checkpoint_dir=str(tmp_path))
+    GaussianPrior("body").fit(train, val=val, config=config)
+    with pytest.raises(ValueError, match=r"belongs to another run: .*seed was 0, is 3.*resume=False"):
+        GaussianPrior("body").fit(train, val=val, config=replace(config, seed=3))
+    with pytest.raises(ValueError, match=r"belongs to another run: train was"):
+        GaussianPrior("body").fit(train.select(range(10)), val=val, config=config)
+    (tmp_path / FILE_NAME).write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"is not a training checkpoint.*remove it"):
+        GaussianPrior("body").fit(train, val=val, config=config)
+
+
+def test_loss_that_is_not_finite_stops_with_a_remedy(
+    splits: tuple[PoseDataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        GaussianPrior, "training_loss", lambda self, rotvec, observed, context, step: self.mean.sum() * float("nan")
+    )
+    with pytest.raises(ValueError, match=r"learning_rate: the loss was not finite .* use a lower learning_rate"):
+        GaussianPrior("body").fit(splits[0], config=replace(QUICK, max_steps=200))
+
+
+def test_tensorboard_gets_curves(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    GaussianPrior("body").fit(splits[0], val=splits[1], config=replace(QUICK, tensorboard_dir=str(tmp_path)))
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert {"nll/train", "nll/val", "bpd/val", "samples/mean_angle_rad", "samples/max_angle_rad"} <= set(tags)
+    assert [e.step for e in events.Scalars("nll/val")] == [20, 40, 60]
+
+
+def test_batches_balance_subjects_and_mirror_to_what_is_shown() -> None:
+    poses = torch.zeros(1000, 55, 3)
+    poses[:, 40, 2] = 0.5
+    observed = torch.zeros(1000, 55, dtype=torch.bool)
+    observed[:, 40:55] = True
+    data = PoseDataset(poses, observed, subject=["often"] * 990 + ["rare"] * 10)
+    config = replace(QUICK, batch_size=500, jitter=0.0, subject_balance=1.0)
+    source = BatchSource(data, (25,), config)  # a left-hand prior, right-hand recordings
+    rare = (source.indices(0) >= 990).float().mean()
+    assert 0.4 < float(rare) < 0.6
+    rotvec, seen = source.batch(0)
+    assert seen.all()
+    torch.testing.assert_close(rotvec[:, 0, 2], torch.full((500,), -0.5))
+
+
+def test_epochs_visit_every_pose_once() -> None:
+    data = PoseDataset(torch.zeros(100, 55, 3))
+    source = BatchSource(data, (1,), replace(QUICK, batch_size=30))
+    drawn = torch.cat([source.indices(step) for step in range(10)])
+    assert torch.equal(drawn.bincount(), torch.full((100,), 3))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("batch_size", 0), ("max_steps", -1), ("ema_decay", 1.0), ("minutes", 0.0), ("jitter", -0.1)]
+)
+def test_config_refuses_nonsense(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"FitConfig.{option}: expected .* got {value}"):
+        FitConfig(**{option: value})  # type: ignore[arg-type]
+
+
+def test_device_that_is_not_there_is_refused(splits: tuple[PoseDataset, ...]) -> None:
+    with pytest.raises(ValueError, match=r"device: 'cuda:99' is not usable here .* use 'cpu'"):
+        GaussianPrior("body").fit(splits[0], config=replace(QUICK, device="cuda:99"))
