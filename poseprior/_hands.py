@@ -1,4 +1,4 @@
-"""The ways smplx stores a hand (full rotations, relative to a mean, PCA coefficients) and full rotations on the flat hand."""
+"""The ways smplx stores a hand (rotations, relative to a mean, PCA coefficients) and rotations on the flat hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class HandSpace:
         count = value.shape[-1]
         if self._components is None:
             raise ValueError(
-                f"{name}: got {tuple(value.shape)}, which looks like {count} PCA coefficients; expected 45 numbers; {_REMEDY}."
+                f"{name}: got {tuple(value.shape)}, which looks like {count} PCA coefficients; "
+                f"expected 45 numbers; {_REMEDY}."
             )
         self._require_mean_known(name)
         return value @ self._basis(name, count, side, value)
@@ -78,8 +79,8 @@ class HandSpace:
         components = self._components[side]
         if count > len(components):
             raise ValueError(
-                f"{name}: {count} PCA coefficients need as many components, got hands_components with {len(components)} "
-                "rows; pass all 45."
+                f"{name}: {count} PCA coefficients need as many components, got hands_components with "
+                f"{len(components)} rows; pass all 45."
             )
         return components[:count].to(like)
 

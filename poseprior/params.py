@@ -46,8 +46,8 @@ def pose_from_smplx(
 
     Args:
         params: any of `global_orient`, `body_pose`, `jaw_pose`, `leye_pose`, `reye_pose`, `left_hand_pose`,
-            `right_hand_pose`, each (*batch, J * 3) or (*batch, J, 3), radians, batches that broadcast. What is absent or
-            None is unobserved and zero. `betas`, `transl`, `expression` and the like are ignored.
+            `right_hand_pose`, each (*batch, J * 3) or (*batch, J, 3), radians, batches that broadcast. What is absent
+            or None is unobserved and zero. `betas`, `transl`, `expression` and the like are ignored.
         hands_components: (left, right), each (n or 45, 45): `hands_components` of the model file.
         hands_mean: (left, right), each (45,): `hands_mean` of the model file.
         flat_hand_mean: False when the hands are relative to `hands_mean`, which is then added. None means True for
@@ -220,7 +220,7 @@ def _joints(name: str, value: Tensor, count: int) -> Tensor:
 
 
 def _one_joint(name: str, value: Tensor, rank: int | None) -> Tensor:
-    """(*, 3) or (*, 1, 3) to (*, 1, 3). (1, 3) could be either: `rank` of the other parts decides, else it is a batch."""
+    """(*, 3) or (*, 1, 3) to (*, 1, 3). (1, 3) can be either: the `rank` of the other parts decides, else a batch."""
     if not value.dim() or value.shape[-1] != 3:
         raise ValueError(f"{name}: expected (*, 3) or (*, 1, 3), got {tuple(value.shape)}.")
     joint_axis = value.shape[-2:] == (1, 3) and (value.dim() == rank if rank is not None else value.dim() > 2)

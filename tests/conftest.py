@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_data_dir() -> Path:
-    """The folder of real poses (`body/`, `hands/`): $POSEPRIOR_DATA, else ../shared/data; the test is skipped without it."""
+    """The folder of real poses (`body/`, `hands/`): $POSEPRIOR_DATA, else ../shared/data; skips without it."""
     root = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("POSEPRIOR_DATA") or root.parent / "shared" / "data")
     if not (folder / "body" / "train_poses.npz").is_file():

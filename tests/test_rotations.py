@@ -31,7 +31,7 @@ def _finite_difference(function: Callable[[Tensor], Tensor], x: Tensor, step: fl
     return grad
 
 
-# -- the measure ---------------------------------------------------------------------------------------------------
+# -- the measure -----------------------------------------------------------------------------------------------------
 
 
 def test_haar_density_integrates_to_one() -> None:
@@ -118,7 +118,7 @@ def test_wrap_gradient(angle: float, dtype: torch.dtype) -> None:
     torch.testing.assert_close(grad.double(), expected, atol=1e-5, rtol=1e-5)
 
 
-# -- tangent spaces ----------------------------------------------------------------------------------------------------
+# -- tangent spaces --------------------------------------------------------------------------------------------------
 
 
 def test_tangent_agrees_with_scipy() -> None:
@@ -177,7 +177,7 @@ def test_geodesic_distance_agrees_with_scipy() -> None:
     assert float(rotations.geodesic_distance(x, x).max()) < 1e-7
 
 
-# -- means and noise -----------------------------------------------------------------------------------------------------
+# -- means and noise -------------------------------------------------------------------------------------------------
 
 
 def test_frechet_mean_minimises_squared_distance() -> None:

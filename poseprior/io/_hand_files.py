@@ -89,8 +89,9 @@ def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:
     norm = np.linalg.norm(np.nan_to_num(array.astype(np.float64), posinf=0, neginf=0).reshape(-1, 3), axis=1).max()
     if norm > _MAX_HAND_NORM:
         raise ValueError(
-            f"key '{key}': expected joint rotations of at most 1.5 pi, got {norm:.1f} rad, so these are PCA coefficients or "
-            "degrees; pass num_pca_comps=45 with hands_components= and hands_mean= of the model, or convert to radians."
+            f"key '{key}': expected joint rotations of at most 1.5 pi, got {norm:.1f} rad, so these are PCA "
+            "coefficients or degrees; pass num_pca_comps=45 with hands_components= and hands_mean= of the model, or "
+            "convert to radians."
         )
 
 

@@ -2,7 +2,8 @@
 
 The number of joints says which layout an array has, except where it does not: 52 joints are SMPL-H (columns 66:69 are a
 finger) or 53 joints without the root (63:66 are the jaw), 22 may end in the jaw or begin without the root. There the
-declared model type decides (`surface_model_type` in the file, or the reader's `model_type=`), and without one the file is refused.
+declared model type decides (`surface_model_type` in the file, or the reader's `model_type=`), and without one the
+file is refused.
 """
 
 from __future__ import annotations
@@ -42,8 +43,17 @@ PARTS: dict[str, tuple[str, ...]] = {
 PAIRS = {"pose_eye": ("leye_pose", "reye_pose"), "pose_hand": ("left_hand_pose", "right_hand_pose")}
 AMASS_KEYS = ("mocap_framerate", "mocap_frame_rate", "mocap_time_length", "dmpls")
 KEYS = frozenset(
-    (*WHOLE, *(k for names in PARTS.values() for k in names), *PAIRS, *AMASS_KEYS, "hand_pose", "side", "observed")
-    + ("surface_model_type", "flat_hand_mean")
+    [
+        *WHOLE,
+        *(k for names in PARTS.values() for k in names),
+        *PAIRS,
+        *AMASS_KEYS,
+        "hand_pose",
+        "side",
+        "observed",
+        "surface_model_type",
+        "flat_hand_mean",
+    ]
 )
 
 _ALL = tuple(range(NUM_JOINTS))
@@ -71,8 +81,8 @@ def to_joints55(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
         columns[15] = (*[-1] * 25, *range(15), *range(15))
     else:
         raise ValueError(
-            f"expected poses under one of the keys {', '.join(WHOLE)}, global_orient, root_orient, body_pose, pose_body, "
-            f"... or hand_pose, got {', '.join(arrays) or 'none of them'}; rename the array to 'poses'."
+            f"expected poses under one of the keys {', '.join(WHOLE)}, global_orient, root_orient, body_pose, "
+            f"pose_body, ... or hand_pose, got {', '.join(arrays) or 'none of them'}; rename the array to 'poses'."
         )
     if len(pose) == 0:
         raise ValueError(f"key '{key}': expected at least one pose, got none; leave the file out.")
@@ -85,9 +95,9 @@ def to_joints55(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
         rows = torch.nonzero(broken.any(1)).flatten().tolist()
         joint = JOINT_NAMES[int(torch.nonzero(broken[rows[0]])[0])]
         raise ValueError(
-            f"key '{key}': expected finite values on observed joints, got nan or inf in {len(rows)} of {len(pose)} rows "
-            f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; first joint {joint}); drop the "
-            "rows, or mark the joints false in an 'observed' array."
+            f"key '{key}': expected finite values on observed joints, got nan or inf in {len(rows)} of {len(pose)} "
+            f"rows (rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; first joint {joint}); drop "
+            "the rows, or mark the joints false in an 'observed' array."
         )
     pose = torch.where(mask[..., None], pose, torch.zeros_like(pose))
     return wrap_rotvec(pose).float(), mask
@@ -145,8 +155,8 @@ def _index(key: str, count: int, arrays: Arrays, model: str) -> tuple[int, ...]:
             f"model_type='{others[0]}' if they are the first {count} of that model."
         )
     raise ValueError(
-        f"{what}, expected 55 (SMPL-X), 53 (no eyes), 52 (SMPL-H) or 24 (SMPL) with the root first; save the parts under "
-        "their names (global_orient, body_pose, left_hand_pose, ...) instead."
+        f"{what}, expected 55 (SMPL-X), 53 (no eyes), 52 (SMPL-H) or 24 (SMPL) with the root first; save the "
+        "parts under their names (global_orient, body_pose, left_hand_pose, ...) instead."
     )
 
 
@@ -199,8 +209,8 @@ def _body(key: str, value: Tensor, model: str) -> Tensor:
     if value.dim() and (value.shape[-1] == 69 or value.shape[-2:] == (23, 3)):
         if model != "smpl":
             raise ValueError(
-                f"key '{key}': got 23 joints {tuple(value.shape)}, expected 21 (63 columns); if it is SMPL, whose last two "
-                "are whole hands, pass model_type='smpl'."
+                f"key '{key}': got 23 joints {tuple(value.shape)}, expected 21 (63 columns); if it is SMPL, whose last "
+                "two are whole hands, pass model_type='smpl'."
             )
         return value[..., :63] if value.shape[-1] == 69 else value[..., :21, :]
     return value

@@ -1,4 +1,4 @@
-"""Where the rows of a `PoseDataset` live: arrays in memory, or `.npy` files that are mapped and read a batch at a time."""
+"""Where the rows of a `PoseDataset` live: arrays in memory, or `.npy` files that are mapped and read by batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PoseStore:
 
     @classmethod
     def trusted(cls, poses: NDArray[Any], observed: NDArray[Any]) -> PoseStore:
-        """Parts that are already float32, bool, finite, and zero where unobserved (or mapped, and zeroed on reading)."""
+        """Parts that are already float32, bool, finite, and zero where unobserved (mapped ones: on reading)."""
         return cls(poses, observed, None)
 
     @classmethod

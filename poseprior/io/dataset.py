@@ -24,8 +24,8 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     """N poses with their observed masks, and optionally subject, sequence, frame number and frame rate of every row.
 
     Args:
-        poses: (N, 55, 3) rotvecs in SMPL-X order, radians: tensor, array or `np.memmap`. A memmap stays on disk and
-            rows are read when a batch is taken; anything else is held in memory as float32, without a copy if it can.
+        poses: (N, 55, 3) rotvecs in SMPL-X order, radians: tensor, array or `np.memmap`. A memmap stays on disk until a
+            batch is taken; anything else is held in memory as float32, uncopied where possible.
         observed: (N, 55) bool, what was really measured; None for everything. What is not observed reads as zero.
         subject: (N,) names (or one name for all rows) of the people, the unit of honest splits.
         sequence: (N,) names (or one name) of the recordings.
@@ -76,18 +76,18 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(poses), torch.from_numpy(observed)
 
     def all_poses(self) -> tuple[Tensor, Tensor]:
-        """Poses (N, 55, 3) float32 and observed (N, 55) bool. Shares memory, unless memory-mapped (then it reads all)."""
+        """Poses (N, 55, 3) float32 and observed (N, 55) bool: shared memory, or all of a memory-mapped set read."""
         poses, observed = self._store.arrays()
         return torch.from_numpy(poses), torch.from_numpy(observed)
 
     @property
     def poses(self) -> Tensor:
-        """(N, 55, 3) float32: the first of `all_poses()`."""
+        """(N, 55, 3) float32."""
         return self.all_poses()[0]
 
     @property
     def observed(self) -> Tensor:
-        """(N, 55) bool: the second of `all_poses()`."""
+        """(N, 55) bool."""
         return torch.from_numpy(self._store.observed())
 
     def chunks(self, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
@@ -148,17 +148,14 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     def select(self, rows: Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]) -> PoseDataset:
         """The rows of a bool mask (N,) or of indices, in the order given. A memory-mapped set stays mapped."""
         index = _columns.row_indices(rows, len(self))
-        pick = _columns.picker(index)
-        return self._with(
-            self._store.select(index), pick(self.subject), pick(self.sequence), pick(self.fps), pick(self.frame)
-        )
+        columns = map(_columns.picker(index), (self.subject, self.sequence, self.fps, self.frame))
+        return self._with(self._store.select(index), *columns)
 
     def random_subset(self, n: int, *, seed: int) -> PoseDataset:
         """`n` distinct rows drawn uniformly, in their original order; all of them when `n` >= len."""
         if n < 1:
             raise ValueError(f"n: expected at least 1 row, got {n}.")
-        index = np.random.default_rng(seed).permutation(len(self))[:n]
-        return self.select(np.sort(index))
+        return self.select(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
 
     @overload
     def split_by_subject(
@@ -189,9 +186,9 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     def subsample(self, fps: float, *, seed: int = 0) -> PoseDataset:
         """At most `fps` frames per second of every sequence.
 
-        Time is cut into bins of 1/fps whose phase is drawn per sequence from `seed` and its name, and the first frame of
-        each bin stays: gaps do not matter, and a second call with the same arguments changes nothing. `fps` and `frame`
-        of the result still count at the recorded rate. Rows whose rate is unknown (nan) all stay.
+        Time is cut into bins of 1/fps whose phase is drawn per sequence from `seed` and its name, and the first frame
+        of each bin stays: gaps do not matter, and a second call with the same arguments changes nothing. `fps` and
+        `frame` of the result still count at the recorded rate. Rows whose rate is unknown (nan) all stay.
         """
         groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
         return self.select(_thinning.subsample(groups, self.frame, self.fps, fps, seed))
@@ -210,7 +207,7 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.select(_thinning.thin(self._store, groups, threshold_deg, joints))
 
     def mirrored(self) -> PoseDataset:
-        """This set followed by its left/right mirror image (poses and observed); mirrored sequences end in ':mirror'."""
+        """This set, then its left/right mirror image (poses and observed), whose sequences end in ':mirror'."""
         poses, observed = self.all_poses()
         sequence = None if self.sequence is None else np.char.add(self.sequence, ":mirror")
         reflected = _storage.PoseStore.trusted(

@@ -1,4 +1,4 @@
-"""Pose files: `read_poses` takes the common `.npz` layouts into a `PoseDataset`, `write_poses` writes the library's own."""
+"""Pose files: `read_poses` takes the common `.npz` layouts to a `PoseDataset`, `write_poses` writes our own."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def read_poses(
 ) -> PoseDataset:
     """Read one `.npz`, a list of them, or a folder. Nothing is ever unpickled.
 
-    A file holds `poses` as (N, J, 3) or (N, J * 3) rotvecs in radians: 55 joints (SMPL-X), 53 (no eyes), 52 (SMPL-H) or 24
-    (SMPL); or parts by name (`global_orient` or `root_orient`, `body_pose` or `pose_body`, ..., `pose_hand`); or single
-    hands, `hand_pose` (N, 15, 3) and `side`. An `observed` mask, `subject`, `sequence` or `seq`, `fps` and `frame` are
-    used where present; `trans`, `betas`, `gender` and all else is left unread. Rotations beyond pi are wrapped.
+    A file holds `poses` as (N, J, 3) or (N, J * 3) rotvecs in radians: 55 joints (SMPL-X), 53 (no eyes), 52 (SMPL-H) or
+    24 (SMPL); or parts by name (`global_orient` or `root_orient`, `body_pose` or `pose_body`, ..., `pose_hand`); or
+    single hands, `hand_pose` (N, 15, 3) and `side`. An `observed` mask, `subject`, `sequence` or `seq`, `fps` and
+    `frame` are used where present; `trans`, `betas`, `gender` and all else is left unread. Rotations beyond pi are
+    wrapped.
 
     A folder is read whole: the files of `read_split`, train before val before test, else every `.npz` below it. Use
     `split=` or `read_split` to keep the parts apart.
@@ -60,8 +61,8 @@ def read_poses(
             joints alone does not.
         side: 'left' or 'right' (0 or 1) for single-hand files without `side`.
         subject: name of the subject of all rows, overriding the files. Otherwise it is the file's `subject` ('sitting3'
-            for hand files with `sitting`), else the folder of the file: relative to the folder being read ('CMU/01'), or for a
-            single AMASS file the name of its parent.
+            for hand files with `sitting`), else the folder of the file: relative to the folder being read ('CMU/01'),
+            or for a single AMASS file the name of its parent.
         fps: frame rate of files that do not say.
         target_fps: subsample every file to this rate while reading.
         constant_parts_unobserved: body mocap fills jaw, eyes and hands with constants (AMASS: a fixed mean hand). In
@@ -74,8 +75,8 @@ def read_poses(
         One data set of all rows. `sequence` falls back to the file's name, `frame` to the row in the file.
 
     Raises:
-        ValueError: naming the file, the key and what to do: not an npz, a pickle, damaged, no poses, a wrong or ambiguous
-            shape, non-finite values on observed joints, an empty file or folder.
+        ValueError: naming the file, the key and what to do: not an npz, a pickle, damaged, no poses, a wrong or
+            ambiguous shape, non-finite values on observed joints, an empty file or folder.
     """
     options = _layouts.Options(
         model_type, side, constant_parts_unobserved, hands_components, hands_mean, flat_hand_mean, num_pca_comps
@@ -101,9 +102,9 @@ def read_split(
     """The parts of a folder by name, in the order train, val, test.
 
     Args:
-        folder: holds `train_poses.npz`, `val_poses.npz`, `test_poses.npz`, or `hands_train.npz`, ..., or `train.npz`, ...,
-            or folders `train`, `val`, `test`. Parts that are absent are absent from the result. A folder with no such name
-            is one part, 'train', of every `.npz` below it: split that with `split_by_subject`.
+        folder: holds `train_poses.npz`, `val_poses.npz`, `test_poses.npz`, or `hands_train.npz`, ..., or `train.npz`,
+            ..., or folders `train`, `val`, `test`. Parts that are absent are absent from the result. A folder with no
+            such name is one part, 'train', of every `.npz` below it: split that with `split_by_subject`.
         model_type, side: as in `read_poses`.
     """
     root = Path(folder)
@@ -124,8 +125,8 @@ def write_poses(
         observed: (N, 55) or (55,) bool for bare poses; None for all.
 
     Returns:
-        The path. Keys: `poses` (N, 55, 3) float32, `observed` (N, 55), `joint_names`, `surface_model_type`, and `subject`,
-        `sequence`, `fps`, `frame` where the data set has them.
+        The path. Keys: `poses` (N, 55, 3) float32, `observed` (N, 55), `joint_names`, `surface_model_type`, and
+        `subject`, `sequence`, `fps`, `frame` where the data set has them.
     """
     target = Path(path)
     if target.suffix != ".npz":

@@ -1,11 +1,11 @@
 """SYNTHETIC poses: a small kinematic sampler with anatomical limits, for trying the library without any recording.
 
 Made-up people stand, walk, sit and reach. Limbs move together, knees and elbows are hinges that bend the right way,
-fingers curl, every subject has habits, and some rows miss what real recordings miss. It is no substitute for data: a prior
-trained on it knows this file and nothing about people.
+fingers curl, every subject has habits, and some rows miss what real recordings miss. It is no substitute for data: a
+prior trained on it knows this file and nothing about people.
 
-Signs (SMPL-X, T-pose, y up, facing +z): legs swing forward with hip x < 0, knees bend with x > 0, arms hang with shoulder
-z < 0 on the left, elbows bend with y < 0 on the left, fingers curl with z < 0 on the left; right sides mirror (x, -y, -z).
+Signs (SMPL-X, T-pose, y up, facing +z): legs swing forward with hip x < 0 and knees bend with x > 0; on the left, arms
+hang with shoulder z < 0, elbows bend with y < 0, fingers curl with z < 0; right sides mirror (x, -y, -z).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def synthetic_poses(n: int, *, seed: int = 0, num_subjects: int = 10) -> PoseDat
         num_subjects: how many people, with about equally many rows.
 
     Returns:
-        Data set with `subject`, `sequence` ('walk003'), `frame` and `fps`. About a third of the sequences observe all 55
-        joints, a third no jaw, eyes and fingers, and a third neither these nor wrists and toes.
+        Data set with `subject`, `sequence` ('walk003'), `frame` and `fps`. About a third of the sequences observe all
+        55 joints, a third no jaw, eyes and fingers, and a third neither these nor wrists and toes.
 
     >>> synthetic_poses(100, num_subjects=4).subjects
     ('synthetic0', 'synthetic1', 'synthetic2', 'synthetic3')
@@ -172,7 +172,7 @@ def _arm(side: float, hang: _Array, forward: _Array, twist: _Array) -> _Array:
 
 
 def _free_axes() -> _Array:
-    """(55, 3): 1 for axes that vary from person to person, 0 for the stiff axes of hinges and the fixed ones of eyes."""
+    """(55, 3): how much each axis varies from person to person: less for hinges, the face and fingers."""
     free = np.ones((NUM_JOINTS, 3))
     for name, axes in (("knee", (1, 2)), ("elbow", (0, 2)), ("foot", (1, 2))):
         for side in ("left_", "right_"):

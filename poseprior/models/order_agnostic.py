@@ -40,6 +40,7 @@ class OrderAgnosticPrior(PosePrior):
         hidden, layers, dropout: of the networks, one for each joint.
         num_components: Gaussians in each conditional.
         base_weight: share of the plain Gaussian conditional.
+        own_weight: share of each joint's own Gaussian, whatever the context.
         broad_weight: share of the broad component.
         context_noise: noise on what networks see of other joints in training, radians.
         groups: independent groups of joints; None puts all in one. `fit` learns them.
@@ -65,7 +66,8 @@ class OrderAgnosticPrior(PosePrior):
         layers: int = 2,
         dropout: float = 0.1,
         num_components: int = 8,
-        base_weight: float = 0.3,
+        base_weight: float = 0.25,
+        own_weight: float = 0.08,
         broad_weight: float = 1e-3,
         context_noise: float = 0.0,
         groups: Sequence[Sequence[int]] | None = None,
@@ -73,14 +75,15 @@ class OrderAgnosticPrior(PosePrior):
     ) -> None:
         super().__init__(joints)
         _check_options(hidden=hidden, layers=layers, num_components=num_components)
-        if not (base_weight >= 0 and broad_weight > 0 and base_weight + broad_weight < 1):
+        shares = (base_weight, own_weight, broad_weight)
+        if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
             raise ValueError(
-                "base_weight, broad_weight: expected shares of at least 0 and above 0 that leave room for the networks, "
-                f"got {base_weight} and {broad_weight}; the defaults are 0.3 and 0.001."
+                "base_weight, own_weight, broad_weight: expected shares of 0 or more (broad_weight above 0) that leave "
+                f"room for the networks, got {shares}; the defaults are 0.25, 0.08 and 0.001."
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
-            "base_weight": base_weight, "broad_weight": broad_weight, "context_noise": context_noise,
+            "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight, "context_noise": context_noise,
         }  # fmt: skip
         self.share_mirror = share_mirror
         self.num_orders = num_orders

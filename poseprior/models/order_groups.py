@@ -99,9 +99,12 @@ class OrderGroups(nn.Module):
             ranks = torch.rand(_ORDERS_PER_BATCH, len(places), device=rotvec.device).argsort(-1)
             perm, index = arrange(ranks, inside[rows])
             column = torch.arange(len(rows), device=rows.device)
-            used, own = torch.unique(index[column % _ORDERS_PER_BATCH, column], return_inverse=True)
+            own = column % _ORDERS_PER_BATCH
+            if index is not None:
+                used, own = torch.unique(index.view(len(ranks), -1)[own, column], return_inverse=True)
+                perm = perm[used]
             z, volume = part.chart(self._view(rotvec[rows], places, flipped), inside[rows])
-            value = part.log_prob(z, perm[used], own, inside[rows]) - volume
+            value = part.log_prob(z, perm, own, inside[rows]) - volume
             total = total.index_add(0, rows, value)
         return total
 
@@ -135,7 +138,7 @@ class OrderGroups(nn.Module):
             if given is not None:
                 volume = part.chart(view, target)[1]
             rows = z.expand(k, *z.shape).flatten(0, 1)
-            chain = part.log_prob(rows, perm, index.flatten(), target.expand(k, *target.shape).flatten(0, 1))
+            chain = part.log_prob(rows, perm, index, target.expand(k, *target.shape).flatten(0, 1))
             result.append(chain.view(k, b) - volume)
         return result
 
@@ -207,7 +210,7 @@ class OrderGroups(nn.Module):
 def _start_part(part: OrderPart, rotvec: Tensor, seen: Tensor, config: FitConfig) -> None:
     """Chart and Gaussian of one part from (N, J, 3) rotvecs, by EM where joints are missing."""
     part.chart.fit(rotvec, seen)
-    z, _ = part.chart(rotvec, seen)
+    z, _ = part.chart(rotvec.to(part.chart.mean), seen)
     generator = torch.Generator().manual_seed(config.seed)
     _, mean, covariance = fit_mixture(
         z.flatten(1), seen, 1, iterations=_START_ITERATIONS, prior_count=0.0, generator=generator,

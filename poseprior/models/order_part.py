@@ -25,15 +25,18 @@ class OrderPart(nn.Module):
 
     In whitened residuals e_j of the Gaussian chain,
 
-        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base N(e_j; 0, I) / |L_jj|  +  w_broad N(x_j; 0, 1 rad^2),
+        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base N(e_j; 0, I) / |L_jj|
+                     +  w_own N(x_j; own mean and covariance)  +  w_broad N(x_j; 0, 1 rad^2),
 
-    with q_j a mixture of 3-D Gaussians from the network of joint j, which sees the joints of S and which they are.
+    with q_j a mixture of 3-D Gaussians from the network of joint j, which sees the joints of S and which they are. The
+    other three trust the context less and less, down to not at all: what unseen subjects need.
 
     Args:
         num_joints: J.
         hidden, layers, dropout: of the networks.
         num_components: Gaussians in each q_j.
         base_weight: w_base, the share of the plain Gaussian conditional.
+        own_weight: w_own, the share of the joint's own Gaussian, whatever the context.
         broad_weight: w_broad, the share of the broad component.
         context_noise: noise on the context that networks see in training, radians.
     """
@@ -47,14 +50,14 @@ class OrderPart(nn.Module):
         dropout: float,
         num_components: int,
         base_weight: float,
+        own_weight: float,
         broad_weight: float,
         context_noise: float,
     ) -> None:
         super().__init__()
         self.num_joints, self.context_noise = num_joints, context_noise
-        shares = (1.0 - base_weight - broad_weight, base_weight, broad_weight)
-        self._shares = shares
-        self._log_shares = tuple(math.log(s) if s > 0 else -math.inf for s in shares)
+        self._shares = (1.0 - base_weight - own_weight - broad_weight, base_weight, own_weight, broad_weight)
+        self._log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
         self._broad_mass = float(log_mass_in_ball(torch.zeros(3), _BROAD_SCALE**2 * torch.eye(3)))
         self.chart = TangentChart(num_joints)
         self.base = OrderedGaussian(num_joints)
@@ -65,27 +68,32 @@ class OrderPart(nn.Module):
             k = num_components
             self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
 
-    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor, seen: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, seen: Tensor) -> Tensor:
         """Log-density of each row's chain.
 
         Args:
             z: (R, J, 3) chart coordinates, zero where missing.
             perm: (U, J) orders, missing joints last.
-            index: (R,) the order of each row.
+            index: (R,) the order of each row; None for U blocks of equal length.
             seen: (R, J) bool: joints whose conditionals are summed.
 
         Returns:
             (R,) nats, Lebesgue in z.
         """
-        white, log_diagonal = self.base.whiten(z, perm, index)
-        rank = perm.argsort(-1)
-        before = (rank[:, None, :] < rank[:, :, None]).to(z.dtype)
-        raw = self.net(self._features(self._context(z), before[index]))
+        table = self.base.arrangement(perm)
+        white = self.base.whiten(z, table.whitener, index)
+        before = table.rows(table.before, index, len(z))
+        raw = self.net(self._features(self._context(z), before))
         net = mixture_log_prob(raw.transpose(0, 1), white)
-        base = -0.5 * white.square().sum(-1) - 1.5 * _LOG_2PI
-        terms = (net - log_diagonal, base - log_diagonal, self._broad(z))
-        shared = torch.stack([t + s for t, s in zip(terms, self._log_shares, strict=True) if s > -math.inf])
-        return torch.where(seen, shared.logsumexp(0), torch.zeros_like(base)).sum(-1)
+        constant = 1.5 * _LOG_2PI
+        base = -0.5 * white.square().sum(-1) - constant
+        centred = z - self.base.mean.view(-1, 3)
+        own_white = (table.own_whitener @ centred[..., None])[..., 0]
+        own = -0.5 * own_white.square().sum(-1) - constant - table.own_log_diagonal
+        log_net, log_base, log_own, log_broad = self._log_shares
+        trusting = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
+        wary = torch.logaddexp(own + log_own, self._broad(z) + log_broad)
+        return (torch.logaddexp(trusting, wary) * seen).sum(-1)
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z."""
@@ -126,6 +134,7 @@ class OrderPart(nn.Module):
             (ranks + (~seen) * ranks.shape[1]).argsort(-1), dim=0, return_inverse=True
         )  # fmt: skip
         factor, coordinate = self.base.factor(perm)
+        own_factor = self.base.own_factor()
         z, seen, given = z.clone(), seen.clone(), seen.sum(-1)
         rows = torch.arange(len(z), device=z.device)
         centred = (z.flatten(1) - self.base.mean).gather(1, coordinate[index])
@@ -139,7 +148,7 @@ class OrderPart(nn.Module):
             joint, part = perm[index[active], step], factor[index[active], 3 * step : 3 * step + 3]
             mean = self.base.mean.view(-1, 3)[joint] + (part @ white[active, :, None])[..., 0]
             diagonal = part[:, :, 3 * step : 3 * step + 3]
-            drawn = self._draw_joint(z[active], seen[active], joint, mean, diagonal, generator)
+            drawn = self._draw_joint(z[active], seen[active], joint, mean, diagonal, own_factor, generator)
             z[active, joint] = drawn
             seen[active, joint] = True
             residual = torch.linalg.solve_triangular(diagonal, (drawn - mean)[..., None], upper=False)
@@ -147,10 +156,17 @@ class OrderPart(nn.Module):
         return z
 
     def _draw_joint(
-        self, z: Tensor, seen: Tensor, joint: Tensor, mean: Tensor, diagonal: Tensor, generator: torch.Generator | None
+        self,
+        z: Tensor,
+        seen: Tensor,
+        joint: Tensor,
+        mean: Tensor,
+        diagonal: Tensor,
+        own_factor: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """(R, 3) draws of p(x_joint | seen), a different joint in every row, base N(mean, diagonal diagonal^T)."""
-        shares = z.new_tensor(self._shares).expand(len(z), 3)
+        shares = z.new_tensor(self._shares).expand(len(z), -1)
         kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
         white = torch.randn(mean.shape, generator=generator, dtype=z.dtype, device=z.device)
         broad = white * _BROAD_SCALE / self.chart.scale[joint]
@@ -161,7 +177,9 @@ class OrderPart(nn.Module):
             if len(rows):
                 white[rows] = mixture_draw(self.net.one(j, features[rows]), generator=generator)
         drawn = mean + (diagonal @ white[..., None])[..., 0]
-        return torch.where((kind == 2)[:, None], broad, drawn)
+        own = self.base.mean.view(-1, 3)[joint] + (own_factor[joint] @ white[..., None])[..., 0]
+        drawn = torch.where((kind == 2)[:, None], own, drawn)
+        return torch.where((kind == 3)[:, None], broad, drawn)
 
 
 def _grouped(values: Tensor, index: Tensor, groups: int) -> tuple[Tensor, ...]:

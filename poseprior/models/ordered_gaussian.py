@@ -6,13 +6,37 @@ standardised residuals of every joint given its predecessors: log p(z_j | before
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 _MOST_CACHED = 32
 
 
-def arrange(ranks: Tensor, seen: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class Arrangement(NamedTuple):
+    """Orders of J joints and what the Gaussian chain needs in them.
+
+    Attributes:
+        whitener: W (U, 3J, 3J) with e = W (z - mean), both in the joints' own places.
+        log_diagonal: (U, J) log |L_jj|.
+        before: (U, J, J), 1 where the second joint comes before the first.
+        own_whitener: (J, 3, 3), the inverse factors of the joints' marginals.
+        own_log_diagonal: (J,) their log-determinants, negated.
+    """
+
+    whitener: Tensor
+    log_diagonal: Tensor
+    before: Tensor
+    own_whitener: Tensor
+    own_log_diagonal: Tensor
+
+    def rows(self, table: Tensor, index: Tensor | None, count: int) -> Tensor:
+        """Entries of a (U, ...) table for `count` rows; index None means U blocks of equal length."""
+        return table.repeat_interleave(count // len(table), 0) if index is None else table[index]
+
+
+def arrange(ranks: Tensor, seen: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Orders in which given joints come first and missing ones last, for all pairs of an order and a distinct mask.
 
     Args:
@@ -21,19 +45,19 @@ def arrange(ranks: Tensor, seen: Tensor, given: Tensor | None = None) -> tuple[T
         given: (B, J) bool, joints to move to the front.
 
     Returns:
-        perm (K P, J), the joints in order, for the P distinct masks, and index (K, B) into its rows.
+        perm (K P, J), the joints in order, for the P distinct masks, and index (K B,) into its rows for the B rows
+        in every order; index is None where P is 1.
     """
     size = ranks.shape[1]
     late = (~seen).long() * size
     if given is not None:
         late = late - (given & seen).long() * size
     if bool((late == late[:1]).all()):
-        distinct, inverse = late[:1], torch.zeros(len(late), dtype=torch.long, device=late.device)
-    else:
-        distinct, inverse = torch.unique(late, dim=0, return_inverse=True)
+        return (ranks + late[0]).argsort(-1), None
+    distinct, inverse = torch.unique(late, dim=0, return_inverse=True)
     perm = (ranks[:, None] + distinct).argsort(-1).flatten(0, 1)
     start = torch.arange(len(ranks), device=late.device)[:, None] * len(distinct)
-    return perm, start + inverse
+    return perm, (start + inverse).flatten()
 
 
 class OrderedGaussian(nn.Module):
@@ -55,7 +79,7 @@ class OrderedGaussian(nn.Module):
         self.num_joints = num_joints
         self.register_buffer("mean", torch.zeros(3 * num_joints))
         self.register_buffer("covariance", torch.eye(3 * num_joints))
-        self._cache: dict[bytes, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[bytes, Arrangement] = {}
         self._stamp: tuple[object, ...] = ()
 
     def factor(self, perm: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,49 +88,44 @@ class OrderedGaussian(nn.Module):
         permuted = self.covariance.double()[coordinate[:, :, None], coordinate[:, None, :]]
         return torch.linalg.cholesky(permuted).to(self.covariance.dtype), coordinate
 
-    def whitener(self, perm: Tensor) -> tuple[Tensor, Tensor]:
-        """W (U, 3J, 3J) with e = W (z - mean), both in the joints' own places, and log |L_jj| (U, J).
-
-        Kept for a few arrangements: at evaluation the same ones come back call after call.
-        """
+    @torch.no_grad()
+    def arrangement(self, perm: Tensor) -> Arrangement:
+        """Tables for the orders perm (U, J). Kept in evaluation, where the same few come back call after call."""
+        if self.training:
+            return self._arrangement(perm)
         stamp = (id(self.covariance), self.covariance._version, self.covariance.dtype, self.covariance.device)
-        if stamp != self._stamp:
+        if stamp != self._stamp or len(self._cache) > _MOST_CACHED:
             self._cache, self._stamp = {}, stamp
-        key = b"" if self.training else perm.cpu().numpy().tobytes()
-        if key in self._cache:
-            return self._cache[key]
+        key = perm.cpu().numpy().tobytes()
+        if key not in self._cache:
+            self._cache[key] = self._arrangement(perm)
+        return self._cache[key]
+
+    def _arrangement(self, perm: Tensor) -> Arrangement:
         factor, coordinate = self.factor(perm)
         identity = torch.eye(factor.shape[-1], dtype=torch.double, device=factor.device).expand_as(factor)
         inverse = torch.linalg.solve_triangular(factor.double(), identity, upper=False).to(factor.dtype)
         place = coordinate.argsort(-1)
         inverse = inverse.gather(1, place[:, :, None].expand_as(inverse)).gather(2, place[:, None, :].expand_as(inverse))
         log_diagonal = factor.diagonal(dim1=-2, dim2=-1).log().unflatten(-1, (-1, 3)).sum(-1)
-        result = inverse, log_diagonal.gather(1, perm.argsort(-1))
-        if not self.training:
-            if len(self._cache) >= _MOST_CACHED:
-                self._cache.clear()
-            self._cache[key] = result
-        return result
+        rank = perm.argsort(-1)
+        before = (rank[:, None, :] < rank[:, :, None]).to(factor.dtype)
+        own = self.own_factor()
+        own_whitener = torch.linalg.solve_triangular(own, torch.eye(3, dtype=own.dtype, device=own.device), upper=False)
+        own_log_diagonal = own.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return Arrangement(inverse, log_diagonal.gather(1, rank), before, own_whitener, own_log_diagonal)
 
-    def whiten(self, z: Tensor, perm: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Residuals given the predecessors.
+    def own_factor(self) -> Tensor:
+        """(J, 3, 3) Cholesky factors of the joints' marginal covariances."""
+        blocks = self.covariance.unflatten(0, (-1, 3)).unflatten(2, (-1, 3)).diagonal(dim1=0, dim2=2)
+        return torch.linalg.cholesky(blocks.permute(2, 0, 1).contiguous())
 
-        Args:
-            z: (R, J, 3), zero where missing.
-            perm: (U, J) orders, missing joints last.
-            index: (R,) the order of each row.
-
-        Returns:
-            e (R, J, 3) and log |L_jj| (R, J); meaningless at missing joints.
-        """
-        whitener, log_diagonal = self.whitener(perm)
+    def whiten(self, z: Tensor, whitener: Tensor, index: Tensor | None) -> Tensor:
+        """Residuals e (R, J, 3) given the predecessors, of z (R, J, 3) with zeros where missing (meaningless there)."""
         centred = z.flatten(1) - self.mean
-        count = torch.bincount(index, minlength=len(perm))
-        each = len(index) // len(perm)
-        if bool((count == each).all()) and bool((index.diff() >= 0).all()):
-            white = (centred.view(len(perm), each, -1) @ whitener.mT).flatten(0, 1)
-        else:
-            order = index.argsort()
-            parts = centred[order].split(count.tolist())
-            white = torch.cat([part @ w.mT for part, w in zip(parts, whitener, strict=True)])[order.argsort()]
-        return white.view_as(z), log_diagonal[index]
+        if index is None:
+            return (centred.view(len(whitener), -1, centred.shape[1]) @ whitener.mT).reshape(z.shape)
+        order = index.argsort()
+        parts = centred[order].split(torch.bincount(index, minlength=len(whitener)).tolist())
+        white = torch.cat([part @ w.mT for part, w in zip(parts, whitener, strict=True)])
+        return white[order.argsort()].view_as(z)

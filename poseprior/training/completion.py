@@ -42,10 +42,10 @@ def completion_metrics(
 ) -> dict[str, dict[str, float | str | None]]:
     """Hide parts of real poses, let the prior complete them, and compare.
 
-    Positions come from the neutral skeleton, over the body keypoints that the hidden joints move (two points stand for a
-    hand; its fingers count singly when nothing but fingers is hidden). A hidden joint that the data did not measure takes
-    part in the completion but not in the score: it is at rest in both poses. Conditions are the recorded poses; the
-    log-likelihood is that of jittered poses, as every density here.
+    Positions come from the neutral skeleton, over the body keypoints that the hidden joints move (two points stand for
+    a hand; its fingers count singly when nothing but fingers is hidden). A hidden joint that the data did not measure
+    takes part in the completion but not in the score: it is at rest in both poses. Conditions are the recorded poses;
+    the log-likelihood is that of jittered poses, as every density here.
 
     Args:
         prior: any prior; its unmodelled joints are ignored.

@@ -34,7 +34,7 @@ class _Isotropic(PosePrior):
         return self.scale * torch.randn(num, len(self.joints), 3, generator=generator)
 
     def _complete(
-        self, rotvec: Tensor, observed: Tensor, num_samples: int, generator: torch.Generator | None, context: Tensor | None
+        self, rotvec: Tensor, observed: Tensor, num_samples: int, generator: Any, context: Tensor | None
     ) -> Tensor:
         if self.answer is not None:
             return self.answer[:, list(self.joints)].expand(num_samples, *rotvec.shape)

@@ -1,0 +1,136 @@
+"""The command line, end to end on synthetic files, and its refusals as a user reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import poseprior
+from poseprior.cli import main
+from poseprior.io import read_poses, synthetic_poses, write_poses
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("poses")
+    parts = synthetic_poses(2400, seed=0, num_subjects=8).split_by_subject([0.5, 0.25, 0.25], seed=0)
+    for name, part in zip(("train", "val", "test"), parts, strict=True):
+        write_poses(folder / f"{name}_poses.npz", part)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "R"
+    assert main(["train", "gaussian", "--data", str(data), "--joints", "body", "--out", str(out)]) == 0
+    return out
+
+
+def test_train_leaves_a_run_folder(run: Path) -> None:
+    prior = poseprior.load(run / "prior.safetensors")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["split"] == "test"
+    assert prior.metadata["metrics"]["nll"] == metrics["nll"]
+    assert prior.metadata["recipe"]["model"] == "Gaussian"
+
+
+def test_gradient_training_fills_checkpoint_and_tensorboard_and_resumes(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "train", "gaussian", "--covariance", "full", "--data", str(data), "--out", str(tmp_path / "R"),
+        "--max-steps", "40", "--eval-every", "20", "--checkpoint-every", "20", "--batch-size", "64",
+    ]  # fmt: skip
+    assert main(command) == 0
+    assert (tmp_path / "R" / "checkpoint" / "state.safetensors").exists()
+    pytest.importorskip("tensorboard")
+    assert list((tmp_path / "R" / "tb").iterdir())
+    before = (tmp_path / "R" / "prior.safetensors").read_bytes()
+    assert main(command) == 0  # finished already: nothing is trained again
+    assert "after 40 steps" in capsys.readouterr().out
+    assert len((tmp_path / "R" / "prior.safetensors").read_bytes()) == len(before)
+
+
+def test_evaluate_writes_every_promised_number(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "numbers.json"
+    assert main(["evaluate", str(run), "--data", str(data / "test_poses.npz"), "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert {
+        "nll", "nll_rotvec", "bpd", "jitter", "num_poses", "active_dims", "log_prob_kind", "per_joint_nll", "samples",
+    } <= result.keys()  # fmt: skip
+    assert {"frechet", "precision", "recall", "apd_cm", "nn_cm"} <= result["samples"].keys()
+    assert result["bpd"] == pytest.approx(result["nll_rotvec"] / np.log(2) / result["active_dims"])
+    # A diagonal Gaussian factorises: its joints add up (toes and wrists are not in every row).
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert result["nll"] == pytest.approx(metrics["nll"])
+    assert set(result["per_joint_nll"]) == {poseprior.skeleton.JOINT_NAMES[j] for j in poseprior.load(run).joints}
+
+
+def test_evaluate_of_a_folder_takes_its_test_split(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--data", str(data), "--num-samples", "0"]) == 0
+    count = len(read_poses(data / "test_poses.npz"))
+    assert f"{count} held-out poses" in capsys.readouterr().out
+
+
+def test_sample_is_seeded_readable_and_drawn(run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert main(["sample", str(run), "-n", "5", "--out", str(tmp_path / f"{name}.npz"), "--seed", "3"]) == 0
+    first, second = read_poses(tmp_path / "a.npz"), read_poses(tmp_path / "b.npz")
+    assert len(first) == 5
+    assert np.array_equal(first.poses, second.poses)
+    assert first.observed_joints == poseprior.load(run).joints
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "p.png"
+    assert main(["sample", str(run), "-n", "3", "--out", str(tmp_path / "c.npz"), "--png", str(picture)]) == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_info_tells_what_the_file_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(run)]) == 0
+    text = capsys.readouterr().out
+    for part in ("GaussianPrior", "left_knee", "does not model: pelvis", "data_digest", "licence", "log_prob is exact"):
+        assert part in text
+
+
+def test_refusals(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*command: str) -> str:
+        assert main(list(command)) == 2
+        return capsys.readouterr().err
+
+    assert "no file at" in refused("info", str(tmp_path / "none.safetensors"))
+    assert "already holds another prior" in refused(
+        "train", "mixture", "--data", str(data), "--out", str(run), "--num-components", "2"
+    )
+    assert "joints: unknown name 'elbows'" in refused(
+        "train", "gaussian", "--data", str(data), "--out", str(tmp_path / "x"), "--joints", "elbows"
+    )
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused("train", "gaussian", "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "x"))
+    assert "--num: expected 1 or more" in refused("sample", str(run), "-n", "0", "--out", str(tmp_path / "y.npz"))
+    hands = tmp_path / "hands.npz"
+    np.savez(hands, hand_pose=np.zeros((5, 15, 3), np.float32), side=np.zeros(5, np.int8))
+    assert "none of the 5 poses observes the prior's joints" in refused("evaluate", str(run), "--data", str(hands))
+    assert not (tmp_path / "x").exists()
+
+
+def test_joint_sets() -> None:
+    from poseprior.skeleton import resolve_joints
+
+    assert len(resolve_joints("whole_body")) == 52
+    assert not {0, 23, 24} & set(resolve_joints("whole_body"))
+    assert resolve_joints("left_hand") == tuple(range(25, 40))
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_main_job_on_real_poses(real_data_dir: Path, tmp_path: Path) -> None:
+    out, test = tmp_path / "R", str(real_data_dir / "body" / "test_poses.npz")
+    command = ["train", "gaussian", "--covariance", "full", "--data", str(real_data_dir / "body"), "--out", str(out)]
+    assert main([*command, "--joints", "body"]) == 0
+    assert main(["evaluate", str(out), "--data", test, "--json", str(tmp_path / "e.json")]) == 0
+    assert main(["sample", str(out), "-n", "6", "--out", str(tmp_path / "s.npz"), "--png", str(tmp_path / "s.png")]) == 0
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["nll"] == pytest.approx(-111.8, abs=0.3)

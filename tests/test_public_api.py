@@ -1,0 +1,47 @@
+"""The public surface: a snapshot, so that a name is added or dropped on purpose."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import poseprior
+
+
+def test_public_names() -> None:
+    assert sorted(poseprior.__all__) == [
+        "FitConfig",
+        "FitResult",
+        "GaussianMixturePrior",
+        "GaussianPrior",
+        "LatentPosePrior",
+        "PoseDataset",
+        "PosePrior",
+        "__version__",
+        "load",
+        "read_poses",
+    ]
+    assert all(hasattr(poseprior, name) for name in poseprior.__all__)
+
+
+def test_import_needs_no_extra_and_touches_nothing() -> None:
+    """smplx is non-commercial and the extras are optional: neither import nor a density may need them."""
+    script = """
+import sys
+blocked = ("smplx", "matplotlib", "trimesh", "tensorboard", "scipy", "zuko")
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ImportError("blocked " + name)
+sys.meta_path.insert(0, Refuse())
+import torch
+state = torch.get_rng_state()
+import poseprior
+assert torch.equal(torch.get_rng_state(), state)
+assert torch.distributions.Distribution._validate_args == __debug__
+prior = poseprior.GaussianPrior("body")
+prior.log_prob(prior.sample(2))
+import poseprior.cli
+assert not set(blocked) & {m.split(".")[0] for m in sys.modules}
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
