@@ -3,7 +3,7 @@
 from ._version import __version__
 from .io import PoseDataset, read_poses
 from .io.pretrained import load
-from .models import GaussianMixturePrior, GaussianPrior
+from .models import GaussianMixturePrior, GaussianPrior, ProductPrior
 from .prior import LatentPosePrior, PosePrior
 from .training import FitConfig, FitResult
 
@@ -15,6 +15,7 @@ __all__ = [
     "LatentPosePrior",
     "PoseDataset",
     "PosePrior",
+    "ProductPrior",
     "__version__",
     "load",
     "read_poses",

@@ -1,7 +1,7 @@
 """The drawn figure behind `poseprior.viz`: a posed skeleton as solid parts, each the outline of a few balls.
 
-A part is the convex hull of balls that ride on joints, so its orthographic outline is the hull of circles: a limb is two
-balls, a chest four. Nothing here knows matplotlib; the result is polygons in image metres with a depth.
+A part is the convex hull of balls that ride on joints, so its orthographic outline is the hull of circles: a limb is
+two balls, a chest seven. Nothing here knows matplotlib; the result is polygons in image metres with a depth.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poseprior.kinematics import END_OFFSETS, END_PARENTS, KEYPOINT_NAMES, forward_kinematics
-from poseprior.skeleton import JOINT_NAMES, NUM_JOINTS
+from .kinematics import END_OFFSETS, END_PARENTS, KEYPOINT_NAMES, forward_kinematics
+from .skeleton import JOINT_NAMES, NUM_JOINTS
 
 _GROUNDED = {0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11}  # pelvis, legs, trunk
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")

@@ -2,8 +2,8 @@
 
 Rest pose: T-pose, y up, facing +z, the left side at +x, flat hands; the pelvis sits at the origin and does not move, so
 every position is root-centred. The bone lengths are our own rounded anthropometric numbers, the same for both sides;
-the rest directions (arms a little low, legs a little apart, fanned fingers) follow the SMPL-X rest pose to a few degrees,
-so that poses recorded for SMPL-X look right. Metrics and pictures use it; a fit to a person uses a body model.
+the rest directions (arms a little low, legs a little apart, fanned fingers) follow the SMPL-X rest pose to a few
+degrees, so that poses recorded for SMPL-X look right. Metrics and pictures use it; a fit to a person uses a body model.
 
 Beside the 55 joints there are 16 end points (fingertips, toe tips, crown, chin, front of the eyes), so that leaf joints
 move something too. Joints and end points together are the 71 keypoints.
@@ -20,7 +20,7 @@ import roma
 import torch
 from torch import Tensor
 
-from poseprior.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS, resolve_joints
+from .skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS, resolve_joints
 
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 
@@ -161,9 +161,9 @@ def tip_positions(pose: Tensor) -> Tensor:
 def moving_keypoints(joints: str | int | Iterable[str | int]) -> tuple[int, ...]:
     """The keypoints that measure a set of joints: those that some joint of the set moves, each rigid part counted once.
 
-    A point moves when an ancestor of it (for an end point: its own joint or an ancestor) is in `joints`. A hand none of
-    whose fingers is in `joints` is rigid and counts through its index and pinky tips, which the wrist's three axes move;
-    chin and eye fronts count only when the jaw or that eye is in `joints`; the jaw joint, rigid in the head, never.
+    A point moves when the joint it hangs from, or an ancestor of that, is in `joints`. A hand none of whose fingers is
+    in `joints` is rigid and counts through its index and pinky tips, which the wrist's three axes move; chin and eye
+    fronts count only when the jaw or that eye is in `joints`; the jaw joint, rigid in the head, never.
 
     Args:
         joints: as in `poseprior.skeleton.resolve_joints`.

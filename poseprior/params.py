@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from poseprior._hands import HandSpace
-from poseprior.skeleton import NUM_JOINTS, PART_SLICES
+from ._hands import HandSpace
+from .skeleton import NUM_JOINTS, PART_SLICES
 
 #: SMPL-X index of each joint of a layout.
 JOINTS_53: tuple[int, ...] = (*range(23), *range(25, 55))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, final
 
@@ -43,8 +45,8 @@ class PosePrior(nn.Module, ABC):
         metadata: JSON-able notes that travel with the weights (training summary, metrics, licence).
     """
 
-    log_prob_kind: ClassVar[Literal["exact", "lower_bound"]] = "exact"
-    can_marginalise: ClassVar[bool] = True
+    log_prob_kind: Literal["exact", "lower_bound"] = "exact"
+    can_marginalise: bool = True
     #: What `fit` uses when no config is given.
     default_fit: ClassVar[FitConfig] = FitConfig()
 
@@ -214,13 +216,18 @@ class PosePrior(nn.Module, ABC):
                 f"fit: this prior takes a context (context_dim={self.context_dim}) and PoseDataset carries none; train "
                 "it with your own loop on training_loss (examples/use_your_own_loop.py)."
             )
+        start_seconds = 0.0
         if not self.fitted:
             with torch.random.fork_rng():
                 torch.manual_seed(config.seed)
+                started = time.monotonic()
                 type(self).__init__(self, **self._rebuild_config(train, config))
                 self._initialise(train, config)
+                start_seconds = time.monotonic() - started
         self.requires_grad_(True)
         result = run_loop(self, train, val, config)
+        if result.stopped == "closed_form":
+            result = replace(result, seconds=start_seconds)
         self.requires_grad_(False)
         self.fitted = True
         self.metadata["training"] = {
@@ -264,7 +271,7 @@ class PosePrior(nn.Module, ABC):
             ValueError: not a poseprior file, a newer format, another class, or tensors that do not fit (all listed).
         """
         tensors, meta = checkpoint.read(Path(path))
-        known = _concrete_subclasses(PosePrior)
+        known = concrete_subclasses(PosePrior)
         kind = known.get(meta["class"])
         if kind is None:
             raise ValueError(
@@ -435,10 +442,11 @@ def _as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:
     return dataset
 
 
-def _concrete_subclasses(base: type[PosePrior]) -> dict[str, type[PosePrior]]:
+def concrete_subclasses(base: type[PosePrior]) -> dict[str, type[PosePrior]]:
+    """Every model that has been imported, by class name."""
     found: dict[str, type[PosePrior]] = {}
     for kind in base.__subclasses__():
         if not inspect.isabstract(kind):
             found[kind.__name__] = kind
-        found.update(_concrete_subclasses(kind))
+        found.update(concrete_subclasses(kind))
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,9 @@ import roma
 import torch
 from torch import Tensor
 
-from poseprior import _figure
-from poseprior.io.atomic import replacing
-from poseprior.skeleton import JOINT_SETS, NUM_JOINTS, resolve_joints
+from . import _figure
+from .io.atomic import replacing
+from .skeleton import JOINT_SETS, NUM_JOINTS, resolve_joints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +114,8 @@ def plot_poses(
         _legend(figure, bool(hands), body)
     if path is not None:
         with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=dpi)
+            # Named, since matplotlib would add a suffix of its own to a path without one.
+            figure.savefig(temporary, dpi=dpi, format=Path(path).suffix[1:] or "png")
     return figure
 
 
@@ -210,14 +212,12 @@ def _legend(figure: Figure, hands: bool, body: bool) -> None:
 
     views = ["front and three-quarter view"] * body + ["each hand: palm, then past the thumb"] * hands
     handles = [Patch(facecolor=COLOURS[side], label=f"{side} side") for side in ("left", "right")]
-    drawn = figure.legend(
+    figure.legend(
         handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=8, labelcolor=_INK, handlelength=1.0,
-        bbox_to_anchor=(0.5, 0.14 / figure.get_figheight()), borderpad=0.0, columnspacing=1.2,
+        bbox_to_anchor=(0.5, 0.16 / figure.get_figheight()), borderpad=0.0, columnspacing=1.2,
     )  # fmt: skip
-    drawn.set_zorder(5)
-    figure.text(
-        0.5, 0.05 / figure.get_figheight(), "; ".join(views), ha="center", va="bottom", size=6.5, color=COLOURS["middle"]
-    )
+    y, grey = 0.05 / figure.get_figheight(), COLOURS["middle"]
+    figure.text(0.5, y, "; ".join(views), ha="center", va="bottom", size=6.5, color=grey)
 
 
 def _check(poses: Tensor | np.ndarray) -> Tensor:
@@ -225,8 +225,8 @@ def _check(poses: Tensor | np.ndarray) -> Tensor:
     pose = pose[None] if pose.ndim == 2 else pose
     if pose.ndim != 3 or pose.shape[1:] != (NUM_JOINTS, 3) or len(pose) == 0:
         raise ValueError(
-            f"poses: expected shape (N, {NUM_JOINTS}, 3) with N of 1 or more, got {tuple(np.shape(poses))}; convert other "
-            "layouts with poseprior.params."
+            f"poses: expected shape (N, {NUM_JOINTS}, 3) with N of 1 or more, got {tuple(np.shape(poses))}; convert "
+            "other layouts with poseprior.params."
         )
     if not bool(pose.isfinite().all()):
         bad = int((~pose.isfinite()).nonzero()[0, 0])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
+from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior, ProductPrior
 from poseprior.io import synthetic_poses
 
 _SHORT = FitConfig(max_steps=60, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
@@ -27,8 +27,18 @@ CASES: dict[str, Case] = {
     "gaussian-diagonal-gradient": Case(lambda joints: GaussianPrior(joints), _SHORT),
     "gaussian-full": Case(lambda joints: GaussianPrior(joints, covariance="full"), _CLOSED),
     "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT),
+    "product": Case(lambda joints: _product(joints), _CLOSED),
     "mixture": Case(lambda joints: GaussianMixturePrior(joints, num_components=3, em_iterations=10), _CLOSED),
 }
+
+
+def _product(joints: str | tuple[int, ...]) -> PosePrior:
+    """Legs and trunk as they are, and one arm that serves both sides."""
+    if joints != "body":
+        return ProductPrior([GaussianPrior(joints)])
+    arm = [13, 16, 18, 20]
+    rest = [j for j in range(1, 22) if j not in {*arm, 14, 17, 19, 21}]
+    return ProductPrior([GaussianPrior(rest, covariance="full"), GaussianPrior(arm, covariance="full")], mirrored=[1])
 
 
 @cache

@@ -17,6 +17,7 @@ def test_public_names() -> None:
         "LatentPosePrior",
         "PoseDataset",
         "PosePrior",
+        "ProductPrior",
         "__version__",
         "load",
         "read_poses",

@@ -41,6 +41,8 @@ def rates(value: Rates, n: int) -> float | NDArray[np.float64] | None:
             f"fps: expected positive frame rates, got {array[~(array > 0)].ravel()[:3].tolist() or 'inf'}."
         )
     flat = array.ravel()
+    if np.isnan(flat).all():
+        return None
     return float(flat[0]) if bool((flat == flat[0]).all()) else array
 
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poseprior.params import pose_from_smplx
-from poseprior.skeleton import NUM_JOINTS, PART_SLICES
+from ..params import pose_from_smplx
+from ..skeleton import NUM_JOINTS, PART_SLICES
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -16,7 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poseprior.io._hand_files import (
+from ..params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH, pose_from_smplx
+from ..rotations import wrap_rotvec
+from ..skeleton import JOINT_NAMES, NUM_JOINTS
+from ._hand_files import (
     Arrays,
     Options,
     hand_options,
@@ -25,10 +28,7 @@ from poseprior.io._hand_files import (
     single_hand,
     to_tensor,
 )
-from poseprior.io._masks import observed_mask, without_constant_parts
-from poseprior.params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH, pose_from_smplx
-from poseprior.rotations import wrap_rotvec
-from poseprior.skeleton import JOINT_NAMES, NUM_JOINTS
+from ._masks import observed_mask, without_constant_parts
 
 WHOLE = ("poses", "fullpose")
 PARTS: dict[str, tuple[str, ...]] = {

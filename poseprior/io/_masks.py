@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poseprior.skeleton import NUM_JOINTS, PART_SLICES
+from ..skeleton import NUM_JOINTS, PART_SLICES
 
 _STILL = 1e-6
 

@@ -12,7 +12,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poseprior.skeleton import NUM_JOINTS
+from ..skeleton import NUM_JOINTS
 
 _CHUNK = 16384
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poseprior.io._storage import PoseStore
+from ._storage import PoseStore
 
 _LOOKAHEAD = 4
 _CHUNK = 512

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from poseprior import skeleton
-from poseprior.io import _columns, _storage, _thinning
+from .. import skeleton
+from . import _columns, _storage, _thinning
 
 _CHUNK = 16384
 

@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poseprior.io import _layouts
-from poseprior.io._open import load_arrays
-from poseprior.io.atomic import replacing
-from poseprior.io.dataset import PoseDataset
-from poseprior.skeleton import JOINT_NAMES
+from ..skeleton import JOINT_NAMES
+from . import _layouts
+from ._folders import SPLITS, pose_files, split_files
+from ._open import load_arrays
+from .atomic import replacing
+from .dataset import PoseDataset
 
 PathInput = str | PathLike[str]
 
-SPLITS = ("train", "val", "test")
-_SPLIT_STEMS = ("{}_poses", "hands_{}", "{}", "poses_{}", "{}_hands")
 _SUBJECT_KEYS = ("subject", "subject_id")
 _SEQUENCE_KEYS = ("seq", "sequence", "recording")
 _FPS_KEYS = ("fps", "mocap_framerate", "mocap_frame_rate")
@@ -84,7 +83,7 @@ def read_poses(
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
     entries = [path] if isinstance(path, str | PathLike) else list(path)
-    files = [found for entry in entries for found in _files(Path(entry), split)]
+    files = [found for entry in entries for found in pose_files(Path(entry), split)]
     if not files:
         raise ValueError("path: expected at least one file, got an empty list.")
     parts = []
@@ -103,12 +102,13 @@ def read_split(
 
     Args:
         folder: holds `train_poses.npz`, `val_poses.npz`, `test_poses.npz`, or `hands_train.npz`, ..., or `train.npz`,
-            ..., or folders `train`, `val`, `test`. Parts that are absent are absent from the result. A folder with no
-            such name is one part, 'train', of every `.npz` below it: split that with `split_by_subject`.
+            ..., or folders `train`, `val`, `test`, or folders of such folders. Parts that are absent are absent from
+            the result, and other files beside named ones are not read. A folder with no such name is one part,
+            'train', of every `.npz` below it: split that with `split_by_subject`.
         model_type, side: as in `read_poses`.
     """
     root = Path(folder)
-    names = list(_split_files(root))
+    names = list(split_files(root))
     if not names:
         return {"train": read_poses(root, model_type=model_type, side=side)}
     return {name: read_poses(root, split=name, model_type=model_type, side=side) for name in names}
@@ -150,55 +150,6 @@ def write_poses(
     with replacing(target) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
     return target
-
-
-def _files(path: Path, split: str | None) -> list[tuple[Path, Path | None]]:
-    """(file, folder it was found from) of one entry."""
-    if not path.exists():
-        raise ValueError(f"path: expected an .npz file or a folder, got {path}, which does not exist.")
-    if path.is_file():
-        if split is not None:
-            raise ValueError(
-                f"split: expected a folder to find split={split!r} in, got the file {path}; leave split out."
-            )
-        return [(path, None)]
-    parts = _split_files(path)
-    if split is not None:
-        if split not in parts:
-            raise ValueError(
-                f"split: expected {split}_poses.npz, hands_{split}.npz or a folder {split} in {path}, got "
-                f"{', '.join(parts) or 'no named part'}; read the folder whole and use PoseDataset.split_by_subject."
-            )
-        return parts[split]
-    if parts:
-        return [found for name in parts for found in parts[name]]
-    return _below(path)
-
-
-def _split_files(folder: Path) -> dict[str, list[tuple[Path, Path | None]]]:
-    found: dict[str, list[tuple[Path, Path | None]]] = {}
-    for name in SPLITS:
-        candidates = (folder / f"{stem.format(name)}.npz" for stem in _SPLIT_STEMS)
-        files: list[tuple[Path, Path | None]] = [(file, None) for file in candidates if file.is_file()]
-        if (folder / name).is_dir():
-            files += _below(folder / name)
-        if files:
-            found[name] = files
-    return found
-
-
-def _below(folder: Path) -> list[tuple[Path, Path | None]]:
-    files: list[tuple[Path, Path | None]] = [
-        (file, folder)
-        for file in sorted(folder.rglob("*.npz"))
-        # AMASS keeps body shapes beside the motions
-        if not (file.name.startswith(".") or file.name == "shape.npz" or file.name.endswith("_stagei.npz"))
-    ]
-    if not files:
-        raise ValueError(
-            f"path: expected .npz files with poses in {folder} or below, got none; give the data's folder."
-        )
-    return files
 
 
 def _read_file(

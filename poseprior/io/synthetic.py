@@ -17,8 +17,8 @@ import roma
 import torch
 from numpy.typing import NDArray
 
-from poseprior.io.dataset import PoseDataset
-from poseprior.skeleton import JOINT_NAMES, JOINT_SETS, MIRROR, NUM_JOINTS
+from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR, NUM_JOINTS
+from .dataset import PoseDataset
 
 MODES = ("stand", "walk", "sit", "reach")
 FPS = 30.0

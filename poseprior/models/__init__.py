@@ -2,5 +2,6 @@
 
 from .gaussian import GaussianPrior
 from .mixture import GaussianMixturePrior
+from .product import ProductPrior
 
-__all__ = ["GaussianMixturePrior", "GaussianPrior"]
+__all__ = ["GaussianMixturePrior", "GaussianPrior", "ProductPrior"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class GroupedMLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [inputs] + [hidden] * layers
-        self.hidden = nn.ModuleList(GroupedLinear(groups, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(GroupedLinear(groups, a, b) for a, b in pairwise(sizes))
         # Small last weights: a fresh network hardly moves the Gaussian it starts from.
         self.out = GroupedLinear(groups, hidden, outputs, gain=0.05)
         self.dropout = nn.Dropout(dropout)

@@ -1,6 +1,6 @@
 """A mixture of 3-D Gaussians whose numbers come out of a network: the density of one joint given its context.
 
-Source: Bishop, "Mixture density networks" (1994); full covariances after Williams (1996), through inverse Cholesky factors.
+Source: Bishop, "Mixture density networks" (1994); full covariances by inverse Cholesky factors after Williams (1996).
 """
 
 from __future__ import annotations

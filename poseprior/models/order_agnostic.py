@@ -14,22 +14,23 @@ from ..prior import PosePrior
 from ..training.config import FitConfig
 from .factors import data_groups
 from .order_groups import OrderGroups
+from .order_start import fit_start
 
 
 @final
 class OrderAgnosticPrior(PosePrior):
     """An autoregressive density over joints that works in every order.
 
-    p(x_j | S) is modelled for every joint j and every set S of other joints, so any joints can be missing from a pose and
-    any can be drawn given any others. For one order of the joints the product of conditionals is an exact density, and
+    p(x_j | S) is modelled for every joint j and every set S of other joints, so any joints can be missing from a pose
+    and any can be drawn given any others. For one order of the joints the product of conditionals is an exact density, and
     so is the mixture over the `num_orders` fixed orders that `log_prob` is. The conditionals come from one set of
     networks that is not forced to be consistent: two orders can give the same pose different densities.
     `order_spread` says by how much, and docs/order_agnostic.md what is exact and what is not.
 
     Each conditional starts from the exact Gaussian conditional; a network for each joint learns how the joint deviates
-    from it, as a mixture of 3-D Gaussians over the whitened residual. A share of the plain Gaussian conditional stays in
-    the mixture (unseen subjects), and a broad component (tails). Joints never shown together are independent by
-    construction, and groups that are mirror images (the hands) share their networks.
+    from it, as a mixture of 3-D Gaussians over the whitened residual. Shares of the plain Gaussian conditional and of the
+    joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints never
+    shown together are independent by construction, and groups that are mirror images (the hands) share their networks.
 
     Source: Uria et al., "A deep and tractable density estimator" (ICML 2014); Hoogeboom et al., "Autoregressive
     diffusion models" (ICLR 2022) for the order-agnostic objective; the Gaussian start and the head are our own.
@@ -83,7 +84,8 @@ class OrderAgnosticPrior(PosePrior):
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
-            "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight, "context_noise": context_noise,
+            "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight,
+            "context_noise": context_noise,
         }  # fmt: skip
         self.share_mirror = share_mirror
         self.num_orders = num_orders
@@ -111,7 +113,7 @@ class OrderAgnosticPrior(PosePrior):
         return {**rebuilt, "groups": groups, "share_mirror": self.share_mirror and config.mirror}
 
     def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
-        self.groups.fit_start(train, config)
+        fit_start(self.groups, train, config)
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         """Mean negative log-density of chains in random orders."""
@@ -120,9 +122,7 @@ class OrderAgnosticPrior(PosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        by_group = self.groups.order_log_prob(rotvec, observed, self.num_orders)
-        mixed = [value.logsumexp(0) - math.log(len(value)) for value in by_group]
-        return torch.stack(mixed).sum(0)
+        return _mix(*self.groups.order_log_prob(rotvec, observed, self.num_orders))
 
     def order_log_prob(
         self, pose: Tensor, *, observed: Tensor | None = None, order: Sequence[int] | None = None
@@ -138,12 +138,11 @@ class OrderAgnosticPrior(PosePrior):
             (num_orders, *batch), or (1, *batch) for a given `order`; nats against Haar.
         """
         batch, rotvec, seen = self._check_pose(pose, observed)
-        chains = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
-        size = max(len(value) for value in chains)
-        return torch.stack([value.expand(size, -1) for value in chains]).sum(0).reshape(-1, *batch).to(pose.dtype)
+        chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
+        return (chains.sum(-1) + rest).reshape(-1, *batch).to(pose.dtype)
 
     def order_spread(self, pose: Tensor, *, observed: Tensor | None = None) -> Tensor:
-        """How much the fixed orders disagree: standard deviation of their log-densities, (*batch,) nats. 0 for one order."""
+        """How much the fixed orders disagree: standard deviation of their log-densities, (*batch,) nats; 0 for one."""
         return self.order_log_prob(pose, observed=observed).std(0, correction=0)
 
     def conditional_log_prob(self, pose: Tensor, given: Tensor, *, observed: Tensor | None = None) -> Tensor:
@@ -162,9 +161,8 @@ class OrderAgnosticPrior(PosePrior):
         wanted = torch.ones(shape, dtype=torch.bool, device=pose.device) if observed is None else observed.expand(shape)
         batch, rotvec, known = self._check_pose(pose, wanted | given)
         condition = self._check_pose(pose, given)[2]
-        by_group = self.groups.order_log_prob(rotvec, known, self.num_orders, given=condition)
-        mixed = [value.logsumexp(0) - math.log(len(value)) for value in by_group]
-        return torch.stack(mixed).sum(0).reshape(batch).to(pose.dtype)
+        value = _mix(*self.groups.order_log_prob(rotvec, known, self.num_orders, given=condition))
+        return value.reshape(batch).to(pose.dtype)
 
     # ------------------------------------------------------------------ draws
 
@@ -184,6 +182,11 @@ class OrderAgnosticPrior(PosePrior):
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
         return self.groups.draw(many, seen, self.num_orders, generator).unflatten(0, (num_samples, -1))
+
+
+def _mix(chains: Tensor, rest: Tensor) -> Tensor:
+    """(B,) log-density: in each group the mixture over orders, chains (K, B, G), and what has no order, rest (B,)."""
+    return (chains.logsumexp(0) - math.log(len(chains))).sum(-1) + rest
 
 
 def _check_options(**numbers: int) -> None:

@@ -1,4 +1,4 @@
-"""One group of dependent joints of an `OrderAgnosticPrior`: chart, Gaussian chain, and a network for each joint."""
+"""One group of dependent joints of an `OrderAgnosticPrior`: a Gaussian chain and a network for each joint."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from .ball import log_mass_in_ball
-from .chart import TangentChart
 from .grouped_mlp import GroupedMLP
 from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob
 from .ordered_gaussian import OrderedGaussian
 
 _LOG_2PI = math.log(2.0 * math.pi)
-#: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from the antipode.
+#: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
 _BROAD_SCALE = 1.0
 #: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
@@ -39,7 +38,12 @@ class OrderPart(nn.Module):
         own_weight: w_own, the share of the joint's own Gaussian, whatever the context.
         broad_weight: w_broad, the share of the broad component.
         context_noise: noise on the context that networks see in training, radians.
+
+    Attributes:
+        scale: (J, 3) radians per unit of the chart.
     """
+
+    scale: Tensor
 
     def __init__(
         self,
@@ -59,7 +63,7 @@ class OrderPart(nn.Module):
         self._shares = (1.0 - base_weight - own_weight - broad_weight, base_weight, own_weight, broad_weight)
         self._log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
         self._broad_mass = float(log_mass_in_ball(torch.zeros(3), _BROAD_SCALE**2 * torch.eye(3)))
-        self.chart = TangentChart(num_joints)
+        self.register_buffer("scale", torch.ones(num_joints, 3))
         self.base = OrderedGaussian(num_joints)
         self.net = GroupedMLP(
             num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
@@ -97,8 +101,8 @@ class OrderPart(nn.Module):
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z."""
-        least = self.chart.scale.clamp_min(_LEAST_FEATURE_SCALE)
-        context = z * (self.chart.scale / least)
+        least = self.scale.clamp_min(_LEAST_FEATURE_SCALE)
+        context = z * (self.scale / least)
         if self.training and self.context_noise:
             context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
         return context
@@ -111,9 +115,9 @@ class OrderPart(nn.Module):
 
     def _broad(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, cut off at the tangent ball."""
-        tangent = z * self.chart.scale
+        tangent = z * self.scale
         constant = 1.5 * _LOG_2PI + 3.0 * math.log(_BROAD_SCALE) + self._broad_mass
-        return -0.5 * tangent.square().sum(-1) / _BROAD_SCALE**2 - constant + self.chart.scale.log().sum(-1)
+        return -0.5 * tangent.square().sum(-1) / _BROAD_SCALE**2 - constant + self.scale.log().sum(-1)
 
     # ------------------------------------------------------------------ draws
 
@@ -169,7 +173,7 @@ class OrderPart(nn.Module):
         shares = z.new_tensor(self._shares).expand(len(z), -1)
         kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
         white = torch.randn(mean.shape, generator=generator, dtype=z.dtype, device=z.device)
-        broad = white * _BROAD_SCALE / self.chart.scale[joint]
+        broad = white * _BROAD_SCALE / self.scale[joint]
         before = seen.to(z.dtype)
         features = torch.cat(((self._context(z) * before[..., None]).flatten(1), before - 0.5), -1)
         for j in torch.unique(joint).tolist():

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from poseprior.kinematics import KEYPOINT_PARENTS, keypoint_positions, moving_keypoints
-from poseprior.rotations import add_tangent_noise
-from poseprior.skeleton import JOINT_SETS, NUM_JOINTS
+from ..kinematics import KEYPOINT_PARENTS, keypoint_positions, moving_keypoints
+from ..rotations import add_tangent_noise
+from ..skeleton import JOINT_SETS, NUM_JOINTS
 
 if TYPE_CHECKING:
-    from poseprior.prior import PosePrior
+    from ..prior import PosePrior
 
 #: Joints that each pattern hides. "trunk" leaves wrists (20, 21), ankles (7, 8) and head (15), as worn trackers would;
 #: fingers go with their arm, fingers and jaw with the trunk. The root is never hidden.

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from poseprior.kinematics import keypoint_positions, moving_keypoints
-from poseprior.skeleton import JOINT_NAMES, resolve_joints
+from ..kinematics import keypoint_positions, moving_keypoints
+from ..skeleton import JOINT_NAMES, resolve_joints
 
 _CHUNK = 128
 

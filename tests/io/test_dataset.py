@@ -122,6 +122,15 @@ def test_subjects() -> None:
     assert torch.equal(nobody.subject_index, torch.zeros(4, dtype=torch.int64))
 
 
+def test_frame_rates() -> None:
+    assert PoseDataset(_poses(2), fps=30).fps == 30.0
+    assert PoseDataset(_poses(2), fps=[30.0, 30.0]).fps == 30.0
+    assert PoseDataset(_poses(2), fps=float("nan")).fps is None
+    mixed = PoseDataset(_poses(2), fps=[30.0, 60.0]).fps
+    assert isinstance(mixed, np.ndarray)
+    assert mixed.tolist() == [30.0, 60.0]
+
+
 def test_digest_is_of_the_content(tmp_path: Path) -> None:
     dataset = _dataset()
     pose, observed = dataset.all_poses()

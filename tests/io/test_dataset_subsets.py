@@ -203,10 +203,12 @@ def test_thin_goes_by_frame_number() -> None:
 def test_thin_is_quick_on_a_long_take() -> None:
     generator = torch.Generator().manual_seed(0)
     walk = (torch.randn(100_000, 1, 3, generator=generator) * 0.01).cumsum(0).expand(-1, 55, -1).contiguous()
-    dataset = PoseDataset(walk)
-    start = time.perf_counter()
+    observed = torch.zeros(100_000, 55, dtype=torch.bool)
+    observed[:, :22] = True
+    dataset = PoseDataset(walk, observed)
+    start = time.process_time()
     kept = dataset.thin(3.0)
-    assert time.perf_counter() - start < 30.0
+    assert time.process_time() - start < 20.0
     assert 10 < len(kept) < 90_000
 
 

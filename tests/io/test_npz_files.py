@@ -118,6 +118,19 @@ def test_body_and_hands_in_one_folder(tmp_path: Path) -> None:
     assert len(parts["train"]) == 2 * N
 
 
+def test_folders_of_split_folders(tmp_path: Path) -> None:
+    """body/test_poses.npz must not be read as training data of the folder above."""
+    for k, name in enumerate(("train", "val", "test")):
+        _save(tmp_path / "body" / f"{name}_poses.npz", poses=_poses(2 + k).numpy())
+        _save(tmp_path / "hands" / f"hands_{name}.npz", poses=_poses(1).numpy())
+    assert {name: len(part) for name, part in read_split(tmp_path).items()} == {"train": 3, "val": 4, "test": 5}
+    stray = _save(tmp_path / "more" / "walk.npz", poses=_poses(1).numpy())
+    with pytest.raises(ValueError, match=r"named train, val or test or none of them, got .*walk.npz; give the list"):
+        read_split(tmp_path)
+    stray.rename(tmp_path / "body" / "all.npz")
+    assert list(read_split(tmp_path / "body")) == ["train", "val", "test"]
+
+
 def test_amass_tree(tmp_path: Path) -> None:
     for who in ("CMU/01", "CMU/02", "ACCAD/01"):
         _save(tmp_path / who / "walk_poses.npz", **_amass_smplx())

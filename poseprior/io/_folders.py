@@ -1,0 +1,79 @@
+"""Which pose files a folder holds, and which of them are train, val and test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SPLITS = ("train", "val", "test")
+_STEMS = {stem.format(name): name for name in SPLITS for stem in ("{}_poses", "hands_{}", "{}", "poses_{}", "{}_hands")}
+
+#: (file, the folder below which its path names the person, if any)
+Found = tuple[Path, Path | None]
+
+
+def pose_files(path: Path, split: str | None) -> list[Found]:
+    """The files of a path: itself, those of a split, or all (train, val, test in this order, where they are named)."""
+    if not path.exists():
+        raise ValueError(f"path: expected an .npz file or a folder, got {path}, which does not exist.")
+    if path.is_file():
+        if split is not None:
+            raise ValueError(
+                f"split: expected a folder to find split={split!r} in, got the file {path}; leave split out."
+            )
+        return [(path, None)]
+    parts = split_files(path)
+    if split is not None:
+        if split not in parts:
+            raise ValueError(
+                f"split: expected {split}_poses.npz, hands_{split}.npz or a folder {split} in {path}, got "
+                f"{', '.join(parts) or 'no named part'}; read the folder whole and use PoseDataset.split_by_subject."
+            )
+        return parts[split]
+    if parts:
+        return [found for name in parts for found in parts[name]]
+    return [(file, path) for file in _below(path)]
+
+
+def split_files(folder: Path) -> dict[str, list[Found]]:
+    """The files of each named part that exists, in the order train, val, test; empty when nothing is named.
+
+    Names directly in the folder count alone. Without any, folders below may be named or hold named files, and then all
+    must: a test file must never slip into a folder read as one.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"folder: expected a folder with pose files, got {folder}, which is none.")
+    files = _below(folder)
+    top = {file: found for file in files if (found := _split_of(file, folder, 1)) is not None}
+    named = top or {file: found for file in files if (found := _split_of(file, folder, None)) is not None}
+    if not top and named and len(named) < len(files):
+        odd = next(file for file in files if file not in named)
+        raise ValueError(
+            f"folder: expected all files in {folder} to be named train, val or test or none of them, got "
+            f"{next(iter(named))} and {odd}; give the list of files instead."
+        )
+    parts = {name: [(file, base) for file, (part, base) in named.items() if part == name] for name in SPLITS}
+    return {name: found for name, found in parts.items() if found}
+
+
+def _split_of(file: Path, root: Path, depth: int | None) -> tuple[str, Path | None] | None:
+    """The part that a file belongs to by its name or that of a folder above it, looking `depth` levels down."""
+    steps = file.relative_to(root).parts
+    for level, step in enumerate(steps[:depth]):
+        if level < len(steps) - 1 and step in SPLITS:
+            return step, root.joinpath(*steps[: level + 1])
+    return (_STEMS[file.stem], None) if file.stem in _STEMS and len(steps) <= (depth or len(steps)) else None
+
+
+def _below(folder: Path) -> list[Path]:
+    """All `.npz` in a folder and below."""
+    files = [
+        file
+        for file in sorted(folder.rglob("*.npz"))
+        # AMASS keeps body shapes beside the motions
+        if not (file.name.startswith(".") or file.name == "shape.npz" or file.name.endswith("_stagei.npz"))
+    ]
+    if not files:
+        raise ValueError(
+            f"path: expected .npz files with poses in {folder} or below, got none; give the data's folder."
+        )
+    return files

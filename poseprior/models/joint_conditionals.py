@@ -1,0 +1,45 @@
+"""What `JointFlow` is made of: one conditional density for each joint, all evaluated together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from .grouped_mlp import GroupedLinear
+
+
+class JointConditionals(nn.Module, ABC):
+    """p(w_j | context joints) for every joint j, in chart coordinates w.
+
+    `places` are positions of joints in the prior's list; all methods work on those joints only, along the leading axis.
+    """
+
+    @abstractmethod
+    def context(self, w: Tensor, known: Tensor, places: Tensor) -> Tensor:
+        """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3) and the mask of known joints (B, J)."""
+
+    @abstractmethod
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
+        """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
+
+    @abstractmethod
+    def draw(self, context: Tensor, places: Tensor, generator: torch.Generator | None) -> Tensor:
+        """(P, B, 3) exact draws."""
+
+    @abstractmethod
+    def encode(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
+        """(P, B, 3) latents, standard normal under the model."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor) -> Tensor:
+        """Inverse of `encode`, differentiable."""
+
+
+def grouped_affine(layer: nn.Module, x: Tensor, groups: Tensor | None) -> Tensor:
+    """Affine maps of chosen groups, (P, B, inputs) to (P, B, outputs); `groups` (P,) may repeat, None takes all in order."""
+    assert isinstance(layer, GroupedLinear)
+    if groups is None:
+        return torch.baddbmm(layer.bias, x, layer.weight)
+    return torch.baddbmm(layer.bias[groups], x, layer.weight[groups])

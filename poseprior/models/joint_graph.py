@@ -1,0 +1,58 @@
+"""Which joints `JointFlow` gives to which: context joints, mirror sharing and the order of sampling. Facts only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import skeleton
+
+#: Context joints of the default design beyond the parent: the grandparent where a limb acts as a whole, and the same
+#: joint of the other side, left given first. `docs/flows.md` has the measurements.
+_PARTNERS: dict[int, tuple[int, ...]] = {
+    2: (1,), 5: (4,), 7: (1,), 8: (2,), 11: (10,), 12: (6,), 17: (16,), 19: (18,), 20: (16,), 21: (18,),
+}  # fmt: skip
+#: Joints whose kinematic parent says nothing about them get another one: the thighs (their parent is the root, which
+#: heads where the person goes) the spine, the shoulders the chest when the collars are not modelled.
+_STAND_INS: dict[int, int] = {1: 3, 2: 3}
+
+
+def context_joints(joints: tuple[int, ...], *, partners: bool) -> dict[int, tuple[int, ...]]:
+    """The joints that each joint is conditioned on; acyclic, within `joints`.
+
+    Args:
+        joints: modelled joints, SMPL-X indices.
+        partners: besides the nearest modelled ancestor, use the stand-ins and partners.
+    """
+    known = set(joints)
+    result = {}
+    for joint in joints:
+        parent = _STAND_INS.get(joint, -1) if partners else -1
+        if parent not in known:
+            parent = skeleton.PARENTS[joint]
+            while parent not in known and parent != -1:
+                parent = skeleton.PARENTS[parent]
+        chosen = [parent] if parent in known else []
+        if partners:
+            chosen += [j for j in _PARTNERS.get(joint, ()) if j in known and j not in chosen]
+        result[joint] = tuple(chosen)
+    return result
+
+
+def mirror_source(contexts: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
+    """For each joint the joint whose network it uses: its left counterpart where contexts are mirror images too."""
+    source = {}
+    for joint, context in contexts.items():
+        other = skeleton.MIRROR[joint]
+        same = other < joint and contexts.get(other) == tuple(skeleton.MIRROR[c] for c in context)
+        source[joint] = other if same else joint
+    return source
+
+
+def depth_levels(contexts: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
+    """Joints in layers such that every context joint is in an earlier layer."""
+    depth: dict[int, int] = {}
+    while len(depth) < len(contexts):
+        for joint, context in contexts.items():
+            if joint not in depth and all(c in depth for c in context):
+                depth[joint] = 1 + max((depth[c] for c in context), default=-1)
+    return [[j for j in contexts if depth[j] == level] for level in range(1 + max(depth.values()))]

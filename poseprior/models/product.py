@@ -1,0 +1,160 @@
+"""`ProductPrior`: independent parts (body, hands, jaw) as one whole-body prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from .. import skeleton
+from ..io.dataset import PoseDataset
+from ..prior import PosePrior, concrete_subclasses
+from ..training.config import FitConfig
+
+
+@final
+class ProductPrior(PosePrior):
+    """p(pose) = product over parts of p_part(its joints): for users whose data shows the parts apart.
+
+    Every part keeps what it can do: the product marginalises and completes whatever its parts can, and a part none of
+    whose joints is observed drops out. `fit` trains all parts on one data set in one loop; parts that were fitted apart
+    are used as they are.
+
+    Args:
+        parts: priors over disjoint joints.
+        mirrored: indices of parts that also serve the other side, with the same weights, through the left/right mirror:
+            a left-hand part listed here makes the product model both hands.
+
+    Raises:
+        ValueError: no parts, overlapping joints, a conditional part, or an index of no part.
+
+    >>> from poseprior import GaussianPrior
+    >>> prior = ProductPrior([GaussianPrior("body"), GaussianPrior("left_hand")], mirrored=[1])
+    >>> len(prior.joints), prior.num_parameters
+    (51, 216)
+    """
+
+    default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
+
+    def __init__(
+        self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()
+    ) -> None:
+        built = [part if isinstance(part, PosePrior) else _build(part) for part in parts]
+        if not built:
+            raise ValueError("parts: expected at least one prior, got none.")
+        if any(not 0 <= k < len(built) for k in mirrored) or len(set(mirrored)) != len(mirrored):
+            raise ValueError(f"mirrored: expected distinct indices of the {len(built)} parts, got {list(mirrored)}.")
+        views = [(k, False) for k in range(len(built))] + [(k, True) for k in mirrored]
+        owned = [j for k, flip in views for j in _view_joints(built[k], flip)]
+        twice = sorted({j for j in owned if owned.count(j) > 1})
+        if twice:
+            names = ", ".join(skeleton.JOINT_NAMES[j] for j in twice)
+            raise ValueError(f"parts: expected disjoint joints, but {names} belong to more than one part or mirror view.")
+        for part in built:
+            if part.context_dim:
+                raise ValueError(f"parts: {type(part).__name__} takes a context, which a product does not pass on.")
+        super().__init__(sorted(owned))
+        self.mirrored = tuple(mirrored)
+        self.parts = nn.ModuleList(built)
+        self.fitted = all(part.fitted for part in built)
+        if any(part.log_prob_kind == "lower_bound" for part in built):
+            self.log_prob_kind = "lower_bound"
+        self._views = [(k, flip, [self.joints.index(j) for j in _view_joints(built[k], flip)]) for k, flip in views]
+
+    def _each(self) -> Iterator[tuple[PosePrior, bool, list[int]]]:
+        """(part, whether it is seen through the mirror, places of its joints in `self.joints`)."""
+        for k, flip, places in self._views:
+            part = self.parts[k]
+            assert isinstance(part, PosePrior)
+            yield part, flip, places
+
+    def get_config(self) -> dict[str, Any]:
+        parts = [{"class": type(part).__name__, "config": part.get_config()} for part, flip, _ in self._each() if not flip]
+        return {"parts": parts, "mirrored": list(self.mirrored)}
+
+    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
+        parts = [
+            {"class": type(part).__name__, "config": part._rebuild_config(train, config)}
+            for part, flip, _ in self._each()
+            if not flip
+        ]
+        return {"parts": parts, "mirrored": list(self.mirrored)}
+
+    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
+        for part, flip, _ in self._each():
+            if not flip:
+                part._initialise(train, config)
+                part.fitted = True
+
+    def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        total = rotvec.new_zeros(())
+        for part, flip, places in self._each():
+            part_rotvec, seen = _look(rotvec, observed, flip, places)
+            rows = seen.any(1)
+            if bool(rows.any()):
+                loss = part.training_loss(part_rotvec[rows], seen[rows], None, step)
+                total = total + loss * rows.sum() / len(rows)
+        return total
+
+    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        total = rotvec.new_zeros(len(rotvec))
+        for part, flip, places in self._each():
+            part_rotvec, seen = _look(rotvec, observed, flip, places)
+            rows = seen.any(1)
+            if not part.can_marginalise:
+                part._refuse_partial(seen[rows])
+            if bool(rows.all()):
+                total = total + part._log_prob(part_rotvec, seen, None)
+            elif bool(rows.any()):
+                where = rows.nonzero()[:, 0]
+                total = total.index_add(0, where, part._log_prob(part_rotvec[where], seen[where], None))
+        return total
+
+    def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+        result = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
+        for part, flip, places in self._each():
+            result[:, places] = _reflect(part._sample(num, generator, None), flip)
+        return result
+
+    def _complete(
+        self,
+        rotvec: Tensor,
+        observed: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        context: Tensor | None,
+    ) -> Tensor:
+        result = rotvec.expand(num_samples, *rotvec.shape).clone()
+        for part, flip, places in self._each():
+            part_rotvec, seen = _look(rotvec, observed, flip, places)
+            if bool(seen.all()):
+                continue
+            if not bool(seen.any()):  # a plain draw, which every part can make
+                drawn = part._sample(num_samples * len(rotvec), generator, None).unflatten(0, (num_samples, -1))
+            else:
+                drawn = part._complete(part_rotvec, seen, num_samples, generator, None)
+            result[:, :, places] = _reflect(drawn, flip)
+        return result
+
+
+def _view_joints(part: PosePrior, flip: bool) -> list[int]:
+    return [skeleton.MIRROR[j] for j in part.joints] if flip else list(part.joints)
+
+
+def _reflect(rotvec: Tensor, flip: bool) -> Tensor:
+    return rotvec * rotvec.new_tensor([1.0, -1.0, -1.0]) if flip else rotvec
+
+
+def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tuple[Tensor, Tensor]:
+    """A part's joints, through the mirror if need be."""
+    return _reflect(rotvec[:, places], flip), observed[:, places]
+
+
+def _build(spec: Mapping[str, Any]) -> PosePrior:
+    """A part from the `class` and `config` that `get_config` wrote."""
+    known = concrete_subclasses(PosePrior)
+    if spec.get("class") not in known:
+        raise ValueError(f"parts: expected priors, got {spec!r}, whose class is none of {', '.join(sorted(known))}.")
+    return known[spec["class"]](**spec["config"])

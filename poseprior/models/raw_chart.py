@@ -1,0 +1,25 @@
+"""The chart of the published presets: the axis-angle itself."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..rotations import haar_log_density, wrap_rotvec
+
+
+class RawChart(nn.Module):
+    """Rotvecs wrapped into |r| <= pi as coordinates of R^3, as the published flows use them.
+
+    A density on R^3 read this way loses what it puts outside the ball: nothing for a trained flow over limbs, but its
+    total mass on SO(3) is at most one, not exactly one. The interface of `TangentChart`.
+    """
+
+    def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Wrapped rotvecs (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_rotvec - volume`."""
+        wrapped = wrap_rotvec(rotvec)
+        seen = observed.to(rotvec.dtype)
+        return wrapped * seen[..., None], (haar_log_density(wrapped) * seen).sum(-1)
+
+    def inverse(self, w: Tensor) -> Tensor:
+        """(..., J, 3) rotvecs, |r| <= pi."""
+        return wrap_rotvec(w)

@@ -1,0 +1,78 @@
+"""A chart of SO(3) that reaches all of R^3, so that a density on R^3 has all its mass on rotations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..rotations import haar_log_density, rotvec_to_tangent, tangent_to_rotvec
+from .chart import TangentChart
+
+#: Sharpness p of the unfolding. Below 1 radian it moves a point by less than a thousandth of a radian.
+_POWER = 6
+#: Rotations are kept this far from the antipode in (|x| / pi)^p, which keeps values and gradients finite there.
+_ROOM = 1e-5
+
+
+def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Stretch the ball |x| < pi over R^3: y = x (1 - (|x|/pi)^p)^(-1/p), p = 6.
+
+    Close to the identity map for the spreads of limbs, and a bijection, which the logarithm alone is not: a density of y
+    integrates to one over SO(3) whatever its tails.
+
+    Args:
+        tangent: (*batch, 3) radians, |x| <= pi.
+
+    Returns:
+        y (*batch, 3) and log|det dy/dx| (*batch,) = -(1 + 3/p) log(1 - (|x|/pi)^p).
+    """
+    filled = (tangent.square().sum(-1) / math.pi**2).pow(_POWER // 2).clamp_max(1.0 - _ROOM)
+    log_left = torch.log1p(-filled)
+    return tangent * torch.exp(log_left / -_POWER)[..., None], log_left * -(1.0 + 3.0 / _POWER)
+
+
+def fold(unfolded: Tensor) -> Tensor:
+    """Inverse of `unfold`: x = y (1 + (|y|/pi)^p)^(-1/p), (*batch, 3) with |x| < pi."""
+    length = (unfolded.square().sum(-1, keepdim=True) / math.pi**2).clamp_max(1e8)
+    shrunk = unfolded * (1.0 + length.pow(_POWER // 2)).pow(-1.0 / _POWER)
+    # Beyond the clamp (|y| > 3e4) the direction is all that is left.
+    far = unfolded * (math.pi / unfolded.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt())
+    return torch.where(length >= 1e8, far, shrunk)
+
+
+class UnfoldedChart(nn.Module):
+    """Standardised coordinates w = unfold(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
+
+    The interface of `TangentChart`, whose mean and scale it uses.
+    """
+
+    def __init__(self, num_joints: int) -> None:
+        super().__init__()
+        self.tangent = TangentChart(num_joints)
+
+    def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates and the log-volume of each joint.
+
+        Args:
+            rotvec: (B, J, 3) radians.
+            observed: (B, J) bool.
+
+        Returns:
+            w (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_w - volume`.
+        """
+        tangent = rotvec_to_tangent(rotvec, self.tangent.mean)
+        stretched, log_det = unfold(tangent)
+        scale = self.tangent.scale
+        volume = haar_log_density(tangent) - log_det + scale.log().sum(-1)
+        seen = observed.to(tangent.dtype)
+        return stretched / scale * seen[..., None], (volume * seen).sum(-1)
+
+    def inverse(self, w: Tensor) -> Tensor:
+        """(..., J, 3) rotvecs of coordinates."""
+        return tangent_to_rotvec(fold(w * self.tangent.scale), self.tangent.mean)
+
+    def fit(self, rotvec: Tensor, observed: Tensor) -> None:
+        """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask."""
+        self.tangent.fit(rotvec, observed)
