@@ -168,6 +168,8 @@ class Evaluate:
     """Tangent noise added to the poses, radians; every NLL depends on it."""
     num_samples: int = 3000
     """Poses to sample for the sample metrics; 0 leaves them out."""
+    num_completed: int = 1000
+    """Poses to complete for each hidden part; 0 leaves that out."""
     max_poses: int | None = None
     """Score a random subset of at most this many."""
     seed: int = 0
@@ -179,8 +181,9 @@ class Evaluate:
         prior = load(self.prior, device=self.device)
         data = _held_out(self.data)
         result = evaluate(
-            prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples, max_poses=self.max_poses
-        )
+            prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples,
+            num_completed=self.num_completed, max_poses=self.max_poses,
+        )  # fmt: skip
         print(format_table(result))
         if self.json is not None:
             _write_json(self.json, result)
@@ -253,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"poseprior {__version__}")
         return 0
     command: Any = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         args=arguments,
         prog="poseprior",
         description="Pose priors for SMPL-X bodies and hands.",

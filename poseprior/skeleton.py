@@ -7,6 +7,7 @@ Source: Pavlakos et al., "Expressive Body Capture" (CVPR 2019); joint order of t
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -116,8 +117,8 @@ def resolve_joints(joints: str | int | Iterable[str | int]) -> tuple[int, ...]:
     items: Sequence[str | int]
     if isinstance(joints, str):
         items = joints.replace(",", " ").split()
-    elif isinstance(joints, int):
-        items = [joints]
+    elif isinstance(joints, numbers.Integral):
+        items = [int(joints)]
     else:
         items = [part for j in joints for part in (j.replace(",", " ").split() if isinstance(j, str) else [j])]
     chosen: set[int] = set()
@@ -129,7 +130,7 @@ def resolve_joints(joints: str | int | Iterable[str | int]) -> tuple[int, ...]:
 
 
 def _resolve_one(item: str | int) -> tuple[int, ...]:
-    if isinstance(item, str) and item.lstrip("-").isdigit():
+    if isinstance(item, str) and item.removeprefix("-").isdigit():
         item = int(item)
     if isinstance(item, str):
         if item in JOINT_SETS:
@@ -144,6 +145,8 @@ def _resolve_one(item: str | int) -> tuple[int, ...]:
             f"joints: unknown name {item!r}; use a set ({', '.join(JOINT_SETS)}), a part ({', '.join(PART_SLICES)}) "
             "or a joint name of poseprior.skeleton.JOINT_NAMES."
         )
+    if not isinstance(item, numbers.Integral):
+        raise ValueError(f"joints: expected names or whole numbers, got {item!r}.")
     index = int(item)
     if not 0 <= index < NUM_JOINTS:
         raise ValueError(f"joints: expected indices 0 to {NUM_JOINTS - 1}, got {index}.")

@@ -9,6 +9,7 @@ import torch
 
 from .. import skeleton
 from ..io.dataset import PoseDataset
+from .completion import completion_metrics
 from .metrics import sample_metrics
 from .validation import jittered_rows, mean_active_dims, mean_haar_log_density, mean_nll
 
@@ -25,6 +26,7 @@ def evaluate(
     jitter: float = 0.02,
     seed: int = 0,
     num_samples: int = 3000,
+    num_completed: int = 1000,
     max_poses: int | None = None,
 ) -> dict[str, Any]:
     """Score held-out poses and compare the prior's samples with them.
@@ -35,6 +37,7 @@ def evaluate(
         jitter: tangent noise added to the poses, radians, with a fixed seed; every NLL depends on it.
         seed: of jitter, samples and subsets.
         num_samples: poses sampled and compared with as many real ones; 0 leaves `samples` out.
+        num_completed: poses whose hidden parts are completed, for each pattern; 0 leaves `completion` out.
         max_poses: score a random subset of at most this many; None scores all.
 
     Returns:
@@ -42,7 +45,8 @@ def evaluate(
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior needs all its
-        joints; `samples`: see `poseprior.training.metrics.sample_metrics`.
+        joints; `samples`: see `poseprior.training.metrics.sample_metrics`; `completion`: for each hidden part, see
+        `poseprior.training.completion.completion_metrics`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints.
@@ -77,13 +81,18 @@ def evaluate(
         "data_digest": data.digest(),
         "per_joint_nll": _per_joint_nll(prior, pose, observed),
     }
+    real, shown = data.all_poses()
+    keep = shown[:, list(prior.joints)].any(1)
+    real, shown = real[keep], shown[keep]
     if num_samples:
         generator = torch.Generator(device=prior.device).manual_seed(seed)
         samples = prior.sample(num_samples, generator=generator).cpu()
-        real, shown = data.all_poses()
-        keep = shown[:, list(prior.joints)].any(1)
         result["samples"] = sample_metrics(
-            samples, real[keep], joints=prior.joints, observed=shown[keep], max_poses=num_samples, seed=seed
+            samples, real, joints=prior.joints, observed=shown, max_poses=num_samples, seed=seed
+        )
+    if num_completed:
+        result["completion"] = completion_metrics(
+            prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed
         )
     return result
 
