@@ -3,7 +3,14 @@
 from ._version import __version__
 from .io import PoseDataset, read_poses
 from .io.pretrained import load
-from .models import GaussianMixturePrior, GaussianPrior, ProductPrior
+from .models import (
+    GaussianMixturePrior,
+    GaussianPrior,
+    GlobalFlow,
+    JointFlow,
+    OrderAgnosticPrior,
+    ProductPrior,
+)
 from .prior import LatentPosePrior, PosePrior
 from .training import FitConfig, FitResult
 
@@ -12,7 +19,10 @@ __all__ = [
     "FitResult",
     "GaussianMixturePrior",
     "GaussianPrior",
+    "GlobalFlow",
+    "JointFlow",
     "LatentPosePrior",
+    "OrderAgnosticPrior",
     "PoseDataset",
     "PosePrior",
     "ProductPrior",

@@ -58,7 +58,7 @@ def plot_poses(
             `global_orient` as it is.
         legend: explain the colours and views at the foot of the picture.
         dpi: of the saved file.
-        path: where to save the picture (format by suffix: .png, .pdf, .svg); an existing file is replaced at once.
+        path: where to save the picture (.png, .pdf, .svg by suffix); an existing file is replaced at once.
 
     Returns:
         The matplotlib Figure, on an Agg canvas; all bodies, and all hands, are drawn at one scale.
@@ -76,7 +76,7 @@ def plot_poses(
     if titles is not None and len(titles) != len(pose):
         raise ValueError(f"titles: expected {len(pose)}, one for each pose, got {len(titles)}.")
     if columns is not None and columns < 1:
-        raise ValueError(f"columns: expected 1 or more, got {columns}.")
+        raise ValueError(f"columns: expected 1 or more, got {columns}; None chooses.")
     body, hands = _panels(pose, joints)
     cells = [_cell(p if keep_heading else face_the_viewer(p), body, hands) for p in pose]
     # One size for every cell: the widest of each panel, the highest of each row.
@@ -86,9 +86,7 @@ def plot_poses(
     cell_width = max(sum(widths[k] for k in row) for row in rows) + _MARGIN
     title_height = 0.24 if titles is not None else 0.06
     cell_height = sum(heights) + _MARGIN * len(rows) + title_height
-    if columns is None:
-        columns = max(1, min(len(pose), round((len(pose) * cell_height / cell_width) ** 0.5 * 1.15)))
-    columns = min(columns, len(pose))
+    columns = min(columns or max(1, round((len(pose) * cell_height / cell_width) ** 0.5 * 1.15)), len(pose))
     lines = -(-len(pose) // columns)
     foot = 0.42 if legend else 0.0
     width = max(columns * cell_width, 3.4 if legend else 0.0)

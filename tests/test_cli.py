@@ -88,6 +88,33 @@ def test_sample_is_seeded_readable_and_drawn(run: Path, tmp_path: Path) -> None:
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_complete_draws_what_is_hidden(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "filled.npz"
+    command = ["complete", str(run), "--data", str(data), "--hide", "left_arm", "--num-samples", "3", "--max-poses", "4"]
+    assert main([*command, "--out", str(out), "--png", str(tmp_path / "p.png")]) == 0
+    filled, given = read_poses(out), read_poses(data / "test_poses.npz")
+    assert len(filled) == 12
+    joints = [j for j in poseprior.load(run).joints if j not in (13, 16, 18, 20)]
+    seen = given.observed[:4, joints].repeat(3, 1)
+    difference = (filled.poses[:, joints] - given.poses[:4, joints].repeat(3, 1, 1)).abs().amax(-1)
+    assert float(difference[seen].max()) < 1e-6
+    assert not np.allclose(filled.poses[0, 16], filled.poses[4, 16])
+
+
+def test_score_names_the_guilty_joint(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    poses = read_poses(data / "test_poses.npz")
+    broken = poses.poses[:30].clone()
+    broken[7, 4] = broken.new_tensor([-2.0, 0.0, 0.0])  # a knee that bends forwards
+    write_poses(tmp_path / "b.npz", broken, observed=poses.observed[:30])
+    out = tmp_path / "scores.json"
+    assert main(["score", str(run), "--data", str(tmp_path / "b.npz"), "--json", str(out), "--worst", "1"]) == 0
+    assert "7" in (line := capsys.readouterr().out.splitlines()[2]).split()
+    assert "left_knee" in line
+    result = json.loads(out.read_text())
+    assert min(result["log_prob"]) == result["log_prob"][7]
+    assert result["percentile"][7] < 1
+
+
 def test_info_tells_what_the_file_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(run)]) == 0
     text = capsys.readouterr().out

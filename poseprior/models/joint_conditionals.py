@@ -13,27 +13,29 @@ from .grouped_mlp import GroupedLinear
 class JointConditionals(nn.Module, ABC):
     """p(w_j | context joints) for every joint j, in chart coordinates w.
 
-    `places` are positions of joints in the prior's list; all methods work on those joints only, along the leading axis.
+    `places` (P,) are positions of joints in the prior's list, None all of them; all methods work on those joints only,
+    along the leading axis.
     """
 
     @abstractmethod
-    def context(self, w: Tensor, known: Tensor, places: Tensor) -> Tensor:
-        """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3) and the mask of known joints (B, J)."""
+    def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+        """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3), zero where not
+        known, and the mask of known joints (B, J)."""
 
     @abstractmethod
-    def log_prob(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
 
     @abstractmethod
-    def draw(self, context: Tensor, places: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """(P, B, 3) exact draws."""
 
     @abstractmethod
-    def encode(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
+    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         """(P, B, 3) latents, standard normal under the model."""
 
     @abstractmethod
-    def decode(self, latent: Tensor, context: Tensor, places: Tensor) -> Tensor:
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         """Inverse of `encode`, differentiable."""
 
 

@@ -97,7 +97,6 @@ class JointFlow(LatentPosePrior):
         place = {joint: k for k, joint in enumerate(self.joints)}
         self._contexts = [[place[c] for c in self.contexts[j]] for j in self.joints]
         self._levels = [[place[j] for j in level] for level in depth_levels(self.contexts)]
-        self.register_buffer("_places", torch.arange(len(self.joints)), persistent=False)
         self.chart: RawChart | UnfoldedChart
         self.conditionals: JointRealNVP | JointMixtureFlow
         if preset == "published":
@@ -130,8 +129,8 @@ class JointFlow(LatentPosePrior):
     # ------------------------------------------------------------------ densities
 
     def _per_joint(self, w: Tensor, observed: Tensor) -> Tensor:
-        context = self.conditionals.context(w, observed, self._places)
-        return self.conditionals.log_prob(w.transpose(0, 1), context, self._places).T
+        context = self.conditionals.context(w, observed, None)
+        return self.conditionals.log_prob(w.transpose(0, 1), context, None).T
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         w, volume = self.chart(rotvec, observed)
@@ -142,14 +141,14 @@ class JointFlow(LatentPosePrior):
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
         observed = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
         w, _ = self.chart(rotvec, observed)
-        seen = self.conditionals.context(w, observed, self._places)
-        return self.conditionals.encode(w.transpose(0, 1), seen, self._places).transpose(0, 1).flatten(1)
+        seen = self.conditionals.context(w, observed, None)
+        return self.conditionals.encode(w.transpose(0, 1), seen, None).transpose(0, 1).flatten(1)
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
         z = latent.unflatten(1, (-1, 3)).transpose(0, 1)
         w = latent.new_zeros(len(latent), len(self.joints), 3)
         for level in self._levels:
-            places = self._places[level]
+            places = torch.tensor(level, device=w.device)
             seen = self.conditionals.context(w, torch.ones_like(w[..., 0], dtype=torch.bool), places)
             made = self.conditionals.decode(z[places], seen, places)
             w = w.index_copy(1, places, made.transpose(0, 1))

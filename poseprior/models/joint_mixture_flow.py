@@ -14,6 +14,8 @@ from .joint_graph import mirror_source
 from .triangular_mixture import Mixture, decode, draw, encode, log_prob
 
 _PER_COMPONENT = 10
+#: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
+_MOST_LOG_PRECISION = 9.0
 #: Ridge of the regression on context joints, in units of the chart: shrinks directions the data hardly excites.
 _RIDGE = 1e-3
 
@@ -33,6 +35,8 @@ class JointMixtureFlow(JointConditionals):
     slots: Tensor
     group: Tensor
     flip: Tensor
+    slot_sign: Tensor
+    nobody: Tensor
 
     def __init__(self, contexts: Mapping[int, tuple[int, ...]], *, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -47,6 +51,9 @@ class JointMixtureFlow(JointConditionals):
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
         self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in contexts]), persistent=False)
         self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
+        sign4 = torch.tensor([[*row, 1.0] for row in sign])[:, None].expand(-1, width, 4)
+        self.register_buffer("slot_sign", sign4.contiguous(), persistent=False)
+        self.register_buffer("nobody", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
         self.inputs, self.num_groups = 4 * width, len(owners)
         hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
         sizes = (self.inputs, hidden, hidden, outputs)
@@ -55,7 +62,8 @@ class JointMixtureFlow(JointConditionals):
         )
         self.dropout = nn.Dropout(options["dropout"])
         self.regression = GroupedLinear(self.num_groups, self.inputs, 3, gain=0.0)
-        self.whitener = nn.Parameter(torch.zeros(self.num_groups, 1, 6))
+        self.log_diagonal = nn.Parameter(torch.zeros(self.num_groups, 1, 3))
+        self.lower = nn.Parameter(torch.zeros(self.num_groups, 3, 3))
         self._spread_components()
 
     @torch.no_grad()
@@ -64,60 +72,70 @@ class JointMixtureFlow(JointConditionals):
         assert isinstance(out, GroupedLinear)
         start = out.bias.view(self.num_groups, -1, _PER_COMPONENT)
         start[..., 1:4].normal_(0.0, 0.7)
-        start[..., 4:7] = torch.linspace(-1.2, 0.6, start.shape[1])[:, None]
+        start[..., 4:7] = torch.linspace(1.2, -0.6, start.shape[1])[:, None]
 
-    def context(self, w: Tensor, known: Tensor, places: Tensor) -> Tensor:
-        seen = torch.cat([known, known.new_zeros(len(w), 1)], 1)
-        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
-        slots = self.slots[places]
-        value, mask = padded[:, slots], seen[:, slots]  # (B, P, C, 3), (B, P, C)
+    def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+        absent = (~known)[..., None].to(w.dtype)
+        nobody = self.nobody.expand(len(w), 1, 4)
+        slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
+        every = torch.cat([torch.cat([w, absent], -1), nobody], 1)
+        seen = every.index_select(1, slots.flatten())
         if self.training:
-            value = value + self.options["context_noise"] * torch.randn_like(value)
-            mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.options["context_dropout"])
-        absent = (~mask)[..., None].to(value.dtype)
-        value = value * self.flip[places] * (1.0 - absent)
-        return torch.cat([value, absent], -1).flatten(2).transpose(0, 1)
+            seen = self._disturb(seen)
+        return (seen.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)
 
-    def _groups(self, places: Tensor) -> Tensor | None:
-        whole = len(places) == len(self.group) == self.num_groups
-        return None if whole else self.group[places]
+    def _disturb(self, seen: Tensor) -> Tensor:
+        value, absent = seen.split([3, 1], -1)
+        dropped = torch.rand_like(absent) < self.options["context_dropout"]
+        absent = torch.where(dropped, torch.ones_like(absent), absent)
+        value = (value + self.options["context_noise"] * torch.randn_like(value)) * (1.0 - absent)
+        return torch.cat([value, absent], -1)
 
-    def _mixture(self, context: Tensor, places: Tensor) -> Mixture:
+    def _groups(self, places: Tensor | None) -> Tensor | None:
+        if places is None:
+            return None if self.num_groups == len(self.group) else self.group
+        return self.group[places]
+
+    def _flip(self, own: Tensor, places: Tensor | None) -> Tensor:
+        """Between a joint's own frame and that of the network it uses; an involution."""
+        return own * (self.flip if places is None else self.flip[places])
+
+    def _mixture(self, context: Tensor, places: Tensor | None) -> Mixture:
         groups = self._groups(places)
         h = context
         for layer in self.layers[:-1]:
             h = self.dropout(nn.functional.silu(grouped_affine(layer, h, groups)))
         raw = grouped_affine(self.layers[-1], h, groups).unflatten(-1, (-1, _PER_COMPONENT))
-        weight, centre, log_scale, shear = raw.split([1, 3, 3, 3], -1)
+        weight, centre, log_precision, shear = raw.split([1, 3, 3, 3], -1)
         return Mixture(
             log_weight=weight[..., 0].log_softmax(-1),
             centre=centre,
-            log_scale=log_scale,
+            log_precision=log_precision.clamp_max(_MOST_LOG_PRECISION),
             shear=shear,
             mean=grouped_affine(self.regression, context, groups),
-            whitener=self.whitener if groups is None else self.whitener[groups],
+            log_diagonal=self.log_diagonal if groups is None else self.log_diagonal[groups],
+            lower=self.lower if groups is None else self.lower[groups],
             broad_weight=self.options["broad_weight"],
         )
 
-    def log_prob(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
-        return log_prob(own * self.flip[places], self._mixture(context, places))
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return log_prob(self._flip(own, places), self._mixture(context, places))
 
-    def encode(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
-        return encode(own * self.flip[places], self._mixture(context, places))
+    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return encode(self._flip(own, places), self._mixture(context, places))
 
-    def decode(self, latent: Tensor, context: Tensor, places: Tensor) -> Tensor:
-        return decode(latent, self._mixture(context, places)) * self.flip[places]
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return self._flip(decode(latent, self._mixture(context, places)), places)
 
-    def draw(self, context: Tensor, places: Tensor, generator: torch.Generator | None) -> Tensor:
-        return draw(self._mixture(context, places), generator) * self.flip[places]
+    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._flip(draw(self._mixture(context, places), generator), places)
 
     @torch.no_grad()
     def fit_start(self, w: Tensor, observed: Tensor) -> None:
         """Closed-form regression on the context and residual covariance, from coordinates (N, J, 3) and their mask."""
         was_training = self.training
         self.eval()
-        everything = torch.arange(len(self.group), device=w.device)
-        context, own = self.context(w, observed, everything), w.transpose(0, 1) * self.flip
+        context, own = self.context(w, observed, None), w.transpose(0, 1) * self.flip
         self.train(was_training)
         for g in range(self.num_groups):
             members = (self.group == g).nonzero()[:, 0].tolist()
@@ -132,4 +150,5 @@ class JointMixtureFlow(JointConditionals):
             t = torch.linalg.inv(torch.linalg.cholesky(covariance))
             self.regression.weight[g].copy_(solved[:-1])
             self.regression.bias[g].copy_(solved[-1:])
-            self.whitener[g, 0] = torch.stack([*t.diagonal().log(), t[1, 0], t[2, 0], t[2, 1]]).to(w.dtype)
+            self.log_diagonal[g, 0].copy_(t.diagonal().log())
+            self.lower[g].copy_(t.tril(-1))

@@ -10,27 +10,23 @@ from torch import Tensor, nn
 from .grouped_mlp import GroupedLinear
 from .joint_conditionals import JointConditionals, grouped_affine
 
-_KEPT_FIRST, _MOVED_FIRST = (0, 2), (1,)
-
 
 class _GroupedCoupling(nn.Module):
-    """Moves some components by shift and log-scale that an MLP [kept + parent] -> 64 -> 64 (ReLU, tanh log-scale) gives."""
+    """Shift and log-scale of some components from an MLP [kept + 3 parent values] -> hidden -> hidden, ReLU, tanh."""
 
-    def __init__(self, groups: int, kept: tuple[int, ...], moved: tuple[int, ...], hidden: int) -> None:
+    def __init__(self, groups: int, kept: int, moved: int, hidden: int) -> None:
         super().__init__()
-        self.kept, self.moved = list(kept), list(moved)
-        sizes = (len(kept) + 3, hidden, hidden, 2 * len(moved))
+        sizes, gains = (kept + 3, hidden, hidden, 2 * moved), (2**0.5, 2**0.5, 0.05)
         self.layers = nn.ModuleList(
-            GroupedLinear(groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], (2**0.5, 2**0.5, 0.05), strict=False)
+            GroupedLinear(groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], gains, strict=False)
         )
 
-    def shift_and_log_scale(self, x: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
-        h = torch.cat([x[..., self.kept], context], -1)
-        for k, layer in enumerate(self.layers):
-            h = grouped_affine(layer, h, places)
-            if k < 2:
-                h = torch.relu(h)
-        shift, raw = h.chunk(2, -1)
+    def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Shift and log-scale, (P, B, moved) each."""
+        first, second, last = self.layers
+        h = torch.relu(grouped_affine(first, torch.cat([kept, context], -1), places))
+        h = torch.relu(grouped_affine(second, h, places))
+        shift, raw = grouped_affine(last, h, places).chunk(2, -1)
         return shift, torch.tanh(raw)
 
 
@@ -49,46 +45,42 @@ class JointRealNVP(JointConditionals):
 
     def __init__(self, parents: list[int], *, hidden: int = 64) -> None:
         super().__init__()
-        self.register_buffer("parents", torch.tensor(parents), persistent=False)
-        self.first = _GroupedCoupling(len(parents), _KEPT_FIRST, _MOVED_FIRST, hidden)
-        self.second = _GroupedCoupling(len(parents), _MOVED_FIRST, _KEPT_FIRST, hidden)
+        # One position past the last joint stands for "no parent".
+        slots = [len(parents) if parent < 0 else parent for parent in parents]
+        self.register_buffer("parents", torch.tensor(slots), persistent=False)
+        self.first = _GroupedCoupling(len(parents), 2, 1, hidden)
+        self.second = _GroupedCoupling(len(parents), 1, 2, hidden)
 
-    def _select(self, places: Tensor) -> Tensor | None:
-        return None if len(places) == len(self.parents) else places
+    def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
+        parents = self.parents if places is None else self.parents[places]
+        return padded.index_select(1, parents).transpose(0, 1)
 
-    def context(self, w: Tensor, known: Tensor, places: Tensor) -> Tensor:
-        # Position -1 picks the zeros appended at the end.
-        masked = torch.cat([w * known[..., None], w.new_zeros(len(w), 1, 3)], 1)
-        return masked[:, self.parents[places]].transpose(0, 1)
+    def _forward(self, own: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
+        outer, middle = own[..., ::2], own[..., 1:2]
+        shift, log_scale = self.first(outer, context, places)
+        middle = middle * log_scale.exp() + shift
+        outer_shift, outer_log_scale = self.second(middle, context, places)
+        outer = outer * outer_log_scale.exp() + outer_shift
+        latent = torch.cat([outer, middle], -1)  # order 0, 2, 1
+        return latent, torch.cat([log_scale, outer_log_scale], -1).sum(-1)
 
-    def _forward(self, own: Tensor, context: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        select = self._select(places)
-        shift, log_scale = self.first.shift_and_log_scale(own, context, select)
-        x0, x1, x2 = own.unbind(-1)
-        x1 = x1 * log_scale[..., 0].exp() + shift[..., 0]
-        shift2, log_scale2 = self.second.shift_and_log_scale(torch.stack([x0, x1, x2], -1), context, select)
-        outer = torch.stack([x0, x2], -1) * log_scale2.exp() + shift2
-        latent = torch.stack([outer[..., 0], x1, outer[..., 1]], -1)
-        return latent, log_scale[..., 0] + log_scale2.sum(-1)
-
-    def log_prob(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
 
-    def encode(self, own: Tensor, context: Tensor, places: Tensor) -> Tensor:
-        return self._forward(own, context, places)[0]
+    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return self._forward(own, context, places)[0][..., [0, 2, 1]]
 
-    def decode(self, latent: Tensor, context: Tensor, places: Tensor) -> Tensor:
-        select = self._select(places)
-        shift2, log_scale2 = self.second.shift_and_log_scale(latent, context, select)
-        z0, z1, z2 = latent.unbind(-1)
-        outer = (torch.stack([z0, z2], -1) - shift2) * torch.exp(-log_scale2)
-        halfway = torch.stack([outer[..., 0], z1, outer[..., 1]], -1)
-        shift, log_scale = self.first.shift_and_log_scale(halfway, context, select)
-        x1 = (z1 - shift[..., 0]) * torch.exp(-log_scale[..., 0])
-        return torch.stack([outer[..., 0], x1, outer[..., 1]], -1)
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        outer, middle = latent[..., ::2], latent[..., 1:2]
+        shift, log_scale = self.second(middle, context, places)
+        outer = (outer - shift) * torch.exp(-log_scale)
+        shift, log_scale = self.first(outer, context, places)
+        middle = (middle - shift) * torch.exp(-log_scale)
+        return torch.cat([outer[..., :1], middle, outer[..., 1:]], -1)
 
-    def draw(self, context: Tensor, places: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(
             *context.shape[:2], 3, generator=generator, dtype=context.dtype, device=context.device
         )  # fmt: skip

@@ -22,15 +22,15 @@ class OrderAgnosticPrior(PosePrior):
     """An autoregressive density over joints that works in every order.
 
     p(x_j | S) is modelled for every joint j and every set S of other joints, so any joints can be missing from a pose
-    and any can be drawn given any others. For one order of the joints the product of conditionals is an exact density, and
-    so is the mixture over the `num_orders` fixed orders that `log_prob` is. The conditionals come from one set of
-    networks that is not forced to be consistent: two orders can give the same pose different densities.
-    `order_spread` says by how much, and docs/order_agnostic.md what is exact and what is not.
+    and any can be drawn given any others. For one order of the joints the product of conditionals is an exact density,
+    and so is the mixture over the `num_orders` fixed orders that `log_prob` is. The conditionals come from one set of
+    networks that is not forced to be consistent: two orders can give the same pose different densities. `order_spread`
+    says by how much, and docs/order_agnostic.md what is exact and what is not.
 
     Each conditional starts from the exact Gaussian conditional; a network for each joint learns how the joint deviates
-    from it, as a mixture of 3-D Gaussians over the whitened residual. Shares of the plain Gaussian conditional and of the
-    joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints never
-    shown together are independent by construction, and groups that are mirror images (the hands) share their networks.
+    from it, as a mixture of 3-D Gaussians over the whitened residual. Shares of the plain Gaussian conditional and of
+    the joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints
+    never shown together are independent by construction, and groups that are mirror images (the hands) share networks.
 
     Source: Uria et al., "A deep and tractable density estimator" (ICML 2014); Hoogeboom et al., "Autoregressive
     diffusion models" (ICLR 2022) for the order-agnostic objective; the Gaussian start and the head are our own.
@@ -65,11 +65,11 @@ class OrderAgnosticPrior(PosePrior):
         num_orders: int = 8,
         hidden: int = 96,
         layers: int = 2,
-        dropout: float = 0.1,
+        dropout: float = 0.2,
         num_components: int = 8,
         base_weight: float = 0.25,
-        own_weight: float = 0.08,
-        broad_weight: float = 1e-3,
+        own_weight: float = 0.03,
+        broad_weight: float = 1e-4,
         context_noise: float = 0.0,
         groups: Sequence[Sequence[int]] | None = None,
         share_mirror: bool = True,
@@ -80,7 +80,7 @@ class OrderAgnosticPrior(PosePrior):
         if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
             raise ValueError(
                 "base_weight, own_weight, broad_weight: expected shares of 0 or more (broad_weight above 0) that leave "
-                f"room for the networks, got {shares}; the defaults are 0.25, 0.08 and 0.001."
+                f"room for the networks, got {shares}; the defaults are 0.25, 0.03 and 0.0001."
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
@@ -137,6 +137,11 @@ class OrderAgnosticPrior(PosePrior):
         Returns:
             (num_orders, *batch), or (1, *batch) for a given `order`; nats against Haar.
         """
+        if order is not None and (len(set(order)) < len(order) or not set(order) <= set(self.joints)):
+            raise ValueError(
+                f"order: expected distinct joint indices among the prior's {list(self.joints)}, got {list(order)}; "
+                "joints may be left out, and come last then."
+            )
         batch, rotvec, seen = self._check_pose(pose, observed)
         chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
         return (chains.sum(-1) + rest).reshape(-1, *batch).to(pose.dtype)
@@ -193,5 +198,3 @@ def _check_options(**numbers: int) -> None:
     for name, value in numbers.items():
         if not (isinstance(value, int) and value >= 1):
             raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}.")
-
-

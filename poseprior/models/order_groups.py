@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ _ORDER_SEED = 1
 
 
 class Side(NamedTuple):
-    """One group that a part models: where its joints stand, and the sign of (x, y, z) that brings it to the part's side."""
+    """One group that a part models: where its joints stand, and the sign of (x, y, z) that brings it to the part."""
 
     places: list[int]
     sign: tuple[float, float, float]
@@ -81,8 +82,7 @@ class OrderGroups(nn.Module):
 
     def ranks(self, size: int, num_orders: int, device: torch.device) -> Tensor:
         """(K, size) positions of a group's joints in the fixed orders; a larger K keeps the earlier ones."""
-        generator = torch.Generator().manual_seed(_ORDER_SEED)
-        return torch.stack([torch.randperm(size, generator=generator) for _ in range(num_orders)]).to(device)
+        return _fixed_ranks(size, num_orders).to(device)
 
     # ------------------------------------------------------------------ densities
 
@@ -150,9 +150,7 @@ class OrderGroups(nn.Module):
         return stacked, self._lone_log_prob(z, wanted) - volume
 
     @staticmethod
-    def _chain(
-        part: OrderPart, z: Tensor, seen: Tensor, target: Tensor, given: Tensor | None, ranks: Tensor
-    ) -> Tensor:
+    def _chain(part: OrderPart, z: Tensor, seen: Tensor, target: Tensor, given: Tensor | None, ranks: Tensor) -> Tensor:
         """(K, R) log-densities of the rows (R, J, 3) in K orders; rows that show nothing are not computed."""
         rows = None
         shown = target.any(1)
@@ -197,6 +195,12 @@ class OrderGroups(nn.Module):
             for side, own in zip(sides, drawn.split(len(z)), strict=True):
                 result[:, side.places] = own * own.new_tensor(side.sign)
         return self.chart.inverse(result)
+
+
+@cache
+def _fixed_ranks(size: int, num_orders: int) -> Tensor:
+    generator = torch.Generator().manual_seed(_ORDER_SEED)
+    return torch.stack([torch.randperm(size, generator=generator) for _ in range(num_orders)])
 
 
 def stack_sides(sides: list[Side], values: Tensor) -> Tensor:

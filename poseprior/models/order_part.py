@@ -14,7 +14,7 @@ from .ordered_gaussian import OrderedGaussian
 
 _LOG_2PI = math.log(2.0 * math.pi)
 #: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
-_BROAD_SCALE = 1.0
+_BROAD_SCALE = 0.7
 #: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
 
@@ -25,7 +25,7 @@ class OrderPart(nn.Module):
     In whitened residuals e_j of the Gaussian chain,
 
         p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base N(e_j; 0, I) / |L_jj|
-                     +  w_own N(x_j; own mean and covariance)  +  w_broad N(x_j; 0, 1 rad^2),
+                     +  w_own N(x_j; own mean and covariance)  +  w_broad N(x_j; 0, (0.7 rad)^2 I),
 
     with q_j a mixture of 3-D Gaussians from the network of joint j, which sees the joints of S and which they are. The
     other three trust the context less and less, down to not at all: what unseen subjects need.

@@ -11,6 +11,7 @@ from ..io.dataset import PoseDataset
 from ..training.batches import BatchSource, derived_seed
 from ..training.config import FitConfig
 from .em import fit_mixture
+from .masked_mixture import MaskedMixture
 from .order_groups import OrderGroups, stack_sides
 
 _START_POSES = 60_000
@@ -42,6 +43,7 @@ def fit_start(groups: OrderGroups, train: PoseDataset, config: FitConfig) -> Non
         part.scale.copy_(groups.chart.scale[sides[0].places])
     if groups.lone:
         for module, place in zip(groups.singles.parts, groups.lone, strict=True):
+            assert isinstance(module, MaskedMixture)
             shown = seen[:, place]
             moments = fit_mixture(
                 z[shown, place], seen[shown, place, None], module.num_components, iterations=_START_ITERATIONS,

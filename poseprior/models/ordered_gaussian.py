@@ -33,7 +33,9 @@ class Arrangement(NamedTuple):
 
     def rows(self, table: Tensor, index: Tensor | None, count: int) -> Tensor:
         """Entries of a (U, ...) table for `count` rows; index None means U blocks of equal length."""
-        return table.repeat_interleave(count // len(table), 0) if index is None else table[index]
+        if index is not None:
+            return table[index]
+        return table if count == len(table) else table.repeat_interleave(count // len(table), 0)
 
 
 def arrange(ranks: Tensor, seen: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

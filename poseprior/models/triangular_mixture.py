@@ -19,8 +19,6 @@ from torch import Tensor
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
-#: Log of the largest precision, in units of the whitened residual; keeps a collapsed component from overflowing.
-_MOST_LOG_PRECISION = 9.0
 #: (standard deviation, share) of the two broad components, in units of the chart.
 BROAD = ((2.5, 0.8), (8.0, 0.2))
 
@@ -28,53 +26,63 @@ BROAD = ((2.5, 0.8), (8.0, 0.2))
 class Mixture(NamedTuple):
     """Parameters of a batch of conditional mixtures.
 
-    With the whitened residual z = T (y - mean), T lower triangular, component k standardises y to
-    f = C_k (z - centre_k) e^(-log_scale_k), C_k unit lower triangular by forward recursion.
+    With the whitened residual z = T (y - mean), T lower triangular, component k standardises y to f = C_k e,
+    e = (z - centre_k) exp(log_precision_k), C_k unit lower triangular.
 
     Attributes:
         log_weight: (..., K) log shares of the learned components, summing to 1.
-        centre, log_scale: (..., K, 3).
-        shear: (..., K, 3), f_1 = e_1 + shear_0 f_0, f_2 = e_2 + shear_1 f_0 + shear_2 f_1.
-        mean: (..., 3).
-        whitener: (..., 6): three log-diagonals of T, then T_10, T_20, T_21.
+        centre, log_precision: (..., K, 3).
+        shear: (..., K, 3), entries 10, 20, 21 of C_k.
+        mean: (P, B, 3).
+        log_diagonal: (P, 1, 3) log-diagonal of T.
+        lower: (P, 3, 3), T below the diagonal.
         broad_weight: total share of the two broad components N(0, s^2 I) in y.
     """
 
     log_weight: Tensor
     centre: Tensor
-    log_scale: Tensor
+    log_precision: Tensor
     shear: Tensor
     mean: Tensor
-    whitener: Tensor
+    log_diagonal: Tensor
+    lower: Tensor
     broad_weight: float
 
+    def residuals(self, y: Tensor) -> Tensor:
+        """(P, B, K, 3) standardised residuals f of y (P, B, 3) under each learned component."""
+        z = torch.bmm(y - self.mean, self.whitener().transpose(1, 2))
+        e = (z[..., None, :] - self.centre) * self.log_precision.exp()
+        sheared = self.shear * torch.cat([e[..., :1], e[..., :2]], -1)  # of rows 1, 2, 2
+        return e + sheared @ e.new_tensor([[0, 1, 0], [0, 0, 1], [0, 0, 1]])
+
+    def whitener(self) -> Tensor:
+        """(P, 3, 3) T."""
+        return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal[:, 0].exp())
+
     def shares(self) -> Tensor:
-        """(..., K + 2) log shares of all components, the broad ones last."""
+        """(P, B, K + 2) log shares of all components, the broad ones last."""
         broad = [math.log(self.broad_weight * share) for _, share in BROAD]
         tail = self.log_weight.new_tensor(broad).expand(*self.log_weight.shape[:-1], 2)
         return torch.cat([self.log_weight + math.log1p(-self.broad_weight), tail], -1)
 
     def standardise(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Each component's standardised residuals and their log-slopes d f_i / d y_i, both (..., K + 2, 3)."""
-        r0, r1, r2 = (y - self.mean).unbind(-1)
-        d0, d1, d2, t10, t20, t21 = self.whitener.unbind(-1)
-        z = torch.stack([r0 * d0.exp(), r1 * d1.exp() + t10 * r0, r2 * d2.exp() + t20 * r0 + t21 * r1], -1)
-        log_precision = (-self.log_scale).clamp_max(_MOST_LOG_PRECISION)
-        e0, e1, e2 = ((z[..., None, :] - self.centre) * log_precision.exp()).unbind(-1)
-        q0, q1, q2 = self.shear.unbind(-1)
-        f1 = e1 + q0 * e0
-        f = torch.stack([e0, f1, e2 + q1 * e0 + q2 * f1], -1)
-        slope = log_precision + self.whitener[..., None, :3]
+        """Residuals of all components and their log-slopes d f_i / d y_i, both (P, B, K + 2, 3)."""
+        f = self.residuals(y)
         spread = y.new_tensor([s for s, _ in BROAD])[:, None]
+        slope = self.log_precision + self.log_diagonal[..., None, :]
         broad_slope = (-spread.log()).expand(*slope.shape[:-2], 2, 3)
         return torch.cat([f, y[..., None, :] / spread], -2), torch.cat([slope, broad_slope], -2)
 
 
 def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
-    """(...,) log-density of y (..., 3)."""
-    f, slope = mixture.standardise(y)
-    per_component = (slope - 0.5 * f.square()).sum(-1) - 3.0 * _HALF_LOG_2PI
-    return torch.logsumexp(mixture.shares() + per_component, -1)
+    """(P, B) log-density of y (P, B, 3)."""
+    b = mixture.broad_weight
+    learned = mixture.log_weight + (mixture.log_precision - 0.5 * mixture.residuals(y).square()).sum(-1)
+    learned = learned + (mixture.log_diagonal.sum(-1, keepdim=True) + math.log1p(-b))
+    level = y.new_tensor([math.log(b * share) - 3.0 * math.log(s) for s, share in BROAD])
+    rate = y.new_tensor([-0.5 / s**2 for s, _ in BROAD])
+    broad = level + y.square().sum(-1, keepdim=True) * rate
+    return torch.logsumexp(torch.cat([learned, broad], -1), -1) - 3.0 * _HALF_LOG_2PI
 
 
 def encode(y: Tensor, mixture: Mixture) -> Tensor:
@@ -116,19 +124,17 @@ def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
     noise = torch.randn(*uniform.shape, 3, generator=generator, dtype=share.dtype, device=share.device)
     learned = mixture.log_weight.shape[-1]
     pick = chosen.clamp_max(learned - 1)[..., None, None].expand(*chosen.shape, 1, 3)
-    centre, log_scale, shear = (
-        t.gather(-2, pick)[..., 0, :] for t in (mixture.centre, mixture.log_scale, mixture.shear)
+    centre, log_precision, shear = (
+        t.gather(-2, pick)[..., 0, :] for t in (mixture.centre, mixture.log_precision, mixture.shear)
     )
-    f0, f1, f2 = noise.unbind(-1)
-    q0, q1, q2 = shear.unbind(-1)
-    e = torch.stack([f0, f1 - q0 * f0, f2 - q1 * f0 - q2 * f1], -1)
-    z0, z1, z2 = (centre + e * log_scale.clamp_min(-_MOST_LOG_PRECISION).exp()).unbind(-1)
-    d0, d1, d2, t10, t20, t21 = mixture.whitener.unbind(-1)
-    r0 = z0 * torch.exp(-d0)
-    r1 = (z1 - t10 * r0) * torch.exp(-d1)
-    r2 = (z2 - t20 * r0 - t21 * r1) * torch.exp(-d2)
+    # e = C^-1 f, by forward substitution.
+    e0 = noise[..., 0]
+    e1 = noise[..., 1] - shear[..., 0] * e0
+    e2 = noise[..., 2] - shear[..., 1] * e0 - shear[..., 2] * e1
+    z = centre + torch.stack([e0, e1, e2], -1) * torch.exp(-log_precision)
+    residual = torch.linalg.solve_triangular(mixture.whitener(), z.transpose(1, 2), upper=False).transpose(1, 2)
     spread = share.new_tensor([s for s, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
-    return torch.where((chosen >= learned)[..., None], spread * noise, mixture.mean + torch.stack([r0, r1, r2], -1))
+    return torch.where((chosen >= learned)[..., None], spread * noise, mixture.mean + residual)
 
 
 def _to_normal(f: Tensor, share: Tensor, *, axis: int = -2) -> Tensor:

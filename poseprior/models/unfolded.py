@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 
+import roma
 import torch
 from torch import Tensor, nn
 
-from ..rotations import haar_log_density, rotvec_to_tangent, tangent_to_rotvec
+from ..rotations import tangent_to_rotvec
 from .chart import TangentChart
 
 #: Sharpness p of the unfolding. Below 1 radian it moves a point by less than a thousandth of a radian.
 _POWER = 6
 #: Rotations are kept this far from the antipode in (|x| / pi)^p, which keeps values and gradients finite there.
 _ROOM = 1e-5
+_LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 
 
 def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,9 +30,14 @@ def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         y (*batch, 3) and log|det dy/dx| (*batch,) = -(1 + 3/p) log(1 - (|x|/pi)^p).
     """
-    filled = (tangent.square().sum(-1) / math.pi**2).pow(_POWER // 2).clamp_max(1.0 - _ROOM)
-    log_left = torch.log1p(-filled)
+    log_left = _log_left(tangent.square().sum(-1))
     return tangent * torch.exp(log_left / -_POWER)[..., None], log_left * -(1.0 + 3.0 / _POWER)
+
+
+def _log_left(squared_angle: Tensor) -> Tensor:
+    """log(1 - (|x|/pi)^p)."""
+    filled = (squared_angle / math.pi**2).pow(_POWER // 2).clamp_max(1.0 - _ROOM)
+    return torch.log1p(-filled)
 
 
 def fold(unfolded: Tensor) -> Tensor:
@@ -45,34 +52,66 @@ def fold(unfolded: Tensor) -> Tensor:
 class UnfoldedChart(nn.Module):
     """Standardised coordinates w = unfold(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
 
-    The interface of `TangentChart`, whose mean and scale it uses.
+    `log_haar(w) = log p_w(w) - volume`. The map from rotvec to w is written out with quaternions and as few operations
+    as it takes, because at batch 1 their number is the price of `log_prob`.
+
+    Attributes:
+        mean: (J, 4) unit quaternions, xyzw, of the mean rotations.
+        scale: (J, 3) standard deviation of each tangent coordinate, radians.
     """
+
+    mean: Tensor
+    scale: Tensor
+    product: Tensor
 
     def __init__(self, num_joints: int) -> None:
         super().__init__()
-        self.tangent = TangentChart(num_joints)
+        self.register_buffer("mean", torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
+        self.register_buffer("scale", torch.ones(num_joints, 3))
+        self.register_buffer("product", _conjugate_product_table(), persistent=False)
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates and the log-volume of each joint.
+        """Coordinates and the log-volume of the change of variables.
 
         Args:
-            rotvec: (B, J, 3) radians.
+            rotvec: (B, J, 3) radians, any norm.
             observed: (B, J) bool.
 
         Returns:
             w (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_w - volume`.
         """
-        tangent = rotvec_to_tangent(rotvec, self.tangent.mean)
-        stretched, log_det = unfold(tangent)
-        scale = self.tangent.scale
-        volume = haar_log_density(tangent) - log_det + scale.log().sum(-1)
-        seen = observed.to(tangent.dtype)
-        return stretched / scale * seen[..., None], (volume * seen).sum(-1)
+        # The clamps keep the gradients of the norms finite at zero, where they multiply a zero vector.
+        angle = rotvec.square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt()
+        half = 0.5 * angle
+        quat = torch.cat([rotvec * (half.sin() / angle), half.cos()], -1)
+        turn = (self.product @ self.mean.T).T.unflatten(1, (4, 4))  # (J, 4, 4), left product by the inverse mean
+        relative = (turn @ quat[..., None])[..., 0]
+        vector, real = relative[..., :3], relative[..., 3]
+        sine = vector.square().sum(-1).clamp_min(1e-24).sqrt()
+        theta = 2.0 * torch.atan2(sine, real.abs())
+        ratio = theta / sine  # Log(q) = +-vector * ratio, and h = sin^2(theta/2) / (2 pi^2 theta^2)
+        log_left = _log_left(theta.square())
+        seen = observed.to(rotvec.dtype)
+        stretch = ratio * torch.exp(log_left / -_POWER) * torch.where(real < 0, -seen, seen)
+        volume = (1.0 + 3.0 / _POWER) * log_left - 2.0 * ratio.log() + (self.scale.log().sum(-1) - _LOG_TWO_PI_SQUARED)
+        return vector * stretch[..., None] / self.scale, (volume * seen).sum(-1)
 
     def inverse(self, w: Tensor) -> Tensor:
-        """(..., J, 3) rotvecs of coordinates."""
-        return tangent_to_rotvec(fold(w * self.tangent.scale), self.tangent.mean)
+        """(..., J, 3) rotvecs of coordinates, norm at most pi."""
+        return tangent_to_rotvec(fold(w * self.scale), roma.unitquat_to_rotvec(self.mean))
 
+    @torch.no_grad()
     def fit(self, rotvec: Tensor, observed: Tensor) -> None:
         """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask."""
-        self.tangent.fit(rotvec, observed)
+        tangent = TangentChart(len(self.scale))
+        tangent.fit(rotvec, observed)
+        self.mean.copy_(roma.rotvec_to_unitquat(tangent.mean.double()))
+        self.scale.copy_(tangent.scale)
+
+
+def _conjugate_product_table() -> Tensor:
+    """(16, 4): `table @ m` is the 4 x 4 matrix of q -> conj(m) q, row by row, quaternions xyzw."""
+    basis = torch.eye(4)
+    m, q = basis[:, None].expand(4, 4, 4), basis.expand(4, 4, 4)
+    images = roma.quat_product(roma.quat_conjugation(m).contiguous(), q.contiguous())  # (m, q, out)
+    return images.permute(2, 1, 0).reshape(16, 4)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..kinematics import KEYPOINT_PARENTS, keypoint_positions, moving_keypoints
+from ..kinematics import KEYPOINT_PARENTS, keypoint_positions
 from ..rotations import add_tangent_noise
 from ..skeleton import JOINT_SETS, NUM_JOINTS
 
@@ -42,8 +42,8 @@ def completion_metrics(
 ) -> dict[str, dict[str, float | str | None]]:
     """Hide parts of real poses, let the prior complete them, and compare.
 
-    Positions come from the neutral skeleton, over the body keypoints that the hidden joints move (two points stand for
-    a hand; its fingers count singly when nothing but fingers is hidden). A hidden joint that the data did not measure
+    Position errors are those of the body joints (of the neutral skeleton) that the hidden joints move; where these move
+    none, as fingers, jaw and leaf joints do, of the keypoints they move. A hidden joint that the data did not measure
     takes part in the completion but not in the score: it is at rest in both poses. Conditions are the recorded poses;
     the log-likelihood is that of jittered poses, as every density here.
 
@@ -58,7 +58,7 @@ def completion_metrics(
 
     Returns:
         For each pattern of `COMPLETION_PATTERNS` that hides some, but not all, modelled and measured joints:
-        `best_of_K_mm` and `mean_mm`, the mean keypoint error of the best of K draws and of all draws, averaged over
+        `best_of_K_mm` and `mean_mm`, the mean joint error of the best of K draws and of all draws, averaged over
         poses; `cond_log_prob`, the mean over poses of log p(hidden | rest) = log p(all) - log p(rest), Haar nats;
         `num_poses`. Where the prior cannot, the value is None and `reason` says why.
     """
@@ -138,18 +138,12 @@ def _keypoint_error_mm(drawn: Tensor, truth: Tensor, scored: Tensor, seen: Tenso
 def moved_keypoint_mask(joints: Tensor) -> Tensor:
     """Which of the 71 keypoints measure each row's joints, (B, 71) bool from (B, 55) bool.
 
-    Row by row what `moving_keypoints` says, but fingers count singly only in rows that hold nothing but fingers.
+    The body joints (1 to 21) below a joint of the row; where there is none (fingers, jaw, a leaf), all keypoints below.
     """
     moved = [torch.zeros_like(joints[:, 0])]
     for parent in KEYPOINT_PARENTS[1:]:
         moved.append(moved[parent] | joints[:, parent])
-    fingers = list(JOINT_SETS["hands"])
-    others = [j for j in range(NUM_JOINTS) if j not in fingers]
-    body, hands = (torch.zeros(len(moved), dtype=torch.bool, device=joints.device) for _ in range(2))
-    body[list(moving_keypoints("body"))] = True
-    hands[list(moving_keypoints("hands"))] = True
-    counted = torch.where(joints[:, others].any(1, keepdim=True), body, hands)
-    for k, parent in enumerate(KEYPOINT_PARENTS):
-        if parent in (22, 23, 24):  # chin and eye fronts, by their own joint
-            counted[:, k] = joints[:, parent]
-    return torch.stack(moved, 1) & counted
+    below = torch.stack(moved, 1)
+    body = below.clone()
+    body[:, 22:] = False
+    return torch.where(body.any(1, keepdim=True), body, below)

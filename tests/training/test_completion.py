@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poseprior.kinematics import KEYPOINT_NAMES, moving_keypoints
+from poseprior.kinematics import KEYPOINT_NAMES, joint_positions
 from poseprior.models.gaussian import GaussianPrior
 from poseprior.prior import PosePrior
 from poseprior.rotations import HAAR_LOG_DENSITY_AT_ZERO
@@ -86,13 +86,9 @@ def test_a_straight_elbow_bent_in_truth_errs_by_the_chord() -> None:
     observed[0, [0, 1, 18]] = True  # of the arm only the elbow was measured
     prior.joints = JOINT_SETS["body"]
     got = completion_metrics(prior, pose, observed)["left_arm"]
-    # wrist and two fingertips, each sqrt(2) times its horizontal distance from the elbow
-    from poseprior.kinematics import keypoint_positions
-
-    rest = keypoint_positions(torch.zeros(55, 3))
-    points = [KEYPOINT_NAMES.index(n) for n in ("left_wrist", "left_index_tip", "left_pinky_tip")]
-    arm = (rest[points] - rest[18])[:, [0, 2]].norm(dim=-1)
-    assert got["mean_mm"] == pytest.approx(float(1000 * math.sqrt(2) * arm.mean()), rel=1e-4)
+    rest = joint_positions(torch.zeros(55, 3))
+    forearm = (rest[20] - rest[18])[[0, 2]].norm()  # the elbow's axis is vertical
+    assert got["mean_mm"] == pytest.approx(float(1000 * math.sqrt(2) * forearm), rel=1e-4)
 
 
 def test_unmeasured_joints_are_not_scored() -> None:
@@ -109,10 +105,22 @@ def test_patterns_without_hidden_or_shown_joints_are_left_out() -> None:
     assert completion_metrics(_Isotropic("left_hand"), _poses()) == {}
     hands = completion_metrics(_Isotropic("hands"), _poses(5))
     assert set(hands) == {"left_arm", "right_arm"}
-    mask = moved_keypoint_mask(torch.isin(torch.arange(55), torch.arange(25, 40))[None])
-    assert mask[0].nonzero()[:, 0].tolist() == list(moving_keypoints("left_hand"))
-    body = moved_keypoint_mask(torch.isin(torch.arange(55), torch.arange(1, 22))[None])
-    assert body[0].nonzero()[:, 0].tolist() == list(moving_keypoints("body"))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "expected"),
+    [
+        ([16, 18], ["left_elbow", "left_wrist"]),
+        ([8, 11], ["right_foot"]),
+        ([11], ["right_toe_tip"]),
+        ([16, 25], ["left_elbow", "left_wrist"]),
+        ([26], ["left_index3", "left_index_tip"]),
+        ([22], ["chin"]),
+    ],
+)
+def test_errors_are_of_body_joints_where_there_are_any(hidden: list[int], expected: list[str]) -> None:
+    mask = moved_keypoint_mask(torch.isin(torch.arange(55), torch.tensor(hidden))[None])
+    assert [KEYPOINT_NAMES[k] for k in mask[0].nonzero()[:, 0].tolist()] == expected
 
 
 def test_a_prior_that_cannot_says_why() -> None:

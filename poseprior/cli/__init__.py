@@ -1,0 +1,50 @@
+"""The `poseprior` command. Thin: every command is one call into the library."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from .._version import __version__
+from ._train import Train
+from ._use import Complete, Evaluate, Info, Sample, Score
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Complete, tyro.conf.subcommand("complete")]
+    | Annotated[Score, tyro.conf.subcommand("score")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code (0 done, 2 bad input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"poseprior {__version__}")
+        return 0
+    command: Any = tyro.cli(
+        Command,
+        args=arguments,
+        prog="poseprior",
+        description="Pose priors for SMPL-X bodies and hands.",
+        config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    try:
+        command.run()
+    except ValueError as error:
+        print(f"poseprior: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `poseprior ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("poseprior: interrupted; nothing half-written was left", file=sys.stderr)
+        return 130
+    return 0

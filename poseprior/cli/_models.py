@@ -1,0 +1,75 @@
+"""The models that `poseprior train` offers, each with the options worth a flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from ..models import GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, OrderAgnosticPrior
+from ..prior import PosePrior
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """One Gaussian around each joint's mean rotation: the baseline."""
+
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    """diagonal, or full over all joints."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return GaussianPrior(joints, covariance=self.covariance)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of full-covariance Gaussians (the SMPLify family)."""
+
+    num_components: int = 8
+    """Number of Gaussians."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return GaussianMixturePrior(joints, num_components=self.num_components)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A conditional flow for each joint given its parent."""
+
+    preset: Literal["default", "published"] = "default"
+    """Our design, or the reference architecture."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return JointFlow(joints, preset=self.preset)
+
+
+@dataclass(frozen=True)
+class Global:
+    """A flow over the whole pose, with a latent space."""
+
+    preset: Literal["default", "published"] = "default"
+    """Our design, or the reference architecture."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return GlobalFlow(joints, preset=self.preset)
+
+
+@dataclass(frozen=True)
+class OrderAgnostic:
+    """One model for any observed subset and any completion, trained on incomplete poses."""
+
+    num_orders: int = 8
+    """Orders averaged in the density; more are slower and better."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return OrderAgnosticPrior(joints, num_orders=self.num_orders)
+
+
+Model = (
+    Annotated[Gaussian, tyro.conf.subcommand("gaussian")]
+    | Annotated[Mixture, tyro.conf.subcommand("mixture")]
+    | Annotated[Joint, tyro.conf.subcommand("joint-flow")]
+    | Annotated[Global, tyro.conf.subcommand("global-flow")]
+    | Annotated[OrderAgnostic, tyro.conf.subcommand("order-agnostic")]
+)

@@ -1,0 +1,201 @@
+"""The commands that use a trained prior: evaluate, sample, complete, score, info."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from .. import skeleton
+from ..io import write_poses
+from ..io.pretrained import load
+from ..tasks import score
+from ..training.completion import COMPLETION_PATTERNS
+from ..training.evaluation import evaluate, format_table
+from ._common import held_out, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score held-out poses and compare the prior's samples with them."""
+
+    prior: tyro.conf.Positional[Path]
+    """A .safetensors file or a run folder."""
+    data: Path
+    """An .npz file, or a folder (its test split is taken when it has one)."""
+    json: Path | None = None
+    """Write the numbers here."""
+    jitter: float = 0.02
+    """Tangent noise added to the poses, radians; every NLL depends on it."""
+    num_samples: int = 3000
+    """Poses to sample for the sample metrics; 0 leaves them out."""
+    num_completed: int = 1000
+    """Poses to complete for each hidden part; 0 leaves that out."""
+    max_poses: int | None = None
+    """Score a random subset of at most this many."""
+    seed: int = 0
+    """Of jitter, samples and subsets."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def run(self) -> None:
+        prior = load(self.prior, device=self.device)
+        data = held_out(self.data)
+        result = evaluate(
+            prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples,
+            num_completed=self.num_completed, max_poses=self.max_poses,
+        )  # fmt: skip
+        print(format_table(result))
+        if self.json is not None:
+            write_json(self.json, result)
+            print(f"results: {self.json}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Draw poses into an .npz file that AMASS and SMPL-X readers take, and optionally a picture."""
+
+    prior: tyro.conf.Positional[Path]
+    """A .safetensors file or a run folder."""
+    num: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 24
+    """How many."""
+    out: Path
+    """The .npz to write: poses (n, 55, 3) rotvecs, observed (n, 55)."""
+    png: Path | None = None
+    """Draw them here."""
+    seed: int = 0
+    """Of the draws."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def run(self) -> None:
+        if self.num < 1:
+            raise ValueError(f"--num: expected 1 or more, got {self.num}.")
+        prior = load(self.prior, device=self.device)
+        generator = torch.Generator(device=prior.device).manual_seed(self.seed)
+        poses = prior.sample(self.num, generator=generator).cpu()
+        observed = torch.zeros(poses.shape[:-1], dtype=torch.bool)
+        observed[:, list(prior.joints)] = True
+        write_poses(self.out, poses, observed=observed)
+        print(f"results: {self.out}")
+        if self.png is not None:
+            from ..viz import plot_poses
+
+            plot_poses(poses, joints=prior.joints, path=self.png)
+            print(f"picture: {self.png}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complete:
+    """Draw hidden or missing joints given the others, for every pose of a file."""
+
+    prior: tyro.conf.Positional[Path]
+    """A .safetensors file or a run folder."""
+    data: Path
+    """An .npz file, or a folder (its test split is taken when it has one). Joints its mask misses are drawn too."""
+    out: Path
+    """The .npz to write: poses (num_samples x N, 55, 3), all draws of the first sample, then of the second, ..."""
+    hide: str = ""
+    """Hide these before completing: left_arm, right_arm, legs, trunk, a joint set, or joint names with commas."""
+    num_samples: int = 1
+    """Draws for each pose."""
+    max_poses: int | None = None
+    """Complete only the first so many poses."""
+    png: Path | None = None
+    """Draw the first pose and its completions here."""
+    seed: int = 0
+    """Of the draws."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def run(self) -> None:
+        prior = load(self.prior, device=self.device)
+        poses, observed = held_out(self.data).all_poses()
+        poses, observed = poses[: self.max_poses], observed[: self.max_poses].clone()
+        if self.hide:
+            observed[:, list(_hidden_joints(self.hide))] = False
+        generator = torch.Generator(device=prior.device).manual_seed(self.seed)
+        filled = prior.complete(
+            poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples, generator=generator
+        ).cpu()
+        known = observed.clone()
+        known[:, list(prior.joints)] = True
+        write_poses(self.out, filled.flatten(0, 1), observed=known.repeat(self.num_samples, 1))
+        print(f"results: {self.out}")
+        if self.png is not None:
+            from ..viz import plot_poses
+
+            shown = torch.cat([poses[:1], filled[:11, 0]])
+            plot_poses(shown, titles=["as given", *(f"draw {k + 1}" for k in range(len(shown) - 1))], path=self.png)
+            print(f"picture: {self.png}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Say how plausible every pose of a file is, and which joint is to blame."""
+
+    prior: tyro.conf.Positional[Path]
+    """A .safetensors file or a run folder."""
+    data: Path
+    """An .npz file, or a folder (its test split is taken when it has one)."""
+    json: Path | None = None
+    """Write log_prob, percentile and attribution of every pose here."""
+    max_poses: int | None = 1000
+    """Score only the first so many poses."""
+    worst: int = 10
+    """Print this many of the least plausible poses."""
+    seed: int = 0
+    """Of the samples the poses are compared with."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def run(self) -> None:
+        prior = load(self.prior, device=self.device)
+        poses, observed = held_out(self.data).all_poses()
+        poses, observed = poses[: self.max_poses].to(prior.device), observed[: self.max_poses].to(prior.device)
+        generator = torch.Generator(device=prior.device).manual_seed(self.seed)
+        result = score(prior, poses, observed=observed, generator=generator)
+        kind = "" if prior.log_prob_kind == "exact" else " (lower bound)"
+        print(f"{len(poses):,} poses, mean log_prob {float(result.log_prob.mean()):.2f} nats{kind}")
+        print("least plausible:   pose   log_prob  percentile  joint to blame (excess surprise, nats)")
+        for row in result.log_prob.argsort()[: self.worst].tolist():
+            joint = int(result.attribution[row].argmax())
+            blame = f"{skeleton.JOINT_NAMES[joint]} ({float(result.attribution[row, joint]):.1f})"
+            print(f"{row:>23}  {float(result.log_prob[row]):9.2f}  {float(result.percentile[row]):10.1f}  {blame}")
+        if self.json is not None:
+            joints = list(prior.joints)
+            columns = {
+                "log_prob_kind": prior.log_prob_kind,
+                "attribution_kind": result.attribution_kind,
+                "joints": [skeleton.JOINT_NAMES[j] for j in joints],
+                "log_prob": result.log_prob.tolist(),
+                "percentile": result.percentile.tolist(),
+                "attribution": result.attribution[:, joints].tolist(),
+            }
+            write_json(self.json, columns)
+            print(f"results: {self.json}")
+
+
+def _hidden_joints(names: str) -> tuple[int, ...]:
+    return COMPLETION_PATTERNS[names] if names in COMPLETION_PATTERNS else skeleton.resolve_joints(names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """What a prior's file holds: class, joints, options, training, metrics, licence."""
+
+    prior: tyro.conf.Positional[Path]
+    """A .safetensors file or a run folder."""
+
+    def run(self) -> None:
+        prior = load(self.prior)
+        left_out = [name for j, name in enumerate(skeleton.JOINT_NAMES) if j not in prior.joints]
+        print(f"{type(prior).__name__}, {prior.num_parameters:,} parameters, log_prob is {prior.log_prob_kind}")
+        print(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
+        print(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
+        for name, value in {"config": prior.get_config(), **prior.metadata}.items():
+            print(f"{name}: {json.dumps(value)}")

@@ -1,0 +1,191 @@
+"""Working in a prior's latent space: the nearest plausible pose, MAP estimates, and paths between poses.
+
+For any `LatentPosePrior`: latents are N(0, I) a priori, so |latent|^2 / 2 is the negative log prior of a latent up to a
+constant, and `decode` turns every latent into a pose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .prior import LatentPosePrior
+from .rotations import rotvec_to_tangent, tangent_to_rotvec
+
+_LATENT_RATE = 0.1
+
+
+def latent_map(
+    prior: LatentPosePrior,
+    loss: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    prior_weight: float = 1.0,
+    steps: int = 200,
+    learning_rate: float = _LATENT_RATE,
+) -> Tensor:
+    """Minimise loss(decode(z)) + prior_weight |z|^2 / 2 over latents, row by row, with Adam.
+
+    With a negative log-likelihood as the loss and weight 1 this is the maximum a posteriori latent, what SMPLify-X does
+    with VPoser.
+
+    Args:
+        prior: a prior with a latent space.
+        loss: maps poses (*batch, 55, 3) to losses (*batch,), one for each pose; differentiable.
+        start: (*batch, latent_dim) latents to start from, such as `prior.encode(pose)` or zeros.
+        prior_weight: weight of |z|^2 / 2.
+        steps: Adam steps; the rate falls to zero along a cosine.
+        learning_rate: the first step's length in every coordinate.
+
+    Returns:
+        (*batch, latent_dim): of every row the best latent met, `start` included.
+
+    Raises:
+        ValueError: a loss of another shape, or one that is not finite at the start.
+
+    >>> from poseprior.models.vae import HandVAE
+    >>> prior = HandVAE("left_hand", latent_dim=4)
+    >>> latent_map(prior, lambda pose: pose.square().sum((-1, -2)), torch.ones(3, 4), steps=2).shape
+    torch.Size([3, 4])
+    """
+    if prior_weight < 0 or steps < 0:
+        raise ValueError(f"prior_weight, steps: expected 0 or more, got {prior_weight} and {steps}.")
+    batch = start.shape[:-1]
+
+    def objective(z: Tensor) -> Tensor:
+        data = loss(prior.decode(z))
+        if data.shape != batch:
+            raise ValueError(
+                f"loss: expected one value a pose, {tuple(batch)}, got {tuple(data.shape)}; sum over joints only."
+            )
+        return data + 0.5 * prior_weight * z.square().sum(-1)
+
+    with torch.enable_grad():
+        latent = start.detach().clone().requires_grad_()
+        optimiser = torch.optim.Adam([latent], lr=learning_rate, betas=(0.9, 0.99))
+        best, lowest = start.detach().clone(), torch.full(batch, math.inf, dtype=start.dtype, device=start.device)
+        for step in range(steps + 1):
+            value = objective(latent)
+            if step == 0 and not bool(torch.isfinite(value).all()):
+                raise ValueError(
+                    "loss: expected finite values at `start`, got NaN or infinity; check the pose and start."
+                )
+            better = value.detach() < lowest
+            lowest = torch.where(better, value.detach(), lowest)
+            best = torch.where(better[..., None], latent.detach(), best)
+            if step == steps:
+                break
+            (latent.grad,) = torch.autograd.grad(value.sum(), latent)
+            torch.nan_to_num_(latent.grad, 0.0, 0.0, 0.0)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+            optimiser.step()
+    return best
+
+
+def project(
+    prior: LatentPosePrior,
+    pose: Tensor,
+    *,
+    observed: Tensor | None = None,
+    scale: float = 0.1,
+    prior_weight: float = 1.0,
+    steps: int = 200,
+) -> tuple[Tensor, Tensor]:
+    """The nearest plausible pose: MAP of the latent under rotations observed with heavy-tailed noise.
+
+    Minimises sum_j rho(angle_j / scale) + prior_weight |z|^2 / 2 over observed modelled joints, with
+    rho(a) = 2 (sqrt(1 + a^2 / 2) - 1): quadratic for small angles, linear for large ones, so one broken joint does not
+    bend the others.
+
+    Args:
+        prior: a prior with a latent space.
+        pose: (*batch, 55, 3) rotvecs, radians.
+        observed: (*batch, 55) bool; joints that are not observed are filled in from the others.
+        scale: trust in the pose, radians: smaller stays closer.
+        prior_weight: 0 gives the nearest decodable pose, plausible or not.
+        steps: of `latent_map`.
+
+    Returns:
+        the projected poses (*batch, 55, 3), with joints the prior does not model as given, and their latents
+        (*batch, latent_dim).
+    """
+    if scale <= 0:
+        raise ValueError(f"scale: expected radians above 0, got {scale}.")
+    batch, rotvec, seen = prior._check_pose(pose, observed)
+    index = list(prior.joints)
+    rotvec, seen = rotvec.reshape(*batch, len(index), 3).detach(), seen.reshape(*batch, len(index))
+
+    def distance(decoded: Tensor) -> Tensor:
+        squared = rotvec_to_tangent(rotvec, decoded[..., index, :].to(rotvec)).square().sum(-1) / scale**2
+        return (2.0 * ((1.0 + 0.5 * squared).sqrt() - 1.0) * seen).sum(-1)
+
+    with torch.no_grad():
+        known = torch.zeros(*batch, 55, 3, dtype=prior.dtype, device=prior.device)
+        known[..., index, :] = rotvec
+        zero = torch.zeros(*batch, prior.latent_dim, dtype=prior.dtype, device=prior.device)
+        encoded = torch.nan_to_num(prior.encode(known))
+
+        def start_value(z: Tensor) -> Tensor:
+            return distance(prior.decode(z)) + 0.5 * prior_weight * z.square().sum(-1)
+
+        start = torch.where((start_value(encoded) < start_value(zero))[..., None], encoded, zero)
+    latent = latent_map(prior, distance, start, prior_weight=prior_weight, steps=steps)
+    with torch.no_grad():
+        plausible = prior.decode(latent).to(pose.dtype)
+    result = pose.detach().clone()
+    result[..., index, :] = plausible[..., index, :].to(result.device)
+    return result, latent.to(pose.dtype)
+
+
+def interpolate_latent(
+    prior: LatentPosePrior, start: Tensor, end: Tensor, num: int, *, path: Literal["spherical", "linear"] = "spherical"
+) -> Tensor:
+    """Poses along a path between the latents of two poses.
+
+    Args:
+        prior: a prior with a latent space.
+        start: (*batch, 55, 3) rotvecs, radians.
+        end: (*batch, 55, 3).
+        num: poses on the path, both ends (encoded and decoded) included; at least 2.
+        path: "spherical" turns the latent and changes its length evenly, so that it keeps the length that N(0, I) has;
+            "linear" cuts straight through.
+
+    Returns:
+        (num, *batch, 55, 3); joints the prior does not model go straight along the geodesic from start to end.
+    """
+    if num < 2:
+        raise ValueError(f"num: expected 2 or more, got {num}.")
+    if path not in ("spherical", "linear"):
+        raise ValueError(f"path: expected 'spherical' or 'linear', got {path!r}.")
+    first, last = prior.encode(start), prior.encode(end)
+    share = torch.linspace(0.0, 1.0, num, dtype=first.dtype, device=first.device)
+    t = share.reshape(num, *([1] * first.dim()))
+    straight = first + t * (last - first)
+    latent = _slerp(first, last, t, straight) if path == "spherical" else straight
+    decoded = prior.decode(latent)
+    index = list(prior.joints)
+    result = _geodesic(start, end, share)
+    result[..., index, :] = decoded[..., index, :].to(result)
+    return result
+
+
+def _slerp(first: Tensor, last: Tensor, t: Tensor, straight: Tensor) -> Tensor:
+    a, b = first.norm(dim=-1, keepdim=True), last.norm(dim=-1, keepdim=True)
+    cosine = (first * last).sum(-1, keepdim=True) / (a * b).clamp_min(1e-12)
+    angle = torch.acos(cosine.clamp(-1.0, 1.0))
+    sine = torch.sin(angle)
+    from_first = torch.sin((1 - t) * angle) * first / a.clamp_min(1e-12)
+    from_last = torch.sin(t * angle) * last / b.clamp_min(1e-12)
+    direction = (from_first + from_last) / sine.clamp_min(1e-6)
+    return torch.where((sine < 1e-4) | (a < 1e-6) | (b < 1e-6), straight, direction * (a + t * (b - a)))
+
+
+def _geodesic(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
+    step = rotvec_to_tangent(end, start)
+    t = share.to(step).reshape(-1, *([1] * step.dim()))
+    return tangent_to_rotvec(t * step, start.expand_as(t * step))

@@ -1,0 +1,79 @@
+"""`interpolate`: plausible poses on the way from one pose to another."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..prior import LatentPosePrior, PosePrior
+from ..rotations import rotvec_to_tangent, tangent_to_rotvec
+from ._denoise import denoise
+
+
+def interpolate(
+    prior: PosePrior,
+    start: Tensor,
+    end: Tensor,
+    steps: int,
+    *,
+    method: Literal["auto", "latent", "geodesic"] = "auto",
+    pull: float = 0.2,
+) -> Tensor:
+    """Poses on a plausible path between two poses.
+
+    "latent" (priors with a latent space): encode both ends, turn from one latent to the other on the sphere while the
+    norm changes evenly, decode. "geodesic" (every prior): x_t = a Exp(t Log(a^-1 b)) for each joint, then each x_t is
+    pulled to the prior as if it were a pose with noise of sigma_t = pull * sin(pi t), `denoise(prior, x_t, sigma_t)`.
+
+    Args:
+        prior: any prior.
+        start: (*batch, 55, 3) rotvecs, radians.
+        end: as `start`.
+        steps: poses on the path, both ends included; 2 or more.
+        method: "auto" is "latent" where the prior has a latent space, else "geodesic".
+        pull: of "geodesic", radians; 0 for the bare geodesic.
+
+    Returns:
+        (steps, *batch, 55, 3). The ends are `start` and `end` ("latent": as the prior reconstructs them, which is the
+        same rotations for a flow). Joints that are not modelled follow their geodesic.
+
+    Raises:
+        ValueError: shapes that differ, fewer than 2 steps, or "latent" for a prior without a latent space.
+    """
+    if start.shape != end.shape:
+        raise ValueError(f"end: expected the shape of start, {tuple(start.shape)}, got {tuple(end.shape)}.")
+    if steps < 2:
+        raise ValueError(f"steps: expected 2 or more, both ends included, got {steps}.")
+    if pull < 0:
+        raise ValueError(f"pull: expected 0 or more radians, got {pull}.")
+    if method not in ("auto", "latent", "geodesic"):
+        raise ValueError(f"method: expected 'auto', 'latent' or 'geodesic', got {method!r}.")
+    if method == "latent" and not isinstance(prior, LatentPosePrior):
+        raise ValueError(f"method: {type(prior).__name__} has no latent space; use method='geodesic'.")
+    with torch.no_grad():
+        for pose in (start, end):
+            prior.log_prob(pose)  # checks the arguments
+        time = torch.linspace(0.0, 1.0, steps, dtype=start.dtype, device=start.device)
+        time = time.reshape(-1, *(1 for _ in start.shape))
+        path = tangent_to_rotvec(time * rotvec_to_tangent(end, start), start)
+        path = torch.cat([start[None], path[1:-1], end[None]])
+        if method != "geodesic" and isinstance(prior, LatentPosePrior):
+            decoded = prior.decode(_turn(prior.encode(start), prior.encode(end), time[..., 0]))
+            joints = list(prior.joints)
+            path[..., joints, :] = decoded.to(path)[..., joints, :]
+            return path
+    if pull > 0 and steps > 2:
+        sigma = pull * torch.sin(torch.pi * time[1:-1, ..., 0])
+        path[1:-1] = denoise(prior, path[1:-1], sigma)
+    return path
+
+
+def _turn(start: Tensor, end: Tensor, time: Tensor) -> Tensor:
+    """Latents (T, *batch, D) from start to end: slerp of the direction, linear in the norm."""
+    first, second = (z.norm(dim=-1, keepdim=True).clamp_min(1e-12) for z in (start, end))
+    a, b = start / first, end / second
+    angle = torch.acos((a * b).sum(-1, keepdim=True).clamp(-1.0, 1.0)).clamp(1e-4, torch.pi - 1e-4)
+    direction = (torch.sin((1.0 - time) * angle) * a + torch.sin(time * angle) * b) / torch.sin(angle)
+    return direction * ((1.0 - time) * first + time * second)
