@@ -53,6 +53,7 @@ class PosePrior(nn.Module, ABC):
     def __init__(self, joints: str | int | Iterable[str | int] = "body", *, context_dim: int = 0) -> None:
         super().__init__()
         self.joints: tuple[int, ...] = skeleton.resolve_joints(joints)
+        self._joint_index = torch.tensor(self.joints)
         self.context_dim = context_dim
         self.fitted = False
         self.metadata: dict[str, Any] = {}
@@ -334,8 +335,9 @@ class PosePrior(nn.Module, ABC):
                 hint = "; poseprior.params.pose_from_vector takes flat vectors"
             raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{hint}.")
         batch = pose.shape[:-2]
-        index = list(self.joints)
-        rotvec = pose[..., index, :].to(dtype=self.dtype, device=self.device)
+        index = self._joint_index
+        reference = self._reference_tensor()
+        rotvec = pose.index_select(-2, index.to(pose.device)).to(reference)
         if observed is None:
             seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
         else:
@@ -344,7 +346,7 @@ class PosePrior(nn.Module, ABC):
                     f"observed: expected a bool tensor (*batch, {n}), got {observed.dtype} {tuple(observed.shape)}."
                 )
             try:
-                seen = observed.to(rotvec.device)[..., index].expand(rotvec.shape[:-1])
+                seen = observed.to(rotvec.device).index_select(-1, index.to(rotvec.device)).expand(rotvec.shape[:-1])
             except RuntimeError:
                 raise ValueError(
                     f"observed: shape {tuple(observed.shape)} does not broadcast to the pose batch {tuple(batch)}."
@@ -355,7 +357,7 @@ class PosePrior(nn.Module, ABC):
         if not torch.isfinite(rotvec).all():
             row, joint, _ = (~torch.isfinite(rotvec)).nonzero()[0].tolist()
             raise ValueError(
-                f"pose: expected finite rotvecs, got a NaN or infinity at {skeleton.JOINT_NAMES[index[joint]]} of pose "
+                f"pose: expected finite rotvecs, got a NaN or infinity at {skeleton.JOINT_NAMES[self.joints[joint]]} of pose "
                 f"{row}; mark missing joints in `observed` instead."
             )
         return batch, rotvec, seen

@@ -1,7 +1,9 @@
 """Forward kinematics against smplx, geometry by hand, the mirror, and gradients."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,3 +123,26 @@ def test_errors_name_the_remedy() -> None:
         kin.joint_positions(torch.zeros(53, 3))
     with pytest.raises(ValueError, match="rest_offsets"):
         kin.joint_positions(torch.zeros(55, 3), rest_offsets=torch.zeros(22, 3))
+
+
+@pytest.mark.real_data
+def test_recorded_people_bend_the_right_way(real_data_dir: Path) -> None:
+    with np.load(real_data_dir / "body" / "test_poses.npz") as file:
+        poses = torch.as_tensor(file["poses"][::20])
+    pose = torch.zeros(len(poses), 55, 3)
+    pose[:, 1:22] = poses[:, 1:22]
+    p = kin.joint_positions(pose)
+    _, rotation = kin.forward_kinematics(pose)
+    for side in ("left", "right"):
+        # In the thigh's frame a bent knee takes the ankle backwards (-z), in the upper arm's an elbow the wrist forwards.
+        ankle = p[:, J(f"{side}_ankle")] - p[:, J(f"{side}_knee")]
+        local = torch.einsum("nji,nj->ni", rotation[:, J(f"{side}_hip")], ankle)
+        bent = poses[:, J(f"{side}_knee")].norm(dim=-1) > 0.5
+        assert (local[bent, 2] < -0.1).float().mean() > 0.99
+        wrist = p[:, J(f"{side}_wrist")] - p[:, J(f"{side}_elbow")]
+        local = torch.einsum("nji,nj->ni", rotation[:, J(f"{side}_shoulder")], wrist)
+        bent = poses[:, J(f"{side}_elbow")].norm(dim=-1) > 0.7
+        assert (local[bent, 2] > 0.05).float().mean() > 0.95
+    # A standing person's feet are the lowest points.
+    lowest = p[..., 1].argmin(1)
+    assert torch.isin(lowest, torch.tensor([7, 8, 10, 11])).float().mean() > 0.9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,20 +55,23 @@ class MixtureFactors(nn.Module):
         if sorted(j for group in self.groups for j in group) != list(joints):
             raise ValueError(f"groups: expected a partition of the joints {list(joints)}, got {self.groups}.")
         place = {j: k for k, j in enumerate(joints)}
-        self._places = [[place[j] for j in group] for group in self.groups]
+        for k, group in enumerate(self.groups):
+            self.register_buffer(f"_place{k}", torch.tensor([place[j] for j in group]), persistent=False)
         self.parts = nn.ModuleList(MaskedMixture(len(group), num_components) for group in self.groups)
 
-    def _each(self) -> list[tuple[MaskedMixture, list[int]]]:
-        parts = [part for part in self.parts if isinstance(part, MaskedMixture)]
-        return list(zip(parts, self._places, strict=True))
+    def _each(self) -> Iterator[tuple[MaskedMixture, Tensor]]:
+        """Mixtures, each with the places of its joints among all joints."""
+        for k, part in enumerate(self.parts):
+            assert isinstance(part, MaskedMixture)
+            yield part, self.get_buffer(f"_place{k}")
 
     def log_prob(self, z: Tensor, seen: Tensor, scale: Tensor) -> Tensor:
         """(B,) log-density of z (B, J, 3), Lebesgue in z, cut off at the tangent balls."""
         total = z.new_zeros(len(z))
         for part, place in self._each():
-            inside = seen[:, place]
-            mass = part.log_mass(inside, scale[place])
-            total = total + part.log_prob(z[:, place].flatten(1), inside) - mass
+            one_group = len(place) == z.shape[1]
+            own, inside = (z, seen) if one_group else (z.index_select(1, place), seen.index_select(1, place))
+            total = total + part.log_prob(own.flatten(1), inside) - part.log_mass(inside, scale, place)
         return total
 
     def draw(

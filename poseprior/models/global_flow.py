@@ -55,7 +55,7 @@ class GlobalFlow(LatentPosePrior):
 
     membership: Tensor
 
-    can_marginalise: ClassVar[bool] = False
+    can_marginalise = False
     default_fit: ClassVar[FitConfig] = FitConfig(
         max_steps=1500, batch_size=512, learning_rate=1e-3, warmup_steps=100, clip_grad_norm=5.0, ema_decay=0.998,
         subject_balance=0.5, eval_every=50, patience=12,
@@ -183,23 +183,32 @@ class GlobalFlow(LatentPosePrior):
         # index_select: its gradient is several times cheaper than that of indexing with a list.
         return w.index_select(1, torch.tensor(places, dtype=torch.long, device=w.device)).flatten(1)
 
+    def can_score(self, observed: Tensor) -> Tensor:
+        """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.
+
+        True where every block of joints is observed as a whole or not at all, none without the blocks it is given, and
+        at least one block is.
+        """
+        return self._can_score(observed[..., list(self.joints)])
+
+    def _can_score(self, seen: Tensor) -> Tensor:
+        inside = [seen[..., own] for own in self._members]
+        whole = [part.all(-1) for part in inside]
+        good = torch.stack(whole).any(0)
+        for part, all_of_it, (_, given) in zip(inside, whole, self.blocks, strict=True):
+            allowed = torch.stack([all_of_it, *(whole[g] for g in given)]).all(0)
+            good = good & (allowed | ~part.any(-1))
+        return good
+
     def _refuse_partial(self, seen: Tensor) -> None:
-        """Allow whole blocks whose given blocks are there too, refuse other masks."""
-        ragged = torch.zeros(len(seen), dtype=torch.bool, device=seen.device)
-        whole = []
-        for own, (_, given) in zip(self._members, self.blocks, strict=True):
-            inside = seen[:, own]
-            whole.append(inside.all(1))
-            ragged |= inside.any(1) & ~inside.all(1)
-            for g in given:
-                ragged |= inside.any(1) & ~whole[g]
-        ragged |= ~seen.any(1)
-        if not bool(ragged.any()):
+        """Allow the masks of `can_score`, refuse others."""
+        bad = (~self._can_score(seen)).nonzero()
+        if len(bad) == 0:
             return
-        row = int(ragged.nonzero()[0])
+        row = int(bad[0, 0])
         missing = [skeleton.JOINT_NAMES[self.joints[k]] for k in (~seen[row]).nonzero()[:, 0].tolist()]
-        droppable = [[skeleton.JOINT_NAMES[j] for j in members] for members, _ in self.blocks[1:]]
-        exact = f" (only {droppable} can be left out exactly)" if droppable else ""
+        droppable = [" with ".join(skeleton.JOINT_NAMES[j] for j in members) for members, _ in self.blocks[1:]]
+        exact = f" (it can only leave out {', '.join(droppable)})" if droppable else ""
         raise ValueError(
             f"observed: GlobalFlow cannot marginalise{exact}, and pose {row} leaves out {', '.join(missing[:4])}"
             f"{', ...' if len(missing) > 4 else ''}; use a prior that can (GaussianPrior, GaussianMixturePrior, "
@@ -248,16 +257,12 @@ class GlobalFlow(LatentPosePrior):
         generator: torch.Generator | None,
         context: Tensor | None,
     ) -> Tensor:
-        partial = observed.any(1)
-        if bool(partial.any()):
-            try:
-                self._refuse_partial(observed[partial])
-            except ValueError:
-                raise ValueError(
-                    "complete: GlobalFlow has no exact conditional for this mask, it only draws whole trailing blocks "
-                    f"({[members for members, _ in self.blocks[1:]]}) or whole poses; use GaussianPrior, "
-                    "GaussianMixturePrior or OrderAgnosticPrior."
-                ) from None
+        if not bool((self._can_score(observed) | ~observed.any(1)).all()):
+            droppable = [[skeleton.JOINT_NAMES[j] for j in members] for members, _ in self.blocks[1:]]
+            raise ValueError(
+                f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses or {droppable} given "
+                "all the rest. Use GaussianPrior, GaussianMixturePrior or OrderAgnosticPrior."
+            )
         w, _ = self.chart(rotvec, observed)
         many = w.expand(num_samples, *w.shape).flatten(0, 1)
         keep = observed.expand(num_samples, *observed.shape).flatten(0, 1)

@@ -10,7 +10,7 @@ _BLOCKS, _HIDDEN = 7, 128
 
 
 class ActNorm(nn.Module):
-    """u -> u exp(log_scale) + shift, set by the first data to zero mean and unit variance (Kingma and Dhariwal 2018)."""
+    """u -> u exp(log_scale) + shift, set by data to zero mean and unit variance (Kingma and Dhariwal 2018)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -83,10 +83,9 @@ class GlobalRealNVP(nn.Module):
 
     def __init__(self, dim: int, context: int) -> None:
         super().__init__()
+        self.context = context
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
-        self.blocks = nn.ModuleList(
-            _Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS)
-        )
+        self.blocks = nn.ModuleList(_Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS))
 
     def forward(self, w: Tensor, given: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) latents and log-determinants (B,); `given` is empty, the published flow has one block of joints."""
@@ -104,10 +103,7 @@ class GlobalRealNVP(nn.Module):
 
     def fit_start(self, w: Tensor, given: Tensor) -> None:
         """Data-dependent ActNorm, layer by layer, from rows (N, D)."""
-        first = self.blocks[0]
-        assert isinstance(first, _Block)
-        width = first.network[0].in_features - len(first.kept)
-        context = w.new_zeros(len(w), int(width))
+        context = w.new_zeros(len(w), self.context)
         for block in self.blocks:
             assert isinstance(block, _Block)
             w = block.fit_start(w, context)

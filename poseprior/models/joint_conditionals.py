@@ -40,7 +40,7 @@ class JointConditionals(nn.Module, ABC):
 
 
 def grouped_affine(layer: nn.Module, x: Tensor, groups: Tensor | None) -> Tensor:
-    """Affine maps of chosen groups, (P, B, inputs) to (P, B, outputs); `groups` (P,) may repeat, None takes all in order."""
+    """Affine maps of chosen groups, (P, B, inputs) to (P, B, outputs); `groups` (P,) may repeat, None takes all."""
     assert isinstance(layer, GroupedLinear)
     if groups is None:
         return torch.baddbmm(layer.bias, x, layer.weight)

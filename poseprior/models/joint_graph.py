@@ -6,10 +6,15 @@ from collections.abc import Mapping
 
 from .. import skeleton
 
-#: Context joints of the default design beyond the parent: the grandparent where a limb acts as a whole, and the same
-#: joint of the other side, left given first. `docs/flows.md` has the measurements.
+#: Context joints of the default design beyond the parent (left side and middle): the grandparent where a limb acts as a
+#: whole, and for right joints also the same joint on the left. `docs/flows.md` has the measurements.
 _PARTNERS: dict[int, tuple[int, ...]] = {
-    2: (1,), 5: (4,), 7: (1,), 8: (2,), 11: (10,), 12: (6,), 17: (16,), 19: (18,), 20: (16,), 21: (18,),
+    2: (1,), 4: (2,), 5: (4, 1), 7: (1,), 8: (2, 7), 10: (4,), 11: (5, 10), 12: (6,), 14: (13,), 15: (9,),
+    16: (9, 3), 17: (9, 16, 3), 18: (9,), 19: (18, 16), 20: (16,), 21: (17, 20),
+    # Fingers: the finger beside it, from the index outwards; SMPL-X order is index, middle, pinky, ring, thumb.
+    **{base + k: (base + k - beside,) for base in (25, 40) for k, beside in (
+        (3, 3), (9, 6), (6, -3), (12, 12), (4, 3), (10, 6), (7, -3),
+    )},
 }  # fmt: skip
 #: Joints whose kinematic parent says nothing about them get another one: the thighs (their parent is the root, which
 #: heads where the person goes) the spine, the shoulders the chest when the collars are not modelled.

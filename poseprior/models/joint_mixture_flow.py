@@ -24,7 +24,7 @@ class JointMixtureFlow(JointConditionals):
     """p(w_j | context) = (1 - b) sum_k N(residual; ...) + b broad, through its triangular map.
 
     The whitened residual of the linear regression on the context joints is the base: with one component at rest this is
-    the exact Gaussian conditional. A network for each joint moves weights, centres, scales and shears of the components.
+    the exact Gaussian conditional. A network for each joint moves weights, centres, scales and shears of components.
     Joints of the right side use the left joint's network through the mirror where their contexts are mirror images.
 
     Args:
@@ -58,7 +58,8 @@ class JointMixtureFlow(JointConditionals):
         hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
         sizes = (self.inputs, hidden, hidden, outputs)
         self.layers = nn.ModuleList(
-            GroupedLinear(self.num_groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], (1.0, 1.0, 0.02), strict=False)
+            GroupedLinear(self.num_groups, a, b, gain=g)
+            for a, b, g in zip(sizes, sizes[1:], (1.0, 1.0, 0.02), strict=False)
         )
         self.dropout = nn.Dropout(options["dropout"])
         self.regression = GroupedLinear(self.num_groups, self.inputs, 3, gain=0.0)

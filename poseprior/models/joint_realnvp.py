@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .frozen_mlp import grouped_relu_mlp
 from .grouped_mlp import GroupedLinear
 from .joint_conditionals import JointConditionals, grouped_affine
 
@@ -23,8 +24,13 @@ class _GroupedCoupling(nn.Module):
 
     def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shift and log-scale, (P, B, moved) each."""
-        first, second, last = self.layers
-        h = torch.relu(grouped_affine(first, torch.cat([kept, context], -1), places))
+        first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        x = torch.cat([kept, context], -1)
+        if places is None and not first.weight.requires_grad:
+            layers = [(layer.weight, layer.bias) for layer in (first, second, last)]
+            shift, raw = grouped_relu_mlp(x, layers).chunk(2, -1)
+            return shift, torch.tanh(raw)
+        h = torch.relu(grouped_affine(first, x, places))
         h = torch.relu(grouped_affine(second, h, places))
         shift, raw = grouped_affine(last, h, places).chunk(2, -1)
         return shift, torch.tanh(raw)

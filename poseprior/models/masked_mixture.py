@@ -8,7 +8,8 @@ for every subset of joints.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from .ball import log_mass_in_ball
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _MOST_REDRAWS = 200
+_MOST_KEPT = 128
+_T = TypeVar("_T")
 
 
 def patterns(seen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -51,8 +54,8 @@ class MaskedMixture(nn.Module):
         self.mean = nn.Parameter(torch.zeros(num_components, dims))
         self.log_scale = nn.Parameter(torch.zeros(num_components, dims))
         self.lower = nn.Parameter(torch.zeros(num_components, dims * (dims - 1) // 2))
-        self._cache: dict[bytes, tuple[Tensor, Tensor]] = {}
-        self._cache_key: tuple[object, ...] = ()
+        self._cache: dict[Hashable, Any] = {}
+        self._stamp: tuple[object, ...] = ()
 
     def log_weights(self) -> Tensor:
         """(K,) log w_k."""
@@ -88,42 +91,30 @@ class MaskedMixture(nn.Module):
         result = z.new_zeros(len(z), self.num_components)
         for rows, pattern in patterns(seen):
             dims = pattern.repeat_interleave(3).nonzero()[:, 0]
-            whitener, log_det = self._whitener(pattern, dims)
-            error = z[rows][:, dims] - self.mean[:, None, dims]
+            key = ("whitener", pattern.cpu().numpy().tobytes())
+            whitener, log_det = self._kept(key, lambda dims=dims: self._whitener(dims))
+            whole = len(dims) == z.shape[1] and len(rows) == len(z)
+            error = (z if whole else z[rows][:, dims]) - self.mean[:, None, dims]
             white = error @ whitener.mT
-            part = -0.5 * (white.square().sum(-1) + len(dims) * _LOG_2PI) - log_det[:, None]
-            result = part.mT if len(rows) == len(z) else result.index_copy(0, rows, part.mT)
+            part = (-0.5 * (white.square().sum(-1) + len(dims) * _LOG_2PI) - log_det[:, None]).mT
+            result = part if whole else result.index_copy(0, rows, part)
         return result + self.log_weights()
 
     def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
         """(B,) log-density of the observed coordinates, Lebesgue in z."""
         return self.component_log_prob(z, seen).logsumexp(-1)
 
-    def _whitener(self, pattern: Tensor, dims: Tensor) -> tuple[Tensor, Tensor]:
-        """Inverse Cholesky factors (K, d, d) of the marginal covariances and half their log-determinants (K,).
-
-        Kept for frozen weights: inside a fit the same few patterns come back thousands of times.
-        """
-        frozen = not self.mean.requires_grad
-        stamp = (self.mean.device, self.mean.dtype, *(p._version for p in self.parameters()), *map(id, self.parameters()))
-        if self._cache_key != stamp:
-            self._cache, self._cache_key = {}, stamp
-        key = pattern.cpu().numpy().tobytes()
-        if frozen and key in self._cache:
-            return self._cache[key]
-        # Every leading block of L is the factor of its own marginal, so only true gaps need a new factorisation.
+    def _whitener(self, dims: Tensor) -> tuple[Tensor, Tensor]:
+        """Inverse Cholesky factors (K, d, d) of the marginal covariances and half their log-determinants (K,)."""
         if len(dims) == 3 * self.num_joints:
             factor = self.factor()
         else:
             factor = torch.linalg.cholesky(self.covariance()[:, dims][:, :, dims])
         identity = torch.eye(len(dims), dtype=factor.dtype, device=factor.device).expand_as(factor)
         whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
-        result = whitener, factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        if frozen and len(self._cache) < 64:
-            self._cache[key] = result
-        return result
+        return whitener, factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def log_mass(self, seen: Tensor, scale: Tensor) -> Tensor:
+    def log_mass(self, seen: Tensor, scale: Tensor, place: Tensor) -> Tensor:
         """(B,) log of the mass that the tangent balls of the observed joints hold, taken joint by joint.
 
         Exact for one joint. Priors keep joints that leak more than a thousandth in groups of their own, so that the
@@ -131,14 +122,34 @@ class MaskedMixture(nn.Module):
 
         Args:
             seen: (B, J) bool.
-            scale: (J, 3) radians per standardised unit.
+            scale: (>= J, 3) radians per standardised unit, of all joints of the prior.
+            place: (J,) rows of `scale` that are this mixture's joints.
         """
+        key = ("mass", id(scale), scale._version)
+        per_joint = self._kept(key, lambda: self._log_mass_by_joint(scale[place]))
+        return (seen * per_joint).sum(-1)
+
+    def _log_mass_by_joint(self, scale: Tensor) -> Tensor:
         factor = self.factor()
         rows = factor.unflatten(1, (self.num_joints, 3)) * scale[:, :, None]
-        per_joint = log_mass_in_ball(
-            (self.mean.unflatten(1, (self.num_joints, 3)) * scale).flatten(0, 1), (rows @ rows.mT).flatten(0, 1)
-        ).unflatten(0, (self.num_components, self.num_joints))
-        return (seen * (per_joint + self.log_weights()[:, None]).logsumexp(0)).sum(-1)
+        mean = self.mean.unflatten(1, (self.num_joints, 3)) * scale
+        mass = log_mass_in_ball(mean.flatten(0, 1), (rows @ rows.mT).flatten(0, 1))
+        return (mass.unflatten(0, (self.num_components, self.num_joints)) + self.log_weights()[:, None]).logsumexp(0)
+
+    def _kept(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+        """What `compute` gives, kept while the weights stay as they are and frozen.
+
+        Inside a fit the same few masks come back thousands of times.
+        """
+        parameters = list(self.parameters())
+        if any(p.requires_grad for p in parameters):
+            return compute()
+        stamp = tuple((id(p), p._version, p.dtype, p.device) for p in parameters)
+        if self._stamp != stamp or len(self._cache) > _MOST_KEPT:
+            self._cache, self._stamp = {}, stamp
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
     # ------------------------------------------------------------------ draws
 

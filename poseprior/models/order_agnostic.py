@@ -38,7 +38,7 @@ class OrderAgnosticPrior(PosePrior):
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         num_orders: orders in the mixture: more are slower and better; may be changed at any time.
-        hidden, layers, dropout: of the networks, one for each joint.
+        hidden, layers, dropout: of the networks, two for each joint.
         num_components: Gaussians in each conditional.
         base_weight: share of the plain Gaussian conditional.
         own_weight: share of each joint's own Gaussian, whatever the context.
@@ -54,8 +54,8 @@ class OrderAgnosticPrior(PosePrior):
     """
 
     default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=3000, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.5,
-        eval_every=100, patience=10,
+        max_steps=1500, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.5,
+        eval_every=150, patience=5, max_val_poses=2048,
     )  # fmt: skip
 
     def __init__(
@@ -63,11 +63,11 @@ class OrderAgnosticPrior(PosePrior):
         joints: str | int | Iterable[str | int] = "body",
         *,
         num_orders: int = 8,
-        hidden: int = 96,
+        hidden: int = 64,
         layers: int = 2,
         dropout: float = 0.2,
         num_components: int = 8,
-        base_weight: float = 0.25,
+        base_weight: float = 0.2,
         own_weight: float = 0.03,
         broad_weight: float = 1e-4,
         context_noise: float = 0.0,
@@ -80,7 +80,7 @@ class OrderAgnosticPrior(PosePrior):
         if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
             raise ValueError(
                 "base_weight, own_weight, broad_weight: expected shares of 0 or more (broad_weight above 0) that leave "
-                f"room for the networks, got {shares}; the defaults are 0.25, 0.03 and 0.0001."
+                f"room for the networks, got {shares}; the defaults are 0.2, 0.03 and 0.0001."
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,

@@ -17,6 +17,8 @@ _LOG_2PI = math.log(2.0 * math.pi)
 _BROAD_SCALE = 0.7
 #: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
+#: Where the context saturates, in those units.
+_MOST_CONTEXT = 3.0
 
 
 class OrderPart(nn.Module):
@@ -27,11 +29,12 @@ class OrderPart(nn.Module):
         p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base N(e_j; 0, I) / |L_jj|
                      +  w_own N(x_j; own mean and covariance)  +  w_broad N(x_j; 0, (0.7 rad)^2 I),
 
-    with q_j a mixture of 3-D Gaussians from the network of joint j, which sees the joints of S and which they are. The
-    other three trust the context less and less, down to not at all: what unseen subjects need.
+    with q_j the mean of two mixtures of 3-D Gaussians from two networks of joint j: one sees the joints of S and which
+    they are, one only those of S near it on the skeleton. Together with the other three they trust the context less and
+    less, down to not at all: what unseen subjects need.
 
     Args:
-        num_joints: J.
+        near: (J, J) bool, which joints are near which.
         hidden, layers, dropout: of the networks.
         num_components: Gaussians in each q_j.
         base_weight: w_base, the share of the plain Gaussian conditional.
@@ -44,10 +47,11 @@ class OrderPart(nn.Module):
     """
 
     scale: Tensor
+    near: Tensor
 
     def __init__(
         self,
-        num_joints: int,
+        near: Tensor,
         *,
         hidden: int,
         layers: int,
@@ -59,18 +63,20 @@ class OrderPart(nn.Module):
         context_noise: float,
     ) -> None:
         super().__init__()
+        num_joints = len(near)
         self.num_joints, self.context_noise = num_joints, context_noise
         self._shares = (1.0 - base_weight - own_weight - broad_weight, base_weight, own_weight, broad_weight)
         self._log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
         self._broad_mass = float(log_mass_in_ball(torch.zeros(3), _BROAD_SCALE**2 * torch.eye(3)))
         self.register_buffer("scale", torch.ones(num_joints, 3))
         self.base = OrderedGaussian(num_joints)
+        self.register_buffer("near", near.float(), persistent=False)
         self.net = GroupedMLP(
-            num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
+            2 * num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
         )
         with torch.no_grad():  # components start apart, or their gradients stay equal
             k = num_components
-            self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
+            self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(2 * num_joints, 1, 3 * k)
 
     def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, seen: Tensor) -> Tensor:
         """Log-density of each row's chain.
@@ -88,7 +94,7 @@ class OrderPart(nn.Module):
         white = self.base.whiten(z, table.whitener, index)
         before = table.rows(table.before, index, len(z))
         raw = self.net(self._features(self._context(z), before))
-        net = mixture_log_prob(raw.transpose(0, 1), white)
+        net = mixture_log_prob(raw.unflatten(0, (2, -1)).transpose(1, 2), white).logsumexp(0) - math.log(2.0)
         constant = 1.5 * _LOG_2PI
         base = -0.5 * white.square().sum(-1) - constant
         centred = z - self.base.mean.view(-1, 3)
@@ -100,18 +106,18 @@ class OrderPart(nn.Module):
         return (torch.logaddexp(trusting, wary) * seen).sum(-1)
 
     def _context(self, z: Tensor) -> Tensor:
-        """(R, J, 3) what the networks see of z."""
+        """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""
         least = self.scale.clamp_min(_LEAST_FEATURE_SCALE)
         context = z * (self.scale / least)
         if self.training and self.context_noise:
             context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
-        return context
+        return _MOST_CONTEXT * torch.tanh(context / _MOST_CONTEXT)
 
-    @staticmethod
-    def _features(context: Tensor, before: Tensor) -> Tensor:
-        """Network inputs (J, R, 4J): masked context and mask, for context (R, J, 3) and before (R, J target, J)."""
-        shown = context[:, None] * before[..., None]
-        return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
+    def _features(self, context: Tensor, before: Tensor) -> Tensor:
+        """Inputs (2J, R, 4J) of all networks, masked context and mask: context (R, J, 3), before (R, J target, J)."""
+        seen = torch.stack((before, before * self.near)).transpose(1, 2)
+        shown = context * seen[..., None]
+        return torch.cat((shown.flatten(3), seen - 0.5), -1).flatten(0, 1)
 
     def _broad(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, cut off at the tangent ball."""
@@ -174,12 +180,14 @@ class OrderPart(nn.Module):
         kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
         white = torch.randn(mean.shape, generator=generator, dtype=z.dtype, device=z.device)
         broad = white * _BROAD_SCALE / self.scale[joint]
-        before = seen.to(z.dtype)
-        features = torch.cat(((self._context(z) * before[..., None]).flatten(1), before - 0.5), -1)
-        for j in torch.unique(joint).tolist():
-            rows = ((joint == j) & (kind == 0)).nonzero()[:, 0]
-            if len(rows):
-                white[rows] = mixture_draw(self.net.one(j, features[rows]), generator=generator)
+        context, before = self._context(z), seen.to(z.dtype)
+        local = torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device) < 0.5
+        before = torch.where(local[:, None], before * self.near[joint], before)
+        features = torch.cat(((context * before[..., None]).flatten(1), before - 0.5), -1)
+        group = joint + local * self.num_joints
+        for number in torch.unique(group[kind == 0]).tolist():
+            rows = ((group == number) & (kind == 0)).nonzero()[:, 0]
+            white[rows] = mixture_draw(self.net.one(number, features[rows]), generator=generator)
         drawn = mean + (diagonal @ white[..., None])[..., 0]
         own = self.base.mean.view(-1, 3)[joint] + (own_factor[joint] @ white[..., None])[..., 0]
         drawn = torch.where((kind == 2)[:, None], own, drawn)

@@ -65,7 +65,9 @@ def draw_missing(
         if bool((drawn & ~missing.all(1)).any()) and num_particles > num_draws:
             likelihood = conditionals.log_prob(many[:, places].transpose(0, 1), context, places).T
             weight = torch.where(seen[:, level], likelihood, torch.zeros_like(likelihood)).sum(-1)
-            many = _resample(many.unflatten(0, (num_particles, rows)), weight.unflatten(0, (num_particles, rows)), generator)
+            many = _resample(
+                many.unflatten(0, (num_particles, rows)), weight.unflatten(0, (num_particles, rows)), generator
+            )
         drawn |= missing.any(1)
     # Resampling leaves neighbours alike, so the draws are picked at random, without replacement.
     order = torch.randperm(num_particles, generator=generator, device=w.device)[:num_draws]

@@ -105,7 +105,15 @@ class MixedCoupling(nn.Module):
     mixing: Tensor
 
     def __init__(
-        self, mixing: Tensor, given: int, *, hidden: int, layers: int, dropout: float, most_log_scale: float, noise: float
+        self,
+        mixing: Tensor,
+        given: int,
+        *,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        most_log_scale: float,
+        noise: float,
     ) -> None:
         super().__init__()
         dim = len(mixing)

@@ -158,5 +158,4 @@ def _bisect(target: Tensor, offset: Tensor, slope: Tensor, share: Tensor) -> Ten
 
 
 def _double(mixture: Mixture) -> Mixture:
-    tensors = (t.double() for t in mixture[:-1] if isinstance(t, Tensor))
-    return Mixture(*tensors, broad_weight=mixture.broad_weight)
+    return Mixture(*(t.double() if isinstance(t, Tensor) else t for t in mixture))  # type: ignore[arg-type]

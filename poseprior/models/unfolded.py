@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from ..rotations import tangent_to_rotvec
 from .chart import TangentChart
+from .log_map import LOG_TWO_PI_SQUARED, MeanTurn, log_map
 
 #: Sharpness p of the unfolding. Below 1 radian it moves a point by less than a thousandth of a radian.
 _POWER = 6
 #: Rotations are kept this far from the antipode in (|x| / pi)^p, which keeps values and gradients finite there.
 _ROOM = 1e-5
-_LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 
 
 def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
     """Stretch the ball |x| < pi over R^3: y = x (1 - (|x|/pi)^p)^(-1/p), p = 6.
 
-    Close to the identity map for the spreads of limbs, and a bijection, which the logarithm alone is not: a density of y
+    Close to the identity for the spreads of limbs, and a bijection, which the logarithm alone is not: a density of y
     integrates to one over SO(3) whatever its tails.
 
     Args:
@@ -52,8 +52,7 @@ def fold(unfolded: Tensor) -> Tensor:
 class UnfoldedChart(nn.Module):
     """Standardised coordinates w = unfold(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
 
-    `log_haar(w) = log p_w(w) - volume`. The map from rotvec to w is written out with quaternions and as few operations
-    as it takes, because at batch 1 their number is the price of `log_prob`.
+    `log_haar(w) = log p_w(w) - volume`.
 
     Attributes:
         mean: (J, 4) unit quaternions, xyzw, of the mean rotations.
@@ -62,13 +61,12 @@ class UnfoldedChart(nn.Module):
 
     mean: Tensor
     scale: Tensor
-    product: Tensor
 
     def __init__(self, num_joints: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
         self.register_buffer("scale", torch.ones(num_joints, 3))
-        self.register_buffer("product", _conjugate_product_table(), persistent=False)
+        self._turn = MeanTurn()
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates and the log-volume of the change of variables.
@@ -80,21 +78,14 @@ class UnfoldedChart(nn.Module):
         Returns:
             w (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_w - volume`.
         """
-        # The clamps keep the gradients of the norms finite at zero, where they multiply a zero vector.
-        angle = rotvec.square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt()
-        half = 0.5 * angle
-        quat = torch.cat([rotvec * (half.sin() / angle), half.cos()], -1)
-        turn = (self.product @ self.mean.T).T.unflatten(1, (4, 4))  # (J, 4, 4), left product by the inverse mean
-        relative = (turn @ quat[..., None])[..., 0]
-        vector, real = relative[..., :3], relative[..., 3]
-        sine = vector.square().sum(-1).clamp_min(1e-24).sqrt()
-        theta = 2.0 * torch.atan2(sine, real.abs())
-        ratio = theta / sine  # Log(q) = +-vector * ratio, and h = sin^2(theta/2) / (2 pi^2 theta^2)
-        log_left = _log_left(theta.square())
+        tangent, ratio = log_map(rotvec, self._turn(self.mean))
+        log_left = _log_left(tangent.square().sum(-1))
         seen = observed.to(rotvec.dtype)
-        stretch = ratio * torch.exp(log_left / -_POWER) * torch.where(real < 0, -seen, seen)
-        volume = (1.0 + 3.0 / _POWER) * log_left - 2.0 * ratio.log() + (self.scale.log().sum(-1) - _LOG_TWO_PI_SQUARED)
-        return vector * stretch[..., None] / self.scale, (volume * seen).sum(-1)
+        stretch = torch.exp(log_left / -_POWER) * seen
+        # h = 1 / (2 pi^2 ratio^2), see `log_map`.
+        volume = (1.0 + 3.0 / _POWER) * log_left - 2.0 * ratio[..., 0].log()
+        volume = volume + (self.scale.log().sum(-1) - LOG_TWO_PI_SQUARED)
+        return tangent * (stretch[..., None] / self.scale), (volume * seen).sum(-1)
 
     def inverse(self, w: Tensor) -> Tensor:
         """(..., J, 3) rotvecs of coordinates, norm at most pi."""
@@ -107,11 +98,3 @@ class UnfoldedChart(nn.Module):
         tangent.fit(rotvec, observed)
         self.mean.copy_(roma.rotvec_to_unitquat(tangent.mean.double()))
         self.scale.copy_(tangent.scale)
-
-
-def _conjugate_product_table() -> Tensor:
-    """(16, 4): `table @ m` is the 4 x 4 matrix of q -> conj(m) q, row by row, quaternions xyzw."""
-    basis = torch.eye(4)
-    m, q = basis[:, None].expand(4, 4, 4), basis.expand(4, 4, 4)
-    images = roma.quat_product(roma.quat_conjugation(m).contiguous(), q.contiguous())  # (m, q, out)
-    return images.permute(2, 1, 0).reshape(16, 4)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, vmap
 
 from .vae_core import VAECore
 
 #: Angles below this, radians, weigh alike in the robust fit.
 _SOFT = 0.02
 _DAMPING = 1e-3
+#: Step of the finite differences in z; the accepted steps depend on it only through their direction.
+_DIFFERENCE = 1e-2
 _ROWS = 512
 _PROPOSALS = 256
 _MOVES = 16
@@ -40,22 +41,19 @@ def nearest_latent(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, st
 
 
 def _descend(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, steps: int) -> Tensor:
-    def decoded(one: Tensor) -> tuple[Tensor, Tensor]:
-        rotmat = core.matrices(one)[0]
-        return rotmat, rotmat
-
-    slopes = vmap(jacfwd(decoded, has_aux=True), randomness="different")
-    eye = _DAMPING * torch.eye(core.dim, dtype=z.dtype, device=z.device)
+    eye = torch.eye(core.dim, dtype=z.dtype, device=z.device)
+    around = torch.cat([torch.zeros_like(eye[:1]), _DIFFERENCE * eye])
     residual = core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0]
     for _ in range(steps):
-        slope, rotmat = slopes(z)
-        spin = rotmat.transpose(-1, -2)[..., None, :, :] @ slope.movedim(-1, -3)  # R^T dR/dz_d: (B, J, D, 3, 3)
-        turn = torch.stack([spin[..., 2, 1], spin[..., 0, 2], spin[..., 1, 0]], dim=-2)  # (B, J, 3, D)
+        rotmat = core.matrices(z[:, None] + around)[0]
+        slope = (rotmat[:, 1:] - rotmat[:, :1]) / _DIFFERENCE
+        spin = rotmat[:, :1].transpose(-1, -2) @ slope  # R^T dR/dz_d: (B, D, J, 3, 3)
+        turn = torch.stack([spin[..., 2, 1], spin[..., 0, 2], spin[..., 1, 0]], dim=-1).movedim(1, -1)
         angle = residual.square().sum(-1, keepdim=True).clamp_min(1e-20).sqrt()
         weight = (seen[..., None] / (angle + _SOFT)).expand_as(residual).flatten(1)
         matrix, error = turn.flatten(1, 2), residual.flatten(1)
         weighted = matrix.transpose(-1, -2) * weight[:, None]
-        moved = z + torch.linalg.solve(weighted @ matrix + eye, weighted @ error[..., None])[..., 0]
+        moved = z + torch.linalg.solve(weighted @ matrix + _DAMPING * eye, weighted @ error[..., None])[..., 0]
         after = core.log_likelihood(rotvec, seen, moved[:, None])[1][:, 0]
         better = _total(after, seen) < _total(residual, seen)
         z = torch.where(better[:, None], moved, z)

@@ -43,18 +43,18 @@ def minimise(
         slope = (direction * gradient).sum(-1)
         step = torch.ones_like(value) if memory else 1.0 / gradient.norm(dim=-1).clamp_min(1.0)
         waiting = active.clone()
-        moved = point
+        moved, new_value, new_gradient = point, value, gradient
         for _ in range(12):
             trial = torch.where(waiting[:, None], point + step[:, None] * direction, moved)
-            with torch.no_grad():
-                reached = energy(trial)
+            reached, slope_there = _value_and_gradient(energy, trial)
             good = waiting & (reached <= value + 1e-4 * step * slope)
             moved = torch.where(good[:, None], trial, moved)
+            new_value = torch.where(good, reached, new_value)
+            new_gradient = torch.where(good[:, None], slope_there, new_gradient)
             waiting = waiting & ~good
             if not bool(waiting.any()):
                 break
             step = torch.where(waiting, 0.5 * step, step)
-        new_value, new_gradient = _value_and_gradient(energy, moved)
         s, y = moved - point, new_gradient - gradient
         curvature = (s * y).sum(-1)
         useful = curvature > 1e-8 * y.square().sum(-1)
@@ -91,7 +91,7 @@ def hmc(
     start: Tensor,
     num_draws: int,
     *,
-    warmup: int = 60,
+    warmup: int = 30,
     leapfrog: int = 8,
     generator: torch.Generator | None = None,
 ) -> Tensor:
