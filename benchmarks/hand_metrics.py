@@ -76,8 +76,8 @@ class HandPCA:
 def completion(prior: PosePrior, pose: Tensor, jittered: Tensor, *, num_samples: int = 10) -> dict[str, float]:
     """Two of five fingers hidden, all ten pairs in turn: fingertip error of draws, and log p(hidden | shown).
 
-    Keys: `tip_mm` (mean over draws), `best_tip_mm` (best of `num_samples`), `conditional_nll` (a difference of two bounds
-    for variational priors).
+    Keys: `tip_mm` (mean over draws), `best_tip_mm` (best of `num_samples`), `conditional_nll` (a difference of two
+    bounds for variational priors).
     """
     hidden = torch.zeros(len(pose), 5, dtype=torch.bool)
     for row in range(len(pose)):
@@ -105,8 +105,8 @@ def completion(prior: PosePrior, pose: Tensor, jittered: Tensor, *, num_samples:
 def interpolation(prior: LatentPosePrior | None, judge: PosePrior, pose: Tensor, *, num: int = 11) -> dict[str, float]:
     """Paths between pairs of poses (the first half to the second): in latent space, or along geodesics for None.
 
-    Keys: `unevenness` (longest step over mean step, mean rotation angle of the hand), `length` (path length over that of
-    the geodesic), `middle_nll` (the middle pose under `judge`).
+    Keys: `unevenness` (longest step over mean step, mean rotation angle of the hand), `length` (path length over that
+    of the geodesic), `middle_nll` (the middle pose under `judge`).
     """
     half = len(pose) // 2
     start, end = pose[:half], pose[half : 2 * half]
@@ -151,8 +151,7 @@ def measure(prior: PosePrior, judge: PosePrior, clean: Tensor, jittered: Tensor,
         result["interpolation"] = interpolation(prior, judge, few)
     if isinstance(prior, BaseVAE):
         result["active_units"] = prior.active_units(few)
-        result["bounds"] = {
-            str(k): -float(prior.bound(few_jittered, observed=right_mask(), num_samples=k).mean())
-            for k in (1, 4, 16, 64)
-        }
+        counts = (1, 4, 16, BOUND_SAMPLES)
+        bounds = [prior.bound(few_jittered, observed=right_mask(), num_samples=k) for k in counts]
+        result["bounds"] = {str(k): -float(b.mean()) for k, b in zip(counts, bounds, strict=True)}
     return result

@@ -2,8 +2,8 @@
 
     python benchmarks/hands.py --data ../shared/data/hands --out runs/hands --minutes 5
 
-trains what `OUT` does not hold yet (one file a model: run again to resume, delete a file to train anew), measures on the
-test sitting, prints the table and writes it to OUT/hands.md. The validation sitting only selects weights.
+trains what `OUT` does not hold yet (one file a model: run again to go on, delete a file to train anew), measures on
+the test sitting, prints the table and writes it to OUT/hands.md. The validation sitting only selects weights.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from poseprior.models.vae import HandVAE
 from poseprior.models.vae_options import VAEOptions
 from poseprior.rotations import add_tangent_noise
 
+Results = dict[str, dict[str, Any]]
+Splits = dict[str, PoseDataset]
+
 JITTER = 0.02
 LATENT_SIZES = (6, 12, 24)
 
@@ -39,6 +42,12 @@ def autoencoder(latent_dim: int) -> HandVAE:
     )  # fmt: skip
     return HandVAE("hands", options=options)
 
+
+NOTES = """Test sitting ({test} hands, left ones mirrored; completion, reconstruction and paths on {few}), jitter
+{jitter} rad, Haar nats over 15 joints. `<=`: the negative of a lower bound on log p, K = 64. Completion: two of five
+fingers hidden, ten draws. Paths: 11 poses between random pairs; evenness is longest over mean step, length is relative
+to the geodesic, the middle pose is judged by the mixture of 8. Fréchet in cm^2. Reconstruction and completion use
+recorded poses without jitter."""
 
 #: Row title, file name, builder.
 MODELS: tuple[tuple[str, str, Callable[[], PosePrior]], ...] = (
@@ -62,9 +71,7 @@ def read_right(path: Path) -> PoseDataset:
     return PoseDataset(pose + 0.0, right_mask().expand(len(pose), 55).clone())
 
 
-def fitted(
-    name: str, build: Callable[[], PosePrior], splits: dict[str, PoseDataset], args: argparse.Namespace
-) -> PosePrior:
+def fitted(name: str, build: Callable[[], PosePrior], splits: Splits, args: argparse.Namespace) -> PosePrior:
     """The prior of OUT/name.safetensors, trained first if there is none."""
     path = args.out / f"{name}.safetensors"
     if not path.exists():
@@ -110,9 +117,7 @@ def _cells(values: dict[str, float] | None, keys: tuple[str, ...]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data/hands"), help="folder of hands_{train,val,test}.npz"
-    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/hands"), help="folder of hands_*.npz")
     parser.add_argument("--out", type=Path, default=Path("runs/hands"), help="weights, results and hands.md go here")
     parser.add_argument("--minutes", type=float, default=5.0, help="training of each neural model")
     parser.add_argument("--max-poses", type=int, default=600, help="test poses for completion and reconstruction")
@@ -126,9 +131,7 @@ def main() -> None:
     jittered = add_tangent_noise(clean, JITTER, generator=torch.Generator().manual_seed(1))
     jittered[:, :40] = 0.0
     judge = fitted("mixture8", MODELS[1][2], splits, args)
-    results: dict[str, dict[str, Any]] = {
-        "geodesic": {"interpolation": interpolation(None, judge, clean[: args.max_poses])}
-    }
+    results: Results = {"geodesic": {"interpolation": interpolation(None, judge, clean[: args.max_poses])}}
     titles = {"geodesic": "rotations along geodesics", **{name: title for title, name, _ in MODELS}}
     for _, name, build in MODELS:
         if args.models and name not in args.models:
@@ -141,13 +144,7 @@ def main() -> None:
     few = clean[: args.max_poses]
     pca_model = HandPCA(splits["train"].poses[:, 40:])
     pca = {n: reconstruction(pca_model.reconstruct(few, n), few) for n in LATENT_SIZES}
-    notes = (
-        f"Test sitting ({len(clean)} hands, left ones mirrored; completion, reconstruction and paths on {len(few)}), jitter "
-        f"{JITTER} rad, Haar nats over 15 joints. `<=`: the negative of a lower bound on log p, K = 64. Completion: two of "
-        "five fingers hidden, ten draws. Paths: 11 poses between random pairs; evenness is longest over mean step, length "
-        "is relative to the geodesic, the middle pose is judged by the mixture of 8. Fréchet in cm^2. Reconstruction and "
-        "completion use recorded poses without jitter."
-    )
+    notes = NOTES.format(test=len(clean), few=len(few), jitter=JITTER)
     text = table(results, titles, pca, notes)
     (args.out / "hands.md").write_text(text)
     print(text)

@@ -131,7 +131,9 @@ def main() -> None:
             temporary.write_text(json.dumps(rows, indent=2))
         with replacing(args.out / "held_out.md") as temporary:
             temporary.write_text(table(rows))
-    print(f"test subjects: {splits['test'].num_subjects}, {len(splits['test']):,} poses, jitter {JITTER} rad, Haar nats\n")
+    print(
+        f"test subjects: {splits['test'].num_subjects}, {len(splits['test']):,} poses, jitter {JITTER} rad, Haar nats\n"
+    )
     print(table(rows))
     print(f"results: {args.out / 'held_out.md'}, {args.out / 'held_out.json'}")
 

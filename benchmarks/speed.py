@@ -82,7 +82,9 @@ def sampling_rows(priors: dict[str, PosePrior], seconds: float) -> None:
     print("\nsampling 1,024 poses, s (at most 0.5)")
     for name, prior in priors.items():
         generator = torch.Generator().manual_seed(0)
-        print(f"{name:<22}{median_ms(lambda p=prior, g=generator: p.sample(1024, generator=g), seconds=seconds) / 1e3:8.3f}")
+        print(
+            f"{name:<22}{median_ms(lambda p=prior, g=generator: p.sample(1024, generator=g), seconds=seconds) / 1e3:8.3f}"
+        )
 
 
 def training_rows(peers: bool, data: Path) -> None:
@@ -130,7 +132,9 @@ def main() -> None:
     print("\nJointFlow published preset (55 joints) against the same flows in a Python loop, ms")
     print(f"{'batch':>6}{'loop':>10}{'JointFlow':>11}{'ratio':>8}{'at least':>10}")
     for row in measure_joint_flow(seconds=args.seconds):
-        print(f"{row['batch']:6.0f}{row['loop_ms']:10.2f}{row['joint_flow_ms']:11.2f}{row['ratio']:8.1f}{row['target']:10.1f}")
+        print(
+            f"{row['batch']:6.0f}{row['loop_ms']:10.2f}{row['joint_flow_ms']:11.2f}{row['ratio']:8.1f}{row['target']:10.1f}"
+        )
     priors = {name: fitted(name, args.runs) for name in NAMES}
     density_rows(priors, args.seconds)
     sampling_rows(priors, args.seconds)

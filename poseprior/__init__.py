@@ -4,28 +4,34 @@ from ._version import __version__
 from .io import PoseDataset, read_poses
 from .io.pretrained import load
 from .models import (
+    BodyVAE,
     GaussianMixturePrior,
     GaussianPrior,
     GlobalFlow,
+    HandVAE,
     JointFlow,
     OrderAgnosticPrior,
     ProductPrior,
+    VAEPrior,
 )
 from .prior import LatentPosePrior, PosePrior
 from .training import FitConfig, FitResult
 
 __all__ = [
+    "BodyVAE",
     "FitConfig",
     "FitResult",
     "GaussianMixturePrior",
     "GaussianPrior",
     "GlobalFlow",
+    "HandVAE",
     "JointFlow",
     "LatentPosePrior",
     "OrderAgnosticPrior",
     "PoseDataset",
     "PosePrior",
     "ProductPrior",
+    "VAEPrior",
     "__version__",
     "load",
     "read_poses",

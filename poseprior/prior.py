@@ -272,7 +272,7 @@ class PosePrior(nn.Module, ABC):
             ValueError: not a poseprior file, a newer format, another class, or tensors that do not fit (all listed).
         """
         tensors, meta = checkpoint.read(Path(path))
-        known = concrete_subclasses(PosePrior)
+        known = concrete_models()
         kind = known.get(meta["class"])
         if kind is None:
             raise ValueError(
@@ -291,6 +291,19 @@ class PosePrior(nn.Module, ABC):
         reserved = ("class", "config", "joints", "format_version")
         prior.metadata = {key: value for key, value in meta.items() if key not in reserved}
         return prior.to(device).eval().requires_grad_(False)
+
+    def can_score(self, observed: Tensor) -> Tensor:
+        """Which masks `log_prob` takes.
+
+        Args:
+            observed: (*batch, 55) bool.
+
+        Returns:
+            (*batch,) bool: all True for a prior that can marginalise, otherwise where all its joints are observed (or
+            what the model says it can leave out).
+        """
+        seen = observed[..., list(self.joints)]
+        return torch.ones_like(seen[..., 0]) if self.can_marginalise else seen.all(-1)
 
     # ------------------------------------------------------------------ shared plumbing
 
@@ -314,6 +327,7 @@ class PosePrior(nn.Module, ABC):
         return self._reference_tensor().device
 
     def _reference_tensor(self) -> Tensor:
+        tensor: Tensor
         for tensor in self.parameters():
             return tensor
         for tensor in self.buffers():
@@ -326,7 +340,9 @@ class PosePrior(nn.Module, ABC):
         n = skeleton.NUM_JOINTS
         if not isinstance(pose, Tensor) or not pose.is_floating_point():
             kind = pose.dtype if isinstance(pose, Tensor) else type(pose).__name__
-            raise ValueError(f"pose: expected a floating-point tensor (*batch, {n}, 3), got {kind}; use torch.as_tensor.")
+            raise ValueError(
+                f"pose: expected a floating-point tensor (*batch, {n}, 3), got {kind}; use torch.as_tensor."
+            )
         if pose.shape[-2:] != (n, 3):
             hint = ""
             if pose.shape[-2:] == (53, 3) or pose.shape[-1:] == (159,):
@@ -444,11 +460,13 @@ def _as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:
     return dataset
 
 
-def concrete_subclasses(base: type[PosePrior]) -> dict[str, type[PosePrior]]:
+def concrete_models() -> dict[str, type[PosePrior]]:
     """Every model that has been imported, by class name."""
     found: dict[str, type[PosePrior]] = {}
-    for kind in base.__subclasses__():
+    left = PosePrior.__subclasses__()
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
         if not inspect.isabstract(kind):
             found[kind.__name__] = kind
-        found.update(concrete_subclasses(kind))
     return found

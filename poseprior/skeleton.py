@@ -117,7 +117,7 @@ def resolve_joints(joints: str | int | Iterable[str | int]) -> tuple[int, ...]:
     items: Sequence[str | int]
     if isinstance(joints, str):
         items = joints.replace(",", " ").split()
-    elif isinstance(joints, numbers.Integral):
+    elif isinstance(joints, (int, numbers.Integral)):
         items = [int(joints)]
     else:
         items = [part for j in joints for part in (j.replace(",", " ").split() if isinstance(j, str) else [j])]

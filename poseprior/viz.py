@@ -109,7 +109,7 @@ def plot_poses(
         if titles is not None:
             axes.text(cell_width / 2.0, title_height - 0.04, titles[index], ha="center", va="top", size=8, color=_INK)
     if legend:
-        _legend(figure, bool(hands), body)
+        _legend(figure, hands, body)
     if path is not None:
         with replacing(path) as temporary:
             # Named, since matplotlib would add a suffix of its own to a path without one.
@@ -205,11 +205,13 @@ def _panels(pose: Tensor, joints: str | int | Iterable[str | int] | None) -> tup
     return not chosen <= set(JOINT_SETS["hands"]), hands
 
 
-def _legend(figure: Figure, hands: bool, body: bool) -> None:
+def _legend(figure: Figure, hands: tuple[str, ...], body: bool) -> None:
     from matplotlib.patches import Patch
 
-    views = ["front and three-quarter view"] * body + ["each hand: palm, then past the thumb"] * hands
-    handles = [Patch(facecolor=COLOURS[side], label=f"{side} side") for side in ("left", "right")]
+    views = ["front and three-quarter view"] * body + ["each hand: palm, then past the thumb"] * bool(hands)
+    handles = [
+        Patch(facecolor=COLOURS[side], label=f"{side} side") for side in ("left", "right") if body or side in hands
+    ]
     figure.legend(
         handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=8, labelcolor=_INK, handlelength=1.0,
         bbox_to_anchor=(0.5, 0.16 / figure.get_figheight()), borderpad=0.0, columnspacing=1.2,

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior, ProductPrior
+from poseprior import (
+    FitConfig,
+    GaussianMixturePrior,
+    GaussianPrior,
+    GlobalFlow,
+    JointFlow,
+    OrderAgnosticPrior,
+    PoseDataset,
+    PosePrior,
+    ProductPrior,
+    VAEPrior,
+)
 from poseprior.io import synthetic_poses
 
 _SHORT = FitConfig(max_steps=60, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
@@ -18,6 +29,7 @@ class Case:
 
     build: Callable[[str | tuple[int, ...]], PosePrior]
     config: FitConfig = _SHORT
+    whole_mass: bool = True  # False for densities on R^3 that may put some outside the ball of rotations
 
 
 _CLOSED = replace(_SHORT, max_steps=0)
@@ -28,6 +40,11 @@ CASES: dict[str, Case] = {
     "gaussian-full": Case(lambda joints: GaussianPrior(joints, covariance="full"), _CLOSED),
     "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT),
     "product": Case(lambda joints: _product(joints), _CLOSED),
+    "joint-flow": Case(lambda joints: JointFlow(joints, hidden=24, num_components=4, num_particles=256)),
+    "joint-flow-published": Case(lambda joints: JointFlow(joints, preset="published"), whole_mass=False),
+    "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
+    "vae": Case(lambda joints: VAEPrior(joints, latent_dim=8)),
+    "order-agnostic": Case(lambda joints: OrderAgnosticPrior(joints, hidden=24, num_components=4, num_orders=3)),
     "mixture": Case(lambda joints: GaussianMixturePrior(joints, num_components=3, em_iterations=10), _CLOSED),
 }
 

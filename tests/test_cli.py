@@ -90,7 +90,18 @@ def test_sample_is_seeded_readable_and_drawn(run: Path, tmp_path: Path) -> None:
 
 def test_complete_draws_what_is_hidden(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "filled.npz"
-    command = ["complete", str(run), "--data", str(data), "--hide", "left_arm", "--num-samples", "3", "--max-poses", "4"]
+    command = [
+        "complete",
+        str(run),
+        "--data",
+        str(data),
+        "--hide",
+        "left_arm",
+        "--num-samples",
+        "3",
+        "--max-poses",
+        "4",
+    ]
     assert main([*command, "--out", str(out), "--png", str(tmp_path / "p.png")]) == 0
     filled, given = read_poses(out), read_poses(data / "test_poses.npz")
     assert len(filled) == 12
@@ -101,7 +112,9 @@ def test_complete_draws_what_is_hidden(run: Path, data: Path, tmp_path: Path) ->
     assert not np.allclose(filled.poses[0, 16], filled.poses[4, 16])
 
 
-def test_score_names_the_guilty_joint(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_names_the_guilty_joint(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     poses = read_poses(data / "test_poses.npz")
     broken = poses.poses[:30].clone()
     broken[7, 4] = broken.new_tensor([-2.0, 0.0, 0.0])  # a knee that bends forwards
@@ -158,6 +171,8 @@ def test_the_main_job_on_real_poses(real_data_dir: Path, tmp_path: Path) -> None
     command = ["train", "gaussian", "--covariance", "full", "--data", str(real_data_dir / "body"), "--out", str(out)]
     assert main([*command, "--joints", "body"]) == 0
     assert main(["evaluate", str(out), "--data", test, "--json", str(tmp_path / "e.json")]) == 0
-    assert main(["sample", str(out), "-n", "6", "--out", str(tmp_path / "s.npz"), "--png", str(tmp_path / "s.png")]) == 0
+    assert (
+        main(["sample", str(out), "-n", "6", "--out", str(tmp_path / "s.npz"), "--png", str(tmp_path / "s.png")]) == 0
+    )
     result = json.loads((tmp_path / "e.json").read_text())
     assert result["nll"] == pytest.approx(-111.8, abs=0.3)

@@ -134,7 +134,7 @@ def test_recorded_people_bend_the_right_way(real_data_dir: Path) -> None:
     p = kin.joint_positions(pose)
     _, rotation = kin.forward_kinematics(pose)
     for side in ("left", "right"):
-        # In the thigh's frame a bent knee takes the ankle backwards (-z), in the upper arm's an elbow the wrist forwards.
+        # In the thigh's frame a bent knee takes the ankle back (-z), in the upper arm's an elbow the wrist forward.
         ankle = p[:, J(f"{side}_ankle")] - p[:, J(f"{side}_knee")]
         local = torch.einsum("nji,nj->ni", rotation[:, J(f"{side}_hip")], ankle)
         bent = poses[:, J(f"{side}_knee")].norm(dim=-1) > 0.5

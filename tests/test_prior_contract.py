@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def _whole_poses(prior: PosePrior, count: int) -> torch.Tensor:
     """Training poses that observe all of the prior's joints."""
     poses, observed = training_poses().all_poses()
     return poses[observed[:, list(prior.joints)].all(1)][:count]
+
+
+def _can_complete(prior: PosePrior, poses: torch.Tensor, observed: torch.Tensor) -> bool:
+    """Whether `complete` takes this mask; a prior that cannot must say so, and name one that can."""
+    try:
+        prior.complete(poses, observed, generator=_generator())
+    except ValueError as error:
+        if not re.search(r"no exact conditional.*GaussianPrior", str(error)):
+            raise
+        return False
+    return True
 
 
 @pytest.fixture(params=NAMES)
@@ -75,7 +87,7 @@ def test_finite_with_finite_gradients_everywhere(prior: PosePrior, dtype: torch.
 
 
 def test_far_away_poses_are_pulled_back(prior: PosePrior) -> None:
-    pose = random_rotvec(64, 55, generator=_generator(1))
+    pose = random_rotvec(24, 55, generator=_generator(1))
     start = prior.log_prob(pose).mean()
     step = 0.02
     for _ in range(150):
@@ -122,7 +134,9 @@ def test_mass_of_one_joint_is_one(name: str) -> None:
     density = prior.log_prob(rotvec).double().exp()
     error = float(density.std()) / math.sqrt(len(density))
     assert error < 0.05
-    assert abs(float(density.mean()) - 1.0) < 5 * error + 2e-3
+    assert float(density.mean()) < 1.0 + 5 * error + 2e-3
+    if CASES[name].whole_mass:
+        assert float(density.mean()) > 1.0 - 5 * error - 2e-3
 
 
 def test_samples_score_like_training_poses(prior: PosePrior) -> None:
@@ -146,11 +160,9 @@ def test_complete_keeps_what_is_observed(prior: PosePrior) -> None:
     observed = torch.ones(55, dtype=torch.bool)
     hidden = [16, 18]
     observed[hidden] = False
-    try:
-        filled = prior.complete(poses, observed, num_samples=5, generator=_generator())
-    except ValueError as error:
-        assert "no exact conditional" in str(error)
+    if not _can_complete(prior, poses, observed):
         return
+    filled = prior.complete(poses, observed, num_samples=5, generator=_generator())
     assert filled.shape == (5, 4, 55, 3)
     keep = [j for j in range(55) if j not in hidden]
     assert torch.equal(filled[:, :, keep], poses[:, keep].expand(5, -1, -1, -1))
@@ -161,11 +173,9 @@ def test_complete_keeps_what_is_observed(prior: PosePrior) -> None:
 def test_complete_of_nothing_is_sample(prior: PosePrior) -> None:
     poses = torch.zeros(1, 55, 3)
     nothing = torch.zeros(55, dtype=torch.bool)
-    try:
-        filled = prior.complete(poses, nothing, num_samples=2000, generator=_generator(1))[:, 0]
-    except ValueError as error:
-        assert "no exact conditional" in str(error)
+    if not _can_complete(prior, poses, nothing):
         return
+    filled = prior.complete(poses, nothing, num_samples=2000, generator=_generator(1))[:, 0]
     drawn = prior.sample(2000, generator=_generator(2))
     index = list(prior.joints)
     spread = drawn[:, index].std(0)

@@ -10,17 +10,20 @@ import poseprior
 
 def test_public_names() -> None:
     assert sorted(poseprior.__all__) == [
+        "BodyVAE",
         "FitConfig",
         "FitResult",
         "GaussianMixturePrior",
         "GaussianPrior",
         "GlobalFlow",
+        "HandVAE",
         "JointFlow",
         "LatentPosePrior",
         "OrderAgnosticPrior",
         "PoseDataset",
         "PosePrior",
         "ProductPrior",
+        "VAEPrior",
         "__version__",
         "load",
         "read_poses",

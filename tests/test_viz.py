@@ -52,6 +52,8 @@ def test_both_sides_have_their_colour_and_the_ground_its_line() -> None:
         tint = (1 - faces[:, :3]) / (1 - colour)
         assert (np.ptp(tint, axis=1) < 1e-6).sum() > 20, side
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"left side", "right side"}
+    alone = viz.plot_poses(torch.zeros(55, 3), joints="left_hand")
+    assert [text.get_text() for text in alone.legends[0].get_texts()] == ["left side"]
 
 
 def test_front_view_shows_the_left_arm_on_the_right() -> None:

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..models import GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, OrderAgnosticPrior
+from ..models import (
+    BodyVAE,
+    GaussianMixturePrior,
+    GaussianPrior,
+    GlobalFlow,
+    HandVAE,
+    JointFlow,
+    OrderAgnosticPrior,
+    VAEPrior,
+)
 from ..prior import PosePrior
 
 
@@ -66,10 +75,42 @@ class OrderAgnostic:
         return OrderAgnosticPrior(joints, num_orders=self.num_orders)
 
 
+@dataclass(frozen=True)
+class Vae:
+    """A variational autoencoder over any joints; its log_prob is a lower bound."""
+
+    preset: Literal["default", "published"] = "default"
+    """Our design, or the architecture of the literature."""
+    latent_dim: int | None = None
+    """Latent numbers for each independent group of joints; default 32, hands 24."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return VAEPrior(joints, preset=self.preset, latent_dim=self.latent_dim)
+
+
+@dataclass(frozen=True)
+class HandVae(Vae):
+    """A variational autoencoder of one hand or both (--joints hands)."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return HandVAE(joints, preset=self.preset, latent_dim=self.latent_dim)
+
+
+@dataclass(frozen=True)
+class BodyVae(Vae):
+    """A variational autoencoder of the body, as VPoser (--joints body)."""
+
+    def build(self, joints: tuple[int, ...]) -> PosePrior:
+        return BodyVAE(joints, preset=self.preset, latent_dim=self.latent_dim)
+
+
 Model = (
     Annotated[Gaussian, tyro.conf.subcommand("gaussian")]
     | Annotated[Mixture, tyro.conf.subcommand("mixture")]
     | Annotated[Joint, tyro.conf.subcommand("joint-flow")]
     | Annotated[Global, tyro.conf.subcommand("global-flow")]
     | Annotated[OrderAgnostic, tyro.conf.subcommand("order-agnostic")]
+    | Annotated[Vae, tyro.conf.subcommand("vae")]
+    | Annotated[HandVae, tyro.conf.subcommand("hand-vae")]
+    | Annotated[BodyVae, tyro.conf.subcommand("body-vae")]
 )

@@ -6,12 +6,16 @@ from .joint_flow import JointFlow
 from .mixture import GaussianMixturePrior
 from .order_agnostic import OrderAgnosticPrior
 from .product import ProductPrior
+from .vae import BodyVAE, HandVAE, VAEPrior
 
 __all__ = [
+    "BodyVAE",
     "GaussianMixturePrior",
     "GaussianPrior",
     "GlobalFlow",
+    "HandVAE",
     "JointFlow",
     "OrderAgnosticPrior",
     "ProductPrior",
+    "VAEPrior",
 ]

@@ -51,7 +51,9 @@ def fit_mixture(
     # One Gaussian first: the answer when K is 1, the pool that regularises the components otherwise.
     weights, mean, covariance = torch.ones(1, dtype=z.dtype), pooled_mean[None], pooled[None]
     complete = len(groups) == 1 and bool(groups[0][1].all())
-    weights, mean, covariance = _em(z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol, False)
+    weights, mean, covariance = _em(
+        z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol, False
+    )
     if num_components == 1:
         return weights, mean, covariance
     pool = covariance[0]

@@ -47,9 +47,7 @@ class MixtureFactors(nn.Module):
         ValueError: groups that are not a partition of the joints.
     """
 
-    def __init__(
-        self, joints: tuple[int, ...], groups: Sequence[Sequence[int]] | None, *, num_components: int
-    ) -> None:
+    def __init__(self, joints: tuple[int, ...], groups: Sequence[Sequence[int]] | None, *, num_components: int) -> None:
         super().__init__()
         self.groups = [list(joints)] if groups is None else [sorted(int(j) for j in group) for group in groups]
         if sorted(j for group in self.groups for j in group) != list(joints):
@@ -106,4 +104,3 @@ class MixtureFactors(nn.Module):
                 prior_count=prior_count, generator=generator, progress=config.progress,
             )  # fmt: skip
             part.set_moments(*moments)
-

@@ -35,7 +35,7 @@ class GlobalFlow(LatentPosePrior):
     `preset="default"` starts each block as an exact Gaussian with Student-like tails; couplings with dropout learn the
     rest. `preset="published"` is the reference architecture: one block on the raw axis-angle, seven times (ActNorm,
     affine coupling, ActNorm, permutation), 343,950 parameters at 165 dimensions; the options of the default design do
-    not apply to it.
+    not apply to it. Its `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
@@ -106,6 +106,8 @@ class GlobalFlow(LatentPosePrior):
         self.chart: RawChart | UnfoldedChart
         if preset == "published":
             self.chart = RawChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+            self.log_prob_kind = "lower_bound"
             self.flows = nn.ModuleList([GlobalRealNVP(self.latent_dim, width)])
         else:
             self.chart = UnfoldedChart(len(self.joints))
@@ -260,8 +262,8 @@ class GlobalFlow(LatentPosePrior):
         if not bool((self._can_score(observed) | ~observed.any(1)).all()):
             droppable = [[skeleton.JOINT_NAMES[j] for j in members] for members, _ in self.blocks[1:]]
             raise ValueError(
-                f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses or {droppable} given "
-                "all the rest. Use GaussianPrior, GaussianMixturePrior or OrderAgnosticPrior."
+                f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses, or {droppable} "
+                "given all the rest. Use GaussianPrior, GaussianMixturePrior or OrderAgnosticPrior."
             )
         w, _ = self.chart(rotvec, observed)
         many = w.expand(num_samples, *w.shape).flatten(0, 1)

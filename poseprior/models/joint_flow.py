@@ -37,7 +37,8 @@ class JointFlow(LatentPosePrior):
     `preset="default"` maps each joint by the triangular map of a Gaussian mixture, started from the exact Gaussian
     conditional. `preset="published"` is the reference architecture: two affine couplings a joint on the raw axis-angle
     given the parent's, tanh-bounded log-scales, 517,770 parameters for 55 joints; it needs no data-dependent start, an
-    unobserved parent is a zero rotvec, and no other option applies to it.
+    unobserved parent is a zero rotvec, and no other option applies to it. Its `log_prob_kind` is "lower_bound": rotvecs
+    beyond pi are left out, see `RawChart`.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
@@ -101,6 +102,8 @@ class JointFlow(LatentPosePrior):
         self.conditionals: JointRealNVP | JointMixtureFlow
         if preset == "published":
             self.chart = RawChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+            self.log_prob_kind = "lower_bound"
             self.conditionals = JointRealNVP([c[0] if c else -1 for c in self._contexts])
         else:
             self.chart = UnfoldedChart(len(self.joints))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -66,7 +67,9 @@ class MaskedMixture(nn.Module):
         dims = 3 * self.num_joints
         factor = torch.diag_embed(self.log_scale.exp())
         row, column = torch.tril_indices(dims, dims, -1, device=factor.device)
-        return factor.index_put((torch.arange(self.num_components, device=factor.device)[:, None], row, column), self.lower)
+        return factor.index_put(
+            (torch.arange(self.num_components, device=factor.device)[:, None], row, column), self.lower
+        )
 
     def covariance(self) -> Tensor:
         """(K, 3J, 3J)."""
@@ -92,7 +95,7 @@ class MaskedMixture(nn.Module):
         for rows, pattern in patterns(seen):
             dims = pattern.repeat_interleave(3).nonzero()[:, 0]
             key = ("whitener", pattern.cpu().numpy().tobytes())
-            whitener, log_det = self._kept(key, lambda dims=dims: self._whitener(dims))
+            whitener, log_det = self._kept(key, partial(self._whitener, dims))
             whole = len(dims) == z.shape[1] and len(rows) == len(z)
             error = (z if whole else z[rows][:, dims]) - self.mean[:, None, dims]
             white = error @ whitener.mT

@@ -28,7 +28,7 @@ class OrderAgnosticPrior(PosePrior):
     says by how much, and docs/order_agnostic.md what is exact and what is not.
 
     Each conditional starts from the exact Gaussian conditional; a network for each joint learns how the joint deviates
-    from it, as a mixture of 3-D Gaussians over the whitened residual. Shares of the plain Gaussian conditional and of
+    from it, as a mixture of 3-D Student-t over the whitened residual. Shares of the plain Gaussian conditional and of
     the joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints
     never shown together are independent by construction, and groups that are mirror images (the hands) share networks.
 
@@ -38,8 +38,9 @@ class OrderAgnosticPrior(PosePrior):
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         num_orders: orders in the mixture: more are slower and better; may be changed at any time.
-        hidden, layers, dropout: of the networks, two for each joint.
-        num_components: Gaussians in each conditional.
+        hidden, layers, dropout: of the networks, one for each joint.
+        num_components: components of each conditional's mixture.
+        dof: degrees of freedom of the components, Student-t; None for Gaussians.
         base_weight: share of the plain Gaussian conditional.
         own_weight: share of each joint's own Gaussian, whatever the context.
         broad_weight: share of the broad component.
@@ -63,11 +64,12 @@ class OrderAgnosticPrior(PosePrior):
         joints: str | int | Iterable[str | int] = "body",
         *,
         num_orders: int = 8,
-        hidden: int = 64,
+        hidden: int = 96,
         layers: int = 2,
         dropout: float = 0.2,
         num_components: int = 8,
-        base_weight: float = 0.2,
+        dof: int | None = 8,
+        base_weight: float = 0.25,
         own_weight: float = 0.03,
         broad_weight: float = 1e-4,
         context_noise: float = 0.0,
@@ -75,15 +77,16 @@ class OrderAgnosticPrior(PosePrior):
         share_mirror: bool = True,
     ) -> None:
         super().__init__(joints)
-        _check_options(hidden=hidden, layers=layers, num_components=num_components)
+        _check_options(hidden=hidden, layers=layers, num_components=num_components, dof=1 if dof is None else dof)
         shares = (base_weight, own_weight, broad_weight)
         if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
             raise ValueError(
                 "base_weight, own_weight, broad_weight: expected shares of 0 or more (broad_weight above 0) that leave "
-                f"room for the networks, got {shares}; the defaults are 0.2, 0.03 and 0.0001."
+                f"room for the networks, got {shares}; the defaults are 0.25, 0.03 and 0.0001."
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
+            "dof": dof,
             "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight,
             "context_noise": context_noise,
         }  # fmt: skip

@@ -69,8 +69,7 @@ class OrderGroups(nn.Module):
             elif len(group) > 1:
                 owner[tuple(group)] = len(self.sides)
                 self.sides.append([Side([place[j] for j in group], (1.0, 1.0, 1.0))])
-        firsts = ([joints[p] for p in sides[0].places] for sides in self.sides)
-        self.parts = nn.ModuleList(OrderPart(_near(first), **options) for first in firsts)
+        self.parts = nn.ModuleList(OrderPart(len(sides[0].places), **options) for sides in self.sides)
         self.lone = sorted(place[group[0]] for group in self.members if len(group) == 1)
         if self.lone:
             alone = tuple(joints[k] for k in self.lone)
@@ -196,16 +195,6 @@ class OrderGroups(nn.Module):
             for side, own in zip(sides, drawn.split(len(z)), strict=True):
                 result[:, side.places] = own * own.new_tensor(side.sign)
         return self.chart.inverse(result)
-
-
-def _near(joints: list[int]) -> Tensor:
-    """(J, J) bool: joints at most three bones apart."""
-    bone = torch.zeros(skeleton.NUM_JOINTS, skeleton.NUM_JOINTS)
-    for child, parent in enumerate(skeleton.PARENTS):
-        if parent >= 0:
-            bone[child, parent] = bone[parent, child] = 1.0
-    reach = torch.linalg.matrix_power(bone + torch.eye(skeleton.NUM_JOINTS), 3) > 0
-    return reach[joints][:, joints]
 
 
 @cache

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .ball import log_mass_in_ball
 from .grouped_mlp import GroupedMLP
-from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob
+from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
 from .ordered_gaussian import OrderedGaussian
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -26,17 +26,17 @@ class OrderPart(nn.Module):
 
     In whitened residuals e_j of the Gaussian chain,
 
-        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base N(e_j; 0, I) / |L_jj|
-                     +  w_own N(x_j; own mean and covariance)  +  w_broad N(x_j; 0, (0.7 rad)^2 I),
+        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base t(e_j) / |L_jj|
+                     +  w_own t(x_j; own mean and covariance)  +  w_broad N(x_j; 0, (0.7 rad)^2 I),
 
-    with q_j the mean of two mixtures of 3-D Gaussians from two networks of joint j: one sees the joints of S and which
-    they are, one only those of S near it on the skeleton. Together with the other three they trust the context less and
-    less, down to not at all: what unseen subjects need.
+    with t a Student-t and q_j a mixture of them from the network of joint j, which sees the joints of S and which they
+    are. The other three trust the context less and less, down to not at all: what unseen subjects need.
 
     Args:
-        near: (J, J) bool, which joints are near which.
+        num_joints: J.
         hidden, layers, dropout: of the networks.
-        num_components: Gaussians in each q_j.
+        num_components: components of each q_j.
+        dof: degrees of freedom of the Student-t; None makes it a Gaussian.
         base_weight: w_base, the share of the plain Gaussian conditional.
         own_weight: w_own, the share of the joint's own Gaussian, whatever the context.
         broad_weight: w_broad, the share of the broad component.
@@ -47,36 +47,34 @@ class OrderPart(nn.Module):
     """
 
     scale: Tensor
-    near: Tensor
 
     def __init__(
         self,
-        near: Tensor,
+        num_joints: int,
         *,
         hidden: int,
         layers: int,
         dropout: float,
         num_components: int,
+        dof: int | None,
         base_weight: float,
         own_weight: float,
         broad_weight: float,
         context_noise: float,
     ) -> None:
         super().__init__()
-        num_joints = len(near)
-        self.num_joints, self.context_noise = num_joints, context_noise
+        self.num_joints, self.context_noise, self.dof = num_joints, context_noise, dof
         self._shares = (1.0 - base_weight - own_weight - broad_weight, base_weight, own_weight, broad_weight)
         self._log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
         self._broad_mass = float(log_mass_in_ball(torch.zeros(3), _BROAD_SCALE**2 * torch.eye(3)))
         self.register_buffer("scale", torch.ones(num_joints, 3))
         self.base = OrderedGaussian(num_joints)
-        self.register_buffer("near", near.float(), persistent=False)
         self.net = GroupedMLP(
-            2 * num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
+            num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
         )
         with torch.no_grad():  # components start apart, or their gradients stay equal
             k = num_components
-            self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(2 * num_joints, 1, 3 * k)
+            self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
 
     def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, seen: Tensor) -> Tensor:
         """Log-density of each row's chain.
@@ -94,12 +92,11 @@ class OrderPart(nn.Module):
         white = self.base.whiten(z, table.whitener, index)
         before = table.rows(table.before, index, len(z))
         raw = self.net(self._features(self._context(z), before))
-        net = mixture_log_prob(raw.unflatten(0, (2, -1)).transpose(1, 2), white).logsumexp(0) - math.log(2.0)
-        constant = 1.5 * _LOG_2PI
-        base = -0.5 * white.square().sum(-1) - constant
+        net = mixture_log_prob(raw.transpose(0, 1), white, self.dof)
+        base = standard_log_prob(white.square().sum(-1), self.dof)
         centred = z - self.base.mean.view(-1, 3)
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
-        own = -0.5 * own_white.square().sum(-1) - constant - table.own_log_diagonal
+        own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
         log_net, log_base, log_own, log_broad = self._log_shares
         trusting = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
         wary = torch.logaddexp(own + log_own, self._broad(z) + log_broad)
@@ -113,11 +110,11 @@ class OrderPart(nn.Module):
             context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
         return _MOST_CONTEXT * torch.tanh(context / _MOST_CONTEXT)
 
-    def _features(self, context: Tensor, before: Tensor) -> Tensor:
-        """Inputs (2J, R, 4J) of all networks, masked context and mask: context (R, J, 3), before (R, J target, J)."""
-        seen = torch.stack((before, before * self.near)).transpose(1, 2)
-        shown = context * seen[..., None]
-        return torch.cat((shown.flatten(3), seen - 0.5), -1).flatten(0, 1)
+    @staticmethod
+    def _features(context: Tensor, before: Tensor) -> Tensor:
+        """Network inputs (J, R, 4J): masked context and mask, for context (R, J, 3) and before (R, J target, J)."""
+        shown = context[:, None] * before[..., None]
+        return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
 
     def _broad(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, cut off at the tangent ball."""
@@ -178,16 +175,14 @@ class OrderPart(nn.Module):
         """(R, 3) draws of p(x_joint | seen), a different joint in every row, base N(mean, diagonal diagonal^T)."""
         shares = z.new_tensor(self._shares).expand(len(z), -1)
         kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
-        white = torch.randn(mean.shape, generator=generator, dtype=z.dtype, device=z.device)
-        broad = white * _BROAD_SCALE / self.scale[joint]
-        context, before = self._context(z), seen.to(z.dtype)
-        local = torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device) < 0.5
-        before = torch.where(local[:, None], before * self.near[joint], before)
-        features = torch.cat(((context * before[..., None]).flatten(1), before - 0.5), -1)
-        group = joint + local * self.num_joints
-        for number in torch.unique(group[kind == 0]).tolist():
-            rows = ((group == number) & (kind == 0)).nonzero()[:, 0]
-            white[rows] = mixture_draw(self.net.one(number, features[rows]), generator=generator)
+        white = standard_draw(mean, self.dof, generator=generator)
+        broad = standard_draw(mean, None, generator=generator) * _BROAD_SCALE / self.scale[joint]
+        before = seen.to(z.dtype)
+        features = torch.cat(((self._context(z) * before[..., None]).flatten(1), before - 0.5), -1)
+        for j in torch.unique(joint).tolist():
+            rows = ((joint == j) & (kind == 0)).nonzero()[:, 0]
+            if len(rows):
+                white[rows] = mixture_draw(self.net.one(j, features[rows]), self.dof, generator=generator)
         drawn = mean + (diagonal @ white[..., None])[..., 0]
         own = self.base.mean.view(-1, 3)[joint] + (own_factor[joint] @ white[..., None])[..., 0]
         drawn = torch.where((kind == 2)[:, None], own, drawn)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from ..io.dataset import PoseDataset
-from ..prior import PosePrior, concrete_subclasses
+from ..prior import PosePrior, concrete_models
 from ..training.config import FitConfig
 
 
@@ -38,9 +38,7 @@ class ProductPrior(PosePrior):
 
     default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
 
-    def __init__(
-        self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()) -> None:
         built = [part if isinstance(part, PosePrior) else _build(part) for part in parts]
         if not built:
             raise ValueError("parts: expected at least one prior, got none.")
@@ -51,7 +49,9 @@ class ProductPrior(PosePrior):
         twice = sorted({j for j in owned if owned.count(j) > 1})
         if twice:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in twice)
-            raise ValueError(f"parts: expected disjoint joints, but {names} belong to more than one part or mirror view.")
+            raise ValueError(
+                f"parts: expected disjoint joints, but {names} belong to more than one part or mirror view."
+            )
         for part in built:
             if part.context_dim:
                 raise ValueError(f"parts: {type(part).__name__} takes a context, which a product does not pass on.")
@@ -71,7 +71,9 @@ class ProductPrior(PosePrior):
             yield part, flip, places
 
     def get_config(self) -> dict[str, Any]:
-        parts = [{"class": type(part).__name__, "config": part.get_config()} for part, flip, _ in self._each() if not flip]
+        parts = [
+            {"class": type(part).__name__, "config": part.get_config()} for part, flip, _ in self._each() if not flip
+        ]
         return {"parts": parts, "mirrored": list(self.mirrored)}
 
     def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tu
 
 def _build(spec: Mapping[str, Any]) -> PosePrior:
     """A part from the `class` and `config` that `get_config` wrote."""
-    known = concrete_subclasses(PosePrior)
+    known = concrete_models()
     if spec.get("class") not in known:
         raise ValueError(f"parts: expected priors, got {spec!r}, whose class is none of {', '.join(sorted(known))}.")
     return known[spec["class"]](**spec["config"])

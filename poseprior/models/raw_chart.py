@@ -10,8 +10,9 @@ from ..rotations import haar_log_density, wrap_rotvec
 class RawChart(nn.Module):
     """Rotvecs wrapped into |r| <= pi as coordinates of R^3, as the published flows use them.
 
-    A density on R^3 read this way loses what it puts outside the ball: nothing for a trained flow over limbs, but its
-    total mass on SO(3) is at most one, not exactly one. The interface of `TangentChart`.
+    The exponential map takes the ball |r| < pi and everything beyond it to the same rotations, so the density of Exp(r)
+    is a sum over all rotvecs of a rotation. Only the one in the ball is counted here: a lower bound, tight where the flow
+    puts next to nothing beyond pi, as a trained one over limbs does. The interface of `UnfoldedChart`.
     """
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
 #: (standard deviation, share) of the two broad components, in units of the chart.
-BROAD = ((2.5, 0.8), (8.0, 0.2))
+BROAD = ((2.5, 0.9), (6.0, 0.1))
 
 
 class Mixture(NamedTuple):

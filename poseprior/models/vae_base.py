@@ -16,13 +16,11 @@ from .chart import training_view
 from .vae_core import VAECore
 from .vae_groups import GroupView, group_views
 from .vae_inference import draw_latents, nearest_latent
-from .vae_layers import normal_points
+from .vae_layers import hide_some, normal_points
 from .vae_options import VAEOptions, options_dict
 from .vae_posterior import LatentPosterior
 
 _INITIAL_POSES = 20000
-#: Different masks a training batch.
-_MASKS = 8
 _ACTIVE_VARIANCE = 1e-2
 
 
@@ -126,21 +124,24 @@ class BaseVAE(LatentPosePrior):
 
     def _group_loss(self, core: VAECore, rotvec: Tensor, seen: Tensor, beta: float) -> Tensor:
         o = self.options
-        seen = _hide_some(seen, o.mask_fraction)
+        seen = hide_some(seen, o.mask_fraction)
         eps = torch.randn(len(rotvec), o.train_samples, core.dim, dtype=rotvec.dtype, device=rotvec.device)
-        likelihood, ratio = core.log_weights(rotvec, seen, eps)
+        posterior = core.posterior(rotvec, seen)
+        likelihood, ratio = core.weights_under(posterior, rotvec, seen, eps)
         loss = -_bound(likelihood, beta * ratio).sum()
-        if o.reconstruction_weight or o.free_bits:
-            mean, factor, _ = core.posterior(rotvec, seen)
-            if o.reconstruction_weight:
-                residual = core.log_likelihood(rotvec, seen, mean[:, None])[1][:, 0]
-                angle = residual.square().sum(-1).clamp_min(1e-12).sqrt()
-                loss = loss + o.reconstruction_weight * (angle * seen).sum()
-            if o.free_bits:
-                # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
-                variance = factor.square().sum(-1)
-                kl = 0.5 * (mean.square() + variance - 1.0 - variance.log()).mean(0)
-                loss = loss + beta * torch.relu(o.free_bits - kl).sum() * len(rotvec)
+        mean, factor, _ = posterior
+        if o.reconstruction_weight:
+            if o.encode_steps:  # the decoder is judged where `encode` will look
+                with torch.no_grad():
+                    mean = nearest_latent(core, rotvec, seen, mean, steps=1)
+            residual = core.log_likelihood(rotvec, seen, mean[:, None])[1][:, 0]
+            angle = residual.square().sum(-1).clamp_min(1e-12).sqrt()
+            loss = loss + o.reconstruction_weight * (angle * seen).sum()
+        if o.free_bits:
+            # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
+            variance = factor.square().sum(-1)
+            kl = 0.5 * (posterior[0].square() + variance - 1.0 - variance.log()).mean(0)
+            loss = loss + beta * torch.relu(o.free_bits - kl).sum() * len(rotvec)
         return loss
 
     def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
@@ -242,14 +243,3 @@ def _bound(likelihood: Tensor, ratio: Tensor) -> Tensor:
     """log 1/K sum_k exp(likelihood_k + ratio_k): (..., K) to (...)."""
     value = torch.logsumexp(likelihood + ratio, dim=-1)
     return value - torch.log(torch.tensor(float(likelihood.shape[-1]), dtype=value.dtype, device=value.device))
-
-
-def _hide_some(seen: Tensor, fraction: float) -> Tensor:
-    """Hide joints of about `fraction` of the rows of (B, J), with one of a few masks; no row loses all it shows."""
-    if not fraction:
-        return seen
-    device = seen.device
-    keep = torch.rand(_MASKS, seen.shape[1], device=device) < torch.rand(_MASKS, 1, device=device)
-    chosen = keep[torch.randint(_MASKS, (len(seen),), device=device)] & seen
-    use = (torch.rand(len(seen), device=device) < fraction) & chosen.any(1)
-    return torch.where(use[:, None], chosen, seen)

@@ -169,7 +169,13 @@ class VAECore(nn.Module):
             seen: (B, J) bool.
             eps: (K, D) or (B, K, D), normal: z_k = mean + L eps_k.
         """
-        mean, factor, log_det = self.posterior(rotvec, seen)
+        return self.weights_under(self.posterior(rotvec, seen), rotvec, seen, eps)
+
+    def weights_under(
+        self, posterior: tuple[Tensor, Tensor, Tensor], rotvec: Tensor, seen: Tensor, eps: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`log_weights` with what `posterior` gave."""
+        mean, factor, log_det = posterior
         z = mean[:, None] + eps @ factor.transpose(-1, -2)
         log_q = -0.5 * (eps.square().sum(-1) + self.dim * _LOG_2PI) - log_det[:, None]
         return self.log_likelihood(rotvec, seen, z)[0], self.log_prior(z) - log_q

@@ -1,4 +1,4 @@
-"""Layers of the variational autoencoders: residual networks, the flow prior on z, fixed normal points."""
+"""Layers of the variational autoencoders: residual networks, the flow prior on z, fixed normal points, hidden joints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+#: Different masks a training batch.
+_MASKS = 8
 
 
 class ResidualMLP(nn.Module):
@@ -105,3 +108,14 @@ def normal_points(num: int, dim: int) -> Tensor:
     engine = torch.quasirandom.SobolEngine(dim, scramble=True, seed=20240501)
     uniform = engine.draw(num, dtype=torch.float64).clamp(1e-9, 1.0 - 1e-9)
     return math.sqrt(2.0) * torch.erfinv(2.0 * uniform - 1.0)
+
+
+def hide_some(seen: Tensor, fraction: float) -> Tensor:
+    """Hide joints of about `fraction` of the rows of (B, J), with one of a few masks; no row loses all it shows."""
+    if not fraction:
+        return seen
+    device = seen.device
+    keep = torch.rand(_MASKS, seen.shape[1], device=device) < torch.rand(_MASKS, 1, device=device)
+    chosen = keep[torch.randint(_MASKS, (len(seen),), device=device)] & seen
+    use = (torch.rand(len(seen), device=device) < fraction) & chosen.any(1)
+    return torch.where(use[:, None], chosen, seen)

@@ -52,7 +52,7 @@ def score(
     ("conditional"; for a Gaussian (d^2 - 3) / 2, with d the Mahalanobis distance given the other joints). A prior that
     cannot marginalise has no p(x_rest); there s_j is how much likelier the pose gets with joint j swapped for the best
     of 16 rotations of that joint from the prior's samples, at least 0 ("replacement"): the same culprits, on another
-    scale.
+    scale. Where `prior.log_prob_kind` is "lower_bound", every log p here is that bound.
 
     Args:
         prior: any prior.

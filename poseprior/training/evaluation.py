@@ -44,19 +44,17 @@ def evaluate(
         `nll`: mean -log_prob, nats a pose against Haar; `nll_rotvec`: the same against Lebesgue measure of rotvecs;
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
-        null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior needs all its
-        joints; `samples`: see `poseprior.training.metrics.sample_metrics`; `completion`: for each hidden part, see
-        `poseprior.training.completion.completion_metrics`.
+        null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
+        masks (`PosePrior.can_score`); `samples`: see `poseprior.training.metrics.sample_metrics`; `completion`: for each
+        hidden part, see `poseprior.training.completion.completion_metrics`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints.
     """
     pose, observed = jittered_rows(data, prior.joints, jitter, seed=seed, max_poses=max_poses)
-    left_out = 0
-    if not prior.can_marginalise:
-        whole = observed[:, list(prior.joints)].all(1)
-        left_out = int((~whole).sum())
-        pose, observed = pose[whole], observed[whole]
+    usable = prior.can_score(observed)
+    left_out = int((~usable).sum())
+    pose, observed = pose[usable], observed[usable]
     if len(pose) == 0:
         names = ", ".join(skeleton.JOINT_NAMES[j] for j in prior.joints[:4])
         raise ValueError(
@@ -91,9 +89,7 @@ def evaluate(
             samples, real, joints=prior.joints, observed=shown, max_poses=num_samples, seed=seed
         )
     if num_completed:
-        result["completion"] = completion_metrics(
-            prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed
-        )
+        result["completion"] = completion_metrics(prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed)
     return result
 
 
@@ -104,7 +100,9 @@ def _per_joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor)
         alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
         alone[joint] = True
         usable = prior.can_marginalise and len(rows) > 0
-        result[skeleton.JOINT_NAMES[joint]] = mean_nll(prior, pose[rows], alone.expand(len(rows), -1)) if usable else None
+        result[skeleton.JOINT_NAMES[joint]] = (
+            mean_nll(prior, pose[rows], alone.expand(len(rows), -1)) if usable else None
+        )
     return result
 
 
@@ -116,7 +114,7 @@ def format_table(result: dict[str, Any]) -> str:
         f"jitter {result['jitter']} rad",
     ]
     if result["num_left_out"]:
-        lines.append(f"{result['num_left_out']:,} poses left out: this prior needs all its joints observed")
+        lines.append(f"{result['num_left_out']:,} poses left out: this prior cannot leave out what they miss")
     rows = [
         (f"NLL, Haar{bound}", f"{result['nll']:.2f}", "nats a pose"),
         (f"NLL, rotvec{bound}", f"{result['nll_rotvec']:.2f}", "nats a pose"),

@@ -53,7 +53,9 @@ def _device(config: FitConfig) -> torch.device:
     try:
         return torch.empty(0, device=config.device).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: {config.device!r} is not usable here ({str(error).splitlines()[0]}); use 'cpu'.") from None
+        raise ValueError(
+            f"device: {config.device!r} is not usable here ({str(error).splitlines()[0]}); use 'cpu'."
+        ) from None
 
 
 def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:
@@ -83,8 +85,11 @@ class _Run:
         self.val = None if val is None else jittered_rows(
             val, prior.joints, config.jitter, seed=config.seed, max_poses=config.max_val_poses
         )  # fmt: skip
-        if self.val is not None and len(self.val[0]) == 0:
-            raise ValueError("val: no pose observes any of the prior's joints; give other files, or leave val out.")
+        if self.val is not None:
+            usable = prior.can_score(self.val[1])
+            self.val = self.val[0][usable], self.val[1][usable]
+            if len(self.val[0]) == 0:
+                raise ValueError("val: no pose observes the prior's joints; give other files, or leave val out.")
         self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate)
         self.average = _copy(prior)
         self.best: dict[str, Tensor] = {}
@@ -256,4 +261,3 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
 
 def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-

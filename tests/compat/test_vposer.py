@@ -24,9 +24,8 @@ from poseprior.skeleton import PARENTS
 def _prior() -> BodyVAE:
     options = VAEOptions(latent_dim=16, hidden=64, depth=1, flow_layers=2, flow_hidden=32, dropout=0.0)
     prior = BodyVAE(options=options)
-    prior.fit(
-        synthetic_poses(1200, seed=0, num_subjects=4), config=FitConfig(max_steps=100, batch_size=128, progress=False)
-    )
+    train = synthetic_poses(1200, seed=0, num_subjects=4)
+    prior.fit(train, config=FitConfig(max_steps=100, batch_size=128, progress=False))
     return prior
 
 

@@ -90,7 +90,7 @@ def test_complete_equals_the_gaussian_conditional() -> None:
 
 def test_missing_at_random_is_fitted_by_em() -> None:
     """Values missing for half the rows, where the other joint decides which: means of observed rows would be biased."""
-    _, covariance, poses = _correlated(40_000)
+    _, _, poses = _correlated(40_000)
     observed = torch.zeros(40_000, 55, dtype=torch.bool)
     observed[:, list(PAIR)] = True
     observed[poses[:, 16, 2] > 0.9, 18] = False

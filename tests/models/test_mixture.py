@@ -16,7 +16,11 @@ from poseprior.models.masked_mixture import MaskedMixture
 def _truth() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
     root = 0.4 * rng.normal(size=(2, 6, 6))
-    return np.array([0.3, 0.7]), np.stack([np.full(6, -2.0), np.full(6, 2.0)]), root @ root.transpose(0, 2, 1) + 0.05 * np.eye(6)
+    return (
+        np.array([0.3, 0.7]),
+        np.stack([np.full(6, -2.0), np.full(6, 2.0)]),
+        root @ root.transpose(0, 2, 1) + 0.05 * np.eye(6),
+    )
 
 
 def _draws(count: int) -> torch.Tensor:
@@ -82,7 +86,9 @@ def test_em_never_lowers_the_likelihood() -> None:
     for iterations in (1, 3, 10, 30):
         mixture = MaskedMixture(2, 3).double()
         generator = torch.Generator().manual_seed(0)
-        mixture.set_moments(*fit_mixture(z, seen, 3, iterations=iterations, prior_count=0.0, generator=generator, tol=0.0))
+        mixture.set_moments(
+            *fit_mixture(z, seen, 3, iterations=iterations, prior_count=0.0, generator=generator, tol=0.0)
+        )
         values.append(float(mixture.log_prob(z, seen).mean()))
     assert values == sorted(values)
 

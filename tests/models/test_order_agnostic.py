@@ -49,9 +49,8 @@ def _fitted(joints: tuple[int, ...] = tuple(range(1, 8))) -> OrderAgnosticPrior:
 @cache
 def _gaussian() -> OrderAgnosticPrior:
     """No residual and next to no other component: nothing but the Gaussian start."""
-    prior = OrderAgnosticPrior(
-        range(1, 8), hidden=4, num_components=1, num_orders=3, base_weight=0.0, own_weight=0.0, broad_weight=1e-9
-    )
+    shares = {"base_weight": 0.0, "own_weight": 0.0, "broad_weight": 1e-9}
+    prior = OrderAgnosticPrior(range(1, 8), hidden=4, num_components=1, dof=None, num_orders=3, **shares)
     prior.fit(_poses(1500), config=FitConfig(max_steps=0, progress=False))
     for part, _ in prior.groups.each():
         part.net.out.weight.zero_()

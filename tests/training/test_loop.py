@@ -122,7 +122,9 @@ def test_seed_decides_everything_and_no_global_state_moves(splits: tuple[PoseDat
 def test_early_stopping_keeps_the_best_weights(splits: tuple[PoseDataset, ...]) -> None:
     train, val = splits
     prior = GaussianPrior("body")
-    config = replace(QUICK, max_steps=2000, learning_rate=0.3, clip_grad_norm=0, patience=3, eval_every=5, ema_decay=0.0)
+    config = replace(
+        QUICK, max_steps=2000, learning_rate=0.3, clip_grad_norm=0, patience=3, eval_every=5, ema_decay=0.0
+    )
     result = prior.fit(train, val=val, config=config)
     assert result.stopped == "early"
     assert result.steps < 2000

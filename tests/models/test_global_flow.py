@@ -1,0 +1,251 @@
+"""`GlobalFlow`: exact densities, both directions, blocks of joints, conditioning."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import poseprior
+from poseprior import FitConfig, GlobalFlow, PoseDataset
+from poseprior.models.flow_blocks import blocks_from_masks
+from poseprior.models.global_realnvp import GlobalRealNVP
+from poseprior.models.residual_flow import RadialTail
+from poseprior.rotations import geodesic_distance, random_rotvec
+
+_CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)
+_ARM = (16, 18, 20)
+PRESETS = pytest.mark.parametrize("preset", ["default", "published"])
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _poses(count: int, seed: int = 0) -> Tensor:
+    generator = _generator(seed)
+    factor = torch.randn(count, 6, generator=generator)
+    mixing = torch.randn(6, 55 * 3, generator=_generator(99)) / math.sqrt(6.0)
+    flat = torch.tanh(factor @ mixing) + 0.3 * torch.randn(count, 55 * 3, generator=generator)
+    return (0.3 * flat).view(count, 55, 3)
+
+
+def _hidden(*joints: int) -> Tensor:
+    observed = torch.ones(55, dtype=torch.bool)
+    observed[list(joints)] = False
+    return observed
+
+
+def _suits() -> PoseDataset:
+    """Poses where some takes lack toes, some wrists, some both, and a few one toe."""
+    observed = torch.ones(900, 55, dtype=torch.bool)
+    observed[100:250, [10, 11]] = False
+    observed[200:350, [20, 21]] = False
+    observed[350:356, 11] = False
+    return PoseDataset(_poses(900), observed)
+
+
+@cache
+def _fitted(preset: str, joints: str | tuple[int, ...] = _ARM) -> GlobalFlow:
+    prior = GlobalFlow(joints, preset=preset)  # type: ignore[arg-type]
+    prior.fit(_poses(600), config=_CONFIG)
+    return prior
+
+
+@cache
+def _fitted_suits() -> GlobalFlow:
+    prior = GlobalFlow("body")
+    prior.fit(_suits(), config=_CONFIG)
+    return prior
+
+
+def _double(prior: GlobalFlow) -> GlobalFlow:
+    again = GlobalFlow(**prior.get_config())
+    again.load_state_dict(prior.state_dict())
+    return again.double().eval().requires_grad_(False)
+
+
+def test_parameter_counts() -> None:
+    assert GlobalFlow("all", preset="published").num_parameters == 343_950
+    assert GlobalFlow("all").num_parameters < 500_000
+
+
+@PRESETS
+def test_log_prob_is_the_jacobian_of_encode(preset: str) -> None:
+    prior = _double(_fitted(preset))
+    for w in 0.5 * torch.randn(4, 9, generator=_generator(), dtype=torch.float64):
+
+        def latents(flat: Tensor) -> Tensor:
+            return prior._encode(prior.chart.inverse(flat.view(1, 3, 3)), None)[0]
+
+        jacobian = torch.autograd.functional.jacobian(latents, w)
+        assert isinstance(jacobian, Tensor)
+        z = latents(w)
+        expected = jacobian.slogdet().logabsdet - 0.5 * z.square().sum() - 4.5 * math.log(2 * math.pi)
+        rotvec = prior.chart.inverse(w.view(1, 3, 3))
+        seen = torch.ones(1, 3, dtype=torch.bool)
+        volume = prior.chart(rotvec, seen)[1][0]
+        torch.testing.assert_close(prior._log_prob(rotvec, seen, None)[0] + volume, expected, rtol=1e-6, atol=1e-6)
+
+
+@PRESETS
+def test_round_trip(preset: str) -> None:
+    prior = _fitted(preset, "body")
+    index = list(prior.joints)
+    poses = _poses(200, seed=1)
+    again = prior.decode(prior.encode(poses))
+    assert float(geodesic_distance(again[:, index], poses[:, index]).max()) < 1e-4
+    anything = random_rotvec(200, 55, generator=_generator(), dtype=torch.float64)
+    double = _double(prior)
+    back = double.decode(double.encode(anything))
+    assert float(geodesic_distance(back[:, index], anything[:, index]).max()) < 1e-5
+
+
+def test_decode_is_differentiable() -> None:
+    prior = _fitted("default", "body")
+    latent = torch.randn(3, prior.latent_dim, generator=_generator()).requires_grad_()
+    (gradient,) = torch.autograd.grad(prior.decode(latent).square().sum(), latent)
+    assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+
+
+def test_radial_tail_is_a_bijection_with_its_log_det() -> None:
+    tail = RadialTail(4).double()
+    for length in (1e-9, 1e-3, 1.0, 30.0, 1e4):
+        u = torch.randn(4, generator=_generator(), dtype=torch.float64)
+        u = u / u.norm() * length
+        v, log_det = tail(u[None])
+        torch.testing.assert_close(tail.inverse(v)[0], u, rtol=1e-9, atol=1e-18)
+        jacobian = torch.autograd.functional.jacobian(lambda x: tail(x[None])[0][0], u)
+        assert isinstance(jacobian, Tensor)
+        torch.testing.assert_close(jacobian.slogdet().logabsdet, log_det[0], rtol=1e-6, atol=1e-6)
+
+
+def test_blocks_follow_the_masks() -> None:
+    body = tuple(range(1, 22))
+    blocks = blocks_from_masks(torch.as_tensor(_suits().observed), body, mirror=True)
+    assert blocks[0] == ([j for j in body if j not in (10, 11, 20, 21)], [])
+    assert sorted(blocks[1:]) == [([10, 11], [0]), ([20, 21], [0])]
+    assert blocks_from_masks(torch.ones(3, 55, dtype=torch.bool), body, mirror=True) == [(list(body), [])]
+    apart = torch.zeros(4, 55, dtype=torch.bool)
+    apart[:3, 16] = True
+    apart[3, 25:40] = True
+    assert blocks_from_masks(apart, (16, *range(25, 40)), mirror=False) == [([16], []), (list(range(25, 40)), [])]
+
+
+def test_trailing_blocks_drop_out_exactly() -> None:
+    prior = _fitted_suits()
+    pose = _poses(1, seed=2).expand(20_000, -1, -1).clone()
+    spread = _poses(20_000, seed=3)
+    drawn = prior.complete(pose[:1], _hidden(10, 11), num_samples=20_000, generator=_generator())[:, 0]
+    # Importance sampling of the toes from the prior's own conditional: the ratio of densities has mean one.
+    ratio = prior.log_prob(drawn) - prior.log_prob(drawn, observed=_hidden(10, 11))
+    wide = prior.log_prob(torch.where(_hidden(10, 11)[:, None], pose, spread))
+    assert float(ratio.mean()) > float((wide - prior.log_prob(pose[:1], observed=_hidden(10, 11))).mean())
+    latent = prior.encode(drawn)
+    start = sum(3 * len(m) for m, _ in prior.blocks[: [m for m, _ in prior.blocks].index([10, 11])])
+    toes = latent[:, start : start + 6]
+    assert float(toes.mean(0).abs().max()) < 0.05
+    assert float((toes.T.cov() - torch.eye(6)).abs().max()) < 0.06
+
+
+def test_a_missing_block_is_a_density_of_the_rest() -> None:
+    prior = GlobalFlow((18, 20), blocks=[([18], []), ([20], [0])])
+    prior.fit(_poses(400), config=_CONFIG)
+    assert len(prior.blocks) == 1  # fit learns blocks: all joints are always observed here
+    observed = torch.ones(400, 55, dtype=torch.bool)
+    observed[:100, 20] = False
+    prior = GlobalFlow((18, 20))
+    prior.fit(PoseDataset(_poses(400), observed), config=_CONFIG)
+    pose = _poses(1).expand(200_000, -1, -1).clone()
+    pose[:, 20] = random_rotvec(len(pose), generator=_generator())
+    ratio = (prior.log_prob(pose) - prior.log_prob(pose[:1], observed=_hidden(20))).double().exp()
+    error = float(ratio.std()) / math.sqrt(len(ratio))
+    assert abs(float(ratio.mean()) - 1.0) < 5 * error + 2e-3
+
+
+def test_ragged_masks_are_refused() -> None:
+    prior = _fitted_suits()
+    poses = _poses(3)
+    good = torch.stack([_hidden(), _hidden(10, 11), _hidden(10, 11, 20, 21)])
+    bad = torch.stack([_hidden(10), _hidden(16), torch.zeros(55, dtype=torch.bool)])
+    assert prior.can_score(good).tolist() == [True, True, True]
+    assert prior.can_score(bad).tolist() == [False, False, False]
+    prior.log_prob(poses, observed=good)
+    with pytest.raises(
+        ValueError, match=r"observed: GlobalFlow cannot marginalise \(it can only leave out .*left_foot"
+    ):
+        prior.log_prob(poses, observed=bad)
+    with pytest.raises(
+        ValueError, match=r"observed: GlobalFlow cannot marginalise, and pose 0 leaves out .*GaussianPrior"
+    ):
+        _fitted("default").log_prob(poses, observed=_hidden(18))
+    with pytest.raises(ValueError, match=r"complete: GlobalFlow has no exact conditional .*OrderAgnosticPrior"):
+        prior.complete(poses, _hidden(16))
+
+
+def test_context_changes_the_density_and_may_be_left_out() -> None:
+    prior = GlobalFlow(_ARM, context_dim=1)
+    prior._initialise(PoseDataset(_poses(600)), _CONFIG)
+    optimiser = torch.optim.Adam(prior.parameters(), lr=3e-3)
+    generator = _generator()
+    poses = _poses(600)
+    label = torch.where(poses[:, 16, :1] > 0, 1.0, -1.0)
+    prior.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for step in range(150):
+            rows = torch.randint(600, (128,), generator=generator)
+            seen = torch.ones(128, 3, dtype=torch.bool)
+            loss = prior.training_loss(poses[rows][:, list(_ARM)], seen, label[rows], step)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    prior.eval().requires_grad_(False)
+    right, none, wrong = (prior.log_prob(poses, context=c).mean() for c in (label, None, -label))
+    assert float(right) > float(none) > float(wrong)
+    torch.testing.assert_close(
+        prior.decode(prior.encode(poses, context=label), context=label)[:, _ARM], poses[:, _ARM], rtol=0, atol=1e-4
+    )
+    drawn = prior.sample(500, generator=generator, context=torch.ones(1))
+    assert float((drawn[:, 16, 0] > 0).float().mean()) > 0.7
+
+
+def test_published_act_norms_start_from_data() -> None:
+    prior = GlobalFlow(_ARM, preset="published").requires_grad_(False)
+    prior._initialise(PoseDataset(_poses(600)), FitConfig(mirror=False, jitter=0.0))
+    flow = prior.flows[0]
+    assert isinstance(flow, GlobalRealNVP)
+    latent = prior.encode(_poses(600))
+    assert float(latent.mean(0).abs().max()) < 0.05
+    assert float((latent.std(0) - 1).abs().max()) < 0.05
+
+
+@PRESETS
+def test_save_and_load(preset: str, tmp_path: Path) -> None:
+    prior = _fitted(preset) if preset == "published" else _fitted_suits()
+    prior.save(tmp_path / "prior.safetensors")
+    again = poseprior.load(tmp_path / "prior.safetensors")
+    poses = _poses(5)
+    assert isinstance(again, GlobalFlow)
+    assert again.blocks == prior.blocks
+    assert torch.equal(again.log_prob(poses), prior.log_prob(poses))
+    assert torch.equal(again.encode(poses), prior.encode(poses))
+
+
+def test_errors_say_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"preset: expected 'default' or 'published', got 'other'"):
+        GlobalFlow(preset="other")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"blocks: expected \(joints, given\) pairs that partition \[16, 18\]"):
+        GlobalFlow((16, 18), blocks=[([16], [])])
+    with pytest.raises(ValueError, match=r"blocks: block 0 is given \[1\]; expected positions of earlier blocks"):
+        GlobalFlow((16, 18), blocks=[([16], [1]), ([18], [])])
+    with pytest.raises(ValueError, match=r"blocks: the published preset has one block, got 2"):
+        GlobalFlow((16, 18), preset="published", blocks=[([16], []), ([18], [])])
+    observed = torch.ones(4, 55, dtype=torch.bool)
+    observed[:2, 18], observed[2:, 20] = False, False
+    with pytest.raises(ValueError, match=r"train: no pose observes all .*preset='default'"):
+        GlobalFlow(_ARM, preset="published").fit(PoseDataset(torch.zeros(4, 55, 3), observed), config=_CONFIG)
