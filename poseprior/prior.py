@@ -215,16 +215,13 @@ class PosePrior(nn.Module, ABC):
         if self.context_dim:
             raise ValueError(
                 f"fit: this prior takes a context (context_dim={self.context_dim}) and PoseDataset carries none; train "
-                "it with your own loop on training_loss (examples/use_your_own_loop.py)."
+                "it with start_from and a loop of your own on training_loss (examples/use_your_own_loop.py)."
             )
         start_seconds = 0.0
         if not self.fitted:
-            with torch.random.fork_rng():
-                torch.manual_seed(config.seed)
-                started = time.monotonic()
-                type(self).__init__(self, **self._rebuild_config(train, config))
-                self._initialise(train, config)
-                start_seconds = time.monotonic() - started
+            started = time.monotonic()
+            self.start_from(train, config=config)
+            start_seconds = time.monotonic() - started
         self.requires_grad_(True)
         result = run_loop(self, train, val, config)
         if result.stopped == "closed_form":
@@ -245,6 +242,24 @@ class PosePrior(nn.Module, ABC):
             "seed": config.seed,
         }
         return result
+
+    @final
+    def start_from(self, train: PoseDataset | Tensor, *, config: FitConfig | None = None) -> None:
+        """Rebuild this prior for the data, in place: what `fit` does before its first step, for loops of your own.
+
+        Joints that no pose observes are dropped, charts and closed-form starts are set, and all weights are drawn anew
+        from `config.seed`: make your optimiser afterwards.
+
+        Args:
+            train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
+            config: `seed`, `jitter`, `mirror` and `max_steps` matter here; None takes the model's `default_fit`.
+        """
+        config = self.default_fit if config is None else config
+        train = _as_dataset(train, "train")
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            type(self).__init__(self, **self._rebuild_config(train, config))
+            self._initialise(train, config)
 
     @final
     def save(self, path: str | os.PathLike[str]) -> None:

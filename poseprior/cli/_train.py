@@ -17,7 +17,7 @@ from ..prior import PosePrior
 from ..training import FitConfig
 from ..training.evaluation import evaluate, format_table
 from ._common import write_json
-from ._models import Model
+from ._models import HandVae, Model
 
 #: Flags that, when given, replace the model's own `default_fit`.
 _FIT_OPTIONS = (
@@ -36,8 +36,9 @@ class Train:
     """Folder with train_poses.npz, val_poses.npz, test_poses.npz (or any .npz files), or one file."""
     out: Path
     """Run folder: prior.safetensors, metrics.json, checkpoint/, tb/."""
-    joints: str = "body"
-    """body, hands, left_hand, right_hand, whole_body (all but root and eyes), all, or joint names with commas."""
+    joints: str | None = None
+    """body, hands, left_hand, right_hand, whole_body (all but root and eyes), all, or joint names with commas. Default:
+    hands for hand-vae, body for the others."""
     minutes: float | None = None
     """Wall-clock budget over all resumed runs."""
     max_steps: int | None = None
@@ -69,6 +70,12 @@ class Train:
     overwrite: bool = False
     """Replace a different prior that already stands in the run folder."""
 
+    @property
+    def _joints(self) -> str:
+        if self.joints is not None:
+            return self.joints
+        return "hands" if isinstance(self.model, HandVae) else "body"
+
     def run(self) -> None:
         main_rank = _start_distributed()
         try:
@@ -79,10 +86,10 @@ class Train:
 
     def _train(self, main_rank: bool) -> None:
         splits = _splits(self.data)
-        prior = self.model.build(skeleton.resolve_joints(self.joints))
+        prior = self.model.build(skeleton.resolve_joints(self._joints))
         config = self._fit_config(prior)
         recipe = {
-            "model": type(self.model).__name__, "options": asdict(self.model), "joints": self.joints,
+            "model": type(self.model).__name__, "options": asdict(self.model), "joints": self._joints,
             "data_digest": splits["train"].digest(),
         }  # fmt: skip
         self._refuse_foreign_run(recipe)
@@ -99,7 +106,7 @@ class Train:
         prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
         prior.save(self.out / "prior.safetensors")
         write_json(self.out / "metrics.json", metrics)
-        missing = set(skeleton.resolve_joints(self.joints)) - set(prior.joints)
+        missing = set(skeleton.resolve_joints(self._joints)) - set(prior.joints)
         if missing:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in sorted(missing))
             print(f"not modelled, since no training pose observes them: {names}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import skeleton
 from ..io.dataset import PoseDataset
@@ -17,7 +17,7 @@ from .chart import training_view
 from .flow_blocks import blocks_from_masks, check_blocks
 from .global_realnvp import GlobalRealNVP
 from .raw_chart import RawChart
-from .residual_flow import ResidualFlow
+from .residual_flow import ResidualFlow, block_membership
 from .unfolded import UnfoldedChart
 
 _START_POSES = 60_000
@@ -32,15 +32,15 @@ class GlobalFlow(LatentPosePrior):
     trailing blocks exactly: `fit` learns the blocks from what the data misses (toes in some takes, wrists in others).
     Other partial masks are refused. `complete` draws whole missing blocks exactly and refuses the rest.
 
-    `preset="default"` starts each block as an exact Gaussian with Student-like tails; couplings with dropout learn the
-    rest. `preset="published"` is the reference architecture: one block on the raw axis-angle, seven times (ActNorm,
+    `preset="default"` starts as the exact Gaussian, gives every block Student-like tails, and lets couplings with dropout
+    learn the rest: few of them, since unseen subjects gain most from the tails (docs/flows.md). `preset="published"` is the reference architecture: one block on the raw axis-angle, seven times (ActNorm,
     affine coupling, ActNorm, permutation), 343,950 parameters at 165 dimensions; the options of the default design do
     not apply to it. Its `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         preset: "default" or "published".
-        couplings, hidden, layers, dropout, noise, most_log_scale: of each block's couplings, see `MixedCoupling`.
+        couplings, hidden, layers, dropout, noise, most_log_scale: see `MixedCoupling`.
         blocks: (joints, positions of earlier blocks it is given) of each block; None makes one block. `fit` learns it.
         context_dim: length of an optional conditioning vector (class label, shape betas, image feature).
         context_dropout: probability in training that the context is withheld, so that one model serves without it.
@@ -53,7 +53,10 @@ class GlobalFlow(LatentPosePrior):
     torch.Size([2, 55, 3])
     """
 
+    order: Tensor
+    place: Tensor
     membership: Tensor
+    latent_membership: Tensor
 
     can_marginalise = False
     default_fit: ClassVar[FitConfig] = FitConfig(
@@ -66,7 +69,7 @@ class GlobalFlow(LatentPosePrior):
         joints: str | int | Iterable[str | int] = "body",
         *,
         preset: Literal["default", "published"] = "default",
-        couplings: int = 4,
+        couplings: int = 2,
         hidden: int = 96,
         layers: int = 1,
         dropout: float = 0.2,
@@ -95,26 +98,26 @@ class GlobalFlow(LatentPosePrior):
             raise ValueError(f"blocks: the published preset has one block, got {len(self.blocks)}; leave blocks out.")
         place = {joint: k for k, joint in enumerate(self.joints)}
         self._members = [[place[j] for j in members] for members, _ in self.blocks]
-        self._given = [sorted(k for g in given for k in self._members[g]) for _, given in self.blocks]
-        membership = torch.zeros(len(self.joints), len(self.blocks))
-        for b, own in enumerate(self._members):
-            membership[own, b] = 1.0
-        self.register_buffer("membership", membership, persistent=False)
-        self.latent_dim = 3 * len(self.joints)
+        dims = [3 * len(own) for own in self._members]
+        self.latent_dim = sum(dims)
+        order = torch.tensor([k for own in self._members for k in own])
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("place", order.argsort(), persistent=False)
+        membership = block_membership([len(own) for own in self._members])[order.argsort()]
+        self.register_buffer("membership", membership, persistent=False)  # (J, K), which joint is in which block
+        self.register_buffer("latent_membership", block_membership(dims), persistent=False)
         # The conditioning vector comes with a flag that says whether it is there.
         width = context_dim + 1 if context_dim else 0
         self.chart: RawChart | UnfoldedChart
+        self.flow: GlobalRealNVP | ResidualFlow
         if preset == "published":
             self.chart = RawChart()
             # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
             self.log_prob_kind = "lower_bound"
-            self.flows = nn.ModuleList([GlobalRealNVP(self.latent_dim, width)])
+            self.flow = GlobalRealNVP(self.latent_dim, width)
         else:
             self.chart = UnfoldedChart(len(self.joints))
-            self.flows = nn.ModuleList(
-                ResidualFlow(3 * len(own), 3 * len(given), width, **self._options)
-                for own, given in zip(self._members, self._given, strict=True)
-            )
+            self.flow = ResidualFlow(dims, [given for _, given in self.blocks], width, **self._options)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -142,15 +145,24 @@ class GlobalFlow(LatentPosePrior):
         )
         if isinstance(self.chart, UnfoldedChart):
             self.chart.fit(rotvec, observed)
-        w, _ = self.chart(rotvec.to(self.dtype), observed)
+        there = self._whole(observed) > 0
+        coordinates, _ = self._coordinates(rotvec.to(self.dtype), observed)
         was_training = self.training
         self.eval()
-        for flow, own, given in zip(self.flows, self._members, self._given, strict=True):
-            rows = observed[:, own].all(1)
-            if int(rows.sum()) > 1:
-                assert isinstance(flow, (ResidualFlow, GlobalRealNVP))
-                flow.fit_start(w[rows][:, own].flatten(1), w[rows][:, given].flatten(1))
+        self.flow.fit_start(coordinates, there)
         self.train(was_training)
+
+    def _whole(self, observed: Tensor) -> Tensor:
+        """(B, K) ones where a whole block is observed."""
+        missing = (~observed).to(self.membership.dtype) @ self.membership
+        return (missing == 0).to(self.membership.dtype)
+
+    def _coordinates(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) chart coordinates, block by block, and the log-volume (B,)."""
+        w, volume = self.chart(rotvec, observed)
+        if len(self.blocks) > 1:
+            w = w.index_select(1, self.order)
+        return w.flatten(1), volume
 
     # ------------------------------------------------------------------ densities
 
@@ -167,23 +179,13 @@ class GlobalFlow(LatentPosePrior):
         return torch.cat([context * there, there], 1)
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        condition = self._condition(context, len(rotvec))
         # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
-        missing = (~observed).to(rotvec.dtype) @ self.membership
-        there = (missing == 0).to(rotvec.dtype)
-        w, volume = self.chart(rotvec, there @ self.membership.T > 0)
-        densities = []
-        for flow, own, given in zip(self.flows, self._members, self._given, strict=True):
-            latent, log_det = flow(self._pick(w, own), self._pick(w, given), condition)
-            densities.append(log_det - 0.5 * latent.square().sum(-1) - 1.5 * len(own) * _LOG_TWO_PI)
-        return (torch.stack(densities, 1) * there).sum(-1) - volume
-
-    def _pick(self, w: Tensor, places: list[int]) -> Tensor:
-        """(B, 3P) coordinates of some joints."""
-        if len(places) == w.shape[1]:
-            return w.flatten(1)
-        # index_select: its gradient is several times cheaper than that of indexing with a list.
-        return w.index_select(1, torch.tensor(places, dtype=torch.long, device=w.device)).flatten(1)
+        there = self._whole(observed)
+        used = there @ self.membership.T > 0
+        coordinates, volume = self._coordinates(rotvec, used)
+        latent, log_det = self.flow(coordinates, self._condition(context, len(rotvec)))
+        normal = (latent.square() + _LOG_TWO_PI) @ self.latent_membership
+        return ((log_det - 0.5 * normal) * there).sum(-1) - volume
 
     def can_score(self, observed: Tensor) -> Tensor:
         """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.
@@ -220,28 +222,14 @@ class GlobalFlow(LatentPosePrior):
     # ------------------------------------------------------------------ both directions
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        w, _ = self.chart(rotvec, torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device))
-        condition = self._condition(context, len(rotvec))
-        parts = [
-            flow(self._pick(w, own), self._pick(w, given), condition)[0]
-            for flow, own, given in zip(self.flows, self._members, self._given, strict=True)
-        ]
-        return torch.cat(parts, 1)
+        everything = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
+        coordinates, _ = self._coordinates(rotvec, everything)
+        latent: Tensor = self.flow(coordinates, self._condition(context, len(rotvec)))[0]
+        return latent
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
-        w = latent.new_zeros(len(latent), len(self.joints), 3)
-        return self.chart.inverse(self._fill(w, latent, None, self._condition(context, len(latent))))
-
-    def _fill(self, w: Tensor, latent: Tensor, keep: Tensor | None, condition: Tensor) -> Tensor:
-        """Blocks of coordinates from latents, in order; those observed in `keep` (B, J) stay."""
-        parts = latent.split([3 * len(own) for own in self._members], 1)
-        for flow, own, given, z in zip(self.flows, self._members, self._given, parts, strict=True):
-            assert isinstance(flow, (ResidualFlow, GlobalRealNVP))
-            made = flow.inverse(z, self._pick(w, given), condition).unflatten(1, (-1, 3))
-            if keep is not None:
-                made = torch.where(keep[:, own, None], w[:, own], made)
-            w = w.index_copy(1, torch.tensor(own, device=w.device), made)
-        return w
+        w = self.flow.inverse(latent, self._condition(context, len(latent))).unflatten(1, (-1, 3))
+        return self.chart.inverse(w.index_select(1, self.place))
 
     # ------------------------------------------------------------------ draws
 
@@ -265,10 +253,12 @@ class GlobalFlow(LatentPosePrior):
                 f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses, or {droppable} "
                 "given all the rest. Use GaussianPrior, GaussianMixturePrior or OrderAgnosticPrior."
             )
-        w, _ = self.chart(rotvec, observed)
-        many = w.expand(num_samples, *w.shape).flatten(0, 1)
-        keep = observed.expand(num_samples, *observed.shape).flatten(0, 1)
+        many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
+        seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
         wide = None if context is None else context.expand(num_samples, *context.shape).flatten(0, 1)
-        latent = self._noise(len(many), generator)
-        filled = self._fill(many, latent, keep, self._condition(wide, len(many)))
-        return self.chart.inverse(filled).unflatten(0, (num_samples, -1))
+        # Latents of observed blocks come from the pose, those of missing blocks are drawn: given blocks come first.
+        keep = self._whole(seen) @ self.latent_membership.T > 0
+        coordinates, _ = self._coordinates(many, seen)
+        there = self.flow(coordinates, self._condition(wide, len(many)))[0]
+        latent = torch.where(keep, there, self._noise(len(many), generator))
+        return self._decode(latent, wide).unflatten(0, (num_samples, -1))

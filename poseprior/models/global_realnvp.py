@@ -87,22 +87,25 @@ class GlobalRealNVP(nn.Module):
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
         self.blocks = nn.ModuleList(_Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS))
 
-    def forward(self, w: Tensor, given: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) latents and log-determinants (B,); `given` is empty, the published flow has one block of joints."""
+    def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) latents and log-determinants (B, 1); the published flow has one block of joints."""
         total = w.new_zeros(len(w))
         for block in self.blocks:
             w, log_det = block(w, context)
             total = total + log_det
-        return w, total
+        return w, total[:, None]
 
-    def inverse(self, latent: Tensor, given: Tensor, context: Tensor) -> Tensor:
+    def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
         for block in reversed(self.blocks):
             assert isinstance(block, _Block)
             latent = block.inverse(latent, context)
         return latent
 
-    def fit_start(self, w: Tensor, given: Tensor) -> None:
-        """Data-dependent ActNorm, layer by layer, from rows (N, D)."""
+    def fit_start(self, w: Tensor, there: Tensor) -> None:
+        """Data-dependent ActNorm, layer by layer, from rows (N, D) and the mask of whole poses (N, 1)."""
+        w = w[there[:, 0]]
+        if len(w) < 2:
+            return
         context = w.new_zeros(len(w), self.context)
         for block in self.blocks:
             assert isinstance(block, _Block)

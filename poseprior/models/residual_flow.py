@@ -1,91 +1,117 @@
-"""The default flow of `GlobalFlow`: exact whitening, a radial tail, then couplings that learn the rest."""
+"""The default flow of `GlobalFlow`: exact whitening, radial tails, then couplings that learn the rest."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 _LAYOUT_SEED = 20
-#: Standard deviation of nothing: keeps the whitening of collinear coordinates finite, in units of the chart.
+#: Added to covariances, in units of the chart, so that collinear coordinates stay finite.
 _RIDGE = 1e-6
+#: Degrees of freedom the tails start from.
+_START_NU = 30.0
 
 
-class Whitening(nn.Module):
-    """u = T (w - b - G c), T lower triangular with a positive diagonal: a Gaussian given c, in closed form.
+def block_membership(dims: Sequence[int]) -> Tensor:
+    """(D, K) ones where a coordinate belongs to a block; blocks are consecutive."""
+    return torch.block_diag(*(torch.ones(d, 1) for d in dims))
+
+
+class BlockWhitening(nn.Module):
+    """u = T (w - b), T lower triangular with a positive diagonal: every block a Gaussian given its given blocks.
 
     Args:
-        dim: length of w.
-        given: length of c.
+        dims: lengths of the blocks.
+        given: positions of earlier blocks that each block is conditioned on; T is zero for the others.
     """
 
-    def __init__(self, dim: int, given: int) -> None:
+    allowed: Tensor
+
+    def __init__(self, dims: Sequence[int], given: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.shift = nn.Parameter(torch.zeros(dim))
-        self.gain = nn.Parameter(torch.zeros(dim, given))
-        self.lower = nn.Parameter(torch.zeros(dim, dim))
-        self.log_diagonal = nn.Parameter(torch.zeros(dim))
+        total = sum(dims)
+        self.parts = [slice(sum(dims[:k]), sum(dims[: k + 1])) for k in range(len(dims))]
+        self.given = [list(g) for g in given]
+        allowed = torch.zeros(total, total)
+        for part, earlier in zip(self.parts, self.given, strict=True):
+            for other in (part, *(self.parts[g] for g in earlier)):
+                allowed[part, other] = 1.0
+        self.register_buffer("allowed", allowed.tril(-1), persistent=False)
+        self.shift = nn.Parameter(torch.zeros(total))
+        self.lower = nn.Parameter(torch.zeros(total, total))
+        self.log_diagonal = nn.Parameter(torch.zeros(total))
 
     def _matrix(self) -> Tensor:
-        return self.lower.tril(-1) + torch.diag(self.log_diagonal.exp())
+        return torch.addcmul(torch.diag(self.log_diagonal.exp()), self.lower, self.allowed)
 
-    def _mean(self, given: Tensor) -> Tensor:
-        return torch.addmm(self.shift, given, self.gain.T) if self.gain.shape[1] else self.shift
+    def forward(self, w: Tensor) -> Tensor:
+        """(B, D) whitened coordinates; the log-determinant of a coordinate is its `log_diagonal`."""
+        return nn.functional.linear(w - self.shift, self._matrix())
 
-    def forward(self, w: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) whitened coordinates and the log-determinant (scalar)."""
-        return (w - self._mean(given)) @ self._matrix().T, self.log_diagonal.sum()
-
-    def inverse(self, u: Tensor, given: Tensor) -> Tensor:
-        centred = torch.linalg.solve_triangular(self._matrix(), u.T, upper=False).T
-        return centred + self._mean(given)
+    def inverse(self, u: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(self._matrix(), u.T, upper=False).T + self.shift
 
     @torch.no_grad()
-    def fit(self, w: Tensor, given: Tensor) -> None:
-        """Least squares on `given` and the covariance of the residual, from rows (N, D) and (N, C)."""
-        x = torch.cat([given, torch.ones_like(w[:, :1])], 1).double()
-        y = w.double()
-        ridge = _RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        solved = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
-        residual = y - x @ solved
-        eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
-        matrix = torch.linalg.inv(torch.linalg.cholesky(residual.T @ residual / len(y) + _RIDGE * eye))
-        self.gain.copy_(solved[:-1].T)
-        self.shift.copy_(solved[-1])
-        self.lower.copy_(matrix.tril(-1))
-        self.log_diagonal.copy_(matrix.diagonal().log())
+    def fit(self, w: Tensor, there: Tensor) -> None:
+        """Least squares on the given blocks and the covariance of the residual, from rows (N, D) and (N, K) bool."""
+        for k, part in enumerate(self.parts):
+            rows = w[there[:, k]].double()
+            if len(rows) < 2:
+                continue
+            before = [self.parts[g] for g in self.given[k]]
+            x = torch.cat([*(rows[:, p] for p in before), torch.ones_like(rows[:, :1])], 1)
+            ridge = _RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            solved = torch.linalg.solve(x.T @ x + ridge, x.T @ rows[:, part])
+            residual = rows[:, part] - x @ solved
+            eye = torch.eye(residual.shape[1], dtype=x.dtype, device=x.device)
+            matrix = torch.linalg.inv(torch.linalg.cholesky(residual.T @ residual / len(x) + _RIDGE * eye))
+            self.lower[part, part] = matrix.tril(-1).to(w.dtype)
+            self.log_diagonal[part] = matrix.diagonal().log().to(w.dtype)
+            # u = P (w - G c - s) and c stands shifted by its own b in T: the constant is s + G b_c.
+            constant, start = solved[-1], 0
+            for p in before:
+                gain = solved[start : start + p.stop - p.start].T
+                self.lower[part, p] = -(matrix @ gain).to(w.dtype)
+                constant = constant + gain @ self.shift[p].double()
+                start += p.stop - p.start
+            self.shift[part] = constant.to(w.dtype)
 
 
-class RadialTail(nn.Module):
-    """v = u sqrt(nu log(1 + |u|^2/nu)) / |u|: if v is standard normal, u has tails like a multivariate Student t.
+class RadialTails(nn.Module):
+    """v = u sqrt(nu log(1 + |u|^2/nu)) / |u| in each block: if v is standard normal, u has tails like Student's t.
 
     A subject unlike those of training is far out in all coordinates at once; a Gaussian charges the square of the
-    distance for it, this the logarithm. nu and an overall scale are learned.
+    distance for it, this the logarithm. nu and an overall scale of each block are learned.
 
     Args:
-        dim: length of u, at least 2.
+        dims: lengths of the blocks, each at least 2.
     """
 
-    def __init__(self, dim: int, *, start: float = 30.0) -> None:
+    membership: Tensor
+    dims: Tensor
+
+    def __init__(self, dims: Sequence[int]) -> None:
         super().__init__()
-        self.dim = dim
-        self.log_nu = nn.Parameter(torch.tensor(math.log(start)))
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("membership", block_membership(dims), persistent=False)
+        self.register_buffer("dims", torch.tensor([float(d) for d in dims]), persistent=False)
+        self.log_nu = nn.Parameter(torch.full((len(dims),), math.log(_START_NU)))
+        self.log_scale = nn.Parameter(torch.zeros(len(dims)))
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) coordinates and log-determinants (B,)."""
-        nu = self.log_nu.exp()
-        u = u * self.log_scale.exp()
-        ratio = (u.square().sum(-1) / nu).clamp_min(1e-12)
+        """(B, D) coordinates and the log-determinants of the blocks, (B, K)."""
+        ratio = (u.square() @ self.membership * torch.exp(2.0 * self.log_scale - self.log_nu)).clamp_min(1e-12)
         log_term = torch.log1p(ratio)
         log_shrink = 0.5 * torch.log(log_term / ratio)
-        log_det = (self.dim - 2) * log_shrink - log_term + self.dim * self.log_scale
-        return u * log_shrink.exp()[:, None], log_det
+        log_det = (self.dims - 2.0) * log_shrink - log_term + self.dims * self.log_scale
+        return u * (torch.exp(log_shrink + self.log_scale) @ self.membership.T), log_det
 
     def inverse(self, v: Tensor) -> Tensor:
-        ratio = (v.square().sum(-1, keepdim=True) * torch.exp(-self.log_nu)).clamp(1e-12, 60.0)
-        return v * (torch.expm1(ratio) / ratio).sqrt() * torch.exp(-self.log_scale)
+        ratio = (v.square() @ self.membership * torch.exp(-self.log_nu)).clamp(1e-12, 60.0)
+        factor = (torch.expm1(ratio) / ratio).sqrt() * torch.exp(-self.log_scale)
+        return v * (factor @ self.membership.T)
 
 
 class MixedCoupling(nn.Module):
@@ -94,11 +120,11 @@ class MixedCoupling(nn.Module):
     Q is a fixed random orthogonal matrix. The network starts at zero, so the coupling starts as a rotation.
 
     Args:
-        mixing: Q, (D, D).
-        given: length of the conditioning vector.
+        mixing: Q transposed, (D, D).
+        context: length of the conditioning vector.
         hidden, layers, dropout: of the network.
-        most_log_scale: log-scales are `most_log_scale * tanh(. / most_log_scale)`: the whitening before sets the
-            scales, this only modulates them, and a bound keeps far-away poses finite.
+        most_log_scale: log-scales are `most_log_scale * tanh(.)`: the whitening before sets the scales, this only
+            modulates them, and a bound keeps far-away poses finite.
         noise: on the network's input in training.
     """
 
@@ -107,7 +133,7 @@ class MixedCoupling(nn.Module):
     def __init__(
         self,
         mixing: Tensor,
-        given: int,
+        context: int,
         *,
         hidden: int,
         layers: int,
@@ -116,54 +142,56 @@ class MixedCoupling(nn.Module):
         noise: float,
     ) -> None:
         super().__init__()
-        dim = len(mixing)
-        self.kept = dim // 2
+        self.kept = len(mixing) // 2
         self.most_log_scale, self.noise = most_log_scale, noise
         self.register_buffer("mixing", mixing)
         steps: list[nn.Module] = []
-        width = self.kept + given
+        width = self.kept + context
         for _ in range(layers):
             steps += [nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout)]
             width = hidden
-        last = nn.Linear(width, 2 * (dim - self.kept))
+        last = nn.Linear(width, 2 * (len(mixing) - self.kept))
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*steps, last)
 
-    def _shift_and_log_scale(self, kept: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        seen = torch.cat([kept, given], 1) if given.shape[1] else kept
+    def _shift_and_log_scale(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         if self.training and self.noise > 0:
-            seen = seen + self.noise * torch.randn_like(seen)
+            kept = kept + self.noise * torch.randn_like(kept)
+        seen = torch.cat([kept, context], 1) if context.shape[1] else kept
         shift, raw = self.network(seen).chunk(2, -1)
-        return shift, self.most_log_scale * torch.tanh(raw / self.most_log_scale)
+        return shift, self.most_log_scale * torch.tanh(raw)
 
-    def forward(self, v: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) coordinates and log-determinants (B,)."""
-        u = v @ self.mixing
-        kept, moved = u[:, : self.kept], u[:, self.kept :]
-        shift, log_scale = self._shift_and_log_scale(kept, given)
+        # Two products are cheaper than one and two slices, whose gradients are padded copies.
+        kept, moved = v @ self.mixing[:, : self.kept], v @ self.mixing[:, self.kept :]
+        shift, log_scale = self._shift_and_log_scale(kept, context)
         return torch.cat([kept, (moved + shift) * log_scale.exp()], 1), log_scale.sum(-1)
 
-    def inverse(self, u: Tensor, given: Tensor) -> Tensor:
+    def inverse(self, u: Tensor, context: Tensor) -> Tensor:
         kept, moved = u[:, : self.kept], u[:, self.kept :]
-        shift, log_scale = self._shift_and_log_scale(kept, given)
+        shift, log_scale = self._shift_and_log_scale(kept, context)
         return torch.cat([kept, moved * torch.exp(-log_scale) - shift], 1) @ self.mixing.T
 
 
 class ResidualFlow(nn.Module):
-    """Whitening, radial tail, couplings: (B, D) coordinates to N(0, I), and back, one pass each.
+    """Whitening, radial tails, couplings: (B, D) coordinates to N(0, I), and back, one pass each.
+
+    Blocks that are given others (what the data sometimes misses) are Student-like around a linear map of those; blocks
+    that stand for themselves also have couplings.
 
     Args:
-        dim: D.
-        given: length of the coordinates the whitening regresses on.
-        context: length of what only the couplings see besides.
+        dims: lengths of the blocks, in order.
+        given: positions of the earlier blocks that each is conditioned on.
+        context: length of the conditioning vector of the couplings.
         couplings, hidden, layers, dropout, most_log_scale, noise: see `MixedCoupling`.
     """
 
     def __init__(
         self,
-        dim: int,
-        given: int,
+        dims: Sequence[int],
+        given: Sequence[Sequence[int]],
         context: int,
         *,
         couplings: int,
@@ -174,36 +202,46 @@ class ResidualFlow(nn.Module):
         noise: float,
     ) -> None:
         super().__init__()
-        self.whitening = Whitening(dim, given)
-        self.tail = RadialTail(dim)
+        self.dims = list(dims)
+        self.whitening = BlockWhitening(dims, given)
+        self.tails = RadialTails(dims)
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
-        mixings = [torch.linalg.qr(torch.randn(dim, dim, generator=generator))[0] for _ in range(couplings)]
-        self.couplings = nn.ModuleList(
-            MixedCoupling(
-                q, given + context, hidden=hidden, layers=layers, dropout=dropout, most_log_scale=most_log_scale,
-                noise=noise,
-            )
-            for q in mixings
-        )  # fmt: skip
+        self.stacks = nn.ModuleList()
+        for dim, earlier in zip(dims, given, strict=True):
+            count = 0 if earlier else couplings
+            mixings = [torch.linalg.qr(torch.randn(dim, dim, generator=generator))[0] for _ in range(count)]
+            self.stacks.append(
+                nn.ModuleList(
+                    MixedCoupling(
+                        q, context, hidden=hidden, layers=layers, dropout=dropout, most_log_scale=most_log_scale,
+                        noise=noise,
+                    )
+                    for q in mixings
+                )
+            )  # fmt: skip
 
-    def forward(self, w: Tensor, given: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) latents and log-determinants (B,) of coordinates w, with `given` (B, G) and `context` (B, C)."""
-        u, log_det = self.whitening(w, given)
-        u, radial = self.tail(u)
-        log_det = log_det + radial
-        seen = torch.cat([given, context], 1)
-        for coupling in self.couplings:
-            u, step = coupling(u, seen)
-            log_det = log_det + step
-        return u, log_det
+    def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) latents and the log-determinants of the blocks (B, K), of coordinates w and `context` (B, C)."""
+        v, log_det = self.tails(self.whitening(w))
+        log_det = log_det + self.whitening.log_diagonal @ self.tails.membership
+        parts, steps = [], []
+        for part, stack in zip(v.split(self.dims, 1), self.stacks, strict=True):
+            step = log_det.new_zeros(len(v))
+            for coupling in stack:  # type: ignore[attr-defined]
+                part, log_scale = coupling(part, context)
+                step = step + log_scale
+            parts.append(part)
+            steps.append(step)
+        return torch.cat(parts, 1), log_det + torch.stack(steps, 1)
 
-    def inverse(self, latent: Tensor, given: Tensor, context: Tensor) -> Tensor:
-        seen = torch.cat([given, context], 1)
-        for coupling in reversed(self.couplings):
-            assert isinstance(coupling, MixedCoupling)
-            latent = coupling.inverse(latent, seen)
-        return self.whitening.inverse(self.tail.inverse(latent), given)
+    def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
+        parts = []
+        for part, stack in zip(latent.split(self.dims, 1), self.stacks, strict=True):
+            for coupling in reversed(stack):  # type: ignore[call-overload]
+                part = coupling.inverse(part, context)
+            parts.append(part)
+        return self.whitening.inverse(self.tails.inverse(torch.cat(parts, 1)))
 
-    def fit_start(self, w: Tensor, given: Tensor) -> None:
-        """Closed-form whitening from rows (N, D) and (N, G)."""
-        self.whitening.fit(w, given)
+    def fit_start(self, w: Tensor, there: Tensor) -> None:
+        """Closed-form whitening from rows (N, D) and the mask of whole blocks (N, K)."""
+        self.whitening.fit(w, there)

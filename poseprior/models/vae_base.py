@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -66,7 +67,8 @@ class BaseVAE(LatentPosePrior):
         self.latent_dim = options.latent_dim * len(self._views)
 
     def get_config(self) -> dict[str, Any]:
-        return {"joints": list(self.joints), "groups": self.groups, "options": options_dict(self.options)}
+        options = replace(self.options, bound_samples=self.bound_samples)
+        return {"joints": list(self.joints), "groups": self.groups, "options": options_dict(options)}
 
     def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
         rebuilt = super()._rebuild_config(train, config)
@@ -131,9 +133,6 @@ class BaseVAE(LatentPosePrior):
         loss = -_bound(likelihood, beta * ratio).sum()
         mean, factor, _ = posterior
         if o.reconstruction_weight:
-            if o.encode_steps:  # the decoder is judged where `encode` will look
-                with torch.no_grad():
-                    mean = nearest_latent(core, rotvec, seen, mean, steps=1)
             residual = core.log_likelihood(rotvec, seen, mean[:, None])[1][:, 0]
             angle = residual.square().sum(-1).clamp_min(1e-12).sqrt()
             loss = loss + o.reconstruction_weight * (angle * seen).sum()

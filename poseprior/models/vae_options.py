@@ -48,7 +48,7 @@ class VAEOptions:
     free_bits: float = 0.0
     reconstruction_weight: float = 0.0
     mask_fraction: float = 0.25
-    encode_steps: int = 8
+    encode_steps: int = 10
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "hidden", "flow_hidden", "train_samples", "bound_samples"):
