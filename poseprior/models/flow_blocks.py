@@ -85,3 +85,19 @@ def check_blocks(blocks: Sequence[tuple[Sequence[int], Sequence[int]]], joints: 
         if any(not 0 <= g < position for g in given):
             raise ValueError(f"blocks: block {position} is given {given}; expected positions of earlier blocks.")
     return plain
+
+
+def whole_blocks(seen: Tensor, members: Sequence[Sequence[int]], given: Sequence[Sequence[int]]) -> Tensor:
+    """(...) bool of masks (..., J): every block is observed whole, with the blocks it is given, or not at all, and some is.
+
+    Args:
+        seen: (..., J) bool.
+        members: positions of each block's joints.
+        given: positions of the earlier blocks that each block is given.
+    """
+    whole = [seen[..., list(own)].all(-1) for own in members]
+    good = torch.stack(whole).any(0)
+    for own, complete, earlier in zip(members, whole, given, strict=True):
+        allowed = torch.stack([complete, *(whole[g] for g in earlier)]).all(0)
+        good = good & (allowed | ~seen[..., list(own)].any(-1))
+    return good

@@ -36,38 +36,38 @@ def grouped_relu_mlp(x: Tensor, layers: Sequence[_Layer]) -> Tensor:
 class _FrozenMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *tensors: Tensor) -> Tensor:
-        w1, b1, w2, b2, w3, b3 = tensors
-        kept = ctx.needs_input_grad[0]
+        step = max(1, _ROWS // max(1, x.shape[1]))
         outputs, hidden = [], []
-        for part in _parts(x):
-            h1 = torch.baddbmm(b1[part], x[part], w1[part]).relu_()
-            h2 = torch.baddbmm(b2[part], h1, w2[part]).relu_()
+        for part, w1, b1, w2, b2, w3, b3 in zip(*_pieces((x, *tensors), step), strict=True):
+            h1 = torch.baddbmm(b1, part, w1).relu_()
+            h2 = torch.baddbmm(b2, h1, w2).relu_()
             # Thin products are faster with the long side last.
-            outputs.append(torch.bmm(w3[part].transpose(1, 2), h2.transpose(1, 2)).transpose(1, 2) + b3[part])
-            if kept:
+            outputs.append(torch.bmm(w3.transpose(1, 2), h2.transpose(1, 2)).transpose(1, 2) + b3)
+            if ctx.needs_input_grad[0]:
                 hidden += [h1, h2]
-        ctx.save_for_backward(w1, w2, w3, *hidden)
+        ctx.step = step
+        ctx.save_for_backward(*tensors[::2], *hidden)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        w1, w2, w3, *hidden = ctx.saved_tensors
+        weights, hidden = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         result = []
-        for part, h1, h2 in zip(_parts(grad), hidden[::2], hidden[1::2], strict=True):
-            g = _where_positive_(torch.bmm(grad[part], w3[part].transpose(1, 2)), h2)
-            g = _where_positive_(torch.bmm(g, w2[part].transpose(1, 2)), h1)
-            result.append(torch.bmm(w1[part], g.transpose(1, 2)).transpose(1, 2))
+        pieces = _pieces((grad, *weights), ctx.step)
+        for part, w1, w2, w3, h1, h2 in zip(*pieces, hidden[::2], hidden[1::2], strict=True):
+            g = _where_positive_(torch.bmm(part, w3.transpose(1, 2)), h2)
+            g = _where_positive_(torch.bmm(g, w2.transpose(1, 2)), h1)
+            result.append(torch.bmm(w1, g.transpose(1, 2)).transpose(1, 2))
         return (result[0] if len(result) == 1 else torch.cat(result), *(None,) * 6)
+
+
+def _pieces(tensors: Sequence[Tensor], step: int) -> list[Sequence[Tensor]]:
+    """Each tensor in pieces of `step` groups."""
+    return [(t,) if len(t) <= step else t.split(step) for t in tensors]
 
 
 def _where_positive_(grad: Tensor, hidden: Tensor) -> Tensor:
     """grad * (hidden > 0), in place; several times faster than multiplying by a bool mask."""
     result: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, hidden, 0, grad_input=grad)
     return result
-
-
-def _parts(x: Tensor) -> list[slice]:
-    groups, batch = x.shape[:2]
-    step = max(1, _ROWS // max(1, batch))
-    return [slice(start, start + step) for start in range(0, groups, step)]

@@ -14,7 +14,7 @@ from ..io.dataset import PoseDataset
 from ..prior import LatentPosePrior
 from ..training.config import FitConfig
 from .chart import training_view
-from .flow_blocks import blocks_from_masks, check_blocks
+from .flow_blocks import blocks_from_masks, check_blocks, whole_blocks
 from .global_realnvp import GlobalRealNVP
 from .raw_chart import RawChart
 from .residual_flow import ResidualFlow, block_membership
@@ -33,9 +33,10 @@ class GlobalFlow(LatentPosePrior):
     Other partial masks are refused. `complete` draws whole missing blocks exactly and refuses the rest.
 
     `preset="default"` starts as the exact Gaussian, gives every block Student-like tails, and lets couplings with dropout
-    learn the rest: few of them, since unseen subjects gain most from the tails (docs/flows.md). `preset="published"` is the reference architecture: one block on the raw axis-angle, seven times (ActNorm,
-    affine coupling, ActNorm, permutation), 343,950 parameters at 165 dimensions; the options of the default design do
-    not apply to it. Its `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
+    learn the rest: few of them, since unseen subjects gain most from the tails (docs/flows.md). `preset="published"` is
+    the reference architecture: one block on the raw axis-angle, seven times (ActNorm, affine coupling, ActNorm,
+    permutation), 343,950 parameters at 165 dimensions. The options of the default design do not apply to it, and its
+    `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
@@ -60,7 +61,7 @@ class GlobalFlow(LatentPosePrior):
 
     can_marginalise = False
     default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=1500, batch_size=512, learning_rate=1e-3, warmup_steps=100, clip_grad_norm=5.0, ema_decay=0.998,
+        max_steps=3000, batch_size=512, learning_rate=1e-3, warmup_steps=100, clip_grad_norm=5.0, ema_decay=0.998,
         subject_balance=0.5, eval_every=50, patience=12,
     )  # fmt: skip
 
@@ -196,13 +197,7 @@ class GlobalFlow(LatentPosePrior):
         return self._can_score(observed[..., list(self.joints)])
 
     def _can_score(self, seen: Tensor) -> Tensor:
-        inside = [seen[..., own] for own in self._members]
-        whole = [part.all(-1) for part in inside]
-        good = torch.stack(whole).any(0)
-        for part, all_of_it, (_, given) in zip(inside, whole, self.blocks, strict=True):
-            allowed = torch.stack([all_of_it, *(whole[g] for g in given)]).all(0)
-            good = good & (allowed | ~part.any(-1))
-        return good
+        return whole_blocks(seen, self._members, [given for _, given in self.blocks])
 
     def _refuse_partial(self, seen: Tensor) -> None:
         """Allow the masks of `can_score`, refuse others."""

@@ -8,8 +8,9 @@ import pytest
 import roma
 import torch
 
+from poseprior.models.raw_chart import RawChart
 from poseprior.models.unfolded import UnfoldedChart, fold, unfold
-from poseprior.rotations import geodesic_distance, haar_log_density, random_rotvec, rotvec_to_tangent
+from poseprior.rotations import geodesic_distance, haar_log_density, random_rotvec, rotvec_to_tangent, wrap_rotvec
 
 
 def _chart(seed: int = 0) -> tuple[UnfoldedChart, torch.Tensor]:
@@ -66,3 +67,20 @@ def test_gradients_are_finite(dtype: torch.dtype, angle: float) -> None:
         w, volume = chart(rotvec, torch.ones(16, 4, dtype=torch.bool))
         (gradient,) = torch.autograd.grad(w.sum() + volume.sum(), rotvec)
         assert torch.isfinite(w).all() and torch.isfinite(volume).all() and torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_raw_chart_is_wrap_and_haar_density(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(4)
+    rotvec = random_rotvec(300, 4, generator=generator, dtype=dtype)
+    axis = rotvec[:8] / rotvec[:8].norm(dim=-1, keepdim=True)
+    rotvec = torch.cat([3.0 * rotvec, *(axis * t for t in (0.0, 1e-7, 1e-3, 3.0))]).requires_grad_()
+    observed = torch.rand(len(rotvec), 4, generator=generator) < 0.8
+    w, volume = RawChart()(rotvec, observed)
+    wrapped = wrap_rotvec(rotvec)
+    log_h = (haar_log_density(wrapped) * observed).sum(-1)
+    torch.testing.assert_close(w, wrapped * observed[..., None], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(volume, log_h, rtol=1e-4, atol=1e-4)
+    ours = torch.autograd.grad(w.sum() + volume.sum(), rotvec, retain_graph=True)[0]
+    theirs = torch.autograd.grad((wrapped * observed[..., None]).sum() + log_h.sum(), rotvec)[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
