@@ -178,9 +178,11 @@ def test_complete_of_nothing_is_sample(prior: PosePrior) -> None:
     filled = prior.complete(poses, nothing, num_samples=2000, generator=_generator(1))[:, 0]
     drawn = prior.sample(2000, generator=_generator(2))
     index = list(prior.joints)
-    spread = drawn[:, index].std(0)
-    assert float(((filled[:, index].mean(0) - drawn[:, index].mean(0)).abs() / spread).max()) < 6 * math.sqrt(2 / 2000)
-    assert float((filled[:, index].std(0) / spread).log().abs().max()) < 0.25
+    # Quantiles, not moments: a rare draw from a broad component may turn a joint by pi, and alone decide a variance.
+    levels = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
+    expected, found = drawn[:, index].quantile(levels, 0), filled[:, index].quantile(levels, 0)
+    # Two sets of samples of one prior differ by up to 0.06 here.
+    assert float(((found - expected)[1:4].abs() / (expected[-1] - expected[0])).max()) < 0.1
 
 
 def test_save_and_load_are_equal(prior: PosePrior, tmp_path: Path) -> None:

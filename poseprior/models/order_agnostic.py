@@ -63,7 +63,7 @@ class OrderAgnosticPrior(PosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        num_orders: int = 16,
+        num_orders: int = 32,
         hidden: int = 96,
         layers: int = 2,
         dropout: float = 0.2,
@@ -71,7 +71,7 @@ class OrderAgnosticPrior(PosePrior):
         dof: int | None = 8,
         base_weight: float = 0.15,
         own_weight: float = 0.03,
-        broad_weight: float = 1e-4,
+        broad_weight: float = 1e-5,
         context_noise: float = 0.0,
         groups: Sequence[Sequence[int]] | None = None,
         share_mirror: bool = True,
@@ -82,7 +82,7 @@ class OrderAgnosticPrior(PosePrior):
         if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
             raise ValueError(
                 "base_weight, own_weight, broad_weight: expected shares of 0 or more (broad_weight above 0) that leave "
-                f"room for the networks, got {shares}; the defaults are 0.15, 0.03 and 0.0001."
+                f"room for the networks, got {shares}; the defaults are 0.15, 0.03 and 0.00001."
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,

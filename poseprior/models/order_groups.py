@@ -17,6 +17,8 @@ from .ordered_gaussian import arrange
 
 #: Orders drawn for each training batch.
 _ORDERS_PER_BATCH = 32
+#: Chains evaluated at once: bounds the memory of many orders on many poses (about 20 kB a chain of 19 joints).
+_MOST_ROWS = 16384
 #: Components for a joint that is a group of its own: it has no order, a mixture is all there is.
 _SINGLE_COMPONENTS = 4
 _ORDER_SEED = 1
@@ -161,10 +163,13 @@ class OrderGroups(nn.Module):
             given = None if given is None else given[rows]
             if len(rows) == 0:
                 return z.new_zeros(len(ranks), count)
-        perm, index = arrange(ranks, seen, given)
-        k = len(ranks)
-        value = part.log_prob(z.repeat(k, 1, 1), perm, index, target.repeat(k, 1)).view(k, -1)
-        return value if rows is None else value.new_zeros(k, count).index_add(1, rows, value)
+        values = []
+        for some in ranks.split(max(1, _MOST_ROWS // len(z))):
+            perm, index = arrange(some, seen, given)
+            k = len(some)
+            values.append(part.log_prob(z.repeat(k, 1, 1), perm, index, target.repeat(k, 1)).view(k, -1))
+        value = torch.cat(values)
+        return value if rows is None else value.new_zeros(len(ranks), count).index_add(1, rows, value)
 
     def _lone_log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
         if not self.lone:

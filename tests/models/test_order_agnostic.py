@@ -252,7 +252,7 @@ def test_training_beats_its_gaussian_start() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"num_orders: expected a whole number of 1 or more, got 0"):
         OrderAgnosticPrior("body", num_orders=0)
-    with pytest.raises(ValueError, match=r"broad_weight: expected shares .* got \(0.9, 0.2, 0.0001\); the defaults"):
+    with pytest.raises(ValueError, match=r"broad_weight: expected shares .* got \(0.9, 0.2, 1e-05\); the defaults"):
         OrderAgnosticPrior("body", base_weight=0.9, own_weight=0.2)
     with pytest.raises(ValueError, match=r"groups: expected a partition of the joints \[1, 2\]"):
         OrderAgnosticPrior((1, 2), groups=[[1]])
