@@ -25,6 +25,6 @@ def test_demo_leaves_priors_and_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_your_own_loop_learns_the_context(tmp_path: Path) -> None:
-    out = _run("use_your_own_loop.py", "--steps", "60", cwd=tmp_path)
+    out = _run("use_your_own_loop.py", "--steps", "200", cwd=tmp_path)
     knees = [float(line.split()[-2]) for line in out.splitlines() if line.startswith("label")]
     assert knees[1] > knees[0] + 0.1

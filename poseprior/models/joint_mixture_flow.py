@@ -16,6 +16,9 @@ from .triangular_mixture import Mixture, decode, draw, encode, log_prob
 _PER_COMPONENT = 10
 #: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
 _MOST_LOG_PRECISION = 9.0
+_LEAST_LOG_PRECISION = -3.0
+#: Context coordinates are cut off here, in standard deviations.
+_MOST_CONTEXT = 4.0
 #: Ridge of the regression on context joints, in units of the chart: shrinks directions the data hardly excites.
 _RIDGE = 1e-3
 
@@ -79,7 +82,8 @@ class JointMixtureFlow(JointConditionals):
         absent = (~known)[..., None].to(w.dtype)
         nobody = self.nobody.expand(len(w), 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
-        every = torch.cat([torch.cat([w, absent], -1), nobody], 1)
+        # A bounded view of the context: past it a network extrapolates, and along a limb that would run away.
+        every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), nobody], 1)
         seen = every.index_select(1, slots.flatten())
         if self.training:
             seen = self._disturb(seen)
@@ -111,7 +115,7 @@ class JointMixtureFlow(JointConditionals):
         return Mixture(
             log_weight=weight[..., 0].log_softmax(-1),
             centre=centre,
-            log_precision=log_precision.clamp_max(_MOST_LOG_PRECISION),
+            log_precision=log_precision.clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
             shear=shear,
             mean=grouped_affine(self.regression, context, groups),
             log_diagonal=self.log_diagonal if groups is None else self.log_diagonal[groups],

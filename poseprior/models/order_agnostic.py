@@ -63,7 +63,7 @@ class OrderAgnosticPrior(PosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        num_orders: int = 32,
+        num_orders: int = 24,
         hidden: int = 96,
         layers: int = 2,
         dropout: float = 0.2,

@@ -288,3 +288,16 @@ def test_errors_say_what_to_do() -> None:
         JointFlow(hidden=0)
     with pytest.raises(ValueError, match=r"broad_weight: expected a share"):
         JointFlow(broad_weight=0.0)
+
+
+def test_far_contexts_do_not_run_away_along_a_limb() -> None:
+    """Trained networks extrapolate from a draw of a broad component; 60,000 samples of a steep network stay finite."""
+    prior = JointFlow("body")
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in prior.conditionals.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    prior.eval()
+    samples = prior.sample(60_000, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(samples).all()
+    assert torch.isfinite(prior.log_prob(samples)).all()
