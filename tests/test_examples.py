@@ -20,7 +20,11 @@ def _run(name: str, *arguments: str, cwd: Path) -> str:
 def test_demo_leaves_priors_and_pictures(tmp_path: Path) -> None:
     out = _run("demo.py", cwd=tmp_path)
     assert "results: demo/" in out
-    assert {p.name for p in (tmp_path / "demo").iterdir()} >= {"samples.png", "completions.png", "gaussian-full.safetensors"}
+    assert {p.name for p in (tmp_path / "demo").iterdir()} >= {
+        "samples.png",
+        "completions.png",
+        "gaussian-full.safetensors",
+    }
 
 
 @pytest.mark.slow
