@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Small tensors everywhere: more threads only wait for each other, and on a shared machine spin while they do.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
