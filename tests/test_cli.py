@@ -30,6 +30,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_leaves_a_run_folder(run: Path) -> None:
+    assert {p.name for p in run.iterdir()} == {"prior.safetensors", "metrics.json", "checkpoint", "tb"}
     prior = poseprior.load(run / "prior.safetensors")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["split"] == "test"
