@@ -96,7 +96,10 @@ class Train:
         _say(main_rank, "training on " + _describe(splits["train"]))
         if "val" in splits:
             _say(main_rank, "selecting on " + _describe(splits["val"]))
-        for name in ("checkpoint", "tb"):  # the run folder always has the same rooms, also when a closed form leaves them empty
+        for name in (
+            "checkpoint",
+            "tb",
+        ):  # the run folder always has the same rooms, also when a closed form leaves them empty
             (self.out / name).mkdir(parents=True, exist_ok=True)
         result = prior.fit(splits["train"], val=splits.get("val"), config=config)
         if not main_rank:
