@@ -18,7 +18,7 @@ from poseprior.rotations import (
     tangent_to_rotvec,
 )
 from poseprior.tasks import denoise, interpolate, score
-from poseprior.tasks._posterior import hmc, minimise
+from poseprior.tasks._hmc import hmc
 
 JOINTS = (4, 18, 19)
 
@@ -194,18 +194,6 @@ def test_denoise_pulls_random_rotations_back() -> None:
     clean = denoise(prior, far, 1.0)
     assert clean.isfinite().all() and (prior.log_prob(clean) > prior.log_prob(far)).all()
     assert denoise(prior, far[:0], 0.1).shape == (0, 55, 3)
-
-
-def test_minimise_finds_the_minimum_of_ill_conditioned_rows() -> None:
-    scale = torch.logspace(0, 1.5, 12, dtype=torch.float64) * torch.tensor([[1.0], [0.3]], dtype=torch.float64)
-    goal = torch.randn(2, 12, generator=_generator(), dtype=torch.float64)
-
-    def energy(x: Tensor) -> Tensor:
-        z = scale * (x - goal)
-        return 0.5 * z.square().sum(-1) + 0.01 * z.square().square().sum(-1)
-
-    found = minimise(energy, torch.zeros_like(goal), tolerance=1e-8)
-    torch.testing.assert_close(found, goal, atol=1e-6, rtol=0)
 
 
 def test_hmc_has_the_right_moments() -> None:

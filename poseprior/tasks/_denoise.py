@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..minimise import lbfgs
 from ..prior import PosePrior
 from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
-from ._posterior import hmc, minimise
+from ._hmc import hmc
 from ._rows import flatten, mask_groups
 
 _CHAINS = 16
@@ -94,10 +95,10 @@ class _Posterior:
         return 0.5 * v.square().sum(-1) - self.prior.log_prob(pose, observed=self.mask.expand(pose.shape[:-1]))
 
     def mode(self) -> Tensor:
-        return (minimise(self.energy, torch.zeros_like(self.sigma)) * self.sigma).unflatten(-1, (-1, 3))
+        return (lbfgs(self.energy, torch.zeros_like(self.sigma)).point * self.sigma).unflatten(-1, (-1, 3))
 
     def mean(self, tangent: Tensor, num_samples: int, generator: torch.Generator | None) -> Tensor:
-        start = minimise(self.energy, torch.zeros_like(self.sigma), iterations=30)
+        start = lbfgs(self.energy, torch.zeros_like(self.sigma), iterations=30).point
         factor = _posterior_factor(tangent, self.prior.joints, self.joints, self.sigma)
 
         def spread(w: Tensor) -> Tensor:

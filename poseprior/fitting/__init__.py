@@ -1,0 +1,1 @@
+"""Fitting SMPL-X bodies: energy terms, and a fitting loop."""

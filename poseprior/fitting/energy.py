@@ -1,0 +1,86 @@
+"""`EnergyTerm`: what a fit minimises, in nats, one value a body; terms add."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .. import skeleton
+from ..params import pose_from_smplx
+from .hand_convention import HandConvention
+
+#: What a user passes to `smplx`: its keyword arguments by name, or a pose (*batch, 55, 3).
+PoseParams = Mapping[str, Tensor | None] | Tensor
+
+
+class EnergyTerm(ABC):
+    """An energy of poses, (*batch,) nats: lower is better, and exp(-energy) is a density up to a constant.
+
+    Attributes:
+        name: key of the term in tables of energies.
+    """
+
+    name: str = "term"
+
+    @abstractmethod
+    def __call__(
+        self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
+    ) -> Tensor:
+        """Energies (*batch,).
+
+        Args:
+            params: the keyword arguments of the body model by name, or a pose (*batch, 55, 3) of rotations.
+            latent: (*batch, D) latents, for terms that judge them instead of the pose.
+            progress: 0 at the start of a fit and 1 at its end, for terms that change on the way.
+        """
+
+    @final
+    def __add__(self, other: EnergyTerm) -> EnergySum:
+        return EnergySum((*_parts(self), *_parts(other)))
+
+
+@final
+class EnergySum(EnergyTerm):
+    """The sum of terms: `term + term`.
+
+    Attributes:
+        terms: the summands.
+    """
+
+    name = "sum"
+
+    def __init__(self, terms: tuple[EnergyTerm, ...]) -> None:
+        self.terms = terms
+
+    def __call__(
+        self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
+    ) -> Tensor:
+        values = [term(params, latent=latent, progress=progress) for term in self.terms]
+        return torch.stack(torch.broadcast_tensors(*values)).sum(0)
+
+
+def _parts(term: EnergyTerm) -> tuple[EnergyTerm, ...]:
+    return term.terms if isinstance(term, EnergySum) else (term,)
+
+
+def pose_and_mask(params: PoseParams | None, hands: HandConvention) -> tuple[Tensor, Tensor | None]:
+    """Pose (*batch, 55, 3) and which joints `params` gives (55,); None for all."""
+    if isinstance(params, Tensor):
+        if params.shape[-2:] != (skeleton.NUM_JOINTS, 3):
+            raise ValueError(
+                f"params: expected the keyword dict of smplx or a pose (*batch, {skeleton.NUM_JOINTS}, 3), got a tensor "
+                f"{tuple(params.shape)}; pass a body pose as {{'body_pose': ...}}."
+            )
+        return params, None
+    if not isinstance(params, Mapping):
+        raise ValueError(
+            f"params: expected the keyword dict of smplx or a pose tensor, got {type(params).__name__}; pass the dict "
+            "itself, term(params)."
+        )
+    pose, observed = pose_from_smplx(params, **hands.options())
+    given = observed.reshape(-1, skeleton.NUM_JOINTS)[0]
+    return pose, None if bool(given.all()) else given

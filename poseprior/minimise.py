@@ -1,0 +1,155 @@
+"""Batched minimisation: every row is a problem of its own, whatever it shares a batch with.
+
+`lbfgs` is limited-memory BFGS with a backtracking line search (Nocedal and Wright 2006, chapters 3 and 7); `adam` is for
+energies too rough for it (Kingma and Ba 2015). `torch.optim` has both, but for one problem at a time: its line search
+takes one step length for all rows, so that one bad row slows every other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: From (*rows, D) points to (*rows,) energies; row by row.
+Energy = Callable[[Tensor], Tensor]
+
+_LINE_SEARCH_STEPS = 12
+_SUFFICIENT_DECREASE = 1e-4
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where a minimiser ended, row by row.
+
+    Attributes:
+        point: (R, D), of every row the best point met.
+        value: (R,) its energy, never above that of the start.
+        converged: (R,) bool: the gradient is below the tolerance, or no descent is left in the precision of the type.
+        steps: iterations of the longest row.
+    """
+
+    point: Tensor
+    value: Tensor
+    converged: Tensor
+    steps: int
+
+
+def lbfgs(
+    energy: Energy, start: Tensor, *, iterations: int = 200, history: int = 10, tolerance: float = 1e-3
+) -> Minimum:
+    """A local minimum of every row's energy, at or below that of its start. Deterministic.
+
+    Args:
+        energy: differentiable, (R, D) to (R,). Where it is not finite, the line search steps back.
+        start: (R, D), scaled so that one unit is a natural step.
+        iterations: most steps.
+        history: pairs of steps and gradient changes that are remembered.
+        tolerance: a row is done when its gradient is no longer than this, or no descent is left in its precision.
+
+    >>> found = lbfgs(lambda x: (x - 3.0).square().sum(-1), torch.zeros(2, 4))
+    >>> found.point.round().unique().tolist(), found.converged.tolist()
+    ([3.0], [True, True])
+    """
+    resolution = 8.0 * torch.finfo(start.dtype).eps
+    point = start.detach()
+    value, gradient = value_and_gradient(energy, point)
+    memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
+    active = gradient.norm(dim=-1) > tolerance
+    done = 0
+    for _ in range(iterations):
+        if not bool(active.any()):
+            break
+        done += 1
+        direction = _descent(gradient, memory)
+        slope = (direction * gradient).sum(-1)
+        step = torch.ones_like(value) if memory else 1.0 / gradient.norm(dim=-1).clamp_min(1.0)
+        waiting = active.clone()
+        moved, new_value, new_gradient = point, value, gradient
+        for _ in range(_LINE_SEARCH_STEPS):
+            trial = torch.where(waiting[:, None], point + step[:, None] * direction, moved)
+            reached, slope_there = value_and_gradient(energy, trial)
+            good = waiting & (reached <= value + _SUFFICIENT_DECREASE * step * slope)
+            moved = torch.where(good[:, None], trial, moved)
+            new_value = torch.where(good, reached, new_value)
+            new_gradient = torch.where(good[:, None], slope_there, new_gradient)
+            waiting = waiting & ~good
+            if not bool(waiting.any()):
+                break
+            step = torch.where(waiting, 0.5 * step, step)
+        s, y = moved - point, new_gradient - gradient
+        curvature = (s * y).sum(-1)
+        useful = curvature > 1e-8 * y.square().sum(-1)
+        inverse = torch.where(useful, 1.0 / curvature.where(useful, torch.ones_like(curvature)), 0.0)
+        memory.append((s, y, inverse))
+        gained = value - new_value > resolution * new_value.abs().clamp_min(1.0)
+        active = active & gained & (new_gradient.norm(dim=-1) > tolerance)
+        point, value, gradient = moved, new_value, new_gradient
+    return Minimum(point, value, ~active & torch.isfinite(value), done)
+
+
+def adam(
+    energy: Energy, start: Tensor, *, iterations: int = 300, learning_rate: float = 0.05, tolerance: float = 1e-3
+) -> Minimum:
+    """The lowest point that Adam meets, row by row, with a rate that falls to zero along a cosine.
+
+    Args:
+        energy: differentiable, (R, D) to (R,); gradients that are not finite count as zero.
+        start: (R, D), scaled so that one unit is a natural step.
+        iterations: steps.
+        learning_rate: the first step's length in every coordinate.
+        tolerance: relative gain over the last tenth of the steps below which a row counts as converged.
+    """
+    point = start.detach().clone()
+    first, second = torch.zeros_like(point), torch.zeros_like(point)
+    best, lowest = point.clone(), torch.full_like(point[:, 0], math.inf)
+    before = lowest.clone()
+    for step in range(iterations + 1):
+        value, gradient = value_and_gradient(energy, point)
+        better = value < lowest
+        lowest, best = torch.where(better, value, lowest), torch.where(better[:, None], point, best)
+        if step == iterations:
+            break
+        if step == iterations - max(1, iterations // 10):
+            before = lowest.clone()
+        gradient = torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.99 * second + 0.01 * gradient.square()
+        scale = (second / (1.0 - 0.99 ** (step + 1))).sqrt() + 1e-8
+        rate = learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / iterations))
+        point = point - rate * first / (1.0 - 0.9 ** (step + 1)) / scale
+    settled = before - lowest <= tolerance * lowest.abs().clamp_min(1.0)
+    return Minimum(best, lowest, settled & torch.isfinite(lowest), iterations)
+
+
+def value_and_gradient(energy: Energy, point: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies (R,) and gradients (R, D), detached."""
+    with torch.enable_grad():
+        leaf = point.detach().requires_grad_()
+        value = energy(leaf)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+def _descent(gradient: Tensor, memory: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Minus the L-BFGS inverse Hessian times the gradient (two-loop recursion), minus the gradient where that fails."""
+    direction = gradient.clone()
+    weights = []
+    scale = torch.ones_like(gradient[:, 0])
+    for s, y, inverse in reversed(memory):
+        weight = inverse * (s * direction).sum(-1)
+        direction = direction - weight[:, None] * y
+        weights.append(weight)
+    for _, y, inverse in memory:  # the newest useful pair sets the scale
+        known = inverse > 0
+        length = (inverse * y.square().sum(-1)).where(known, torch.ones_like(inverse))
+        scale = torch.where(known, 1.0 / length, scale)
+    direction = direction * scale[:, None]
+    for (s, y, inverse), weight in zip(memory, reversed(weights), strict=True):
+        direction = direction + (weight - inverse * (y * direction).sum(-1))[:, None] * s
+    downhill = (direction * gradient).sum(-1) > 0
+    return -torch.where(downhill[:, None], direction, gradient)

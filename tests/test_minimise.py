@@ -1,0 +1,54 @@
+"""Batched minimisers: rows are independent, ill-conditioned problems are solved, what is reported is true."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from poseprior.minimise import adam, lbfgs
+
+
+def _ill_conditioned(goal: Tensor, scale: Tensor) -> Tensor:
+    def energy(x: Tensor) -> Tensor:
+        z = scale * (x - goal)
+        return 0.5 * z.square().sum(-1) + 0.01 * z.square().square().sum(-1)
+
+    return energy  # type: ignore[return-value]
+
+
+def _rosenbrock(x: Tensor) -> Tensor:
+    return (1.0 - x[:, 0]).square() + 100.0 * (x[:, 1] - x[:, 0].square()).square()
+
+
+def test_lbfgs_solves_ill_conditioned_rows() -> None:
+    scale = torch.logspace(0, 1.5, 12, dtype=torch.float64) * torch.tensor([[1.0], [0.3]], dtype=torch.float64)
+    goal = torch.randn(2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = lbfgs(_ill_conditioned(goal, scale), torch.zeros_like(goal), tolerance=1e-8)  # type: ignore[arg-type]
+    torch.testing.assert_close(found.point, goal, atol=1e-6, rtol=0)
+    assert found.converged.all() and found.value.max() < 1e-9
+
+
+def test_rows_do_not_change_each_other() -> None:
+    starts = torch.tensor([[-1.2, 1.0], [3.0, -2.0], [1.0, 1.0]], dtype=torch.float64)
+    together = lbfgs(_rosenbrock, starts, iterations=400, tolerance=1e-6)
+    assert torch.allclose(together.point, torch.ones(2, dtype=torch.float64), atol=1e-4)
+    for row in range(3):
+        alone = lbfgs(_rosenbrock, starts[row : row + 1], iterations=400, tolerance=1e-6)
+        torch.testing.assert_close(alone.point[0], together.point[row], atol=1e-5, rtol=0)
+
+
+def test_too_few_steps_do_not_count_as_converged() -> None:
+    found = lbfgs(_rosenbrock, torch.tensor([[-1.2, 1.0], [1.0, 1.0]], dtype=torch.float64), iterations=3)
+    assert found.converged.tolist() == [False, True] and found.steps == 3
+
+
+def test_lbfgs_steps_back_from_what_is_not_finite() -> None:
+    found = lbfgs(lambda x: (x - torch.log(x)).sum(-1), torch.full((1, 2), 5.0), iterations=50)  # minimum at 1
+    torch.testing.assert_close(found.point, torch.ones(1, 2), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adam_descends_and_never_ends_above_its_start(dtype: torch.dtype) -> None:
+    start = torch.tensor([[-1.2, 1.0], [1.0, 1.0]], dtype=dtype)
+    found = adam(_rosenbrock, start, iterations=600, learning_rate=0.05)
+    assert found.point.dtype == dtype
+    assert (found.value <= _rosenbrock(start)).all() and found.value[0] < 0.5 and found.value[1] == 0.0
