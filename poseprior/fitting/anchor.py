@@ -1,0 +1,99 @@
+"""`PoseAnchor`: a regressor's estimate, with its own uncertainty, as an energy."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from .. import skeleton
+from ..rotations import haar_log_density, rotvec_to_tangent
+from .energy import EnergyTerm, PoseParams, pose_and_mask
+from .hand_convention import HandConvention
+from .term import Schedule, factor_at
+
+
+@final
+class PoseAnchor(EnergyTerm):
+    """-log density of a pose around an estimate: each joint x_j = y_j Exp(n_j), n_j ~ N(0, sigma_j^2 I).
+
+    In nats against Haar, like a prior's. Sum it with `PosePriorTerm` for the posterior given the estimate.
+
+    Args:
+        estimate: the keyword dict of `smplx`, or a pose (*batch, 55, 3), radians; parts left out are not anchored.
+        sigma: how far the estimate may be off, radians: a number, or a tensor that broadcasts to (*batch, 55), such as a
+            regressor's own uncertainty; infinite where it says nothing.
+        dof: degrees of freedom of a Student-t in place of the Gaussian, for estimates that are now and then quite
+            wrong; None is the Gaussian.
+        weight, schedule, model: as in `PosePriorTerm`.
+        reduction: "mean" over the anchored joints (sigma finite for some body), or "sum".
+
+    >>> anchor = PoseAnchor(torch.zeros(2, 55, 3), sigma=0.1)
+    >>> anchor(torch.zeros(2, 55, 3)).shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        estimate: PoseParams,
+        *,
+        sigma: float | Tensor,
+        dof: float | None = None,
+        weight: float = 1.0,
+        schedule: Schedule | None = None,
+        reduction: str = "mean",
+        model: nn.Module | None = None,
+        name: str = "anchor",
+    ) -> None:
+        self._hands = HandConvention.of(model)
+        pose, given = pose_and_mask(estimate, self._hands)
+        width = torch.as_tensor(sigma, dtype=pose.dtype, device=pose.device)
+        if bool((torch.isnan(width) | (width <= 0)).any()):
+            raise ValueError(f"sigma: expected radians above 0 (infinite for no anchor), got {sigma}.")
+        try:
+            width = width.expand(pose.shape[:-1])
+        except RuntimeError:
+            raise ValueError(
+                f"sigma: expected a number or a tensor that broadcasts to {tuple(pose.shape[:-1])}, got "
+                f"{tuple(width.shape)}."
+            ) from None
+        if not math.isfinite(weight) or weight < 0:
+            raise ValueError(f"weight: expected a finite number of 0 or more, got {weight}.")
+        if dof is not None and not dof > 0:
+            raise ValueError(f"dof: expected degrees of freedom above 0, or None, got {dof}.")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
+        wanted = torch.isfinite(width).reshape(-1, skeleton.NUM_JOINTS).any(0)
+        if given is not None:
+            wanted = wanted & given
+        self._joints = wanted.nonzero()[:, 0]
+        if not bool(torch.isfinite(pose.index_select(-2, self._joints)).all()):
+            raise ValueError("estimate: expected finite rotvecs, got NaN or infinity; give those joints sigma=inf.")
+        self._estimate = pose.detach().index_select(-2, self._joints)
+        self._sigma = width.index_select(-1, self._joints)
+        self.weight, self.schedule, self.reduction, self.name, self.dof = weight, schedule, reduction, name, dof
+
+    def __call__(
+        self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
+    ) -> Tensor:
+        """Energies (*batch,), nats; as `EnergyTerm`. `latent` is not looked at."""
+        pose, given = pose_and_mask(params, self._hands)
+        known = torch.isfinite(self._sigma)
+        if given is not None:
+            known = known & given.index_select(0, self._joints.to(given.device))
+        sigma = torch.where(known, self._sigma, torch.ones_like(self._sigma)).to(pose)
+        x = rotvec_to_tangent(pose.index_select(-2, self._joints.to(pose.device)), self._estimate.to(pose))
+        squared = x.square().sum(-1) / sigma.square()
+        if self.dof is None:
+            energy = 0.5 * squared + 1.5 * math.log(2.0 * math.pi)
+        else:
+            d, k = self.dof, 3.0
+            constant = math.lgamma(0.5 * d) - math.lgamma(0.5 * (d + k)) + 0.5 * k * math.log(d * math.pi)
+            energy = 0.5 * (d + k) * torch.log1p(squared / d) + constant
+        energy = energy + 3.0 * sigma.log() + haar_log_density(x)
+        energy = (energy * known.to(energy)).sum(-1)
+        if self.reduction == "mean":
+            energy = energy / max(len(self._joints), 1)
+        return self.weight * factor_at(self.schedule, progress) * energy

@@ -1,0 +1,108 @@
+"""`Camera`: a pinhole, pixels from metres."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+
+#: Points nearer than this, metres, are projected as if they stood there, so that pixels and gradients stay finite.
+NEAR = 0.1
+
+
+@final
+class Camera:
+    """A pinhole camera, or one for each frame: x right, y down, z forward (OpenCV).
+
+        camera point = rotation @ world point + translation,      pixel = focal * (x, y) / z + center
+
+    Args:
+        focal: focal length, pixels: a number, (2,) for x and y, (B,) or (B, 2).
+        center: principal point, pixels: (2,) or (B, 2).
+        rotation: (3, 3) or (B, 3, 3), world to camera; None is the identity: bodies are fitted in camera coordinates,
+            in which an upright person has y pointing down.
+        translation: (3,) or (B, 3), metres.
+
+    Raises:
+        ValueError: a focal length that is not above 0, values that are not finite, other shapes.
+
+    >>> camera = Camera(1000.0, (640.0, 360.0))
+    >>> camera.project(torch.tensor([[[0.1, 0.0, 2.0]]])).tolist()
+    [[[690.0, 360.0]]]
+    """
+
+    def __init__(
+        self,
+        focal: float | Tensor,
+        center: tuple[float, float] | Tensor,
+        *,
+        rotation: Tensor | None = None,
+        translation: Tensor | None = None,
+    ) -> None:
+        focal = _values("focal", focal)
+        if bool((focal <= 0).any()):
+            raise ValueError(
+                f"focal: expected focal lengths above 0 pixels, got {float(focal.min())}; if it is unknown, the length "
+                "of the image's diagonal is a fair guess (Camera.of_image)."
+            )
+        if focal.dim() == 0 or (focal.dim() == 1 and focal.shape != (2,)):
+            focal = focal[..., None].expand(*focal.shape, 2)
+        center = _values("center", center)
+        if focal.shape[-1:] != (2,) or focal.dim() > 2 or center.shape[-1:] != (2,) or center.dim() > 2:
+            raise ValueError(
+                f"focal, center: expected (2,) or (B, 2), got {tuple(focal.shape)} and {tuple(center.shape)}."
+            )
+        self.focal, self.center = focal, center
+        self.rotation = None if rotation is None else _values("rotation", rotation)
+        self.translation = None if translation is None else _values("translation", translation)
+        if self.rotation is not None:
+            if self.rotation.shape[-2:] != (3, 3) or self.rotation.dim() > 3:
+                raise ValueError(f"rotation: expected (3, 3) or (B, 3, 3), got {tuple(self.rotation.shape)}.")
+            off = (self.rotation @ self.rotation.mT - torch.eye(3, dtype=self.rotation.dtype)).abs().max()
+            if float(off) > 1e-3 or bool((torch.linalg.det(self.rotation) < 0).any()):
+                raise ValueError(
+                    "rotation: expected rotation matrices, got one that is not orthogonal or that mirrors."
+                )
+        if self.translation is not None and (self.translation.shape[-1:] != (3,) or self.translation.dim() > 2):
+            raise ValueError(f"translation: expected (3,) or (B, 3), got {tuple(self.translation.shape)}.")
+
+    @classmethod
+    def of_image(cls, width: float, height: float) -> Camera:
+        """A guess for an uncalibrated image: focal length its diagonal (a 53 degree view), centre its middle."""
+        return cls(math.hypot(width, height), (0.5 * width, 0.5 * height))
+
+    def to_camera(self, points: Tensor) -> Tensor:
+        """Camera coordinates (*lead, B, K, 3) of world points (*lead, B, K, 3), metres."""
+        if self.rotation is not None:
+            points = points @ self.rotation.to(points).mT
+        if self.translation is not None:
+            points = points + self.translation.to(points)[..., None, :]
+        return points
+
+    def project(self, points: Tensor) -> Tensor:
+        """Pixels (*lead, B, K, 2) of world points (*lead, B, K, 3); finite for points behind the camera too."""
+        return self.pixels(self.to_camera(points))
+
+    def pixels(self, local: Tensor) -> Tensor:
+        """Pixels (*lead, B, K, 2) of points in camera coordinates."""
+        depth = local[..., 2:].clamp_min(NEAR)
+        return self.focal.to(local)[..., None, :] * local[..., :2] / depth + self.center.to(local)[..., None, :]
+
+    def select(self, rows: Tensor) -> Camera:
+        """The cameras of some frames (a camera without batch stays as it is)."""
+
+        def of(value: Tensor | None, rank: int) -> Tensor | None:
+            return value if value is None or value.dim() == rank or len(value) == 1 else value[rows]
+
+        focal, center = of(self.focal, 1), of(self.center, 1)
+        assert focal is not None and center is not None
+        return Camera(focal, center, rotation=of(self.rotation, 2), translation=of(self.translation, 1))
+
+
+def _values(name: str, value: float | tuple[float, ...] | Tensor) -> Tensor:
+    tensor = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity.")
+    return tensor

@@ -1,0 +1,59 @@
+"""`FittingConfig`: options of `fit_body`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class FittingConfig:
+    """How `fit_body` searches. Energies and their weights are arguments of the targets and terms.
+
+    Attributes:
+        optimizer: "lbfgs" (batched, a line search for each body) or "adam".
+        iterations: steps of the last stage; earlier stages take a share of it.
+        num_starts: bodies that start from different facing directions and from samples of the prior, all in one batch;
+            None is 8 for 2D keypoints (4 without a prior) and 1 otherwise.
+        space: "pose", or "latent" to move the latent of a `LatentPosePrior` in place of its joints.
+        fit_shape: move betas, under N(0, I).
+        fit_expression: move the expression, under N(0, I), when a face is seen.
+        rest_sigma: radians; joints that move but that no prior models stay near the rest pose, N(0, rest_sigma^2 I).
+            None leaves them to the data alone. Without a prior this is the whole L2 regulariser.
+        smooth_sigma: for a sequence of one person: standard deviation of the second difference of each rotation
+            (radians a frame squared) and of the position (metres, the same number); one shape for all frames. None
+            fits every frame alone.
+        learning_rate: of "adam".
+        tolerance: a body has converged when its gradient, in nats a natural step, is below it.
+        seed: of the samples that starts are drawn from.
+    """
+
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    iterations: int = 100
+    num_starts: int | None = None
+    space: Literal["pose", "latent"] = "pose"
+    fit_shape: bool = True
+    fit_expression: bool = True
+    rest_sigma: float | None = 0.3
+    smooth_sigma: float | None = None
+    learning_rate: float = 0.1
+    tolerance: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("lbfgs", "adam"):
+            raise ValueError(f"optimizer: expected 'lbfgs' or 'adam', got {self.optimizer!r}.")
+        if self.space not in ("pose", "latent"):
+            raise ValueError(f"space: expected 'pose' or 'latent', got {self.space!r}.")
+        if self.iterations < 1 or (self.num_starts is not None and self.num_starts < 1):
+            raise ValueError(
+                f"iterations, num_starts: expected 1 or more, got {self.iterations} and {self.num_starts}."
+            )
+        for name in ("rest_sigma", "smooth_sigma"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}: expected a finite number above 0, or None, got {value}.")
+        if not self.learning_rate > 0 or not self.tolerance > 0:
+            raise ValueError(
+                f"learning_rate, tolerance: expected numbers above 0, got {self.learning_rate} and {self.tolerance}."
+            )

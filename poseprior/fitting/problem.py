@@ -1,0 +1,199 @@
+"""`FitProblem`: the energy that a fit minimises, by term, for S starts of B bodies at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import skeleton
+from ..minimise import Minimum, adam, lbfgs
+from ..rotations import rotvec_to_tangent
+from .body_points import BodyPoints
+from .config import FittingConfig
+from .energy import EnergyTerm
+from .state import BodyState, Variables
+from .targets import Target
+from .term import PosePriorTerm
+
+_BODY = 22
+#: Joints whose points place the torso in space.
+_TORSO = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One minimisation.
+
+    Attributes:
+        variables: what moves.
+        iterations: most steps.
+        chosen: for each target the (B, K) points that count.
+        progress: for schedules of terms.
+        widen: factor on the outlier threshold of the targets.
+        regularised: whether priors count; the first stage places the root without them.
+        smooth: standard deviation of second differences over the frames of a problem.
+    """
+
+    variables: Variables
+    iterations: int
+    chosen: list[Tensor]
+    progress: float = 1.0
+    widen: float = 1.0
+    regularised: bool = True
+    smooth: float | None = None
+
+
+class FitProblem:
+    """Energies of bodies against targets and terms.
+
+    Args:
+        model: SMPL-X model of the smplx package.
+        targets: what was measured.
+        terms: priors and anchors, in nats summed over joints.
+        free: joints that fits may move, the root left out.
+        config: options.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        targets: Sequence[Target],
+        terms: Sequence[EnergyTerm],
+        free: tuple[int, ...],
+        config: FittingConfig,
+    ) -> None:
+        self.targets, self.terms, self.free, self.config = tuple(targets), tuple(terms), free, config
+        joints = sorted(set(range(_BODY)).union(*(t.joints for t in targets)))
+        vertices = sorted(set().union(*(t.vertices for t in targets)))
+        self.points = BodyPoints(model, joints=joints, vertices=vertices)
+        place = {("j", j): k for k, j in enumerate(joints)}
+        place |= {("v", v): len(joints) + k for k, v in enumerate(vertices)}
+        device = targets[0].points.device
+        self._place = [
+            torch.tensor([place["j", j] for j in t.joints] + [place["v", v] for v in t.vertices], device=device)
+            for t in self.targets
+        ]
+        modelled = set().union(*(term.prior.joints for term in terms if isinstance(term, PosePriorTerm)))
+        self.resting = tuple(j for j in free if j not in modelled)
+
+    def body(self, state: BodyState) -> Tensor:
+        """The body's own points (S, B, K, 3): 22 joints first, in SMPL-X order."""
+        lead = state.transl.shape[:2]
+        points = self.points(
+            state.pose.flatten(0, 1),
+            betas=state.betas.flatten(0, 1),
+            expression=state.expression.flatten(0, 1),
+            transl=state.transl.flatten(0, 1),
+        )
+        return points.unflatten(0, lead)
+
+    def of_target(self, body: Tensor, number: int) -> Tensor:
+        """The points (S, B, K', 3) that a target measures."""
+        return body.index_select(-2, self._place[number])
+
+    def data(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
+        """Energies (S, B) of each target."""
+        body = self.body(state)
+        return {
+            target.name: target.energy(self.of_target(body, k), chosen=stage.chosen[k], widen=stage.widen)
+            for k, target in enumerate(self.targets)
+        }
+
+    def energies(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
+        """Energies (S, B) by term, nats."""
+        found = self.data(state, stage)
+        if not stage.regularised:
+            return found
+        for term in self.terms:
+            found[term.name] = term(state.pose, latent=state.latent, progress=stage.progress)
+        if self.resting and self.config.rest_sigma is not None:
+            rest = state.pose[..., list(self.resting), :].square().sum((-1, -2))
+            found["rest"] = 0.5 * rest / self.config.rest_sigma**2
+        frames = stage.variables.frames
+        if stage.variables.shape:
+            found["shape"] = 0.5 * state.betas.square().sum(-1) / frames
+        if stage.variables.expression:
+            found["expression"] = 0.5 * state.expression.square().sum(-1)
+        if stage.smooth is not None and frames > 2:
+            found["smoothness"] = self._roughness(state, frames) * (0.5 / stage.smooth**2)
+        return found
+
+    def total(self, state: BodyState, stage: Stage) -> Tensor:
+        """(S, B) nats."""
+        return torch.stack(list(self.energies(state, stage).values())).sum(0)
+
+    def minimise(self, state: BodyState, stage: Stage) -> tuple[BodyState, Minimum]:
+        """The state at a minimum of each problem, and how it was reached (rows: S times B / F problems)."""
+        variables = stage.variables
+        problems = state.transl.shape[1] // variables.frames
+
+        def energy(vector: Tensor) -> Tensor:
+            total = self.total(variables.apply(state, vector), stage)
+            return total.reshape(-1, problems, variables.frames).sum(-1).flatten()
+
+        start = variables.zero(state)
+        if self.config.optimizer == "adam":
+            steps = 3 * stage.iterations
+            found = adam(energy, start, iterations=steps, learning_rate=self.config.learning_rate)
+        else:
+            found = lbfgs(energy, start, iterations=stage.iterations, tolerance=self.config.tolerance)
+        with torch.no_grad():
+            return variables.apply(state, found.point), found
+
+    def _roughness(self, state: BodyState, frames: int) -> Tensor:
+        """(S, B) squared second differences of rotations and position; the ends of a sequence have none."""
+        moving = [0, *self.free]
+        pose = state.pose[..., moving, :].unflatten(1, (-1, frames))
+        turn = rotvec_to_tangent(pose[:, :, 1:], pose[:, :, :-1])
+        bend = (turn[:, :, 1:] - turn[:, :, :-1]).square().sum((-1, -2))
+        way = state.transl.unflatten(1, (-1, frames)).diff(dim=2).diff(dim=2).square().sum(-1)
+        return torch.nn.functional.pad(bend + way, (1, 1)).flatten(1)
+
+
+def torso_points(target: Target, model: nn.Module) -> Tensor:
+    """(B, K) bool: points of the torso where a frame shows three of them, all its points where it does not."""
+    driven = [j in _TORSO for j in target.joints] + [_driver(model, v) in _TORSO for v in target.vertices]
+    torso = torch.tensor(driven, device=target.points.device)
+    seen = target.confidence > 0
+    enough = (seen & torso).sum(-1, keepdim=True) >= 3
+    return torch.where(enough, seen & torso, seen)
+
+
+def _driver(model: nn.Module, vertex: int) -> int:
+    weights = model.lbs_weights
+    assert isinstance(weights, Tensor)
+    return int(weights[vertex].argmax())
+
+
+def movable_joints(model: nn.Module, targets: Sequence[Target]) -> set[int]:
+    """Joints whose rotation moves some measured point; the root and the eyes are left out."""
+    weights = model.lbs_weights
+    assert isinstance(weights, Tensor)
+    found: set[int] = set()
+    for target in targets:
+        seen = (target.confidence > 0).any(0).tolist()
+        names = [*(("j", j) for j in target.joints), *(("v", v) for v in target.vertices)]
+        for (kind, index), used in zip(names, seen, strict=True):
+            if not used:
+                continue
+            for joint in _moving(model, weights, kind, index):
+                while joint > 0:
+                    found.add(joint)
+                    joint = skeleton.PARENTS[joint]
+    return found - {23, 24}
+
+
+def _moving(model: nn.Module, weights: Tensor, kind: str, index: int) -> list[int]:
+    """Joints with a say in a point; a joint itself is moved by its parent."""
+    if kind == "j" and index < skeleton.NUM_JOINTS:
+        return [skeleton.PARENTS[index]]
+    if kind == "j":
+        extra = model.vertex_joint_selector.extra_joints_idxs.tolist()  # type: ignore[union-attr,operator]
+        index -= skeleton.NUM_JOINTS
+        if index >= len(extra):
+            return [22]  # face landmarks: the jaw, and the head above it
+        index = int(extra[index])
+    return (weights[index] > 0.05).nonzero()[:, 0].tolist()

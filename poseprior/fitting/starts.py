@@ -1,0 +1,180 @@
+"""Where fits start: the body's place from its torso, its facing direction and pose from the prior's own samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import roma
+import torch
+from torch import Tensor
+
+from .. import skeleton
+from ..prior import LatentPosePrior, PosePrior
+from ..rotations import frechet_mean, tangent_to_rotvec
+from .problem import FitProblem, Stage
+from .state import BodyState
+from .targets import Keypoints2D, Target
+
+_SAMPLES = 32
+_TURNS = 4
+_SCREEN_WIDEN = 8.0
+
+
+def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: bool) -> tuple[Tensor, Tensor | None]:
+    """(1 + num, 55, 3): the prior's mean pose and samples; with their latents (1 + num, D) in latent space."""
+    if latent:
+        assert isinstance(prior, LatentPosePrior)
+        z = torch.randn(1 + num, prior.latent_dim, generator=generator, dtype=prior.dtype).to(prior.device)
+        z[0] = 0.0
+        with torch.no_grad():
+            return prior.decode(z), z
+    drawn = prior.sample(max(num, 64), generator=torch.Generator(prior.device).manual_seed(generator.initial_seed()))
+    mean = torch.zeros_like(drawn[:1])
+    joints = list(prior.joints)
+    mean[0, joints] = frechet_mean(drawn[:, joints]).to(mean)
+    return torch.cat((mean, drawn[:num])), None
+
+
+def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> BodyState:
+    """Root and position of every body by a weighted rigid alignment of its own points to the measured ones."""
+    body = problem.body(state)
+    ours, measured, weights = [], [], []
+    for number, target in enumerate(problem.targets):
+        if isinstance(target, Keypoints2D):
+            continue
+        ours.append(problem.of_target(body, number))
+        measured.append(target.points.expand_as(ours[-1]))
+        weight = target.confidence * chosen[number] / target.sigma.square()
+        weights.append(weight.expand(ours[-1].shape[:-1]))
+    p, y, w = torch.cat(ours, -2), torch.cat(measured, -2), torch.cat(weights, -1)
+    share = (w / w.sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
+    p_mean, y_mean = (share * p).sum(-2, keepdim=True), (share * y).sum(-2, keepdim=True)
+    covariance = (share * (y - y_mean)).mT @ (p - p_mean)
+    # A little of the identity keeps the rotation defined for one point, or points on a line.
+    covariance = covariance + 1e-6 * torch.eye(3, dtype=p.dtype, device=p.device)
+    turn = roma.special_procrustes(covariance.double()).to(p)
+    old = roma.rotvec_to_rotmat(state.pose[..., 0, :])
+    root = roma.rotmat_to_rotvec((turn @ old).double()).to(p)
+    pelvis = body[..., 0, :] - state.transl
+    shift = y_mean[..., 0, :] - (turn @ p_mean[..., 0, :, None])[..., 0] - pelvis
+    shift = shift + (turn @ (pelvis + state.transl)[..., None])[..., 0]
+    some = (w.sum(-1) > 0)[..., None]
+    pose = state.pose.clone()
+    pose[..., 0, :] = torch.where(some, root, pose[..., 0, :])
+    return BodyState(pose, torch.where(some, shift, state.transl), state.betas, state.expression, state.hands,
+                     state.latent)  # fmt: skip
+
+
+def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, chosen: Tensor) -> BodyState:
+    """Position of every body, given its root: depth from the spread of its points, then the middle of them."""
+    local = target.camera.to_camera(problem.of_target(problem.body(state), number))
+    weight = target.confidence * chosen
+    share = (weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)).expand(local.shape[:-1])[..., None]
+    focal, center = target.camera.focal.to(local), target.camera.center.to(local)
+    ray = (target.points - center[..., None, :]) / focal[..., None, :]
+    ours, theirs = local[..., :2], ray.expand_as(local[..., :2])
+    ours_mean, theirs_mean = (share * ours).sum(-2, keepdim=True), (share * theirs).sum(-2, keepdim=True)
+    spread = (share * (ours - ours_mean).square()).sum((-1, -2)).sqrt()
+    seen = (share * (theirs - theirs_mean).square()).sum((-1, -2)).sqrt()
+    depth = (spread / seen.clamp_min(1e-6)).clamp(0.5, 50.0)
+    depth = torch.where(seen > 1e-4, depth, torch.full_like(depth, 3.0))
+    goal = torch.cat((theirs_mean[..., 0, :] * depth[..., None], depth[..., None]), -1)
+    middle = (share * local).sum(-2)
+    step = goal - middle
+    if target.camera.rotation is not None:
+        step = (target.camera.rotation.to(step).mT @ step[..., None])[..., 0]
+    some = (weight.sum(-1) > 0)[..., None]
+    return BodyState(
+        state.pose, torch.where(some, state.transl + step, state.transl), state.betas, state.expression, state.hands,
+        state.latent,
+    )  # fmt: skip
+
+
+def candidates_2d(
+    problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, stage: Stage, num_starts: int,
+    samples: tuple[Tensor, Tensor | None] | None, joints: tuple[int, ...],
+) -> BodyState:  # fmt: skip
+    """(num_starts, B) bodies: the given pose in four facing directions, then the samples that explain the frame best.
+
+    Args:
+        problem, target, number: what is fitted, and the 2D target that places the body.
+        state: one start of B bodies.
+        stage: which points count.
+        num_starts: S.
+        samples: poses (N, 55, 3) of the prior, and their latents.
+        joints: joints that the samples replace.
+    """
+    turns = _facing(target.camera.rotation, state.transl)
+    first = _turned(state, turns)
+    first = place_in_view(problem, first, target, number, stage.chosen[number])
+    if num_starts <= _TURNS or samples is None:
+        score = problem.total(first, stage)
+        return first.pick(score.argsort(0)[: min(num_starts, _TURNS)])
+    poses, latents = samples
+    many = len(poses) * _TURNS
+    pose = state.pose.expand(many, -1, -1, -1).clone()
+    index = list(joints)
+    pose[..., index, :] = poses.to(pose)[:, None, index].repeat_interleave(_TURNS, 0).expand(-1, pose.shape[1], -1, -1)
+    pose[..., 0, :] = turns.repeat(len(poses), 1, 1)
+    latent = None
+    if latents is not None:
+        latent = latents.to(pose).repeat_interleave(_TURNS, 0)[:, None].expand(-1, pose.shape[1], -1)
+    wide = BodyState(
+        pose, *(_spread(value, many) for value in (state.transl, state.betas, state.expression)),
+        None if state.hands is None else _spread(state.hands, many), latent,
+    )  # fmt: skip
+    wide = place_in_view(problem, wide, target, number, stage.chosen[number])
+    best = problem.total(wide, stage).argsort(0)[: num_starts - _TURNS]
+    return _stack(first, wide.pick(best))
+
+
+def _facing(rotation: Tensor | None, like: Tensor) -> Tensor:
+    """(4, B, 3) roots of upright people who face the camera, left, away and right."""
+    flip = like.new_tensor([math.pi, 0.0, 0.0])  # y up to y down
+    angles = torch.arange(_TURNS, dtype=like.dtype, device=like.device) * (2.0 * math.pi / _TURNS)
+    yaw = torch.stack((torch.zeros_like(angles), angles, torch.zeros_like(angles)), -1)
+    root = tangent_to_rotvec(yaw, flip)[:, None].expand(-1, like.shape[1], -1)
+    if rotation is None:
+        return root
+    inverse = roma.rotmat_to_rotvec(rotation.mT.to(like))
+    return tangent_to_rotvec(root, inverse.expand_as(root))
+
+
+def _turned(state: BodyState, turns: Tensor) -> BodyState:
+    count = len(turns)
+    pose = state.pose.expand(count, -1, -1, -1).clone()
+    pose[..., 0, :] = turns
+    rest = (state.transl, state.betas, state.expression, state.hands, state.latent)
+    return BodyState(pose, *(None if v is None else _spread(v, count) for v in rest))  # type: ignore[arg-type]
+
+
+def _spread(value: Tensor, count: int) -> Tensor:
+    return value[:1].expand(count, *value.shape[1:])
+
+
+def _stack(first: BodyState, second: BodyState) -> BodyState:
+    values = {}
+    for name in ("pose", "transl", "betas", "expression", "hands", "latent"):
+        pair = getattr(first, name), getattr(second, name)
+        values[name] = None if pair[0] is None else torch.cat(pair)
+    return BodyState(**values)  # type: ignore[arg-type]
+
+
+def start_state(
+    reference: Tensor, bodies: int, num_betas: int, num_expression: int, hand_size: int | None, latent: Tensor | None
+) -> BodyState:
+    """One start of B bodies in the rest pose, at the origin."""
+    new = reference.new_zeros
+    return BodyState(
+        pose=new(1, bodies, skeleton.NUM_JOINTS, 3), transl=new(1, bodies, 3), betas=new(1, bodies, num_betas),
+        expression=new(1, bodies, num_expression),
+        hands=None if hand_size is None else new(1, bodies, 2, hand_size),
+        latent=None if latent is None else latent.to(reference).expand(1, bodies, -1),
+    )  # fmt: skip
+
+
+def is_2d(targets: Sequence[Target]) -> int | None:
+    """Number of the 2D target that has to place the body: the first one, where nothing is measured in 3D."""
+    flat = [k for k, target in enumerate(targets) if isinstance(target, Keypoints2D)]
+    return flat[0] if len(flat) == len(targets) else None

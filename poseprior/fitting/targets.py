@@ -1,0 +1,255 @@
+"""What a body is fitted to: 3D joints, 2D keypoints seen by a camera, markers on the skin. Each is an energy in nats."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .camera import NEAR, Camera
+from .layouts import layout as find_layout
+
+#: Residuals beyond this many sigmas are outliers: the most that one point costs is half its square, 10 nats.
+ROBUST = 4.5
+_BEHIND_SIGMA = 0.05
+
+
+class Target(ABC):
+    """Measured points of a batch of B bodies, and how far they are from a body's own.
+
+    A point measured with noise N(0, sigma^2 I) at a distance of r costs the Geman-McClure energy
+
+        rho = 1/2 q c^2 / (c^2 + q),   q = |r|^2 / sigma^2,
+
+    nats: the Gaussian's for small r, and at most c^2 / 2, as under a share of outliers (Geman and McClure 1987). `c` is
+    `robust`; None is the Gaussian itself. A confidence in [0, 1] multiplies it.
+
+    Attributes:
+        points: (B, K, 2 or 3); values of missing points are zero.
+        confidence: (B, K), 0 where a point is missing: not measured, NaN, or of confidence 0.
+        joints, vertices: the body's own points, joints first: indices into the joints and the vertices of `smplx`.
+        parts: of each point: "body", "feet", "face", "left_hand", "right_hand" (or "marker").
+        sigma: (B, K) standard deviation of a coordinate, metres or pixels.
+        robust: c, in sigmas.
+        name: key of the term in tables of energies.
+    """
+
+    dimensions: int
+    unit: str
+
+    def __init__(
+        self,
+        name: str,
+        points: Tensor,
+        confidence: Tensor | None,
+        *,
+        joints: Sequence[int],
+        vertices: Sequence[int],
+        parts: Sequence[str],
+        sigma: float | Tensor,
+        robust: float | None,
+    ) -> None:
+        self.name, self.joints, self.vertices, self.parts = name, tuple(joints), tuple(vertices), tuple(parts)
+        count = len(self.joints) + len(self.vertices)
+        points = torch.as_tensor(points)
+        if points.dim() == 2:
+            points = points[None]
+        if points.dim() != 3 or points.shape[1:] != (count, self.dimensions) or not points.is_floating_point():
+            raise ValueError(
+                f"points: expected floats (B, {count}, {self.dimensions}) for {name}, got {points.dtype} "
+                f"{tuple(points.shape)}; check the layout."
+            )
+        if len(points) == 0:
+            raise ValueError("points: expected one frame or more, got none.")
+        if confidence is None:
+            weight = torch.ones_like(points[..., 0])
+        else:
+            weight = torch.as_tensor(confidence).to(points)
+            if weight.dim() == 1:
+                weight = weight[None].expand(len(points), -1)
+            if weight.shape != points.shape[:2]:
+                raise ValueError(
+                    f"confidence: expected {tuple(points.shape[:2])} to match points, got {tuple(weight.shape)}."
+                )
+            if not bool(torch.isfinite(weight).all()) or bool((weight < 0).any()):
+                raise ValueError(
+                    "confidence: expected finite numbers of 0 or more, got NaN, infinity or a negative one; use 0 for "
+                    "points that are missing (torch.nan_to_num)."
+                )
+        present = torch.isfinite(points).all(-1) & (weight > 0)
+        self.points = torch.where(present[..., None], points, torch.zeros_like(points)).detach()
+        self.confidence = torch.where(present, weight, torch.zeros_like(weight)).clamp_max(1.0).detach()
+        width = torch.as_tensor(sigma, dtype=points.dtype, device=points.device)
+        if not bool((torch.isfinite(width) & (width > 0)).all()):
+            raise ValueError(f"sigma: expected finite {self.unit} above 0, got {sigma}.")
+        try:
+            self.sigma = width.expand(points.shape[:2])
+        except RuntimeError:
+            raise ValueError(
+                f"sigma: expected a number, ({count},) or {tuple(points.shape[:2])}, got {tuple(width.shape)}."
+            ) from None
+        if robust is not None and not robust > 0:
+            raise ValueError(f"robust: expected sigmas above 0, or None for a Gaussian, got {robust}.")
+        self.robust = robust
+        self.num_frames = len(points)
+
+    @abstractmethod
+    def residuals(self, body: Tensor) -> Tensor:
+        """(*lead, B, K, d) differences in units of the points, for the body's own points (*lead, B, K, 3), metres."""
+
+    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float = 1.0) -> Tensor:
+        """(*lead, B) nats for the body's own points (*lead, B, K, 3), metres.
+
+        Args:
+            body: in the order of `joints`, then `vertices`.
+            chosen: (K,) bool, the points that count; None for all.
+            widen: factor on `robust`, above 1 early in a fit.
+        """
+        weight = self.confidence if chosen is None else self.confidence * chosen.to(self.confidence)
+        squared = self.residuals(body).square().sum(-1) / self.sigma.square()
+        if self.robust is not None:
+            cap = (self.robust * widen) ** 2
+            squared = squared * (cap / (cap + squared))
+        return 0.5 * (weight * squared).sum(-1)
+
+    def to(self, reference: Tensor) -> None:
+        """Move to the device and type of a tensor."""
+        self.points, self.confidence, self.sigma = (t.to(reference) for t in (self.points, self.confidence, self.sigma))
+
+
+@final
+class Joints3D(Target):
+    """3D joints or keypoints, metres.
+
+    Args:
+        points: (B, K, 3) or (K, 3); NaN marks missing points.
+        layout: name of the order of the points (`poseprior.fitting.layouts`); "smplx_55" are the joints themselves.
+        confidence: (B, K) or (K,); None is 1 for all.
+        sigma: standard deviation of a coordinate, metres; a number, (K,) or (B, K).
+        robust: as in `Target`; None for a Gaussian.
+    """
+
+    dimensions, unit = 3, "metres"
+
+    def __init__(
+        self,
+        points: Tensor,
+        *,
+        layout: str = "smplx_55",
+        confidence: Tensor | None = None,
+        sigma: float | Tensor = 0.02,
+        robust: float | None = ROBUST,
+        name: str = "joints",
+    ) -> None:
+        points, confidence, sigma, joints, parts = _in_layout(points, confidence, sigma, layout)
+        super().__init__(
+            name, points, confidence, joints=joints, vertices=(), parts=parts, sigma=sigma, robust=robust
+        )  # fmt: skip
+
+    def residuals(self, body: Tensor) -> Tensor:
+        return body - self.points
+
+
+@final
+class Markers(Target):
+    """Points on the skin, metres: markers or scan vertices that belong to known vertices of the model.
+
+    Args:
+        points: (B, K, 3) or (K, 3); NaN marks missing points.
+        vertices: K vertices of the model.
+        confidence, sigma, robust: as in `Joints3D`.
+    """
+
+    dimensions, unit = 3, "metres"
+
+    def __init__(
+        self,
+        points: Tensor,
+        *,
+        vertices: Sequence[int],
+        confidence: Tensor | None = None,
+        sigma: float | Tensor = 0.01,
+        robust: float | None = ROBUST,
+        name: str = "markers",
+    ) -> None:
+        parts = ["marker"] * len(vertices)
+        super().__init__(
+            name, points, confidence, joints=(), vertices=vertices, parts=parts, sigma=sigma, robust=robust
+        )  # fmt: skip
+
+    def residuals(self, body: Tensor) -> Tensor:
+        return body - self.points
+
+
+@final
+class Keypoints2D(Target):
+    """2D keypoints seen by a camera, pixels.
+
+    Args:
+        points: (B, K, 2) or (K, 2); NaN marks missing points.
+        camera: a `Camera`.
+        layout: name of the order of the points: "coco_wholebody", "openpose_25", "openpose_135", "smplx", ...
+        confidence: (B, K) or (K,), the detector's; None is 1 for all.
+        sigma: standard deviation of a coordinate, pixels.
+        robust: as in `Target`.
+    """
+
+    dimensions, unit = 2, "pixels"
+
+    def __init__(
+        self,
+        points: Tensor,
+        *,
+        camera: Camera,
+        layout: str,
+        confidence: Tensor | None = None,
+        sigma: float | Tensor = 5.0,
+        robust: float | None = ROBUST,
+        name: str = "keypoints",
+    ) -> None:
+        points, confidence, sigma, joints, parts = _in_layout(points, confidence, sigma, layout)
+        super().__init__(
+            name, points, confidence, joints=joints, vertices=(), parts=parts, sigma=sigma, robust=robust
+        )  # fmt: skip
+        if not isinstance(camera, Camera):
+            raise ValueError(f"camera: expected a Camera, got {type(camera).__name__}; Camera(focal, center).")
+        for what in ("focal", "center", "rotation", "translation"):
+            value = getattr(camera, what)
+            rank = 2 if what == "rotation" else 1
+            if value is not None and value.dim() > rank and len(value) not in (1, self.num_frames):
+                raise ValueError(f"camera: expected {what} for {self.num_frames} frames or one, got {len(value)}.")
+        self.camera = camera
+
+    def residuals(self, body: Tensor) -> Tensor:
+        return self.camera.project(body) - self.points
+
+    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float = 1.0) -> Tensor:
+        """As `Target.energy`, with a wall in front of the camera that keeps bodies from passing behind it."""
+        behind = torch.relu(NEAR - self.camera.to_camera(body)[..., 2]) / _BEHIND_SIGMA
+        return super().energy(body, chosen=chosen, widen=widen) + 0.5 * behind.square().mean(-1)
+
+
+def _in_layout(
+    points: Tensor, confidence: Tensor | None, sigma: float | Tensor, name: str
+) -> tuple[Tensor, Tensor | None, float | Tensor, list[int], list[str]]:
+    """The points that the body model has, in the order of the layout."""
+    order = find_layout(name)
+    points = torch.as_tensor(points)
+    if points.dim() < 2 or points.shape[-2] != len(order.names):
+        raise ValueError(
+            f"points: expected (B, {len(order.names)}, d) in layout {name!r}, got {tuple(points.shape)}; pass another "
+            "layout, or add the missing points as NaN."
+        )
+    kept = [k for k, joint in enumerate(order.joints) if joint is not None]
+
+    def pick(values: Tensor) -> Tensor:
+        return values[..., kept] if values.dim() and values.shape[-1] == len(order.names) else values
+
+    confidence = None if confidence is None else pick(torch.as_tensor(confidence))
+    if isinstance(sigma, Tensor):
+        sigma = pick(sigma)
+    joints = [int(j) for j in order.joints if j is not None]
+    return points[..., kept, :], confidence, sigma, joints, [order.parts[k] for k in kept]

@@ -1,0 +1,192 @@
+"""`PosePriorTerm`: any prior as an energy in nats, called with what `smplx` is called with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from .. import skeleton
+from ..prior import LatentPosePrior, PosePrior
+from .energy import EnergyTerm, PoseParams, pose_and_mask
+from .hand_convention import HandConvention
+
+#: Factor on the weight over the progress of a fit: a function of [0, 1], or values spread evenly over it.
+Schedule = Callable[[float], float] | Sequence[float]
+
+_TYPICAL_SAMPLES = 256
+
+
+@final
+class PosePriorTerm(EnergyTerm):
+    """-log p of a pose or a latent, nats against Haar, differentiable.
+
+        energy(pose) = weight * schedule(progress) * (-log p(pose)) / (joints scored, with reduction="mean")
+
+    A prior is a density, so its energy has a unit: with "sum", weight 1 is one nat of prior against one nat of data
+    summed over all measurements (a posterior, what `fit_body` minimises); with "mean" it is one nat a joint against one
+    nat a measurement, for losses that are means. No weight has to be found for each prior.
+
+    Args:
+        prior: any fitted prior. What it cannot marginalise must be in `params`.
+        weight: of the energy.
+        joints: score these joints only (the prior's marginal); None is all that the prior models.
+        joint_weights: by joint name, for joints that shall count less or more than 1; 0 leaves a joint out. Joints of
+            weight at least w enter as a marginal density for every level w: sum over levels of
+            (w_k - w_(k-1)) (-log p(joints of weight >= w_k)), which is a fair energy where joints depend on each other.
+        robust: cap in nats a joint above the energy of a typical sample: -log(p + exp(-cap)), so that a pose the prior
+            does not know costs at most about the cap, with a gradient that fades. None is no cap.
+        schedule: factor on the weight as a function of progress; a sequence such as (10, 3, 1) is spread evenly and
+            interpolated in its logarithm.
+        reduction: "mean" over scored joints, or "sum".
+        model: the `smplx` model whose keyword arguments come in: its PCA components, number of coefficients and mean
+            hand are used. None: hands are full rotations on the flat hand.
+
+    Raises:
+        ValueError: an unfitted prior, unknown joints, weights below 0, or options of the wrong kind.
+
+    >>> import poseprior
+    >>> prior = poseprior.GaussianPrior("body")
+    >>> _ = prior.fit(0.2 * torch.randn(500, 55, 3, generator=torch.Generator().manual_seed(0)))
+    >>> term = PosePriorTerm(prior)
+    >>> term({"body_pose": torch.zeros(4, 63, requires_grad=True), "betas": torch.zeros(4, 10)}).shape
+    torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        prior: PosePrior,
+        *,
+        weight: float = 1.0,
+        joints: str | int | Iterable[str | int] | None = None,
+        joint_weights: Mapping[str, float] | None = None,
+        robust: float | None = None,
+        schedule: Schedule | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+        model: nn.Module | None = None,
+        name: str = "prior",
+    ) -> None:
+        if not isinstance(prior, PosePrior):
+            raise ValueError(
+                f"prior: expected a PosePrior, got {type(prior).__name__}; poseprior.load(name) gives one."
+            )
+        if not prior.fitted:
+            raise ValueError("prior: expected a fitted prior, got fresh weights; fit it, or take poseprior.load(name).")
+        if prior.context_dim:
+            raise ValueError("prior: expected a prior without context; scoring with a context needs prior.log_prob.")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"weight: expected a finite number of 0 or more, got {weight}.")
+        if robust is not None and not robust > 0:
+            raise ValueError(f"robust: expected nats a joint above 0, or None for no cap, got {robust}.")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
+        self.prior, self.weight, self.robust, self.reduction, self.name = prior, weight, robust, reduction, name
+        self.schedule = schedule
+        self._hands = HandConvention.of(model)
+        self._levels = _levels(prior, joints, joint_weights)
+        self._typical: dict[tuple[int, ...], float] = {}
+
+    def __call__(
+        self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
+    ) -> Tensor:
+        """Energies (*batch,), nats.
+
+        Args:
+            params: keyword dict of `smplx` (flat or shaped; parts left out or None are unobserved, and integrated out),
+                or a pose (*batch, 55, 3). Other keys (betas, transl, expression, ...) are ignored.
+            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose.
+            progress: where in the fit this is, for `schedule`.
+
+        Raises:
+            ValueError: a pose that is not finite, of another shape, or without any joint of the prior.
+        """
+        weight = self.weight * factor_at(self.schedule, progress)
+        if latent is not None:
+            return weight * self._latent_energy(latent)
+        pose, given = pose_and_mask(params, self._hands)
+        total = pose.new_zeros(())
+        scored = 0.0
+        for level, joints in self._levels:
+            kept = joints if given is None else tuple(j for j in joints if bool(given[j]))
+            if not kept:
+                continue
+            total = total + level * self._energy(pose, kept)
+            scored = max(scored, float(len(kept)))
+        if not scored:
+            names = ", ".join(skeleton.JOINT_NAMES[j] for j in self._levels[-1][1][:3])
+            raise ValueError(
+                f"params: expected rotations of some joint that the prior models ({names}, ...), got none of them; pass "
+                "body_pose, left_hand_pose or right_hand_pose."
+            )
+        return weight * (total / scored if self.reduction == "mean" else total)
+
+    def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:
+        """(*batch,) -log p of the marginal over `joints`."""
+        observed = None
+        if joints != self.prior.joints:
+            observed = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool, device=pose.device)
+            observed[list(joints)] = True
+        log_prob = self.prior.log_prob(pose, observed=observed)
+        if self.robust is not None:
+            floor = -self._typical_energy(joints, observed) - self.robust * len(joints)
+            log_prob = torch.logaddexp(log_prob, torch.full_like(log_prob, floor))
+        return -log_prob
+
+    def _latent_energy(self, latent: Tensor) -> Tensor:
+        if not isinstance(self.prior, LatentPosePrior):
+            raise ValueError(
+                f"latent: {type(self.prior).__name__} has no latent space; pass a pose, or use a VAE or GlobalFlow."
+            )
+        if latent.shape[-1:] != (self.prior.latent_dim,):
+            raise ValueError(f"latent: expected (*batch, {self.prior.latent_dim}), got {tuple(latent.shape)}.")
+        energy = 0.5 * (latent.square() + math.log(2.0 * math.pi)).sum(-1)
+        return energy / len(self.prior.joints) if self.reduction == "mean" else energy
+
+    def _typical_energy(self, joints: tuple[int, ...], observed: Tensor | None) -> float:
+        """Mean energy of the prior's own samples: its entropy, up to Monte Carlo noise."""
+        if joints not in self._typical:
+            generator = torch.Generator(self.prior.device).manual_seed(0)
+            with torch.no_grad():
+                drawn = self.prior.sample(_TYPICAL_SAMPLES, generator=generator)
+                self._typical[joints] = -float(self.prior.log_prob(drawn, observed=observed).mean())
+        return self._typical[joints]
+
+
+def factor_at(schedule: Schedule | None, progress: float) -> float:
+    """Value of a schedule at a progress in [0, 1]."""
+    if schedule is None:
+        return 1.0
+    if callable(schedule):
+        return float(schedule(progress))
+    values = [float(v) for v in schedule]
+    if not values or min(values) <= 0:
+        raise ValueError(f"schedule: expected factors above 0, got {list(schedule)}.")
+    place = min(max(progress, 0.0), 1.0) * (len(values) - 1)
+    low = min(int(place), len(values) - 1)
+    high = min(low + 1, len(values) - 1)
+    return math.exp(math.log(values[low]) + (place - low) * (math.log(values[high]) - math.log(values[low])))
+
+
+def _levels(
+    prior: PosePrior, joints: str | int | Iterable[str | int] | None, weights: Mapping[str, float] | None
+) -> list[tuple[float, tuple[int, ...]]]:
+    """(share, joints) such that the energy is the sum of share times -log p(joints), the widest set last."""
+    chosen = set(prior.joints if joints is None else skeleton.resolve_joints(joints)) & set(prior.joints)
+    if not chosen:
+        raise ValueError("joints: expected some that the prior models, got none of them; see prior.joints.")
+    of = dict.fromkeys(sorted(chosen), 1.0)
+    for name, value in (weights or {}).items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"joint_weights: expected finite numbers of 0 or more, got {value} for {name}.")
+        for joint in skeleton.resolve_joints([name] if name not in skeleton.JOINT_SETS else name):
+            if joint in of:
+                of[joint] = float(value)
+    steps = sorted(set(of.values()) - {0.0})
+    if not steps:
+        raise ValueError("joint_weights: expected some joint with a weight above 0, got none.")
+    below = [0.0, *steps[:-1]]
+    levels = [(w - b, tuple(j for j in of if of[j] >= w)) for w, b in zip(steps, below, strict=True)]
+    return levels[::-1]
