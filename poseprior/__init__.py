@@ -2,7 +2,7 @@
 
 from ._version import __version__
 from .io import PoseDataset, read_poses
-from .io.pretrained import load
+from .io.pretrained import list_pretrained, load
 from .models import (
     BodyVAE,
     GaussianMixturePrior,
@@ -33,6 +33,7 @@ __all__ = [
     "ProductPrior",
     "VAEPrior",
     "__version__",
+    "list_pretrained",
     "load",
     "read_poses",
 ]

@@ -25,6 +25,7 @@ def test_public_names() -> None:
         "ProductPrior",
         "VAEPrior",
         "__version__",
+        "list_pretrained",
         "load",
         "read_poses",
     ]

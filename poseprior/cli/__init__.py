@@ -11,7 +11,7 @@ import tyro
 
 from .._version import __version__
 from ._train import Train
-from ._use import Complete, Evaluate, Info, Sample, Score
+from ._use import Complete, Evaluate, Info, List, Sample, Score
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
@@ -20,6 +20,7 @@ Command = (
     | Annotated[Complete, tyro.conf.subcommand("complete")]
     | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[List, tyro.conf.subcommand("list")]
 )
 
 

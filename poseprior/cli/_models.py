@@ -114,3 +114,4 @@ Model = (
     | Annotated[HandVae, tyro.conf.subcommand("hand-vae")]
     | Annotated[BodyVae, tyro.conf.subcommand("body-vae")]
 )
+OptionalModel = Model | Annotated[None, tyro.conf.subcommand("none", description="The model of --recipe.")]

@@ -14,15 +14,16 @@ from .. import skeleton
 from ..io import PoseDataset, read_poses, read_split
 from ..io.pretrained import load
 from ..prior import PosePrior
+from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig
 from ..training.evaluation import evaluate, format_table
 from ._common import write_json
-from ._models import HandVae, Model
+from ._models import HandVae, OptionalModel
 
 #: Flags that, when given, replace the model's own `default_fit`.
 _FIT_OPTIONS = (
     "minutes", "max_steps", "batch_size", "learning_rate", "weight_decay", "patience", "jitter", "mirror",
-    "subject_balance", "eval_every", "checkpoint_every",
+    "subject_balance", "eval_every", "checkpoint_every", "seed",
 )  # fmt: skip
 
 
@@ -30,10 +31,13 @@ _FIT_OPTIONS = (
 class Train:
     """Train a prior: poses in, RUN/prior.safetensors and RUN/metrics.json out. Run again to resume."""
 
-    model: Model
-    """Which prior."""
+    model: OptionalModel = None
+    """Which prior; or none, with --recipe."""
+    recipe: str | None = None
+    """Make a prior as the shipped one of this name was made (poseprior list); flags below replace what it says."""
     data: Path
-    """Folder with train_poses.npz, val_poses.npz, test_poses.npz (or any .npz files), or one file."""
+    """Folder with train_poses.npz, val_poses.npz, test_poses.npz (or any .npz files), or one file. With --recipe also a
+    folder that holds such folders, named body and hands."""
     out: Path
     """Run folder: prior.safetensors, metrics.json, checkpoint/, tb/."""
     joints: str | None = None
@@ -61,20 +65,14 @@ class Train:
     """Steps between validations."""
     checkpoint_every: int | None = None
     """Steps between checkpoints."""
-    seed: int = 0
-    """Of everything random."""
+    seed: int | None = None
+    """Of everything random. Default: 0, or the recipe's."""
     device: str | None = None
     """cpu, cuda, ...; default: the GPU when there is one."""
-    licence: str = "unspecified"
-    """Licence of the weights, kept in the file."""
+    licence: str | None = None
+    """Licence of the weights, kept in the file. Default: the recipe's if these are its data, else unspecified."""
     overwrite: bool = False
     """Replace a different prior that already stands in the run folder."""
-
-    @property
-    def _joints(self) -> str:
-        if self.joints is not None:
-            return self.joints
-        return "hands" if isinstance(self.model, HandVae) else "body"
 
     def run(self) -> None:
         main_rank = _start_distributed()
@@ -85,33 +83,40 @@ class Train:
                 torch.distributed.destroy_process_group()
 
     def _train(self, main_rank: bool) -> None:
-        splits = _splits(self.data)
-        prior = self.model.build(skeleton.resolve_joints(self._joints))
-        config = self._fit_config(prior)
-        recipe = {
-            "model": type(self.model).__name__, "options": asdict(self.model), "joints": self._joints,
-            "data_digest": splits["train"].digest(),
-        }  # fmt: skip
-        self._refuse_foreign_run(recipe)
+        recipe = self._find_recipe()
+        if recipe is None:
+            parts = {name: {"all": data} for name, data in _splits(self.data).items()}
+        else:
+            parts = read_parts(self.data, recipe.parts)
+        splits = {name: together(some) for name, some in parts.items()}
+        asked, prior, origin = self._plan(recipe)
+        config = self._fit_config(prior, recipe)
+        origin["data_digest"] = splits["train"].digest()
+        self._refuse_foreign_run(origin)
         _say(main_rank, "training on " + _describe(splits["train"]))
         if "val" in splits:
             _say(main_rank, "selecting on " + _describe(splits["val"]))
-        for name in (
-            "checkpoint",
-            "tb",
-        ):  # the run folder always has the same rooms, also when a closed form leaves them empty
+        for name in ("checkpoint", "tb"):  # a run folder always has the same rooms, also when a closed form needs none
             (self.out / name).mkdir(parents=True, exist_ok=True)
         result = prior.fit(splits["train"], val=splits.get("val"), config=config)
         if not main_rank:
             return
-        prior.metadata["recipe"] = recipe
-        prior.metadata["licence"] = self.licence
+        prior.metadata["recipe"] = origin
+        prior.metadata["licence"] = self.licence or "unspecified"
+        prior.metadata["training"]["config"] = _reproducible(config)
+        if recipe is not None:
+            record(prior, recipe, parts, licence=self.licence)
         held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
-        metrics = {"split": held_out, **evaluate(prior, splits[held_out], jitter=config.jitter, seed=self.seed)}
-        prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
+        metrics = {
+            part: {"split": held_out, **evaluate(prior, data, jitter=config.jitter, seed=config.seed)}
+            for part, data in parts[held_out].items()
+        }
+        if recipe is None:
+            metrics = metrics["all"]
+            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
         prior.save(self.out / "prior.safetensors")
         write_json(self.out / "metrics.json", metrics)
-        missing = set(skeleton.resolve_joints(self._joints)) - set(prior.joints)
+        missing = set(asked) - set(prior.joints)
         if missing:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in sorted(missing))
             print(f"not modelled, since no training pose observes them: {names}")
@@ -119,27 +124,60 @@ class Train:
         print(f"kept the weights of step {result.best_step}")
         if held_out == "train":
             print("the numbers below are on the TRAINING poses: there is no val or test split, nothing is held out")
-        print(f"on {held_out}:\n{format_table(metrics)}")
+        for part, table in (metrics if recipe is not None else {"": metrics}).items():
+            print(f"on {held_out}{f' ({part})' if part else ''}:\n{format_table(table)}")
         print(f"results: {self.out / 'prior.safetensors'}, {self.out / 'metrics.json'}")
         if result.stopped == "interrupted":
             print("interrupted: the same command goes on from the last checkpoint")
 
-    def _fit_config(self, prior: PosePrior) -> FitConfig:
+    def _find_recipe(self) -> Recipe | None:
+        if (self.model is None) == (self.recipe is None):
+            raise ValueError(
+                "train: expected a model (gaussian, joint-flow, ...; see --help) or --recipe NAME, one of them."
+            )
+        if self.recipe is None:
+            return None
+        if self.joints is not None:
+            raise ValueError(
+                "--joints: a recipe says which joints; leave it out, or name a model in place of --recipe."
+            )
+        return find_recipe(self.recipe)
+
+    def _plan(self, recipe: Recipe | None) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
+        """The joints asked for, the unfitted prior, and how it is made, in words that go into the file."""
+        if recipe is not None:
+            asked = skeleton.resolve_joints(recipe.joints)
+            made = {"name": recipe.name, "model": recipe.prior.__name__, "options": dict(recipe.options)}
+            return asked, recipe.build(), {**made, "joints": recipe.joints}
+        assert self.model is not None
+        joints = self.joints or ("hands" if isinstance(self.model, HandVae) else "body")
+        asked = skeleton.resolve_joints(joints)
+        made = {"model": type(self.model).__name__, "options": asdict(self.model), "joints": joints}
+        return asked, self.model.build(asked), made
+
+    def _fit_config(self, prior: PosePrior, recipe: Recipe | None) -> FitConfig:
+        start = prior.default_fit if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in _FIT_OPTIONS if getattr(self, name) is not None}
         return replace(
-            prior.default_fit, **given, seed=self.seed, device=self.device,
-            checkpoint_dir=str(self.out / "checkpoint"), tensorboard_dir=str(self.out / "tb"),
+            start, **given, device=self.device, checkpoint_dir=str(self.out / "checkpoint"),
+            tensorboard_dir=str(self.out / "tb"),
         )  # fmt: skip
 
-    def _refuse_foreign_run(self, recipe: dict[str, Any]) -> None:
+    def _refuse_foreign_run(self, origin: dict[str, Any]) -> None:
         path = self.out / "prior.safetensors"
         if path.exists() and not self.overwrite:
             found = load(path).metadata.get("recipe")
-            if found != json.loads(json.dumps(recipe)):
+            if found != json.loads(json.dumps(origin)):
                 raise ValueError(
                     f"--out: {path} already holds another prior (trained as {found}); give another folder, or "
                     "--overwrite to replace it."
                 )
+
+
+def _reproducible(config: FitConfig) -> dict[str, Any]:
+    """The options that decide the weights."""
+    places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
+    return {name: value for name, value in asdict(config).items() if name not in places}
 
 
 def _start_distributed() -> bool:

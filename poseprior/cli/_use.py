@@ -12,7 +12,7 @@ import tyro
 
 from .. import skeleton
 from ..io import write_poses
-from ..io.pretrained import load
+from ..io.pretrained import list_pretrained, load
 from ..tasks import score
 from ..training.completion import COMPLETION_PATTERNS
 from ..training.evaluation import evaluate, format_table
@@ -23,8 +23,8 @@ from ._common import held_out, write_json
 class Evaluate:
     """Score held-out poses and compare the prior's samples with them."""
 
-    prior: tyro.conf.Positional[Path]
-    """A .safetensors file or a run folder."""
+    prior: tyro.conf.Positional[str]
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one)."""
     json: Path | None = None
@@ -59,8 +59,8 @@ class Evaluate:
 class Sample:
     """Draw poses into an .npz file that AMASS and SMPL-X readers take, and optionally a picture."""
 
-    prior: tyro.conf.Positional[Path]
-    """A .safetensors file or a run folder."""
+    prior: tyro.conf.Positional[str]
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
     num: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 24
     """How many."""
     out: Path
@@ -93,8 +93,8 @@ class Sample:
 class Complete:
     """Draw hidden or missing joints given the others, for every pose of a file."""
 
-    prior: tyro.conf.Positional[Path]
-    """A .safetensors file or a run folder."""
+    prior: tyro.conf.Positional[str]
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one). Joints its mask misses are drawn too."""
     out: Path
@@ -138,8 +138,8 @@ class Complete:
 class Score:
     """Say how plausible every pose of a file is, and which joint is to blame."""
 
-    prior: tyro.conf.Positional[Path]
-    """A .safetensors file or a run folder."""
+    prior: tyro.conf.Positional[str]
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one)."""
     json: Path | None = None
@@ -188,8 +188,8 @@ def _hidden_joints(names: str) -> tuple[int, ...]:
 class Info:
     """What a prior's file holds: class, joints, options, training, metrics, licence."""
 
-    prior: tyro.conf.Positional[Path]
-    """A .safetensors file or a run folder."""
+    prior: tyro.conf.Positional[str]
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
 
     def run(self) -> None:
         prior = load(self.prior)
@@ -197,5 +197,28 @@ class Info:
         print(f"{type(prior).__name__}, {prior.num_parameters:,} parameters, log_prob is {prior.log_prob_kind}")
         print(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
         print(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
-        for name, value in {"config": prior.get_config(), **prior.metadata}.items():
+        facts = {"config": prior.get_config(), **prior.metadata}
+        notices = facts.pop("notices", [])
+        facts.pop("check", None)  # numbers for the tests of shipped weights
+        for name, value in facts.items():
             print(f"{name}: {json.dumps(value)}")
+        for notice in notices:
+            print(f"notice:\n{notice.strip()}\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """The priors that ship with the package."""
+
+    def run(self) -> None:
+        for info in list_pretrained():
+            nll = ", ".join(
+                f"{part} {numbers['test']['nll']:.1f}"
+                for part, numbers in info.metrics.items()
+                if isinstance(numbers, dict) and "test" in numbers
+            )
+            print(f"{info.name:<20} {info.class_name}, {len(info.joints)} joints, {info.num_parameters:,} parameters")
+            print(f"{'':<20} {info.description}")
+            print(
+                f"{'':<20} held-out NLL, Haar nats, jitter {info.metrics['jitter']} rad: {nll}; licence {info.licence}"
+            )

@@ -57,6 +57,15 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: no such file, not safetensors (a pickle is refused without being executed), cut short, not of
             poseprior, or of a newer format.
     """
+    return _open(path, with_tensors=True)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Metadata alone, from the head of the file; refusals as `read`."""
+    return _open(path, with_tensors=False)[1]
+
+
+def _open(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.is_dir():
         raise ValueError(
             f"path: expected a .safetensors file, {path} is a folder; did you mean {path}/prior.safetensors?"
@@ -67,7 +76,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as handle:
             raw = (handle.metadata() or {}).get(_KEY)
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()} if with_tensors else {}
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"path: {path} is not a whole safetensors file ({error}); it may be cut short, copy it again."

@@ -54,7 +54,8 @@ def sample_metrics(
         reference: (M, 55, 3) real poses, not the training set.
         joints: the joints the prior models, as in `poseprior.skeleton.resolve_joints`.
         observed: (M, 55) bool, what `reference` measured; None means all. Joints it never measures are left out of the
-            comparison, then so are poses that miss a remaining joint.
+            comparison, then so are poses that miss a remaining joint. Where that leaves none (hands tracked one at a
+            time), the comparison is on the joints that most poses measure together.
         max_poses: use at most this many poses of each side, drawn at random.
         neighbours: k of precision and recall.
         seed: of the random subsets.
@@ -185,4 +186,10 @@ def _complete_rows(reference: Tensor, observed: Tensor, joints: tuple[int, ...])
     if not seen:
         names = ", ".join(JOINT_NAMES[j] for j in joints[:4])
         raise ValueError(f"observed: the reference measures none of the joints ({names}, ...); pass other poses.")
-    return seen, reference[observed[:, list(seen)].all(1)]
+    whole = observed[:, list(seen)].all(1)
+    if not bool(whole.any()):
+        patterns, count = torch.unique(observed[:, list(seen)], dim=0, return_counts=True)
+        common = patterns[(count * patterns.any(1)).argmax()]
+        seen = tuple(j for j, shown in zip(seen, common.tolist(), strict=True) if shown)
+        whole = observed[:, list(seen)].all(1)
+    return seen, reference[whole]

@@ -5,6 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from poseprior.io import synthetic_poses
 from poseprior.kinematics import KEYPOINT_NAMES, keypoint_positions, moving_keypoints
 from poseprior.skeleton import JOINT_NAMES
 from poseprior.training import metrics
@@ -129,3 +130,16 @@ def test_errors() -> None:
     none = torch.zeros(9, 55, dtype=torch.bool)
     with pytest.raises(ValueError, match="measures none of the joints"):
         metrics.sample_metrics(torch.zeros(9, 55, 3), torch.zeros(9, 55, 3), joints="body", observed=none)
+
+
+def test_hands_tracked_one_at_a_time_are_compared_on_the_side_that_most_poses_show() -> None:
+    data = synthetic_poses(300, seed=1)
+    pose = data.poses
+    observed = torch.zeros(300, 55, dtype=torch.bool)
+    observed[:200, 40:] = True
+    observed[200:, 25:40] = True
+    result = metrics.sample_metrics(pose, pose, joints="hands", observed=observed)
+    alone = metrics.sample_metrics(pose, pose[:200], joints="right_hand")
+    assert result["num_poses"] == 200
+    assert result["num_keypoints"] == alone["num_keypoints"]
+    assert result["reference_apd_cm"] == pytest.approx(alone["reference_apd_cm"], rel=1e-6)

@@ -1,0 +1,1 @@
+"""Trained priors as package data: `<name>.safetensors`, which `poseprior.load("<name>")` finds; notices beside them."""

@@ -1,0 +1,107 @@
+"""`RECIPES`: how each prior that ships was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from ..models import BodyVAE, GaussianPrior, GlobalFlow, HandVAE, JointFlow, OrderAgnosticPrior
+from ..prior import PosePrior
+from ..training.config import FitConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to make a prior, from nothing but pose files.
+
+    Attributes:
+        name: of the weights.
+        description: one line for lists.
+        prior: the class.
+        joints: a joint set; joints that no pose observes are dropped by `fit`.
+        parts: subfolders of the data to read, `body`, `hands` or both; joints of the other part are unobserved.
+        options: constructor arguments beside `joints`.
+        fit: options of the loop; None takes the class's `default_fit`.
+        seed: of everything random.
+        licence: of the weights, when they are trained on the recordings of `sources.SOURCES`.
+    """
+
+    name: str
+    description: str
+    prior: type[PosePrior]
+    joints: str
+    parts: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    fit: FitConfig | None = None
+    seed: int = 0
+    licence: str = "MIT"
+
+    def build(self) -> PosePrior:
+        """The prior, unfitted."""
+        return self.prior(self.joints, **self.options)
+
+    def fit_config(self) -> FitConfig:
+        """Options of the loop, with the recipe's seed."""
+        return replace(self.prior.default_fit if self.fit is None else self.fit, seed=self.seed)
+
+
+_BODY, _HANDS = ("body",), ("hands",)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="body-gaussian",
+            description="full-covariance Gaussian of the body: smallest and fastest, exact marginals and conditionals",
+            prior=GaussianPrior, joints="body", parts=_BODY, options=MappingProxyType({"covariance": "full"}),
+        ),
+        Recipe(
+            name="body-joint-flow",
+            description="conditional flow for each body joint: a strong exact density, with a latent space",
+            prior=JointFlow, joints="body", parts=_BODY,
+        ),
+        Recipe(
+            name="body-global-flow",
+            description="flow over the whole body with exact encode and decode: a latent space that is one pass away",
+            prior=GlobalFlow, joints="body", parts=_BODY,
+        ),
+        Recipe(
+            name="body-order-agnostic",
+            description="any observed body joints in, any missing ones out: the best density and completion of the body",
+            prior=OrderAgnosticPrior, joints="body", parts=_BODY,
+        ),
+        Recipe(
+            name="body-vae",
+            description="variational autoencoder of the body, z = 32: a smooth latent space for code written for VPoser",
+            prior=BodyVAE, joints="body", parts=_BODY,
+        ),
+        Recipe(
+            name="hand-vae",
+            description="variational autoencoder of a hand, z = 24 a side; one network serves both sides",
+            prior=HandVAE, joints="hands", parts=_HANDS,
+        ),
+        Recipe(
+            name="hand-order-agnostic",
+            description="any observed finger joints in, any missing ones out; one network serves both sides",
+            prior=OrderAgnosticPrior, joints="hands", parts=_HANDS,
+        ),
+        Recipe(
+            name="whole-body",
+            description="body and both hands in one order-agnostic prior; hands independent of the body and each other",
+            prior=OrderAgnosticPrior, joints="whole_body", parts=("body", "hands"),
+        ),
+    )
+}  # fmt: skip
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        ValueError: no such recipe; the message lists them.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe: no recipe {name!r}; the recipes are {', '.join(RECIPES)}.")
+    return RECIPES[name]
