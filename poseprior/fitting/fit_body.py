@@ -149,7 +149,7 @@ class _Run:
         starts, bodies = energy.shape
         if starts > 1:
             weights = mode_weights(self.problem, state, stage, energy)
-            order = (-weights).argsort(0, stable=True)[: self.hypotheses]
+            order = (-weights).argsort(0)[: self.hypotheses]
             weights = weights.gather(0, order)
             weights = weights / weights.sum(0)
             state = state.pick(order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import roma
 import torch
@@ -16,9 +17,7 @@ from .problem import FitProblem, Stage
 from .state import BodyState
 from .targets import Keypoints2D, Target
 
-_SAMPLES = 32
 _TURNS = 4
-_SCREEN_WIDEN = 8.0
 
 
 def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: bool) -> tuple[Tensor, Tensor | None]:
@@ -62,8 +61,7 @@ def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
     some = (w.sum(-1) > 0)[..., None]
     pose = state.pose.clone()
     pose[..., 0, :] = torch.where(some, root, pose[..., 0, :])
-    return BodyState(pose, torch.where(some, shift, state.transl), state.betas, state.expression, state.hands,
-                     state.latent)  # fmt: skip
+    return replace(state, pose=pose, transl=torch.where(some, shift, state.transl))
 
 
 def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, chosen: Tensor) -> BodyState:
@@ -85,10 +83,7 @@ def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, nu
     if target.camera.rotation is not None:
         step = (target.camera.rotation.to(step).mT @ step[..., None])[..., 0]
     some = (weight.sum(-1) > 0)[..., None]
-    return BodyState(
-        state.pose, torch.where(some, state.transl + step, state.transl), state.betas, state.expression, state.hands,
-        state.latent,
-    )  # fmt: skip
+    return replace(state, transl=torch.where(some, state.transl + step, state.transl))
 
 
 def candidates_2d(
@@ -120,13 +115,10 @@ def candidates_2d(
     latent = None
     if latents is not None:
         latent = latents.to(pose).repeat_interleave(_TURNS, 0)[:, None].expand(-1, pose.shape[1], -1)
-    wide = BodyState(
-        pose, *(_spread(value, many) for value in (state.transl, state.betas, state.expression)),
-        None if state.hands is None else _spread(state.hands, many), latent,
-    )  # fmt: skip
+    wide = replace(state.expand(many), pose=pose, latent=latent)
     wide = place_in_view(problem, wide, target, number, stage.chosen[number])
     best = problem.total(wide, stage).argsort(0)[: num_starts - _TURNS]
-    return _stack(first, wide.pick(best))
+    return first.join(wide.pick(best))
 
 
 def _facing(rotation: Tensor | None, like: Tensor) -> Tensor:
@@ -142,23 +134,9 @@ def _facing(rotation: Tensor | None, like: Tensor) -> Tensor:
 
 
 def _turned(state: BodyState, turns: Tensor) -> BodyState:
-    count = len(turns)
-    pose = state.pose.expand(count, -1, -1, -1).clone()
+    pose = state.pose.expand(len(turns), -1, -1, -1).clone()
     pose[..., 0, :] = turns
-    rest = (state.transl, state.betas, state.expression, state.hands, state.latent)
-    return BodyState(pose, *(None if v is None else _spread(v, count) for v in rest))  # type: ignore[arg-type]
-
-
-def _spread(value: Tensor, count: int) -> Tensor:
-    return value[:1].expand(count, *value.shape[1:])
-
-
-def _stack(first: BodyState, second: BodyState) -> BodyState:
-    values = {}
-    for name in ("pose", "transl", "betas", "expression", "hands", "latent"):
-        pair = getattr(first, name), getattr(second, name)
-        values[name] = None if pair[0] is None else torch.cat(pair)
-    return BodyState(**values)  # type: ignore[arg-type]
+    return replace(state.expand(len(turns)), pose=pose)
 
 
 def start_state(

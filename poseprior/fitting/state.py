@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,15 +41,20 @@ class BodyState:
     def pick(self, which: Tensor) -> BodyState:
         """The starts `which` (S', B) of each body."""
         column = torch.arange(which.shape[1], device=which.device)
-        return self._map(lambda value: value[which, column])
+        return replace(self, **{name: value[which, column] for name, value in self._values().items()})
 
-    def frames(self, rows: Tensor) -> BodyState:
-        """Some of the bodies."""
-        return self._map(lambda value: value[:, rows])
+    def expand(self, count: int) -> BodyState:
+        """The first start, `count` times."""
+        return replace(self, **{n: v[:1].expand(count, *v.shape[1:]) for n, v in self._values().items()})
 
-    def _map(self, function: Any) -> BodyState:
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return BodyState(**{name: None if value is None else function(value) for name, value in values.items()})
+    def join(self, other: BodyState) -> BodyState:
+        """The starts of both."""
+        more = other._values()
+        return replace(self, **{name: torch.cat((value, more[name])) for name, value in self._values().items()})
+
+    def _values(self) -> dict[str, Tensor]:
+        every = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: value for name, value in every.items() if value is not None}
 
 
 @dataclass(frozen=True)
