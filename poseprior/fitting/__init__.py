@@ -1,1 +1,31 @@
-"""Fitting SMPL-X bodies: energy terms, and a fitting loop."""
+"""Fitting SMPL-X bodies: priors as energy terms in nats, and a fitting loop."""
+
+from .anchor import PoseAnchor
+from .body_points import BodyPoints
+from .camera import Camera
+from .config import FittingConfig
+from .energy import EnergySum, EnergyTerm
+from .fit_body import fit_body
+from .layouts import LAYOUTS, KeypointLayout, layout
+from .result import BodyFit
+from .targets import Joints3D, Keypoints2D, Markers, Target
+from .term import PosePriorTerm
+
+__all__ = [
+    "LAYOUTS",
+    "BodyFit",
+    "BodyPoints",
+    "Camera",
+    "EnergySum",
+    "EnergyTerm",
+    "FittingConfig",
+    "Joints3D",
+    "KeypointLayout",
+    "Keypoints2D",
+    "Markers",
+    "PoseAnchor",
+    "PosePriorTerm",
+    "Target",
+    "fit_body",
+    "layout",
+]

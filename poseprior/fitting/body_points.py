@@ -190,7 +190,6 @@ class BodyPoints:
 
     def _corrections(self, pose: Tensor) -> Tensor:
         """(B, N, 3) pose-dependent corrections of the vertices, linear in Exp(pose_j) - I."""
-        import roma
 
         assert self._pose_basis is not None
         turn = roma.rotvec_to_rotmat(pose[:, 1:]) - torch.eye(3, dtype=pose.dtype, device=pose.device)
@@ -198,7 +197,6 @@ class BodyPoints:
 
     def _with_contour(self, points: Tensor, skinned: Tensor, pose: Tensor) -> Tensor:
         """Insert the contour landmarks, which slide with the turn of the head (not differentiable in the choice)."""
-        import roma
 
         with torch.no_grad():
             turn = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(len(pose), 3, 3)

@@ -116,9 +116,9 @@ class _PosedPoints(torch.autograd.Function):
         return position, skinned
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, force: Tensor, skin_force: Tensor) -> tuple[Tensor | None, ...]:
-        pose, rest, vertices, weights, b, c, rotation, position, *skin = ctx.saved_tensors
+        pose, _, vertices, weights, b, c, rotation, position, *skin = ctx.saved_tensors
         tree: Tree = ctx.tree
         moment = torch.linalg.cross(position, force)
         to_rest = to_vertices = None
