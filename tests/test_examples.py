@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+import poseprior
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -32,3 +35,51 @@ def test_your_own_loop_learns_the_context(tmp_path: Path) -> None:
     out = _run("use_your_own_loop.py", "--steps", "200", cwd=tmp_path)
     knees = [float(line.split()[-2]) for line in out.splitlines() if line.startswith("label")]
     assert knees[1] > knees[0] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("train_gaussian.py", "left elbow bends by"),
+        pytest.param("train_global_flow.py", "decode(encode(pose)) is off by 0.00", marks=pytest.mark.slow),
+        pytest.param("train_joint_flow.py", "left_knee is to blame", marks=pytest.mark.slow),
+        pytest.param("train_hand_vae.py", "three hidden fingers", marks=pytest.mark.slow),
+    ],
+)
+def test_training_examples_run_on_synthetic_poses(name: str, says: str, tmp_path: Path) -> None:
+    out = _run(name, "--out", "prior.safetensors", cwd=tmp_path)
+    assert "synthetic poses" in out
+    assert says in out
+    assert poseprior.load(tmp_path / "prior.safetensors").fitted
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train_gaussian.py", "body"),
+        ("train_joint_flow.py", "body"),
+        ("train_global_flow.py", "body"),
+        ("train_hand_vae.py", "hands"),
+    ],
+)
+def test_training_examples_run_on_real_files(name: str, part: str, tmp_path: Path, real_data_dir: Path) -> None:
+    out = _run(
+        name, "--data", str(real_data_dir / part), "--out", "prior.safetensors", "--minutes", "0.05", cwd=tmp_path
+    )
+    assert "synthetic" not in out
+    assert "results: prior.safetensors" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted((EXAMPLES / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run_in_two_minutes(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    started = time.monotonic()
+    document = nbformat.read(notebook, as_version=4)
+    client = nbclient.NotebookClient(document, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    assert time.monotonic() - started < 120

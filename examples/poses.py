@@ -1,0 +1,56 @@
+"""What the examples share: real pose files of `--data DIR`, or synthetic poses, and how long to train on which."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from poseprior import FitConfig, PoseDataset, PosePrior
+from poseprior.io import read_split, synthetic_poses
+
+#: On synthetic poses the examples only show how it is done.
+SYNTHETIC_STEPS = 60
+
+
+def arguments(description: str | None, out: str) -> argparse.Namespace:
+    """`--data DIR`, `--out FILE`, `--minutes M`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of train, val and test files; default: synthetic poses")
+    parser.add_argument("--out", type=Path, default=Path(out), help="the weights to write")
+    parser.add_argument("--minutes", type=float, help="training time at most; default: the prior's own number of steps")
+    return parser.parse_args()
+
+
+def splits(data: Path | None, *, one_hand: bool = False) -> tuple[PoseDataset, PoseDataset, PoseDataset]:
+    """Train, val and test poses of different people; `one_hand` hides all but one hand of each synthetic pose."""
+    if data is not None:
+        found = read_split(data)
+        missing = [name for name in ("train", "val", "test") if name not in found]
+        if missing:
+            raise SystemExit(f"{data} has no {', '.join(missing)} split; see docs/training.md for making splits.")
+        return found["train"], found["val"], found["test"]
+    print("synthetic poses: a kinematic sampler with anatomical limits, not recordings of people")
+    made = synthetic_poses(4000, seed=0, num_subjects=10)
+    if one_hand:
+        observed = torch.zeros_like(made.observed)
+        observed[::2, 25:40] = True
+        observed[1::2, 40:] = True
+        made = PoseDataset(made.poses, observed, subject=made.subject)
+    train, val, test = made.split_by_subject([0.7, 0.15, 0.15], seed=0)
+    return train, val, test
+
+
+def config(prior: PosePrior, args: argparse.Namespace) -> FitConfig:
+    """The prior's own options; a short run on synthetic poses."""
+    own = replace(prior.default_fit, minutes=args.minutes)
+    if args.data is None:
+        own = replace(own, max_steps=min(own.max_steps, SYNTHETIC_STEPS), eval_every=20, max_val_poses=256)
+    return own
+
+
+def effort(args: argparse.Namespace) -> dict[str, int]:
+    """Options of `evaluate`: a quick look at synthetic poses, its defaults on real ones."""
+    return {"num_samples": 500, "num_completed": 20, "max_poses": 150} if args.data is None else {}
