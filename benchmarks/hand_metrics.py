@@ -92,6 +92,7 @@ def completion(prior: PosePrior, pose: Tensor, jittered: Tensor, *, num_samples:
         ],
         dim=1,
     )
+    drawn[..., : RIGHT[0], :] = 0.0  # a prior of more than this hand draws the arm as well
     error = 1000.0 * (tip_positions(drawn)[..., 5:, :] - tip_positions(pose)[:, 5:]).norm(dim=-1)
     error = (error * hidden).sum(-1) / hidden.sum(-1)
     whole = mean_nll(prior, jittered, right_mask())
