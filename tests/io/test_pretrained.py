@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import poseprior
+from poseprior.cli import main
 from poseprior.io import checkpoint, hub, pretrained
 
 
@@ -57,6 +58,18 @@ def test_list_describes_every_shipped_file_without_reading_tensors(monkeypatch: 
         assert info.description
         with pytest.raises(AttributeError):
             info.name = "x"  # type: ignore[misc]
+
+
+def test_the_command_line_takes_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in pretrained.pretrained_files())
+    assert main(["info", "body-gaussian"]) == 0
+    told = capsys.readouterr().out
+    assert "EIA-0196217" in told
+    assert 'licence: "MIT"' in told
+    assert main(["info", "body-elephant"]) == 2
+    assert "body-gaussian" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- hub
