@@ -14,7 +14,7 @@ from torch import Tensor
 #: Numbers for each component: a logit, a mean (3), log-scales (3) and the lower triangle of the inverse factor (3).
 NUMBERS = 10
 #: Log-scales are bounded softly: e^3 times wider or narrower than the base is as far as a component goes.
-_MOST_LOG_SCALE = 3.0
+MOST_LOG_SCALE = 3.0
 
 
 def standard_log_prob(square: Tensor, dof: int | None) -> Tensor:
@@ -38,7 +38,7 @@ def _split(raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(..., 10 K) into log-weights (..., K), means, log-scales and lower triangles (..., K, 3)."""
     k = raw.shape[-1] // NUMBERS
     logit, mean, log_scale, lower = raw.split((k, 3 * k, 3 * k, 3 * k), -1)
-    bounded = _MOST_LOG_SCALE * torch.tanh(log_scale / _MOST_LOG_SCALE)
+    bounded = MOST_LOG_SCALE * torch.tanh(log_scale / MOST_LOG_SCALE)
     return (
         logit.log_softmax(-1), mean.unflatten(-1, (k, 3)), bounded.unflatten(-1, (k, 3)), lower.unflatten(-1, (k, 3))
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, final
 
@@ -125,7 +124,7 @@ class OrderAgnosticPrior(PosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        return _mix(*self.groups.order_log_prob(rotvec, observed, self.num_orders))
+        return self.groups.log_prob(rotvec, observed, self.num_orders)
 
     def order_log_prob(
         self, pose: Tensor, *, observed: Tensor | None = None, order: Sequence[int] | None = None
@@ -169,7 +168,7 @@ class OrderAgnosticPrior(PosePrior):
         wanted = torch.ones(shape, dtype=torch.bool, device=pose.device) if observed is None else observed.expand(shape)
         batch, rotvec, known = self._check_pose(pose, wanted | given)
         condition = self._check_pose(pose, given)[2]
-        value = _mix(*self.groups.order_log_prob(rotvec, known, self.num_orders, given=condition))
+        value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
         return value.reshape(batch).to(pose.dtype)
 
     # ------------------------------------------------------------------ draws
@@ -190,11 +189,6 @@ class OrderAgnosticPrior(PosePrior):
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
         return self.groups.draw(many, seen, self.num_orders, generator).unflatten(0, (num_samples, -1))
-
-
-def _mix(chains: Tensor, rest: Tensor) -> Tensor:
-    """(B,) log-density: in each group the mixture over orders, chains (K, B, G), and what has no order, rest (B,)."""
-    return (chains.logsumexp(0) - math.log(len(chains))).sum(-1) + rest
 
 
 def _check_options(**numbers: int) -> None:

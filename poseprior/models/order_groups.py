@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -107,6 +108,29 @@ class OrderGroups(nn.Module):
             total = total.index_add(0, rows % len(z), part.log_prob(values[rows], perm, own, mask[rows]))
         return total
 
+    def log_prob(self, rotvec: Tensor, seen: Tensor, num_orders: int, given: Tensor | None = None) -> Tensor:
+        """(B,) log-density of the mixture over the fixed orders in each group; arguments as in `order_log_prob`."""
+        if not all(part.frozen for part, _ in self.each()):
+            chains, rest = self.order_log_prob(rotvec, seen, num_orders, given=given)
+            return (chains.logsumexp(0) - math.log(num_orders)).sum(-1) + rest
+        z, wanted, total = self._start(rotvec, seen, given)
+        for part, sides in self.each():
+            values, mask, target = (stack_sides(sides, t) for t in (z, seen, wanted))
+            first = torch.zeros_like(mask) if given is None else stack_sides(sides, given)
+            ranks = self.ranks(mask.shape[1], num_orders, z.device)
+            chains = _by_mask(part, values, mask, first, target, ranks) - math.log(num_orders) * target.any(1)
+            total = total + chains.view(len(sides), -1).sum(0)
+        return total
+
+    def _start(self, rotvec: Tensor, seen: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Chart coordinates, the joints whose conditionals are wanted, and the log-density of what has no order."""
+        z, volume = self.chart(rotvec, seen)
+        wanted = seen
+        if given is not None:
+            wanted = seen & ~given
+            volume = self.chart(rotvec, wanted)[1]
+        return z, wanted, self._lone_log_prob(z, wanted) - volume
+
     def order_log_prob(
         self,
         rotvec: Tensor,
@@ -128,11 +152,7 @@ class OrderGroups(nn.Module):
         Returns:
             (K, B, G) for the groups of two joints and more, and (B,) for what does not depend on the order.
         """
-        z, volume = self.chart(rotvec, seen)
-        wanted = seen
-        if given is not None:
-            wanted = seen & ~given
-            volume = self.chart(rotvec, wanted)[1]
+        z, wanted, rest = self._start(rotvec, seen, given)
         chains = []
         for part, sides in self.each():
             values, mask, target = (stack_sides(sides, t) for t in (z, seen, wanted))
@@ -149,7 +169,7 @@ class OrderGroups(nn.Module):
                 chains.append(one.view(1, 1, -1))
         size = num_orders if order is None else 1
         stacked = torch.cat(chains, 1).mT if chains else z.new_zeros(size, len(z), 0)
-        return stacked, self._lone_log_prob(z, wanted) - volume
+        return stacked, rest
 
     @staticmethod
     def _chain(part: OrderPart, z: Tensor, seen: Tensor, target: Tensor, given: Tensor | None, ranks: Tensor) -> Tensor:
@@ -200,6 +220,21 @@ class OrderGroups(nn.Module):
             for side, own in zip(sides, drawn.split(len(z)), strict=True):
                 result[:, side.places] = own * own.new_tensor(side.sign)
         return self.chart.inverse(result)
+
+
+def _by_mask(part: OrderPart, z: Tensor, seen: Tensor, given: Tensor, target: Tensor, ranks: Tensor) -> Tensor:
+    """(R,) logsumexp over orders of a frozen part's chains; rows with equal masks are computed together."""
+    masks = torch.stack((seen, given & seen, target), 1)
+    if bool((masks == masks[:1]).all()):
+        one = masks[:1].unbind(1)
+        return part.mixture(z, ranks, *(m[0] for m in one)) if bool(one[2].any()) else z.new_zeros(len(z))
+    distinct, inverse = torch.unique(masks.flatten(1), dim=0, return_inverse=True)
+    total = z.new_zeros(len(z))
+    for number, mask in enumerate(distinct.view(-1, 3, seen.shape[1])):
+        if bool(mask[2].any()):
+            rows = (inverse == number).nonzero()[:, 0]
+            total = total.index_add(0, rows, part.mixture(z[rows], ranks, *mask))
+    return total
 
 
 @cache

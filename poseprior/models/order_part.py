@@ -10,15 +10,12 @@ from torch import Tensor, nn
 from .ball import log_mass_in_ball
 from .grouped_mlp import GroupedMLP
 from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
+from .order_frozen import BROAD_SCALE, MOST_CONTEXT, FrozenChains, chain_mixture
 from .ordered_gaussian import OrderedGaussian
 
 _LOG_2PI = math.log(2.0 * math.pi)
-#: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
-_BROAD_SCALE = 0.7
 #: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
-#: Where the context saturates, in those units.
-_MOST_CONTEXT = 3.0
 
 
 class OrderPart(nn.Module):
@@ -65,9 +62,10 @@ class OrderPart(nn.Module):
         super().__init__()
         self.num_joints, self.context_noise, self.dof = num_joints, context_noise, dof
         self._shares = (1.0 - base_weight - own_weight - broad_weight, base_weight, own_weight, broad_weight)
-        self._log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
-        self._broad_mass = float(log_mass_in_ball(torch.zeros(3), _BROAD_SCALE**2 * torch.eye(3)))
+        self.log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
+        self._broad_mass = float(log_mass_in_ball(torch.zeros(3), BROAD_SCALE**2 * torch.eye(3)))
         self.register_buffer("scale", torch.ones(num_joints, 3))
+        self._chains = FrozenChains()
         self.base = OrderedGaussian(num_joints)
         self.net = GroupedMLP(
             num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
@@ -97,18 +95,37 @@ class OrderPart(nn.Module):
         centred = z - self.base.mean.view(-1, 3)
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
         own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
-        log_net, log_base, log_own, log_broad = self._log_shares
+        log_net, log_base, log_own, log_broad = self.log_shares
         trusting = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
-        wary = torch.logaddexp(own + log_own, self._broad(z) + log_broad)
+        wary = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
         return (torch.logaddexp(trusting, wary) * seen).sum(-1)
+
+    def context_unit(self) -> Tensor:
+        """(J, 3) units of the networks' context per chart unit."""
+        return self.scale / self.scale.clamp_min(_LEAST_FEATURE_SCALE)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no gradient to the weights is asked for, in evaluation."""
+        return not self.training and not (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+
+    def mixture(self, z: Tensor, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor) -> Tensor:
+        """logsumexp over orders of the chains, (B,), frozen weights, all rows with the same masks.
+
+        Args:
+            z: (B, J, 3) chart coordinates, zero where missing.
+            ranks: (K, J) position of each joint in K orders.
+            seen, given, target: (J,) bool: shown joints, those to put first, and those whose conditionals are summed.
+        """
+        return chain_mixture(self, self._chains.tables(self, ranks, seen, given, target), z)
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""
-        least = self.scale.clamp_min(_LEAST_FEATURE_SCALE)
-        context = z * (self.scale / least)
+        context = z * self.context_unit()
         if self.training and self.context_noise:
+            least = self.scale.clamp_min(_LEAST_FEATURE_SCALE)
             context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
-        return _MOST_CONTEXT * torch.tanh(context / _MOST_CONTEXT)
+        return MOST_CONTEXT * torch.tanh(context / MOST_CONTEXT)
 
     @staticmethod
     def _features(context: Tensor, before: Tensor) -> Tensor:
@@ -116,11 +133,11 @@ class OrderPart(nn.Module):
         shown = context[:, None] * before[..., None]
         return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
 
-    def _broad(self, z: Tensor) -> Tensor:
+    def broad_log_prob(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, cut off at the tangent ball."""
         tangent = z * self.scale
-        constant = 1.5 * _LOG_2PI + 3.0 * math.log(_BROAD_SCALE) + self._broad_mass
-        return -0.5 * tangent.square().sum(-1) / _BROAD_SCALE**2 - constant + self.scale.log().sum(-1)
+        constant = 1.5 * _LOG_2PI + 3.0 * math.log(BROAD_SCALE) + self._broad_mass
+        return -0.5 * tangent.square().sum(-1) / BROAD_SCALE**2 - constant + self.scale.log().sum(-1)
 
     # ------------------------------------------------------------------ draws
 
@@ -181,7 +198,7 @@ class OrderPart(nn.Module):
         raw = torch.cat([self.net.one(j, part) for j, part in enumerate(parts) if len(part)])[order.argsort()]
         plain = standard_draw(mean, self.dof, generator=generator)
         white = torch.where((kind == 0)[:, None], mixture_draw(raw, self.dof, generator=generator), plain)
-        broad = standard_draw(mean, None, generator=generator) * _BROAD_SCALE / self.scale[joint]
+        broad = standard_draw(mean, None, generator=generator) * BROAD_SCALE / self.scale[joint]
         drawn = mean + (diagonal @ white[..., None])[..., 0]
         own = self.base.mean.view(-1, 3)[joint] + (own_factor[joint] @ white[..., None])[..., 0]
         drawn = torch.where((kind == 2)[:, None], own, drawn)

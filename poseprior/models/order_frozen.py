@@ -1,0 +1,256 @@
+"""The mixture over orders of a frozen `OrderPart`, with its gradient written out, as one autograd operation.
+
+At batch 1 the price of `log_prob` is the number of tensor operations, on large batches it is memory traffic. With frozen
+weights everything that depends on orders and masks alone is a table; rows go through in pieces that stay in the cache,
+value and gradient together; joints whose conditionals are not asked for are not computed. A second derivative falls back
+to the composition that autograd derives. The equations are those of `OrderPart.log_prob`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .joint_mixture import MOST_LOG_SCALE, NUMBERS, standard_log_prob
+from .ordered_gaussian import arrange
+
+if TYPE_CHECKING:
+    from .order_part import OrderPart
+
+#: Chains evaluated at once.
+_CHAINS = 384
+_MOST_TABLES = 32
+#: Where the context of the networks saturates, in its units.
+MOST_CONTEXT = 3.0
+#: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
+BROAD_SCALE = 0.7
+
+
+class ChainTables(NamedTuple):
+    """What the chains of K orders over J joints need for T of them, the targets.
+
+    Attributes:
+        perm: (K, J) the orders, missing joints last.
+        targets: (T,) places of the targets.
+        whitener: (3J, T 3 K), centred coordinates to residuals in every order, laid out (T, 3, K).
+        log_diagonal: (T, K, 1) log |L_jj|.
+        before: (T, 3J, K, 1), 1 where a coordinate of the context comes before the target.
+        first_bias: (T, H, K, 1) bias of the first layer with the part of its input that says which joints are shown.
+        weights, biases: of all layers, (T, outputs, inputs) and (T, outputs, 1); the last layer's outputs are sorted into logits,
+            means, log-scales and triangles, coordinate by coordinate.
+        own_whitener: (T, 3, 3); own_log_diagonal: (T,).
+        mean: (3J,) of the Gaussian; unit: (3J,) context per chart unit; reach: (T, 3) radians per chart unit.
+        broad_constant: (T,) log-density of the broad component at the mean.
+    """
+
+    perm: Tensor
+    targets: Tensor
+    whitener: Tensor
+    log_diagonal: Tensor
+    before: Tensor
+    first_bias: Tensor
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    own_whitener: Tensor
+    own_log_diagonal: Tensor
+    mean: Tensor
+    unit: Tensor
+    reach: Tensor
+    broad_constant: Tensor
+
+
+@torch.no_grad()
+def chain_tables(part: OrderPart, perm: Tensor, targets: Tensor) -> ChainTables:
+    """Tables of the orders perm (K, J), missing joints last, for the joints `targets` (T,)."""
+    arranged, size = part.base.arrangement(perm), part.num_joints
+    count = len(perm)
+    white = arranged.whitener.view(count, size, 3, 3 * size)[:, targets].permute(3, 1, 2, 0)
+    before = arranged.before[:, targets].permute(1, 2, 0)  # (T, J, K)
+    layers = [*part.net.hidden, part.net.out]
+    weights = [layer.weight[targets].mT for layer in layers]
+    biases = [layer.bias[targets].mT for layer in layers]
+    first = biases[0] + weights[0][:, :, 3 * size :] @ (before - 0.5)
+    weights[0] = weights[0][:, :, : 3 * size]
+    k = part.net.out.bias.shape[-1] // NUMBERS
+    blocks = torch.arange(k, NUMBERS * k, device=perm.device).view(3, k, 3).transpose(1, 2).flatten()
+    order = torch.cat((torch.arange(k, device=perm.device), blocks))
+    weights[-1], biases[-1] = weights[-1][:, order], biases[-1][:, order]
+    constant = part.broad_log_prob(torch.zeros_like(part.scale))
+    return ChainTables(
+        perm=perm,
+        targets=targets,
+        whitener=white.reshape(3 * size, -1).contiguous(),
+        log_diagonal=arranged.log_diagonal[:, targets].mT[..., None].contiguous(),
+        before=before.repeat_interleave(3, 1)[..., None].contiguous(),
+        first_bias=first[..., None].contiguous(),
+        weights=tuple(weight.contiguous() for weight in weights),
+        biases=tuple(bias.contiguous() for bias in biases),
+        own_whitener=arranged.own_whitener[targets].contiguous(),
+        own_log_diagonal=arranged.own_log_diagonal[targets],
+        mean=part.base.mean.clone(),
+        unit=part.context_unit().flatten(),
+        reach=part.scale[targets],
+        broad_constant=constant[targets],
+    )
+
+
+class FrozenChains:
+    """Tables of a part, kept for the masks that come back call after call while its weights stay what they are."""
+
+    def __init__(self) -> None:
+        self._cache: dict[bytes, ChainTables] = {}
+        self._stamp: tuple[object, ...] = ()
+
+    def tables(self, part: OrderPart, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor) -> ChainTables:
+        """Tables for orders (K, J) of one mask: seen, given and target (J,)."""
+        state = (*part.parameters(), *part.buffers())
+        stamp = tuple((id(t), t.data_ptr(), t._version, t.dtype) for t in state)
+        if stamp != self._stamp or len(self._cache) >= _MOST_TABLES:
+            self._cache, self._stamp = {}, stamp
+        masks = torch.stack((seen, target, seen & False if given is None else given))
+        key = ranks.cpu().numpy().tobytes() + masks.cpu().numpy().tobytes()
+        if key not in self._cache:
+            perm, _ = arrange(ranks, seen[None], None if given is None else given[None])
+            self._cache[key] = chain_tables(part, perm, target.nonzero()[:, 0])
+        return self._cache[key]
+
+
+def chain_mixture(part: OrderPart, tables: ChainTables, z: Tensor) -> Tensor:
+    """logsumexp over the K orders of the targets' chains, (B,), for z (B, J, 3), zero where missing.
+
+    Gradients flow to z alone. Returns nats, Lebesgue in z.
+    """
+    value: Tensor = _ChainMixture.apply(z, tables, part)
+    return value
+
+
+class _ChainMixture(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, z: Tensor, tables: ChainTables, part: OrderPart) -> Tensor:
+        need = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
+        rows = max(1, _CHAINS // tables.log_diagonal.shape[1])
+        pieces = [_evaluate(part, tables, piece, need) for piece in z.split(rows)]
+        value = torch.cat([v for v, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
+        if need:
+            ctx.save_for_backward(z, torch.cat([g for _, g in pieces]) if len(pieces) > 1 else pieces[0][1])
+            ctx.part, ctx.tables = part, tables  # type: ignore[attr-defined]
+        return value
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
+        z, slope = ctx.saved_tensors  # type: ignore[attr-defined]
+        if torch.is_grad_enabled():  # create_graph: derive the composition, which can be derived again
+            value = composed_mixture(ctx.part, ctx.tables, z)  # type: ignore[attr-defined]
+            (again,) = torch.autograd.grad(value, z, grads, create_graph=True)
+            return again, None, None
+        return grads[0][:, None, None] * slope, None, None
+
+
+def composed_mixture(part: OrderPart, tables: ChainTables, z: Tensor) -> Tensor:
+    """The same value out of `OrderPart.log_prob`."""
+    target = torch.zeros(z.shape[:2], dtype=torch.bool, device=z.device)
+    target[:, tables.targets] = True
+    orders = len(tables.perm)
+    each = part.log_prob(z.repeat(orders, 1, 1), tables.perm, None, target.repeat(orders, 1))
+    return each.view(orders, -1).logsumexp(0)
+
+
+def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+    """Value (B,) and, where needed, gradient (B, J, 3). Inside, shapes are (T, features, K, B) or (T, features, K B)."""
+    t, orders, _ = tables.log_diagonal.shape
+    rows, size = len(z), z.shape[1]
+    flat = z.flatten(1)
+    centred = flat - tables.mean
+    white = (tables.whitener.mT @ centred.mT).view(t, 3, orders * rows)
+    square = white.square().sum(1)
+    log_net, log_base, log_own, log_broad = part.log_shares
+    # Network.
+    context = MOST_CONTEXT * torch.tanh(flat * tables.unit / MOST_CONTEXT)
+    shown = (tables.before * context.mT[:, None]).view(t, -1, orders * rows)
+    hidden = [((tables.weights[0] @ shown).view(t, -1, orders, rows) + tables.first_bias).view(t, -1, orders * rows)]
+    active = [torch.nn.functional.silu(hidden[0])]
+    for weight, bias in zip(tables.weights[1:-1], tables.biases[1:-1], strict=True):
+        hidden.append(torch.baddbmm(bias, weight, active[-1]))
+        active.append(torch.nn.functional.silu(hidden[-1]))
+    raw = torch.baddbmm(tables.biases[-1], tables.weights[-1], active[-1])
+    mixture = _Mixture(raw, white, part.dof)
+    # The other components.
+    base = standard_log_prob(square, part.dof)
+    own_white = tables.own_whitener @ centred.view(rows, size, 3)[:, tables.targets].permute(1, 2, 0)
+    own_square = own_white.square().sum(1)
+    own = standard_log_prob(own_square, part.dof) - tables.own_log_diagonal[:, None]
+    place = z[:, tables.targets].permute(1, 2, 0)
+    spread = (tables.reach / BROAD_SCALE).square()[..., None]
+    broad = tables.broad_constant[:, None] - 0.5 * (place.square() * spread).sum(1)
+    diagonal = tables.log_diagonal
+    net_part = (mixture.value + log_net).view(t, orders, rows) - diagonal
+    base_part = (base + log_base).view(t, orders, rows) - diagonal
+    wary = torch.logaddexp(own + log_own, broad + log_broad)[:, None]
+    joint = torch.logaddexp(torch.logaddexp(net_part, base_part), wary)
+    chain = joint.sum(0)
+    value = chain.logsumexp(0)
+    if not need:
+        return value, value
+    # Gradient: shares of the orders, then of the components of every conditional.
+    upstream = (chain - value).exp()
+    to_net = (upstream * (net_part - joint).exp()).view(t, 1, -1)
+    to_base = (upstream * (base_part - joint).exp()).view(t, 1, -1)
+    to_wary = (upstream * (wary - joint).exp()).sum(1)
+    to_own = (to_wary * (own + log_own - wary[:, 0]).exp())[:, None]
+    to_broad = to_wary[:, None] - to_own
+    grad_raw, grad_white = mixture.gradient(to_net)
+    grad_white = grad_white + white * (to_base * _slope(square, part.dof)[:, None])
+    back = grad_raw
+    for weight, before in zip(reversed(tables.weights), reversed(hidden), strict=False):
+        back = torch.ops.aten.silu_backward(weight.mT @ back, before)
+    grad_shown = (tables.weights[0].mT @ back).view(t, -1, orders, rows) * tables.before
+    slope = grad_shown.sum((0, 2)).mT * (1.0 - (context / MOST_CONTEXT).square()) * tables.unit
+    slope = slope + (tables.whitener @ grad_white.reshape(-1, rows)).mT
+    alone = tables.own_whitener.mT @ (own_white * (to_own * _slope(own_square, part.dof)[:, None]))
+    slope = slope.view(rows, size, 3)
+    slope[:, tables.targets] += (alone - to_broad * spread * place).permute(2, 0, 1)
+    return value, slope
+
+
+class _Mixture:
+    """log q_j of residuals (T, 3, N) under raw network outputs (T, 10 C, N), and its gradient."""
+
+    def __init__(self, raw: Tensor, white: Tensor, dof: int | None) -> None:
+        self.dof, k = dof, raw.shape[1] // NUMBERS
+        self.logit = raw[:, :k]
+        mean, scale, lower = raw[:, k:].unflatten(1, (9, k)).split(3, 1)  # (T, 3, C, N)
+        self.log_scale = MOST_LOG_SCALE * torch.tanh(scale / MOST_LOG_SCALE)
+        self.shrink = torch.exp(-self.log_scale)
+        self.unit = (white[:, :, None] - mean) * self.shrink
+        self.a, self.b, self.c = lower.unbind(1)
+        first, second, third = self.unit.unbind(1)
+        second = second + self.a * first
+        third = third + self.b * first + self.c * second
+        self.first, self.second, self.third = first, second, third
+        self.square = first.square() + second.square() + third.square()
+        self.each = self.logit + standard_log_prob(self.square, dof) - self.log_scale.sum(1)
+        total, self.norm = self.each.logsumexp(1), self.logit.logsumexp(1)
+        self.total, self.value = total, total - self.norm
+
+    def gradient(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        """Of sum(upstream * value) to `raw` and to `white`, for upstream (T, 1, N)."""
+        mine = upstream * (self.each - self.total[:, None]).exp()
+        to_logit = mine - upstream * (self.logit - self.norm[:, None]).exp()
+        pull = mine * _slope(self.square, self.dof)
+        third = self.third * pull
+        second = self.second * pull + self.c * third
+        first = self.first * pull + self.a * second + self.b * third
+        to_unit = torch.stack((first, second, third), 1)
+        to_mean = to_unit * self.shrink
+        bend = 1.0 - (self.log_scale / MOST_LOG_SCALE).square()
+        to_scale = (to_unit * self.unit + mine[:, None]) * -bend
+        to_lower = torch.stack((self.first * second, self.first * third, self.second * third), 1)
+        parts = (to_logit, -to_mean.flatten(1, 2), to_scale.flatten(1, 2), to_lower.flatten(1, 2))
+        return torch.cat(parts, 1), to_mean.sum(2)
+
+
+def _slope(square: Tensor, dof: int | None) -> Tensor:
+    """d log-density / d e, over e."""
+    return torch.full_like(square, -1.0) if dof is None else -(dof + 3) / (dof + square)
