@@ -40,7 +40,14 @@ class Minimum:
 
 
 def lbfgs(
-    energy: Energy, start: Tensor, *, iterations: int = 200, history: int = 10, tolerance: float = 1e-3
+    energy: Energy,
+    start: Tensor,
+    *,
+    iterations: int = 200,
+    history: int = 10,
+    tolerance: float = 1e-3,
+    least_gain: float = 0.0,
+    precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Minimum:
     """A local minimum of every row's energy, at or below that of its start. Deterministic.
 
@@ -50,6 +57,9 @@ def lbfgs(
         iterations: most steps.
         history: pairs of steps and gradient changes that are remembered.
         tolerance: a row is done when its gradient is no longer than this, or no descent is left in its precision.
+        least_gain: a row is done too when two steps in a row lower its energy by no more than this.
+        precondition: gradients (R, D) times an approximate inverse Hessian of each row, positive definite; what the
+            two-loop recursion starts from. None is a multiple of the identity, chosen anew in each step.
 
     >>> found = lbfgs(lambda x: (x - 3.0).square().sum(-1), torch.zeros(2, 4))
     >>> found.point.round().unique().tolist(), found.converged.tolist()
@@ -60,14 +70,17 @@ def lbfgs(
     value, gradient = value_and_gradient(energy, point)
     memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
     active = gradient.norm(dim=-1) > tolerance
+    small_before = torch.zeros_like(active)
     done = 0
     for _ in range(iterations):
         if not bool(active.any()):
             break
         done += 1
-        direction = _descent(gradient, memory)
+        direction = _descent(gradient, memory, precondition)
         slope = (direction * gradient).sum(-1)
-        step = torch.ones_like(value) if memory else 1.0 / gradient.norm(dim=-1).clamp_min(1.0)
+        step = torch.ones_like(value)
+        if not memory and precondition is None:
+            step = 1.0 / gradient.norm(dim=-1).clamp_min(1.0)
         waiting = active.clone()
         moved, new_value, new_gradient = point, value, gradient
         for _ in range(_LINE_SEARCH_STEPS):
@@ -86,8 +99,10 @@ def lbfgs(
         useful = curvature > 1e-8 * y.square().sum(-1)
         inverse = torch.where(useful, 1.0 / curvature.where(useful, torch.ones_like(curvature)), 0.0)
         memory.append((s, y, inverse))
-        gained = value - new_value > resolution * new_value.abs().clamp_min(1.0)
-        active = active & gained & (new_gradient.norm(dim=-1) > tolerance)
+        gain = value - new_value
+        small = gain <= least_gain
+        settled = (gain <= resolution * new_value.abs().clamp_min(1.0)) | (small & small_before)
+        active, small_before = active & ~settled & (new_gradient.norm(dim=-1) > tolerance), small
         point, value, gradient = moved, new_value, new_gradient
     return Minimum(point, value, ~active & torch.isfinite(value), done)
 
@@ -135,20 +150,25 @@ def value_and_gradient(energy: Energy, point: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), gradient
 
 
-def _descent(gradient: Tensor, memory: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def _descent(
+    gradient: Tensor, memory: deque[tuple[Tensor, Tensor, Tensor]], precondition: Callable[[Tensor], Tensor] | None
+) -> Tensor:
     """Minus the L-BFGS inverse Hessian times the gradient (two-loop recursion), minus the gradient where that fails."""
     direction = gradient.clone()
     weights = []
-    scale = torch.ones_like(gradient[:, 0])
     for s, y, inverse in reversed(memory):
         weight = inverse * (s * direction).sum(-1)
         direction = direction - weight[:, None] * y
         weights.append(weight)
-    for _, y, inverse in memory:  # the newest useful pair sets the scale
-        known = inverse > 0
-        length = (inverse * y.square().sum(-1)).where(known, torch.ones_like(inverse))
-        scale = torch.where(known, 1.0 / length, scale)
-    direction = direction * scale[:, None]
+    if precondition is None:
+        scale = torch.ones_like(gradient[:, 0])
+        for _, y, inverse in memory:  # the newest useful pair sets the scale
+            known = inverse > 0
+            length = (inverse * y.square().sum(-1)).where(known, torch.ones_like(inverse))
+            scale = torch.where(known, 1.0 / length, scale)
+        direction = direction * scale[:, None]
+    else:
+        direction = precondition(direction)
     for (s, y, inverse), weight in zip(memory, reversed(weights), strict=True):
         direction = direction + (weight - inverse * (y * direction).sum(-1))[:, None] * s
     downhill = (direction * gradient).sum(-1) > 0

@@ -24,7 +24,7 @@ class FittingConfig:
             (radians a frame squared) and of the position (metres, the same number); one shape for all frames. None
             fits every frame alone.
         learning_rate: of "adam".
-        tolerance: a body has converged when its gradient, in nats a natural step, is below it.
+        tolerance: a body has converged when two steps in a row gain no more than so many nats.
         seed: of the samples that starts are drawn from.
     """
 
@@ -37,7 +37,7 @@ class FittingConfig:
     rest_sigma: float | None = 0.3
     smooth_sigma: float | None = None
     learning_rate: float = 0.1
-    tolerance: float = 0.05
+    tolerance: float = 0.002
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import skeleton
+from ..minimise import Minimum
 from ..prior import LatentPosePrior, PosePrior
 from .config import FittingConfig
 from .energy import EnergyTerm, PoseParams, pose_and_mask
+from .gauss_newton import preconditioner
 from .hand_convention import HandConvention, require_smplx
 from .hypotheses import mode_weights
+from .layouts import NUM_WITHOUT_CONTOUR
 from .problem import FitProblem, Stage, movable_joints, torso_points
 from .result import BodyFit
 from .starts import candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
@@ -24,6 +28,8 @@ from .targets import Keypoints2D, Target
 from .term import PosePriorTerm
 
 _SAMPLES = 32
+_ROUND = 25
+_FIRST_LANDMARK = 76
 
 
 def fit_body(
@@ -76,10 +82,15 @@ def fit_body(
     """
     require_smplx(model)
     config = FittingConfig() if config is None else config
-    targets = [targets] if isinstance(targets, Target) else list(targets)
+    targets = _as_list(targets)
     template = model.v_template
     assert isinstance(template, Tensor)
-    bodies = _check(targets, template, num_hypotheses, config)
+    targets = [copy(target) for target in targets]
+    for target in targets:
+        target.to(template)
+        if not getattr(model, "use_face_contour", False):
+            target.without_joints_from(NUM_WITHOUT_CONTOUR)
+    bodies = _check(targets, num_hypotheses, config)
     prior_term = _prior_term(prior, prior_weight, config)
     every = [*([prior_term] if prior_term else []), *terms]
     modelled = {j for t in every if isinstance(t, PosePriorTerm) for j in t.prior.joints}
@@ -121,7 +132,7 @@ class _Run:
         parts = [torch.tensor([p in ("body", "feet", "marker") for p in t.parts]) for t in problem.targets]
         self.body_points = [v & p.to(v.device) for v, p in zip(self.visible, parts, strict=True)]
         self.any_detail = any(bool((v & ~b).any()) for v, b in zip(self.visible, self.body_points, strict=True))
-        self.face = any(bool((v & _is_face(t)).any()) for v, t in zip(self.visible, problem.targets, strict=True))
+        self.face = any(bool((v & _landmarks(t)).any()) for v, t in zip(self.visible, problem.targets, strict=True))
 
     def fit(self, progress: bool) -> BodyFit:
         """Run the stages."""
@@ -132,8 +143,10 @@ class _Run:
             with torch.no_grad():
                 state = self._place(state, stages[0])
             for number, stage in enumerate(stages):
-                state, last = problem.minimise(state, stage)
-                steps += last.steps
+                with torch.no_grad():
+                    stage = problem.widened(state, stage)
+                state, last, count = self._minimise(state, stage)
+                steps += count
                 with torch.no_grad():
                     energy = problem.total(state, stage)
                     keep = self._keep(len(energy), number, len(stages))
@@ -144,6 +157,19 @@ class _Run:
                 bar.update()
         assert energy is not None and last is not None
         return self._result(state, energy, last.converged, steps, stages[-1])
+
+    def _minimise(self, state: BodyState, stage: Stage) -> tuple[BodyState, Minimum, int]:
+        """A stage, in rounds: each begins with the curvature where the bodies stand."""
+        if self.config.optimizer == "adam":
+            state, last = self.problem.minimise(state, stage)
+            return state, last, last.steps
+        left, done = stage.iterations, 0
+        while True:
+            start = preconditioner(self.problem, state, stage)
+            state, last = self.problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start)
+            left, done = left - last.steps, done + last.steps
+            if left <= 0 or bool(last.converged.all()):
+                return state, last, done
 
     def _result(self, state: BodyState, energy: Tensor, converged: Tensor, steps: int, stage: Stage) -> BodyFit:
         starts, bodies = energy.shape
@@ -178,9 +204,9 @@ class _Run:
         count = config.iterations
         body_points = self.body_points if any(bool(b.any()) for b in self.body_points) else self.visible
         stages = [
-            Stage(root, max(5, count // 4), self.torso, progress=0.0, widen=8.0, regularised=False),
-            Stage(body, max(5, (2 * count) // 5), body_points, progress=0.0, widen=4.0),
-            Stage(body, max(5, (2 * count) // 5), body_points, progress=0.5, widen=2.0),
+            Stage(root, max(5, count // 4), self.torso, progress=0.0, widen=8.0, reach=3.0, regularised=False),
+            Stage(body, max(5, count // 4), body_points, progress=0.0, widen=4.0, reach=3.0),
+            Stage(body, max(5, count // 3), body_points, progress=0.5, widen=2.0, reach=2.0),
             Stage(everything, count, self.visible),
         ]
         if config.smooth_sigma is not None:
@@ -196,7 +222,7 @@ class _Run:
         if number == count - 1:
             return starts if self.hypotheses > 1 else 1
         room = 2 * self.hypotheses if self.hypotheses > 1 else 1
-        return max(min(starts, room), starts // 2) if number > 0 else starts
+        return max(min(starts, room), starts // 2)
 
     def _place(self, state: BodyState, stage: Stage) -> BodyState:
         """Starts (S, B): placed where the torso is."""
@@ -273,10 +299,15 @@ class _Run:
         return tuple(j for j in free if j not in other)
 
 
-def _check(targets: list[Target], reference: Tensor, num_hypotheses: int, config: FittingConfig) -> int:
-    if not targets or not all(isinstance(target, Target) for target in targets):
-        kinds = [type(target).__name__ for target in targets]
+def _as_list(targets: Target | Sequence[Target]) -> list[Target]:
+    found = [targets] if isinstance(targets, Target) else list(targets)
+    if not found or not all(isinstance(target, Target) for target in found):
+        kinds = [type(target).__name__ for target in found]
         raise ValueError(f"targets: expected Joints3D, Keypoints2D or Markers, got {kinds or 'none'}.")
+    return found
+
+
+def _check(targets: list[Target], num_hypotheses: int, config: FittingConfig) -> int:
     lengths = {target.num_frames for target in targets}
     if len(lengths) > 1:
         raise ValueError(f"targets: expected the same number of frames in each, got {sorted(lengths)}.")
@@ -293,8 +324,6 @@ def _check(targets: list[Target], reference: Tensor, num_hypotheses: int, config
         raise ValueError(
             "num_hypotheses: expected 1 with smooth_sigma, since a sequence is fitted as one; leave one out."
         )
-    for target in targets:
-        target.to(reference)
     return lengths.pop()
 
 
@@ -329,8 +358,10 @@ def _shape(betas: Tensor, like: Tensor) -> Tensor:
     return betas.expand_as(like).clone()
 
 
-def _is_face(target: Target) -> Tensor:
-    return torch.tensor([part == "face" for part in target.parts], device=target.points.device)
+def _landmarks(target: Target) -> Tensor:
+    """(K,) bool: points that the expression moves."""
+    marks = [j >= _FIRST_LANDMARK for j in target.joints] + [False] * len(target.vertices)
+    return torch.tensor(marks, device=target.points.device)
 
 
 def _coefficients(hand: Tensor, convention: HandConvention, side: int) -> Tensor:

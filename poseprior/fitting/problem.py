@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,10 @@ class Stage:
         iterations: most steps.
         chosen: for each target the (B, K) points that count.
         progress: for schedules of terms.
-        widen: factor on the outlier threshold of the targets.
+        widen: least factor on the outlier threshold of the targets.
+        reach: the threshold is widened to so many times a body's median residual at the start of the stage, so that
+            few points begin as outliers; 0 leaves it at `widen`.
+        wide: the factors that follow, for each target (S, B, 1); see `FitProblem.widened`.
         regularised: whether priors count; the first stage places the root without them.
         smooth: standard deviation of second differences over the frames of a problem.
     """
@@ -42,6 +45,8 @@ class Stage:
     chosen: list[Tensor]
     progress: float = 1.0
     widen: float = 1.0
+    reach: float = 0.0
+    wide: tuple[Tensor, ...] | None = None
     regularised: bool = True
     smooth: float | None = None
 
@@ -76,6 +81,8 @@ class FitProblem:
             torch.tensor([place["j", j] for j in t.joints] + [place["v", v] for v in t.vertices], device=device)
             for t in self.targets
         ]
+        #: Of `gauss_newton`: inverse covariances of the priors, kept between stages.
+        self.precisions: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         modelled = set().union(*(term.prior.joints for term in terms if isinstance(term, PosePriorTerm)))
         self.resting = tuple(j for j in free if j not in modelled)
 
@@ -98,9 +105,22 @@ class FitProblem:
         """Energies (S, B) of each target."""
         body = self.body(state)
         return {
-            target.name: target.energy(self.of_target(body, k), chosen=stage.chosen[k], widen=stage.widen)
+            target.name: target.energy(
+                self.of_target(body, k), chosen=stage.chosen[k], widen=stage.wide[k] if stage.wide else stage.widen
+            )
             for k, target in enumerate(self.targets)
         }
+
+    def widened(self, state: BodyState, stage: Stage) -> Stage:
+        """The stage with the outlier thresholds that suit where the bodies stand."""
+        if not stage.reach:
+            return stage
+        body = self.body(state)
+        wide = tuple(
+            (stage.reach * target.spread(self.of_target(body, k), stage.chosen[k])).clamp_min(stage.widen)
+            for k, target in enumerate(self.targets)
+        )
+        return replace(stage, wide=wide)
 
     def energies(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
         """Energies (S, B) by term, nats."""
@@ -125,7 +145,9 @@ class FitProblem:
         """(S, B) nats."""
         return torch.stack(list(self.energies(state, stage).values())).sum(0)
 
-    def minimise(self, state: BodyState, stage: Stage) -> tuple[BodyState, Minimum]:
+    def minimise(
+        self, state: BodyState, stage: Stage, precondition: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[BodyState, Minimum]:
         """The state at a minimum of each problem, and how it was reached (rows: S times B / F problems)."""
         variables = stage.variables
         problems = state.transl.shape[1] // variables.frames
@@ -139,7 +161,9 @@ class FitProblem:
             steps = 3 * stage.iterations
             found = adam(energy, start, iterations=steps, learning_rate=self.config.learning_rate)
         else:
-            found = lbfgs(energy, start, iterations=stage.iterations, tolerance=self.config.tolerance)
+            found = lbfgs(
+                energy, start, iterations=stage.iterations, least_gain=self.config.tolerance, precondition=precondition
+            )
         with torch.no_grad():
             return variables.apply(state, found.point), found
 

@@ -13,9 +13,9 @@ from ..prior import LatentPosePrior
 from ..rotations import tangent_to_rotvec
 from .hand_convention import HandConvention
 
-# Natural steps: what one unit of the minimiser's vector is in radians and metres.
-_ROTATION_STEP = 0.2
-_METRES_STEP = 0.05
+#: Natural steps: what one unit of the minimiser's vector is in radians and metres.
+ROTATION_STEP = 0.2
+METRES_STEP = 0.05
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,20 @@ class Variables:
     def zero(self, state: BodyState) -> Tensor:
         """(S P, D) for P = B / F problems: the vector that changes nothing."""
         starts, bodies = state.transl.shape[:2]
-        size = self.frames * sum(n for _, n in self._blocks(state)) + (state.betas.shape[-1] if self.shape else 0)
+        size = self.frames * sum(n for _, n in self.blocks(state)) + (state.betas.shape[-1] if self.shape else 0)
         return state.transl.new_zeros(starts * (bodies // self.frames), size)
 
     def apply(self, state: BodyState, vector: Tensor) -> BodyState:
         """The state after the steps (S P, D)."""
         starts, bodies = state.transl.shape[:2]
-        blocks = self._blocks(state)
+        blocks = self.blocks(state)
         sizes = [n for _, n in blocks]
         shape_size = vector.shape[-1] - self.frames * sum(sizes)
         steps, shape = vector.split([self.frames * sum(sizes), shape_size], -1)
         by_name = dict(
             zip((n for n, _ in blocks), steps.reshape(starts, bodies, sum(sizes)).split(sizes, -1), strict=True)
         )
-        changed: dict[str, Tensor] = {"transl": state.transl + _METRES_STEP * by_name["transl"]}
+        changed: dict[str, Tensor] = {"transl": state.transl + METRES_STEP * by_name["transl"]}
         if self.shape:
             mean = state.betas.unflatten(1, (-1, self.frames)).mean(2)
             moved = mean + shape.reshape(starts, -1, shape_size)
@@ -113,11 +113,11 @@ class Variables:
         return replace(state, **changed)
 
     def _pose(self, state: BodyState, steps: dict[str, Tensor], changed: dict[str, Tensor]) -> Tensor:
-        root = tangent_to_rotvec(_ROTATION_STEP * steps["root"], state.pose[..., 0, :])
+        root = tangent_to_rotvec(ROTATION_STEP * steps["root"], state.pose[..., 0, :])
         index = [0, *self.joints]
         values = [root[..., None, :]]
         if self.joints:
-            moved = _ROTATION_STEP * steps["joints"].unflatten(-1, (-1, 3))
+            moved = ROTATION_STEP * steps["joints"].unflatten(-1, (-1, 3))
             values.append(state.pose[..., list(self.joints), :] + moved)
         if "latent" in changed:
             assert self.prior is not None
@@ -129,7 +129,8 @@ class Variables:
         place = torch.tensor(index, device=root.device)
         return state.pose.index_copy(-2, place, torch.cat(values, -2))
 
-    def _blocks(self, state: BodyState) -> list[tuple[str, int]]:
+    def blocks(self, state: BodyState) -> list[tuple[str, int]]:
+        """Names and lengths of the parts of a frame."""
         blocks = [("root", 3), ("transl", 3), ("joints", 3 * len(self.joints))]
         if self.hands and state.hands is not None:
             blocks.append(("hands", 2 * state.hands.shape[-1]))

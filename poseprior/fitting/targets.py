@@ -100,13 +100,13 @@ class Target(ABC):
     def residuals(self, body: Tensor) -> Tensor:
         """(*lead, B, K, d) differences in units of the points, for the body's own points (*lead, B, K, 3), metres."""
 
-    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float = 1.0) -> Tensor:
+    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float | Tensor = 1.0) -> Tensor:
         """(*lead, B) nats for the body's own points (*lead, B, K, 3), metres.
 
         Args:
             body: in the order of `joints`, then `vertices`.
             chosen: (K,) bool, the points that count; None for all.
-            widen: factor on `robust`, above 1 early in a fit.
+            widen: factor on `robust`, above 1 early in a fit: a number, or one for each body, (*lead, B, 1).
         """
         weight = self.confidence if chosen is None else self.confidence * chosen.to(self.confidence)
         squared = self.residuals(body).square().sum(-1) / self.sigma.square()
@@ -114,6 +114,22 @@ class Target(ABC):
             cap = (self.robust * widen) ** 2
             squared = squared * (cap / (cap + squared))
         return 0.5 * (weight * squared).sum(-1)
+
+    def spread(self, body: Tensor, chosen: Tensor) -> Tensor:
+        """(*lead, B, 1) how far off a body is in units of the outlier threshold: the median of its points'."""
+        if self.robust is None:
+            return torch.ones_like(body[..., :1, 0])
+        far = self.residuals(body).norm(dim=-1) / (self.sigma * self.robust)
+        missing = (self.confidence == 0) | ~chosen
+        far = torch.where(missing, torch.full_like(far, torch.nan), far)
+        return torch.nan_to_num(far.nanmedian(-1, keepdim=True).values, nan=1.0)
+
+    def without_joints_from(self, limit: int) -> None:
+        """Drop points on joints that the model does not have, as the face contour without `use_face_contour`."""
+        missing = torch.tensor([j >= limit for j in self.joints] + [False] * len(self.vertices))
+        if bool(missing.any()):
+            self.confidence = self.confidence * ~missing.to(self.confidence.device)
+            self.joints = tuple(0 if j >= limit else j for j in self.joints)
 
     def to(self, reference: Tensor) -> None:
         """Move to the device and type of a tensor."""
@@ -226,7 +242,7 @@ class Keypoints2D(Target):
     def residuals(self, body: Tensor) -> Tensor:
         return self.camera.project(body) - self.points
 
-    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float = 1.0) -> Tensor:
+    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float | Tensor = 1.0) -> Tensor:
         """As `Target.energy`, with a wall in front of the camera that keeps bodies from passing behind it."""
         behind = torch.relu(NEAR - self.camera.to_camera(body)[..., 2]) / _BEHIND_SIGMA
         return super().energy(body, chosen=chosen, widen=widen) + 0.5 * behind.square().mean(-1)

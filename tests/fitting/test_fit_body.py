@@ -1,0 +1,314 @@
+"""`fit_body` on bodies whose pose is known, and on what detectors really deliver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import poseprior
+from poseprior.fitting import (
+    BodyFit,
+    BodyPoints,
+    Camera,
+    FittingConfig,
+    Joints3D,
+    Keypoints2D,
+    Markers,
+    PoseAnchor,
+    PosePriorTerm,
+    fit_body,
+    layout,
+)
+from poseprior.rotations import random_rotvec
+
+_CAMERA = Camera(1000.0, (500.0, 500.0))
+_SHORT = FittingConfig(iterations=40)
+JointsOf = Callable[..., Tensor]
+
+
+def _error_mm(model: nn.Module, fit: BodyFit, truth: Tensor, *, root: bool = True) -> Tensor:
+    """(B,) mean distance of the 22 body joints, through smplx's own forward pass; `root` leaves the position in."""
+    output = model(**fit.params)
+    found, truth = output.joints[:, :22].detach(), truth[:, :22]
+    if not root:
+        found, truth = found - found[:, :1], truth - truth[:, :1]
+    return 1000.0 * (found - truth).norm(dim=-1).mean(-1)
+
+
+def _pixels(truth: Tensor, name: str, sigma: float = 0.0) -> Tensor:
+    joints = [0 if j is None or j > 126 else j for j in layout(name).joints]
+    pixels = _CAMERA.project(truth[:, joints])
+    return pixels + sigma * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def noise() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_joints_are_reached(model: nn.Module, people: Tensor, joints_of: JointsOf) -> None:
+    truth = joints_of(model, people)
+    fit = fit_body(model, Joints3D(truth[:, :55], sigma=0.005), config=FittingConfig(rest_sigma=3.0))
+    assert _error_mm(model, fit, truth).max() < 3.0
+    assert fit.energies.keys() == {"joints", "rest", "shape"} and fit.energy.shape == (6,)
+    assert (fit.num_observed == 55).all() and fit.weights.tolist() == [[1.0] * 6]
+    torch.testing.assert_close(fit.pose[:, 1:22].flatten(1), fit.params["body_pose"])
+
+
+def test_a_prior_fills_in_missing_and_noisy_joints(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, noise: torch.Generator
+) -> None:
+    truth = joints_of(model, people)
+    measured = truth[:, :55] + 0.02 * torch.randn(6, 55, 3, generator=noise)
+    measured[torch.rand(6, 55, generator=noise) < 0.3] = math.nan
+    target = Joints3D(measured, sigma=0.02)
+    bare = fit_body(model, target, config=_SHORT)
+    helped = fit_body(model, target, prior=body_prior, config=_SHORT)
+    assert _error_mm(model, helped, truth).mean() < 0.8 * _error_mm(model, bare, truth).mean()
+    assert "prior" in helped.energies
+
+
+@pytest.mark.parametrize("name", ["openpose_25", "coco_wholebody", "openpose_135", "smplx"])
+def test_keypoints_of_every_layout(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, name: str
+) -> None:
+    truth = joints_of(model, people[:2])
+    target = Keypoints2D(_pixels(truth, name, 1.0), camera=_CAMERA, layout=name, sigma=2.0)
+    fit = fit_body(model, target, prior=body_prior, config=_SHORT)
+    assert _error_mm(model, fit, truth, root=False).mean() < 90.0
+    reached = _CAMERA.project(model(**fit.params).joints.detach())
+    used = [j for j in target.joints if j < 127]
+    kept = [k for k, j in enumerate(target.joints) if j < 127]
+    assert (reached[:, used] - target.points[:, kept]).norm(dim=-1).mean() < 6.0
+
+
+def test_a_hidden_arm_comes_from_the_prior_and_outliers_are_let_go(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, noise: torch.Generator
+) -> None:
+    truth = joints_of(model, people)
+    pixels, confidence = _pixels(truth, "openpose_25", 3.0), torch.ones(6, 25)
+    names = layout("openpose_25").names
+    confidence[:, [names.index("left_elbow"), names.index("left_wrist")]] = 0.0
+    wild = torch.rand(6, 25, generator=noise) < 0.1
+    pixels[wild] += 300.0
+    target = Keypoints2D(pixels, camera=_CAMERA, layout="openpose_25", confidence=confidence, sigma=3.0)
+    bare = fit_body(model, target, config=_SHORT)
+    helped = fit_body(model, target, prior=body_prior, config=_SHORT)
+    error = _error_mm(model, helped, truth, root=False)
+    assert error.mean() < 0.75 * _error_mm(model, bare, truth, root=False).mean()
+    assert (helped.num_observed == 23).all()
+
+
+def test_markers(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, noise: torch.Generator
+) -> None:
+    vertices = torch.randperm(10000, generator=noise)[:41].tolist()
+    truth = joints_of(model, people)
+    place = torch.tensor([0.1, 0.0, 3.5]).expand(6, 3)
+    points = BodyPoints(model, vertices=vertices)(people, transl=place)
+    target = Markers(points + 0.005 * torch.randn(6, 41, 3, generator=noise), vertices=vertices, sigma=0.005)
+    fit = fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=60))
+    assert _error_mm(model, fit, truth).mean() < 35.0
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_pca_hands_are_fitted_in_the_model_s_coefficients(
+    make_model: Callable[..., nn.Module], people: Tensor, joints_of: JointsOf, flat: bool
+) -> None:
+    model = make_model(use_pca=True, num_pca_comps=12, flat_hand_mean=flat)
+    coefficients = 0.5 * torch.randn(2, 2, 12, generator=torch.Generator().manual_seed(0))
+    pose = people[:2].clone()
+    for side, part in ((0, slice(25, 40)), (1, slice(40, 55))):
+        name = ("left", "right")[side]
+        hand = coefficients[:, side] @ getattr(model, f"{name}_hand_components") + getattr(model, f"{name}_hand_mean")
+        pose[:, part] = hand.unflatten(-1, (15, 3))
+    truth = joints_of(model, pose, range(76))
+    target = Joints3D(torch.cat((truth, torch.full((2, 51, 3), math.nan)), 1), layout="smplx", sigma=0.002)
+    fit = fit_body(model, target, config=FittingConfig(rest_sigma=2.0, iterations=200))
+    assert fit.params["left_hand_pose"].shape == (2, 12)
+    joints = model(**fit.params).joints[:, :76]
+    assert 1000 * (joints - truth).norm(dim=-1)[:, 22:].mean() < 6.0
+
+
+def test_float64_batch_of_one_and_a_known_shape(
+    make_model: Callable[..., nn.Module], people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    model = make_model(dtype=torch.float64)
+    betas = torch.linspace(-1, 1, 10, dtype=torch.float64)
+    truth = joints_of(model, people[:1].double(), betas=betas[None])
+    target = Joints3D(truth[0, :55], sigma=0.005)
+    fit = fit_body(model, target, prior=body_prior, betas=betas, config=_SHORT)
+    assert fit.params["body_pose"].dtype == torch.float64
+    torch.testing.assert_close(fit.params["betas"], betas[None])
+    assert _error_mm(model, fit, truth).max() < 10.0
+
+
+def test_many_frames_at_once_are_fitted_one_by_one(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    truth = joints_of(model, people)[:, :55]
+    config = FittingConfig(iterations=20)
+    many = fit_body(model, Joints3D(truth.repeat(20, 1, 1)), prior=body_prior, config=config)
+    few = fit_body(model, Joints3D(truth), prior=body_prior, config=config)
+    assert many.params["body_pose"].shape == (120, 63)
+    distance = (model(**few.params).joints - model(**{k: v[:6] for k, v in many.params.items()}).joints).norm(dim=-1)
+    assert distance[:, :22].mean() < 0.005
+
+
+def test_latents(model: nn.Module, people: Tensor, joints_of: JointsOf) -> None:
+    prior = poseprior.GlobalFlow("body")
+    from poseprior.io.synthetic import synthetic_poses
+
+    prior.fit(synthetic_poses(800, seed=1), config=poseprior.FitConfig(max_steps=20, warmup_steps=1))
+    truth = joints_of(model, people)
+    fit = fit_body(
+        model, Joints3D(truth[:, :55], sigma=0.01), prior=prior, config=FittingConfig(space="latent", iterations=60)
+    )
+    assert fit.state.latent is not None
+    decoded = prior.decode(fit.state.latent[0])[:, list(prior.joints)]
+    torch.testing.assert_close(decoded, fit.pose[:, list(prior.joints)], atol=1e-4, rtol=0)
+    assert _error_mm(model, fit, truth).mean() < 60.0
+    with pytest.raises(ValueError, match="latent space"):
+        fit_body(model, Joints3D(truth[:, :55]), config=FittingConfig(space="latent"))
+
+
+def test_a_sequence_is_smooth_and_one_person(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, noise: torch.Generator
+) -> None:
+    share = torch.linspace(0, 1, 12)[:, None, None]
+    walk = people[:1] + share * 0.3 * (people[1:2] - people[:1])
+    walk[:, 0] = people[0, 0]
+    truth = joints_of(model, walk)
+    target = Joints3D(truth[:, :55] + 0.03 * torch.randn(12, 55, 3, generator=noise), sigma=0.03)
+    alone = fit_body(model, target, prior=body_prior, config=_SHORT)
+    together = fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=40, smooth_sigma=0.02))
+
+    def jerk(fit: BodyFit) -> Tensor:
+        joints = model(**fit.params).joints.detach()[:, :22]
+        return (joints[2:] - 2 * joints[1:-1] + joints[:-2]).norm(dim=-1).mean()
+
+    assert jerk(together) < 0.5 * jerk(alone)
+    assert _error_mm(model, together, truth).mean() < _error_mm(model, alone, truth).mean()
+    assert together.params["betas"].unique(dim=0).shape[0] == 1 and "smoothness" in together.energies
+
+
+def test_hypotheses_of_an_ambiguous_view_have_weights(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    truth = joints_of(model, people[:2])
+    confidence = torch.zeros(25)
+    confidence[[1, 2, 5, 8, 9, 12]] = 1.0  # a torso, seen flat
+    target = Keypoints2D(
+        _pixels(truth, "openpose_25"), camera=_CAMERA, layout="openpose_25", confidence=confidence, sigma=15.0
+    )
+    fit = fit_body(model, target, prior=body_prior, num_hypotheses=3, config=_SHORT)
+    assert fit.weights.shape[0] == fit.num_hypotheses > 1
+    torch.testing.assert_close(fit.weights.sum(0), torch.ones(2))
+    assert (fit.weights[:-1] >= fit.weights[1:]).all()
+    assert fit.hypothesis(1)["body_pose"].shape == (2, 63)
+    with pytest.raises(ValueError, match="number: expected"):
+        fit.hypothesis(fit.num_hypotheses)
+
+
+def test_anchors_and_terms_take_part(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    truth = joints_of(model, people)
+    measured = truth[:, :55].clone()
+    measured[:, [18, 20, *range(25, 40)]] = math.nan  # elbow, wrist and hand
+    sigma = torch.full((55,), math.inf)
+    sigma[[16, 18]] = 0.05
+    anchor = PoseAnchor(people, sigma=sigma, reduction="sum")
+    fit = fit_body(model, Joints3D(measured, sigma=0.005), prior=body_prior, terms=[anchor], config=_SHORT)
+    assert (fit.pose[:, 18] - people[:, 18]).norm(dim=-1).max() < 0.15
+    assert {"prior", "anchor", "joints"} <= fit.energies.keys()
+
+
+class TestRobustness:
+    """A finite fit or a clear error, whatever comes in."""
+
+    def finite(self, fit: BodyFit) -> None:
+        for value in (*fit.params.values(), *fit.energies.values(), fit.weights):
+            assert value.isfinite().all()
+
+    def test_a_frame_without_points(
+        self, model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+    ) -> None:
+        pixels = _pixels(joints_of(model, people), "openpose_25")
+        pixels[2] = math.nan
+        target = Keypoints2D(pixels, camera=_CAMERA, layout="openpose_25")
+        fit = fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=10))
+        self.finite(fit)
+        assert fit.num_observed.tolist() == [25, 25, 0, 25, 25, 25]
+
+    def test_no_point_at_all(self, model: nn.Module) -> None:
+        for target in (
+            Joints3D(torch.full((2, 55, 3), math.nan)),
+            Keypoints2D(torch.zeros(1, 25, 2), camera=_CAMERA, layout="openpose_25", confidence=torch.zeros(25)),
+        ):
+            with pytest.raises(ValueError, match="expected a measured point"):
+                fit_body(model, target)
+
+    @pytest.mark.parametrize("dimensions", [2, 3])
+    def test_one_point(
+        self, model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, dimensions: int
+    ) -> None:
+        truth = joints_of(model, people[:1])
+        confidence = torch.zeros(25)
+        confidence[4] = 1.0
+        if dimensions == 2:
+            target: Joints3D | Keypoints2D = Keypoints2D(
+                _pixels(truth, "openpose_25"), camera=_CAMERA, layout="openpose_25", confidence=confidence
+            )
+        else:
+            joints = [j or 0 for j in layout("openpose_25").joints]
+            target = Joints3D(truth[:, joints], layout="openpose_25", confidence=confidence)
+        self.finite(fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=10)))
+
+    @pytest.mark.parametrize("with_prior", [True, False])
+    def test_started_behind_the_camera_and_from_random_rotations(
+        self, model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior, with_prior: bool
+    ) -> None:
+        truth = joints_of(model, people)
+        start = random_rotvec(6, 55, generator=torch.Generator().manual_seed(0))
+        prior = body_prior if with_prior else None
+        for target in (
+            Joints3D(truth[:, :55] - torch.tensor([0.0, 0.0, 8.0])),
+            Keypoints2D(_pixels(truth, "openpose_25"), camera=_CAMERA, layout="openpose_25"),
+        ):
+            fit = fit_body(model, target, prior=prior, start=start, config=FittingConfig(iterations=15))
+            self.finite(fit)
+
+    def test_adam(self, model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior) -> None:
+        truth = joints_of(model, people)
+        target = Joints3D(truth[:, :55], sigma=0.01)
+        fit = fit_body(model, target, prior=body_prior, config=FittingConfig(optimizer="adam", iterations=60))
+        self.finite(fit)
+        assert _error_mm(model, fit, truth).mean() < 30.0
+
+    def test_clear_errors(self, model: nn.Module, people: Tensor, body_prior: poseprior.PosePrior) -> None:
+        joints = Joints3D(torch.zeros(2, 55, 3))
+        with pytest.raises(ValueError, match="same number of frames"):
+            fit_body(model, [joints, Joints3D(torch.zeros(3, 55, 3), name="more")])
+        with pytest.raises(ValueError, match="different names"):
+            fit_body(model, [joints, joints])
+        with pytest.raises(ValueError, match="targets: expected Joints3D"):
+            fit_body(model, [])
+        with pytest.raises(ValueError, match="SMPL-X model"):
+            fit_body(nn.Linear(2, 2), joints)
+        with pytest.raises(ValueError, match="reduction='sum'"):
+            fit_body(model, joints, prior=PosePriorTerm(body_prior))
+        with pytest.raises(ValueError, match="fitted prior"):
+            fit_body(model, joints, prior=poseprior.GaussianPrior("body"))
+        with pytest.raises(ValueError, match="betas: expected"):
+            fit_body(model, joints, betas=torch.zeros(16))
+        with pytest.raises(ValueError, match="start: expected"):
+            fit_body(model, joints, start=people)
+        with pytest.raises(ValueError, match="num_hypotheses: expected 1 with smooth_sigma"):
+            fit_body(model, joints, num_hypotheses=2, config=FittingConfig(smooth_sigma=0.1))
+        with pytest.raises(ValueError, match="iterations, num_starts"):
+            FittingConfig(iterations=0)
