@@ -8,6 +8,7 @@ from .energy import EnergySum, EnergyTerm
 from .fit_body import fit_body
 from .layouts import LAYOUTS, KeypointLayout, layout
 from .result import BodyFit
+from .stand_in import stand_in_body
 from .targets import Joints3D, Keypoints2D, Markers, Target
 from .term import PosePriorTerm
 
@@ -28,4 +29,5 @@ __all__ = [
     "Target",
     "fit_body",
     "layout",
+    "stand_in_body",
 ]
