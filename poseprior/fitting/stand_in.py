@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..io.atomic import replacing
-from ..kinematics import REST_OFFSETS
 from ..skeleton import JOINT_NAMES, MIRROR, NUM_JOINTS, PARENTS
 from .stand_in_hands import hand_space
 from .stand_in_head import expression_directions, landmarks
@@ -85,9 +84,9 @@ def _is_ours(path: Path) -> bool:
 def _arrays() -> dict[str, np.ndarray[Any, Any]]:
     """What the file holds, by the names that `smplx` reads. Not to be written to: kept for the next call."""
     mesh = body_mesh(np.zeros(len(SHAPE_NAMES)))
-    head, scale = figure(np.zeros(len(SHAPE_NAMES))).at("head"), 1.0
+    neutral = figure(np.zeros(len(SHAPE_NAMES)))
     regressor = _regressor(mesh)
-    local = (mesh.vertices - head) / scale
+    local = (mesh.vertices - neutral.at("head")) / neutral.head
     on_face = np.zeros(NUM_VERTICES)
     on_face[mesh.parts["head"]] = 1.0
     directions = np.zeros((NUM_VERTICES, 3, _SHAPE_COLUMNS + _EXPRESSION_COLUMNS), dtype=np.float32)
@@ -157,19 +156,19 @@ def _home(joint: str) -> str:
 def _order(mesh: BodyMesh) -> Indices:
     """A permutation of the vertices that puts the keypoints of `smplx` where it looks for them."""
     f = figure(np.zeros(len(SHAPE_NAMES)))
-    head, ankle, toe = f.at("head"), f.at("left_ankle"), f.at("left_toe_tip")
     places = {
-        "nose": ("head", head + [0.0, 0.024, 0.14]), "eye": ("left_eye", f.at("left_gaze")),
-        "ear": ("left_ear", head + [0.09, 0.040, -0.01]), "heel": ("left_foot", ankle + [0.0, -0.08, -0.08]),
-        "big_toe": ("left_foot", toe + [-0.022, 0.0, 0.005]), "small_toe": ("left_foot", toe + [0.045, 0.0, -0.03]),
+        "nose": ("head", "head", (0.0, 0.024, 0.14)), "eye": ("left_eye", "left_gaze", (0.0, 0.0, 0.0)),
+        "ear": ("left_ear", "head", (0.09, 0.040, -0.01)), "heel": ("left_foot", "left_ankle", (0.0, -0.08, -0.08)),
+        "big_toe": ("left_foot", "left_toe_tip", (-0.022, 0.0, 0.005)),
+        "small_toe": ("left_foot", "left_toe_tip", (0.045, 0.0, -0.03)),
     }  # fmt: skip
     for finger in ("thumb", "index", "middle", "ring", "pinky"):
-        places[finger] = (f"left_{finger}", f.at(f"left_{finger}_tip"))
+        places[finger] = (f"left_{finger}", f"left_{finger}_tip", (0.0, 0.0, 0.0))
     old = np.arange(NUM_VERTICES)
     at = np.arange(NUM_VERTICES)  # where each vertex of the mesh stands now
-    for name, (part, place) in places.items():
+    for name, (part, keypoint, beyond) in places.items():
         span = mesh.parts[part]
-        distance = np.linalg.norm(mesh.vertices[span] - place, axis=1)
+        distance = np.linalg.norm(mesh.vertices[span] - f.at(keypoint) - np.array(beyond), axis=1)
         if name == "nose":
             distance[np.abs(mesh.vertices[span, 0]) > 1e-9] = np.inf
         left = span.start + int(np.argmin(distance))

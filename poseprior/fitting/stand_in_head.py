@@ -23,7 +23,7 @@ _SKULL = (
 # Relief, forwards: centre (x, y), spread (x, y), height; mirrored.
 _RELIEF = (
     (0.0, 0.044, 0.0075, 0.016, 0.010), (0.0, 0.024, 0.0085, 0.009, 0.019), (0.011, 0.019, 0.006, 0.006, 0.007),
-    (0.032, 0.060, 0.015, 0.009, -0.009), (0.030, 0.080, 0.018, 0.007, 0.003), (0.0, -0.002, 0.017, 0.005, 0.005),
+    (0.032, 0.060, 0.013, 0.008, -0.005), (0.030, 0.080, 0.018, 0.007, 0.003), (0.0, -0.002, 0.017, 0.005, 0.005),
     (0.0, -0.014, 0.014, 0.005, 0.006), (0.0, -0.038, 0.015, 0.010, 0.004), (0.042, 0.030, 0.015, 0.014, 0.004),
 )  # fmt: skip
 _EAR = np.array([0.070, 0.040, -0.012])
@@ -56,7 +56,7 @@ def skull(f: Figure, *, rings: int, n: int) -> Part:
     turn = np.cos(np.pi * (np.arange(rings) + 1.0) / (rings + 1.0))
     y = 0.0565 - 0.1145 * (0.55 * turn + 0.45 * np.linspace(1.0, -1.0, rings + 2)[1:-1])
     half, forward, backward = _curve(y, _SKULL).T
-    middle = 0.35 * forward + 0.65 * backward + 0.0
+    middle = 0.35 * forward + 0.65 * backward
     zero = np.zeros(rings)
     centre = np.stack([zero, y, middle], -1)
     side, front, back = (np.zeros((rings, 3)) for _ in range(3))
@@ -64,6 +64,8 @@ def skull(f: Figure, *, rings: int, n: int) -> Part:
     angle = angles(n, 0.45)
     tips = np.array([[0.0, -0.0580, 0.052], [0.0, 0.172, 0.0]])
     v, faces = loft(centre, side, front, back, tips, angle)
+    cos = np.clip(np.cos(np.tile(angle, rings)), 0.0, 1.0)  # a face is flatter than an ellipse
+    v[:-2, 2] += np.repeat(forward - middle, n) * (cos**0.65 - cos)
     facing = smoothstep((v[:, 2] - 0.01) / 0.05)
     for x0, y0, sx, sy, height in _RELIEF:
         for x in (x0, -x0) if x0 else (x0,):

@@ -82,7 +82,7 @@ def dome(u: Array, start: float, end: float) -> Array:
 
 def spacing(rings: int, start: float, end: float) -> Array:
     """(rings,) positions in (0, 1), dense near both ends where `dome` is steep."""
-    t = (np.arange(rings) + 1.0) / (rings + 1.0)
+    t: Array = np.arange(1, rings + 1, dtype=np.float64) / (rings + 1.0)
     k = max(2, rings // 6)
     t[:k] = start * (1.0 - np.cos(np.pi / 2 * (np.arange(k) + 1.0) / k))
     t[-k:] = 1.0 - end * (1.0 - np.cos(np.pi / 2 * (np.arange(k, 0, -1)) / k))
@@ -92,8 +92,8 @@ def spacing(rings: int, start: float, end: float) -> Array:
 
 def angles(n: int, crowd: float = 0.0) -> Array:
     """(n,) angles from the front; `crowd` in [0, 1) draws them together there."""
-    t = np.arange(n) * (2.0 * np.pi / n)
-    return t - crowd * np.sin(t)
+    t: Array = np.arange(n, dtype=np.float64) * (2.0 * np.pi / n)
+    return np.asarray(t - crowd * np.sin(t), dtype=np.float64)
 
 
 def loft(centre: Array, side: Array, front: Array, back: Array, tips: Array, angle: Array) -> tuple[Array, Indices]:
