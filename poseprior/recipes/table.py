@@ -65,7 +65,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="body-global-flow",
             description="flow over the whole body with exact encode and decode: a latent space that is one pass away",
-            prior=GlobalFlow, joints="body", parts=_BODY,
+            prior=GlobalFlow, joints="body", parts=_BODY, fit=replace(GlobalFlow.default_fit, max_steps=6000),
         ),
         Recipe(
             name="body-order-agnostic",
