@@ -191,7 +191,7 @@ class _Run:
     # ------------------------------------------------------------------ stages
 
     def _stages(self) -> list[Stage]:
-        """Root; body, twice; everything; and once more as a sequence if it is one."""
+        """Root; body, twice; hands and face; everything; and once more as a sequence if it is one."""
         config = self.config
         everything = Variables(
             joints=self._moved(self.problem.free), shape=config.fit_shape and not self.fixed_shape,
@@ -209,6 +209,8 @@ class _Run:
             Stage(body, max(5, count // 3), body_points, progress=0.5, widen=2.0, reach=2.0),
             Stage(everything, count, self.visible),
         ]
+        if self.any_detail:
+            stages.insert(3, Stage(everything, max(5, count // 3), self.visible, progress=0.75, widen=2.0, reach=2.0))
         if config.smooth_sigma is not None:
             frames = self.start.transl.shape[1]
             sequence = replace(everything, frames=frames)
@@ -234,7 +236,7 @@ class _Run:
         assert isinstance(target, Keypoints2D)
         if self.given_root:
             return place_in_view(problem, state, target, number, stage.chosen[number])
-        wanted = config.num_starts or (8 if self.samples is not None else 4)
+        wanted = config.num_starts or (16 if self.samples is not None else 4)
         chosen = replace(stage, chosen=self.visible)
         joints = () if self.prior is None else self.prior.joints
         samples = self.samples
