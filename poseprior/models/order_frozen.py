@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: Chains evaluated at once.
 _CHAINS = 384
 _MOST_TABLES = 32
+_FEW_COLUMNS = 64
 #: Where the context of the networks saturates, in its units.
 MOST_CONTEXT = 3.0
 #: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
@@ -169,12 +170,13 @@ def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tu
     # Network.
     context = MOST_CONTEXT * torch.tanh(flat * tables.unit / MOST_CONTEXT)
     shown = (tables.before * context.mT[:, None]).view(t, -1, orders * rows)
-    hidden = [((tables.weights[0] @ shown).view(t, -1, orders, rows) + tables.first_bias).view(t, -1, orders * rows)]
-    active = [torch.nn.functional.silu(hidden[0])]
+    first = _linear(tables.weights[0], shown).unflatten(2, (orders, rows)) + tables.first_bias
+    hidden = [first.flatten(2)]
+    active = torch.nn.functional.silu(hidden[0])
     for weight, bias in zip(tables.weights[1:-1], tables.biases[1:-1], strict=True):
-        hidden.append(torch.baddbmm(bias, weight, active[-1]))
-        active.append(torch.nn.functional.silu(hidden[-1]))
-    raw = torch.baddbmm(tables.biases[-1], tables.weights[-1], active[-1])
+        hidden.append(_linear(weight, active, bias))
+        active = torch.nn.functional.silu(hidden[-1])
+    raw = _linear(tables.weights[-1], active, tables.biases[-1]).contiguous()
     mixture = _Mixture(raw, white, part.dof)
     # The other components.
     base = standard_log_prob(square, part.dof)
@@ -204,14 +206,22 @@ def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tu
     grad_white = grad_white + white * (to_base * _slope(square, part.dof)[:, None])
     back = grad_raw
     for weight, before in zip(reversed(tables.weights), reversed(hidden), strict=False):
-        back = torch.ops.aten.silu_backward(weight.mT @ back, before)
-    grad_shown = (tables.weights[0].mT @ back).view(t, -1, orders, rows) * tables.before
+        back = torch.ops.aten.silu_backward(_linear(weight.mT, back), before)
+    grad_shown = _linear(tables.weights[0].mT, back).unflatten(2, (orders, rows)) * tables.before
     slope = grad_shown.sum((0, 2)).mT * (1.0 - (context / MOST_CONTEXT).square()) * tables.unit
     slope = slope + (tables.whitener @ grad_white.reshape(-1, rows)).mT
     alone = tables.own_whitener.mT @ (own_white * (to_own * _slope(own_square, part.dof)[:, None]))
     slope = slope.view(rows, size, 3)
     slope[:, tables.targets] += (alone - to_broad * spread * place).permute(2, 0, 1)
     return value, slope
+
+
+def _linear(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """weight @ x + bias. Few columns are multiplied as rows, which is twice as fast; the result is a transposed view."""
+    if x.shape[-1] > _FEW_COLUMNS:
+        return weight @ x if bias is None else torch.baddbmm(bias, weight, x)
+    product = x.mT @ weight.mT if bias is None else torch.baddbmm(bias.mT, x.mT, weight.mT)
+    return product.mT
 
 
 class _Mixture:
