@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
+from ..io.fitted import write_fitted
 from .hand_convention import HandConvention
 from .state import BodyState, smplx_params
 
@@ -49,6 +51,10 @@ class BodyFit:
     def num_hypotheses(self) -> int:
         """H, the hypotheses that were kept."""
         return len(self.state.pose)
+
+    def save(self, path: str | Path, *, gender: str = "neutral", fps: float = 30.0) -> Path:
+        """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`."""
+        return write_fitted(path, self.params, self.pose, gender=gender, fps=fps)
 
     def hypothesis(self, number: int) -> dict[str, Tensor]:
         """Keyword arguments for the model of a hypothesis; 0 is the best."""
