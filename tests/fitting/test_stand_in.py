@@ -152,7 +152,7 @@ def test_contour_of_the_far_side_moves_to_the_nose(make_model: Callable[..., nn.
     turned = {}
     for angle in (0.5, -0.5):
         pose = torch.zeros(1, 63)
-        pose[0, 14 * 3 + 1] = angle  # the head, to its left when positive
+        pose[0, 11 * 3 + 1] = angle  # the neck, to its left when positive; smplx does not look at the head joint
         with torch.no_grad():
             joints = model(body_pose=pose).joints[0]
         c, n = np.cos(angle), np.sin(angle)
