@@ -66,13 +66,14 @@ def test_posed_joints_follow_forward_kinematics(model: nn.Module, people: Tensor
                       global_orient=pose[:, 0], expression=torch.zeros(len(pose), 10), jaw_pose=pose[:, 22],
                       leye_pose=pose[:, 23], reye_pose=pose[:, 24])  # fmt: skip
     torch.testing.assert_close(posed.joints[:, :55], joint_positions(pose), atol=1e-5, rtol=0)
-    edges = posed.vertices[:, torch.from_numpy(model.faces.astype(np.int64))]
+    faces = np.asarray(model.faces).astype(np.int64)
+    edges = posed.vertices[:, torch.from_numpy(faces)]
     assert (edges[:, :, 0] - edges[:, :, 1]).norm(dim=-1).max() < 0.12  # nothing tears
 
 
 def test_left_and_right_are_exact_mirror_images(arrays: dict[str, np.ndarray]) -> None:
     v, w = arrays["v_template"], arrays["weights"]
-    flipped = v * np.float32([-1, 1, 1])
+    flipped = v * np.array([-1, 1, 1], dtype=np.float32)
     np.testing.assert_array_equal(
         np.sort((v + np.float32(0)).view("f4,f4,f4").ravel()),
         np.sort((flipped + np.float32(0)).view("f4,f4,f4").ravel()),
@@ -83,7 +84,7 @@ def test_left_and_right_are_exact_mirror_images(arrays: dict[str, np.ndarray]) -
     regressed = arrays["J_regressor"].astype(np.float64) @ v
     np.testing.assert_allclose(regressed[order] * [-1, 1, 1], regressed, atol=1e-6)
     for name in ("hands_mean", "hands_components"):
-        flip = np.tile(np.float32([1, -1, -1]), 15)
+        flip = np.tile(np.array([1, -1, -1], dtype=np.float32), 15)
         np.testing.assert_array_equal(arrays[name + "r"], arrays[name + "l"] * flip)
 
 
