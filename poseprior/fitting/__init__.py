@@ -1,12 +1,12 @@
 """Fitting SMPL-X bodies: priors as energy terms in nats, and a fitting loop."""
 
+from ..keypoint_layouts import LAYOUTS, KeypointLayout, layout
 from .anchor import PoseAnchor
 from .body_points import BodyPoints
 from .camera import Camera
 from .config import FittingConfig
 from .energy import EnergySum, EnergyTerm
 from .fit_body import fit_body
-from .layouts import LAYOUTS, KeypointLayout, layout
 from .result import BodyFit
 from .stand_in import stand_in_body
 from .targets import Joints3D, Keypoints2D, Markers, Target

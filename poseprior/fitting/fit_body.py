@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import skeleton
+from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..minimise import Minimum
 from ..prior import LatentPosePrior, PosePrior
 from .config import FittingConfig
@@ -19,7 +20,6 @@ from .energy import EnergyTerm, PoseParams, pose_and_mask
 from .gauss_newton import preconditioner
 from .hand_convention import HandConvention, require_smplx
 from .hypotheses import mode_weights
-from .layouts import NUM_WITHOUT_CONTOUR
 from .problem import FitProblem, Stage, movable_joints, torso_points
 from .result import BodyFit
 from .starts import candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state

@@ -9,8 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ..keypoint_layouts import layout as find_layout
 from .camera import NEAR, Camera
-from .layouts import layout as find_layout
 
 #: Residuals beyond this many sigmas are outliers: the most that one point costs is half its square, 10 nats.
 ROBUST = 4.5
@@ -142,7 +142,7 @@ class Joints3D(Target):
 
     Args:
         points: (B, K, 3) or (K, 3); NaN marks missing points.
-        layout: name of the order of the points (`poseprior.fitting.layouts`); "smplx_55" are the joints themselves.
+        layout: name of the order of the points (`poseprior.keypoint_layouts`); "smplx_55" are the joints themselves.
         confidence: (B, K) or (K,); None is 1 for all.
         sigma: standard deviation of a coordinate, metres; a number, (K,) or (B, K).
         robust: as in `Target`; None for a Gaussian.

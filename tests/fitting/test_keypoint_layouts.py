@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from poseprior.fitting import LAYOUTS, BodyPoints, layout
-from poseprior.fitting.layouts import SMPLX_144, layout_of_length
+from poseprior.keypoint_layouts import SMPLX_144, layout_of_length
 
 _SIZES = {
     "coco_17": 17, "coco_wholebody": 133, "openpose_25": 25, "openpose_135": 135, "openpose_137": 137,

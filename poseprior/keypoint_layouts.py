@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import skeleton
+from . import skeleton
 
 _VERTEX_JOINTS = (
     "nose", "right_eye", "left_eye", "right_ear", "left_ear",
