@@ -62,7 +62,7 @@ class OrderAgnosticPrior(PosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        num_orders: int = 24,
+        num_orders: int = 32,
         hidden: int = 96,
         layers: int = 2,
         dropout: float = 0.2,
