@@ -71,7 +71,6 @@ def plot_poses(
     >>> len(figure.axes)
     2
     """
-    figure_class = _matplotlib_figure()
     pose = _check(poses)
     if titles is not None and len(titles) != len(pose):
         raise ValueError(f"titles: expected {len(pose)}, one for each pose, got {len(titles)}.")
@@ -91,7 +90,7 @@ def plot_poses(
     foot = 0.42 if legend else 0.0
     width = max(columns * cell_width, 3.4 if legend else 0.0)
     height = lines * cell_height + foot
-    figure = figure_class(figsize=(width, height), facecolor=_PAPER)
+    figure = new_figure(figsize=(width, height), facecolor=_PAPER)
     left = (width - columns * cell_width) / 2.0
     for index, cell in enumerate(cells):
         x, y = left + index % columns * cell_width, height - (index // columns + 1) * cell_height
@@ -234,19 +233,15 @@ def _check(poses: Tensor | np.ndarray) -> Tensor:
     return pose
 
 
-def _matplotlib_figure() -> Any:
-    """The Figure class, which carries an Agg canvas from birth."""
+def new_figure(**options: Any) -> Figure:
+    """A matplotlib Figure that draws without a display, whatever backend the user has chosen."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "plot_poses needs matplotlib, which is not installed; run: pip install poseprior[viz]", name=error.name
+            "pictures need matplotlib, which is not installed; run: pip install poseprior[viz]", name=error.name
         ) from error
-
-    def build(**options: Any) -> Figure:
-        figure = Figure(**options)
-        FigureCanvasAgg(figure)
-        return figure
-
-    return build
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure

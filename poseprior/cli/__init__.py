@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from .._version import __version__
+from ._fit import Fit
 from ._train import Train
 from ._use import Complete, Evaluate, Info, List, Sample, Score
 
@@ -19,6 +20,7 @@ Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Complete, tyro.conf.subcommand("complete")]
     | Annotated[Score, tyro.conf.subcommand("score")]
+    | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )

@@ -29,6 +29,7 @@ from .term import PosePriorTerm
 
 _SAMPLES = 32
 _ROUND = 25
+_JUDGE = 4.0
 _FIRST_LANDMARK = 76
 
 
@@ -145,9 +146,14 @@ class _Run:
             for number, stage in enumerate(stages):
                 with torch.no_grad():
                     stage = problem.widened(state, stage)
+                before = state
                 state, last, count = self._minimise(state, stage)
                 steps += count
                 with torch.no_grad():
+                    if number == 0:  # judged by all points: a wild one in the torso must not misplace a body
+                        stage = replace(stage, chosen=self.visible, widen=_JUDGE, wide=None)
+                        better = problem.total(state, stage) <= problem.total(before, stage)
+                        state = state.where(better, before)
                     energy = problem.total(state, stage)
                     keep = self._keep(len(energy), number, len(stages))
                     if keep < len(energy):

@@ -65,25 +65,28 @@ def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
 
 
 def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, chosen: Tensor) -> BodyState:
-    """Position of every body, given its root: depth from the spread of its points, then the middle of them."""
+    """Position of every body, given its root: depth from the spread of its points, then the middle of them.
+
+    Medians, so that a few wild points do not place the body. A frame without points is put 3 m in front of the camera.
+    """
     local = target.camera.to_camera(problem.of_target(problem.body(state), number))
-    weight = target.confidence * chosen
-    share = (weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)).expand(local.shape[:-1])[..., None]
+    seen = ((target.confidence > 0) & chosen).expand(local.shape[:-1])[..., None]
     focal, center = target.camera.focal.to(local), target.camera.center.to(local)
-    ray = (target.points - center[..., None, :]) / focal[..., None, :]
-    ours, theirs = local[..., :2], ray.expand_as(local[..., :2])
-    ours_mean, theirs_mean = (share * ours).sum(-2, keepdim=True), (share * theirs).sum(-2, keepdim=True)
-    spread = (share * (ours - ours_mean).square()).sum((-1, -2)).sqrt()
-    seen = (share * (theirs - theirs_mean).square()).sum((-1, -2)).sqrt()
-    depth = (spread / seen.clamp_min(1e-6)).clamp(0.5, 50.0)
-    depth = torch.where(seen > 1e-4, depth, torch.full_like(depth, 3.0))
-    goal = torch.cat((theirs_mean[..., 0, :] * depth[..., None], depth[..., None]), -1)
-    middle = (share * local).sum(-2)
-    step = goal - middle
+    ray = ((target.points - center[..., None, :]) / focal[..., None, :]).expand_as(local[..., :2])
+    ours, theirs = _median(local, seen), _median(ray, seen)
+    size = _median((local[..., :2] - ours[..., None, :2]).norm(dim=-1, keepdim=True), seen)
+    apparent = _median((ray - theirs[..., None, :]).norm(dim=-1, keepdim=True), seen)
+    depth = torch.where(apparent > 1e-4, size / apparent.clamp_min(1e-6), torch.full_like(size, 3.0)).clamp(0.5, 50.0)
+    step = torch.cat((theirs * depth, depth), -1) - ours
     if target.camera.rotation is not None:
         step = (target.camera.rotation.to(step).mT @ step[..., None])[..., 0]
-    some = (weight.sum(-1) > 0)[..., None]
-    return replace(state, transl=torch.where(some, state.transl + step, state.transl))
+    return replace(state, transl=state.transl + step)
+
+
+def _median(values: Tensor, seen: Tensor) -> Tensor:
+    """(*lead, d) medians over the points (*lead, K, d) that are seen (*lead, K, 1); 0 where none is."""
+    masked = torch.where(seen, values, torch.full_like(values, torch.nan))
+    return torch.nan_to_num(masked.nanmedian(-2).values, nan=0.0)
 
 
 def candidates_2d(

@@ -52,6 +52,14 @@ class BodyState:
         more = other._values()
         return replace(self, **{name: torch.cat((value, more[name])) for name, value in self._values().items()})
 
+    def where(self, own: Tensor, other: BodyState) -> BodyState:
+        """Bodies of this state where `own` (S, B) is true, of the other where it is not."""
+        theirs = other._values()
+        return replace(
+            self, **{n: torch.where(own.view(*own.shape, *[1] * (v.dim() - 2)), v, theirs[n])
+                     for n, v in self._values().items()},
+        )  # fmt: skip
+
     def _values(self) -> dict[str, Tensor]:
         every = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {name: value for name, value in every.items() if value is not None}

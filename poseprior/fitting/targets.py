@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import final
 
 import torch
@@ -124,6 +125,13 @@ class Target(ABC):
         far = torch.where(missing, torch.full_like(far, torch.nan), far)
         return torch.nan_to_num(far.nanmedian(-1, keepdim=True).values, nan=1.0)
 
+    def select(self, rows: Tensor) -> Target:
+        """The target of some frames."""
+        part = copy(self)
+        part.points, part.confidence, part.sigma = (t[rows] for t in (self.points, self.confidence, self.sigma))
+        part.num_frames = len(rows)
+        return part
+
     def without_joints_from(self, limit: int) -> None:
         """Drop points on joints that the model does not have, as the face contour without `use_face_contour`."""
         missing = torch.tensor([j >= limit for j in self.joints] + [False] * len(self.vertices))
@@ -241,6 +249,12 @@ class Keypoints2D(Target):
 
     def residuals(self, body: Tensor) -> Tensor:
         return self.camera.project(body) - self.points
+
+    def select(self, rows: Tensor) -> Keypoints2D:
+        part = super().select(rows)
+        assert isinstance(part, Keypoints2D)
+        part.camera = self.camera.select(rows)
+        return part
 
     def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float | Tensor = 1.0) -> Tensor:
         """As `Target.energy`, with a wall in front of the camera that keeps bodies from passing behind it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def write_fitted(
     target = Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")
-    arrays = {name: np.asarray(value.detach().cpu().float()) for name, value in params.items()}
+    arrays: dict[str, Any] = {name: np.asarray(value.detach().cpu().float()) for name, value in params.items()}
     betas = arrays.pop("betas")
     flat = torch.as_tensor(pose).detach().cpu().float().flatten(1).numpy()
     arrays.update(

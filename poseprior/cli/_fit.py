@@ -1,0 +1,193 @@
+"""`poseprior fit`: keypoints in, SMPL-X parameters out."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..io.keypoints import KeypointFile, read_keypoints
+from ..io.pretrained import load
+
+if TYPE_CHECKING:
+    from ..fitting import BodyFit, Camera, Target
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fit SMPL-X bodies to the keypoints of one person, with a prior."""
+
+    keypoints: tyro.conf.Positional[Path]
+    """An .npz (keypoints or keypoints3d, layout, focal_length, ...), an OpenPose .json, or a folder of them."""
+    out: Path
+    """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
+    prior: str = "body-order-agnostic"
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, hf://owner/repo/file, or none."""
+    model: Path | None = None
+    """Folder for smplx.create (models/smplx/SMPLX_NEUTRAL.npz: models); the licence-free stand-in body if not given."""
+    gender: str = "neutral"
+    """Of the model."""
+    layout: str | None = None
+    """Order of the points, for files that do not say: coco_wholebody, openpose_25, smplifyx_135, smplx_55, ..."""
+    focal: float | None = None
+    """Focal length, pixels, where the file has none; the image's diagonal if not given."""
+    center: tuple[float, float] | None = None
+    """Principal point, pixels; the image's middle if not given."""
+    image_size: tuple[float, float] | None = None
+    """Width and height, pixels."""
+    sigma: float | None = None
+    """Noise to expect: pixels (default 5) or metres (default 0.02)."""
+    person: int | None = None
+    """Which of OpenPose's people; the most confident one, followed from frame to frame, if not given."""
+    smooth: float | None = None
+    """Fit the frames as one sequence of one person; standard deviation of accelerations, radians a frame squared."""
+    fps: float = 30.0
+    """Frames a second, written to the file."""
+    iterations: int = 100
+    """Most steps of the last stage."""
+    png: Path | None = None
+    """Draw up to 12 frames here, keypoints over the body."""
+    html: Path | None = None
+    """Write a scene of the bodies to turn in a browser."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def run(self) -> None:
+        from ..fitting import FittingConfig
+        from ..fitting.pictures import fit_scene, plot_fit
+
+        for path, suffix in ((self.out, ".npz"), (self.png, ".png"), (self.html, ".html")):
+            if path is not None and path.suffix != suffix:
+                raise ValueError(f"--{suffix[1:]}: expected a name that ends in {suffix}, got {path.name!r}.")
+        found = read_keypoints(self.keypoints, layout=self.layout, person=self.person)
+        target = self._target(found)
+        prior = None if self.prior == "none" else load(self.prior, device=self.device)
+        started = time.monotonic()
+        with self._model() as model:
+            config = FittingConfig(iterations=self.iterations, smooth_sigma=self.smooth)
+            fit = _fit_in_chunks(model, target, prior, config)
+            fit.save(self.out, gender=self.gender, fps=self.fps)
+            self._summary(fit, time.monotonic() - started)
+            print(f"results: {self.out}")
+            if self.png is not None:
+                plot_fit(model, fit, target, path=self.png)
+                print(f"picture: {self.png}")
+            if self.html is not None:
+                fit_scene(model, fit, self.html)
+                print(f"scene: {self.html}")
+
+    def _target(self, found: KeypointFile) -> Target:
+        from ..fitting import Joints3D, Keypoints2D
+
+        if found.points.shape[-1] == 3:
+            return Joints3D(
+                found.points,
+                layout=found.layout,
+                confidence=found.confidence,
+                sigma=self.sigma or 0.02,
+                name="keypoints",
+            )
+        return Keypoints2D(
+            found.points, camera=self._camera(found), layout=found.layout, confidence=found.confidence,
+            sigma=self.sigma or 5.0,
+        )  # fmt: skip
+
+    def _camera(self, found: KeypointFile) -> Camera:
+        """From the options, else the file, else a guess from the image's size."""
+        from ..fitting import Camera
+
+        focal: Any = self.focal if self.focal is not None else found.focal
+        center = self.center or found.center
+        size = self.image_size or found.image_size
+        if size is not None:
+            guess = Camera.of_image(*size)
+            if focal is None:
+                print(f"no focal length given: taking the image's diagonal, {float(guess.focal[0]):.0f} px")
+            focal = guess.focal if focal is None else focal
+            center = center or (0.5 * size[0], 0.5 * size[1])
+        if focal is None or center is None:
+            missing = "focal length" if focal is None else "principal point"
+            raise ValueError(
+                f"--focal, --center: expected a camera for 2D keypoints, got no {missing} in options or file; pass "
+                "--image-size W H (then both are guessed), or --focal and --center."
+            )
+        return Camera(torch.as_tensor(focal, dtype=torch.float64), center)
+
+    @contextlib.contextmanager
+    def _model(self) -> Iterator[nn.Module]:
+        try:
+            import smplx
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                "model: expected the smplx package, which is not installed; run: pip install poseprior[fitting] (its own "
+                "licence is non-commercial)."
+            ) from error
+        from ..fitting import stand_in_body
+
+        options = {"use_pca": False, "flat_hand_mean": True, "gender": self.gender}
+        with tempfile.TemporaryDirectory() as folder:
+            place = self.model
+            if place is None:
+                print("no --model given: fitting the licence-free stand-in body (docs/stand_in_body.md)")
+                place = stand_in_body(folder)
+            try:
+                model: nn.Module = smplx.create(str(place), model_type="smplx", **options)
+            except (AssertionError, OSError, KeyError) as error:
+                raise ValueError(
+                    f"--model: expected a folder that smplx.create loads (smplx/SMPLX_{self.gender.upper()}.npz in it), "
+                    f"got {place} ({error})."
+                ) from None
+            yield model.to(self.device)
+
+    def _summary(self, fit: BodyFit, seconds: float) -> None:
+        frames = len(fit.pose)
+        print(f"{frames} frames in {seconds:.1f} s, {int(fit.converged.sum())} converged, prior {self.prior}")
+        for name, value in fit.energies.items():
+            print(f"  {name:<12} {float(value.median()):9.2f} nats (median)")
+        empty = int((fit.num_observed == 0).sum())
+        if empty:
+            print(f"  {empty} frames had no keypoint: their pose is the prior's own")
+
+
+def _fit_in_chunks(model: nn.Module, target: Target, prior: Any, config: Any) -> BodyFit:
+    """All frames; a sequence at once, single frames in chunks that bound the memory."""
+    from ..fitting import fit_body
+
+    if config.smooth_sigma is not None or target.num_frames <= _CHUNK:
+        return fit_body(model, target, prior=prior, config=config, progress=True)
+    fits = []
+    for rows in tqdm(torch.arange(target.num_frames).split(_CHUNK), desc="frames", unit=f"{_CHUNK} frames"):
+        part = target.select(rows)
+        if bool((part.confidence > 0).any()):
+            fits.append(fit_body(model, part, prior=prior, config=config))
+        else:
+            raise ValueError(
+                f"keypoints: expected a point in some frame of {int(rows[0])} to {int(rows[-1])}, got none; cut them out."
+            )
+    return _joined(fits)
+
+
+def _joined(fits: list[BodyFit]) -> BodyFit:
+    def cat(values: list[Tensor | None], dim: int = 0) -> Any:
+        return None if values[0] is None else torch.cat([v for v in values if v is not None], dim)
+
+    first = fits[0]
+    names = ("pose", "transl", "betas", "expression", "hands", "latent")
+    state = replace(first.state, **{n: cat([getattr(f.state, n) for f in fits], 1) for n in names})
+    keys = [name for name in first.energies if all(name in f.energies for f in fits)]
+    return replace(
+        first, state=state, energies={name: cat([f.energies[name] for f in fits]) for name in keys},
+        converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
+        weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
+    )  # fmt: skip
