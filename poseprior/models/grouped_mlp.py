@@ -55,6 +55,10 @@ class GroupedMLP(nn.Module):
         self.out = GroupedLinear(groups, hidden, outputs, gain=0.05)
         self.dropout = nn.Dropout(dropout)
 
+    def tensors(self) -> list[Tensor]:
+        """All parameters, without walking the module tree."""
+        return [tensor for layer in (*self.hidden, self.out) for tensor in (layer.weight, layer.bias)]
+
     def forward(self, x: Tensor) -> Tensor:
         """(G, B, inputs) to (G, B, outputs)."""
         for layer in self.hidden:

@@ -106,12 +106,10 @@ class FrozenChains:
 
     def tables(self, part: OrderPart, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor) -> ChainTables:
         """Tables for orders (K, J) of one mask: seen, given and target (J,)."""
-        state = (*part.parameters(), *part.buffers())
-        stamp = tuple((id(t), t.data_ptr(), t._version, t.dtype) for t in state)
+        stamp = tuple((id(t), t.data_ptr(), t._version, t.dtype) for t in part.tensors())
         if stamp != self._stamp or len(self._cache) >= _MOST_TABLES:
             self._cache, self._stamp = {}, stamp
-        masks = torch.stack((seen, target, seen & False if given is None else given))
-        key = ranks.cpu().numpy().tobytes() + masks.cpu().numpy().tobytes()
+        key = b"".join(t.cpu().numpy().tobytes() for t in (ranks, seen, target, given) if t is not None)
         if key not in self._cache:
             perm, _ = arrange(ranks, seen[None], None if given is None else given[None])
             self._cache[key] = chain_tables(part, perm, target.nonzero()[:, 0])
@@ -229,7 +227,7 @@ class _Mixture:
 
     def __init__(self, raw: Tensor, white: Tensor, dof: int | None) -> None:
         self.dof, k = dof, raw.shape[1] // NUMBERS
-        self.logit = raw[:, :k]
+        self.log_weight = raw[:, :k].log_softmax(1)
         mean, scale, lower = raw[:, k:].unflatten(1, (9, k)).split(3, 1)  # (T, 3, C, N)
         self.log_scale = MOST_LOG_SCALE * torch.tanh(scale / MOST_LOG_SCALE)
         self.shrink = torch.exp(-self.log_scale)
@@ -240,14 +238,13 @@ class _Mixture:
         third = third + self.b * first + self.c * second
         self.first, self.second, self.third = first, second, third
         self.square = first.square() + second.square() + third.square()
-        self.each = self.logit + standard_log_prob(self.square, dof) - self.log_scale.sum(1)
-        total, self.norm = self.each.logsumexp(1), self.logit.logsumexp(1)
-        self.total, self.value = total, total - self.norm
+        self.each = self.log_weight + standard_log_prob(self.square, dof) - self.log_scale.sum(1)
+        self.value = self.each.logsumexp(1)
 
     def gradient(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
         """Of sum(upstream * value) to `raw` and to `white`, for upstream (T, 1, N)."""
-        mine = upstream * (self.each - self.total[:, None]).exp()
-        to_logit = mine - upstream * (self.logit - self.norm[:, None]).exp()
+        mine = upstream * (self.each - self.value[:, None]).exp()
+        to_logit = mine - upstream * self.log_weight.exp()
         pull = mine * _slope(self.square, self.dof)
         third = self.third * pull
         second = self.second * pull + self.c * third

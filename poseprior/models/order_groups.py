@@ -224,10 +224,12 @@ class OrderGroups(nn.Module):
 
 def _by_mask(part: OrderPart, z: Tensor, seen: Tensor, given: Tensor, target: Tensor, ranks: Tensor) -> Tensor:
     """(R,) logsumexp over orders of a frozen part's chains; rows with equal masks are computed together."""
+    if len(z) == 1:
+        return part.mixture(z, ranks, seen[0], given[0], target[0]) if bool(target.any()) else z.new_zeros(1)
     masks = torch.stack((seen, given & seen, target), 1)
     if bool((masks == masks[:1]).all()):
-        one = masks[:1].unbind(1)
-        return part.mixture(z, ranks, *(m[0] for m in one)) if bool(one[2].any()) else z.new_zeros(len(z))
+        one = masks[0]
+        return part.mixture(z, ranks, *one) if bool(one[2].any()) else z.new_zeros(len(z))
     distinct, inverse = torch.unique(masks.flatten(1), dim=0, return_inverse=True)
     total = z.new_zeros(len(z))
     for number, mask in enumerate(distinct.view(-1, 3, seen.shape[1])):

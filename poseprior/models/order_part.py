@@ -104,10 +104,14 @@ class OrderPart(nn.Module):
         """(J, 3) units of the networks' context per chart unit."""
         return self.scale / self.scale.clamp_min(_LEAST_FEATURE_SCALE)
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Parameters and buffers: what `parameters()` and `buffers()` find, without walking the module tree."""
+        return (*self.net.tensors(), self.scale, self.base.mean, self.base.covariance)
+
     @property
     def frozen(self) -> bool:
         """Whether no gradient to the weights is asked for, in evaluation."""
-        return not self.training and not (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+        return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self.tensors()))
 
     def mixture(self, z: Tensor, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor) -> Tensor:
         """logsumexp over orders of the chains, (B,), frozen weights, all rows with the same masks.
