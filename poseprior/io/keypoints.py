@@ -14,10 +14,16 @@ from torch import Tensor
 
 from ..keypoint_layouts import LAYOUTS, layout_of_length
 from ..keypoint_layouts import layout as find_layout
+from ._open import load_arrays
 
 _OPENPOSE_PARTS = (
     ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
     ("face_keypoints_2d", 70),
+)  # fmt: skip
+
+
+_NPZ_KEYS = (
+    "keypoints", "keypoints3d", "confidence", "layout", "focal_length", "principal_point", "image_size",
 )  # fmt: skip
 
 
@@ -80,16 +86,12 @@ def read_keypoints(path: Path | str, *, layout: str | None = None, person: int |
 
 
 def _npz(path: Path, layout: str | None) -> KeypointFile:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except Exception as error:
-        raise ValueError(f"path: expected an .npz of arrays, got {path}, which cannot be read ({error}).") from None
+    arrays = load_arrays(path, _NPZ_KEYS)
     flat, deep = "keypoints" in arrays, "keypoints3d" in arrays
     if flat == deep:
         raise ValueError(
             f"path: expected `keypoints` (2D, pixels) or `keypoints3d` (metres) in {path.name}, got "
-            f"{'both' if flat else ', '.join(sorted(arrays)) or 'an empty file'}."
+            f"{'both' if flat else 'neither'}."
         )
     points = torch.from_numpy(arrays["keypoints" if flat else "keypoints3d"].astype(np.float32))
     if points.dim() == 2:

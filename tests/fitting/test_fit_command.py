@@ -1,0 +1,95 @@
+"""`poseprior fit`: files in, files out, and errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import poseprior
+from poseprior import read_poses, skeleton
+from poseprior.cli import main
+from poseprior.fitting import Camera, layout
+
+
+@pytest.fixture
+def keypoints(tmp_path: Path, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]) -> Path:
+    truth = joints_of(model, people[:2])
+    pixels = Camera(1000.0, (500.0, 500.0)).project(truth[:, [j or 0 for j in layout("openpose_25").joints]])
+    path = tmp_path / "keypoints.npz"
+    np.savez(path, keypoints=pixels.numpy(), layout="openpose_25", focal_length=1000.0, principal_point=[500, 500])
+    return path
+
+
+@pytest.fixture
+def prior_file(tmp_path: Path, body_prior: poseprior.PosePrior) -> Path:
+    body_prior.save(tmp_path / "prior.safetensors")
+    return tmp_path / "prior.safetensors"
+
+
+def test_fit_writes_parameters_picture_and_scene(
+    keypoints: Path, prior_file: Path, body_folder: Path, tmp_path: Path, model: nn.Module,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out, png, html = (tmp_path / "new" / name for name in ("fit.npz", "fit.png", "fit.html"))
+    code = main([
+        "fit", str(keypoints), "--out", str(out), "--prior", str(prior_file), "--model", str(body_folder),
+        "--iterations", "15", "--png", str(png), "--html", str(html),
+    ])  # fmt: skip
+    said = capsys.readouterr().out
+    assert code == 0 and "2 frames" in said and str(out) in said
+    assert read_poses(out).poses.shape == (2, 55, 3)
+    with np.load(out) as file:
+        names = (*skeleton.PART_SLICES, "transl", "expression")
+        params = {name: torch.from_numpy(file[name]) for name in names}
+        params["betas"] = torch.from_numpy(file["betas_by_frame"])
+    assert model(**params).vertices.isfinite().all()
+    assert png.read_bytes().startswith(b"\x89PNG")
+    page = html.read_text()
+    assert ('src="http' not in page and "glTF" in page) or "B64" in page or len(page) > 10_000
+
+
+def test_3d_keypoints_need_no_camera(
+    tmp_path: Path, people: Tensor, joints_of: Callable[..., Tensor], model: nn.Module
+) -> None:
+    path = tmp_path / "joints.npz"
+    np.savez(path, keypoints3d=joints_of(model, people[:2])[:, :55].numpy(), layout="smplx_55")
+    code = main(["fit", str(path), "--out", str(tmp_path / "f.npz"), "--prior", "none", "--iterations", "10",
+                 "--png", str(tmp_path / "f.png")])  # fmt: skip
+    assert code == 0 and (tmp_path / "f.npz").exists()
+
+
+def test_many_frames_go_in_chunks(
+    tmp_path: Path, keypoints: Path, prior_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import poseprior.cli._fit as command
+
+    monkeypatch.setattr(command, "_CHUNK", 1)
+    whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
+    options = ["--prior", str(prior_file), "--iterations", "15"]
+    assert main(["fit", str(keypoints), "--out", str(parts), *options]) == 0
+    monkeypatch.undo()
+    assert main(["fit", str(keypoints), "--out", str(whole), *options]) == 0
+    difference = (read_poses(whole).poses - read_poses(parts).poses).abs().max()
+    assert float(difference) < 0.05
+
+
+def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "f.npz")
+    bare = tmp_path / "bare.npz"
+    np.savez(bare, keypoints=np.ones((1, 25, 2)))
+    for arguments, expected in (
+        ([str(keypoints), "--out", str(tmp_path / "f.pkl")], "ends in .npz"),
+        ([str(tmp_path / "no.json"), "--out", out], "is not there"),
+        ([str(bare), "--out", out], "--image-size"),
+        ([str(keypoints), "--out", out, "--prior", "body-gaussain"], "body-gaussian"),
+        ([str(keypoints), "--out", out, "--prior", "none", "--model", str(tmp_path)], "--model"),
+        ([str(bare), "--out", out, "--prior", "none", "--focal", "0", "--center", "1", "1"], "focal lengths above 0"),
+    ):
+        assert main(["fit", *arguments]) == 2
+        assert expected in capsys.readouterr().err
+    assert not Path(out).exists()
