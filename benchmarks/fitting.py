@@ -56,12 +56,12 @@ class Options:
     out: Path = Path("runs/fitting")
     priors: Path | None = None
     """Folder of name.safetensors to use instead of the shipped weights."""
-    val_frames: int = 18
-    test_frames: int = 36
+    val_frames: int = 9
+    test_frames: int = 27
     tasks: tuple[str, ...] = tuple(TASKS)
     methods: tuple[str, ...] = ()
     num_starts: int = 16
-    iterations: int = 60
+    iterations: int = 40
     tables: bool = False
     """Only print the tables."""
 
@@ -148,7 +148,10 @@ def _methods(options: Options) -> tuple[list[Method], list[Method]]:
         return poseprior.load(options.priors / f"{name}.safetensors")
 
     body, hands = options.data / "body", options.data / "hands"
-    agnostic = shipped("body-order-agnostic")
+    agnostic, agnostic_hand = shipped("body-order-agnostic"), shipped("hand-order-agnostic")
+    for prior in (agnostic, agnostic_hand):
+        assert isinstance(prior, poseprior.OrderAgnosticPrior)
+        prior.num_orders = 4  # as `poseprior fit` does
     body_methods = [
         Method("none"), Method("l2", l2=True),
         Method("gaussian-diagonal", _fitted(options.out, "body-diagonal", body)),
@@ -166,7 +169,7 @@ def _methods(options: Options) -> tuple[list[Method], list[Method]]:
         Method("gaussian-full", _fitted(options.out, "hand-full", hands)),
         Method("mixture", _fitted(options.out, "hand-mixture", hands)),
         Method("vae-latent", shipped("hand-vae"), "latent"),
-        Method("order-agnostic", shipped("hand-order-agnostic")),
+        Method("order-agnostic", agnostic_hand),
     ]  # fmt: skip
     return body_methods, hand_methods
 

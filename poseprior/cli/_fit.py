@@ -17,11 +17,14 @@ from tqdm import tqdm
 
 from ..io.keypoints import KeypointFile, read_keypoints
 from ..io.pretrained import load
+from ..models import OrderAgnosticPrior
 
 if TYPE_CHECKING:
     from ..fitting import BodyFit, Camera, Target
 
 _CHUNK = 64
+#: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step.
+_ORDERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class Fit:
         found = read_keypoints(self.keypoints, layout=self.layout, person=self.person)
         target = self._target(found)
         prior = None if self.prior == "none" else load(self.prior, device=self.device)
+        if isinstance(prior, OrderAgnosticPrior):
+            prior.num_orders = min(prior.num_orders, _ORDERS)
         started = time.monotonic()
         with self._model() as model:
             config = FittingConfig(iterations=self.iterations, smooth_sigma=self.smooth)
