@@ -35,10 +35,12 @@ LATENT_SIZES = (6, 12, 24)
 
 
 def autoencoder(latent_dim: int) -> HandVAE:
-    """For reconstruction at small sizes: the rotations' angles join the objective."""
+    """For reconstruction at small sizes: the rotations' angles join the objective, at the smallest with more weight."""
+    smallest = latent_dim <= 6
     options = VAEOptions(
-        latent_dim=latent_dim, reconstruction_weight=20.0, train_samples=1, mask_fraction=0.1, dropout=0.15,
-        flow_layers=4, flow_hidden=64,
+        latent_dim=latent_dim, reconstruction_weight=100.0 if smallest else 20.0, train_samples=1,
+        mask_fraction=0.0 if smallest else 0.1, dropout=0.1 if smallest else 0.15, hidden=384 if smallest else 256,
+        kl_weight=0.3 if smallest else 1.0, flow_layers=4, flow_hidden=64,
     )  # fmt: skip
     return HandVAE("hands", options=options)
 
