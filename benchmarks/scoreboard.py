@@ -94,18 +94,22 @@ def main() -> None:
         "--cache", type=Path, default=Path("runs/scoreboard"), help="baselines and numbers are kept here"
     )
     parser.add_argument("--max-poses", type=int, help="score a random subset of the test poses; default all")
+    parser.add_argument("--only", nargs="*", help="measure only these shipped priors, into the cache; writes no page")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.cache.mkdir(parents=True, exist_ok=True)
     data = read_data(args.data)
     rows: dict[str, list[dict[str, Any]]] = {}
     for part, shipped in SHIPPED.items():
-        files = {title: baseline_file(part, title, data[part], args.cache) for title, _, _ in BASELINES[part]}
-        files |= {f"`{name}`": pretrained_files()[name] for name in shipped}
+        baselines = [] if args.only else [title for title, _, _ in BASELINES[part]]
+        files = {title: baseline_file(part, title, data[part], args.cache) for title in baselines}
+        files |= {f"`{name}`": pretrained_files()[name] for name in shipped if not args.only or name in args.only}
         rows[part] = []
         for title, path in files.items():
             print(f"{part}: {title}", flush=True)
             rows[part].append({"title": title, **measured(part, path, data[part], args.cache, args.max_poses)})
+    if args.only:
+        return
     with replacing(args.out) as temporary:
         temporary.write_text(scoreboard_page.page(rows, {part: data[part]["test"] for part in rows}))
     print(f"results: {args.out}, {args.cache}/*.json")
