@@ -20,14 +20,26 @@ def _run(name: str, *arguments: str, cwd: Path) -> str:
 
 
 @pytest.mark.slow
-def test_demo_leaves_priors_and_pictures(tmp_path: Path) -> None:
+def test_demo_writes_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
     out = _run("demo.py", cwd=tmp_path)
-    assert "results: demo/" in out
-    assert {p.name for p in (tmp_path / "demo").iterdir()} >= {
-        "samples.png",
-        "completions.png",
-        "gaussian-full.safetensors",
-    }
+    assert "demo/index.html" in out
+    page = (tmp_path / "demo" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 7 and "srcdoc=" in page and "left_knee" in page
+    for external in ('src="http', "src='http", 'href="http', "src=&quot;http", "href=&quot;http", "@import url"):
+        assert external not in page, external
+
+
+@pytest.mark.slow
+def test_demo_takes_poses_of_one_s_own(tmp_path: Path) -> None:
+    poseprior.io.write_poses(tmp_path / "mine.npz", poseprior.io.synthetic_poses(200, seed=2))
+    _run("demo.py", "--data", "mine.npz", cwd=tmp_path)
+    assert "poses of mine.npz" in (tmp_path / "demo" / "index.html").read_text()
+
+
+def test_fit_smplx_fits_better_with_a_prior(tmp_path: Path) -> None:
+    out = _run("fit_smplx.py", "--frames", "2", "--iterations", "20", cwd=tmp_path)
+    errors = [int(line.split(":")[1].split()[0]) for line in out.splitlines() if "mean joint error" in line]
+    assert errors[1] < errors[0] and (tmp_path / "fits" / "fitted.npz").exists()
 
 
 @pytest.mark.slow

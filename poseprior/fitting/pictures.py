@@ -88,29 +88,48 @@ def fit_scene(model: nn.Module, fit: BodyFit, path: str | os.PathLike[str], *, m
     Raises:
         ModuleNotFoundError: without trimesh (`pip install poseprior[viz]`).
     """
-    try:
-        import trimesh
-        from trimesh.viewer.notebook import scene_to_html
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "fit_scene needs trimesh, which is not installed; run: pip install poseprior[viz]", name=error.name
-        ) from error
     target = Path(path)
     if target.suffix != ".html":
         raise ValueError(f"path: expected a name that ends in .html, got {target.name!r}.")
     total = len(fit.pose)
     frames = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int))
-    vertices = _vertices(model, fit)
-    upright = np.array([1.0, -1.0, -1.0]) if _looks_flipped(fit) else np.ones(3)
-    scene = trimesh.Scene()
-    for number, frame in enumerate(frames.tolist()):
-        body = vertices[frame] - fit.params["transl"][frame].detach().cpu().numpy()
-        body = body * upright + np.array([_SPACING * (number - 0.5 * (len(frames) - 1)), 0.0, 0.0])
-        colours = np.tile(np.append(255 * _SKIN, 255).astype(np.uint8), (len(body), 1))
-        scene.add_geometry(trimesh.Trimesh(body, _faces(model), vertex_colors=colours, process=False))
+    bodies = _vertices(model, fit)[frames] - fit.params["transl"].detach().cpu().numpy()[frames, None]
+    if _looks_flipped(fit):
+        bodies = bodies * np.array([1.0, -1.0, -1.0])
+    page = bodies_scene(bodies, _faces(model))
     with replacing(target) as temporary:
-        temporary.write_text(scene_to_html(scene))
+        temporary.write_text(page)
     return target
+
+
+def bodies_scene(
+    vertices: NDArray[Any], faces: NDArray[Any], *, colours: Sequence[Sequence[float]] | None = None
+) -> str:
+    """HTML of bodies in a row, y up, to turn with the mouse; all that it needs is in it.
+
+    Args:
+        vertices: (N, V, 3) metres.
+        faces: (F, 3).
+        colours: (N, 3) in 0 to 1; None for one skin.
+
+    Raises:
+        ModuleNotFoundError: without trimesh (`pip install poseprior[viz]`).
+    """
+    try:
+        import trimesh
+        from trimesh.viewer.notebook import scene_to_html
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "scenes need trimesh, which is not installed; run: pip install poseprior[viz]", name=error.name
+        ) from error
+    scene = trimesh.Scene()
+    for number, body in enumerate(vertices):
+        colour = _SKIN if colours is None else np.asarray(colours[number])
+        tint = np.tile(np.append(255 * colour, 255).astype(np.uint8), (len(body), 1))
+        shifted = body + np.array([_SPACING * (number - 0.5 * (len(vertices) - 1)), 0.0, 0.0])
+        scene.add_geometry(trimesh.Trimesh(shifted, faces, vertex_colors=tint, process=False))
+    page: str = scene_to_html(scene)
+    return page
 
 
 class _View:
