@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 import roma
@@ -55,6 +57,7 @@ class BodyPoints:
         rows = self._rows(model, joints, vertices, extra, corners, buffers)
         self._select(joints, vertices, extra, corners, buffers, rows, static)
         self._take_buffers(model, buffers, rows, joints)
+        self._wider: BodyPoints | None = None
 
     def __call__(
         self,
@@ -70,9 +73,29 @@ class BodyPoints:
             pose: (B, 55, 3) rotvecs, radians: final rotations, hands on the flat hand (the model's mean hand and PCA
                 are not applied).
             betas, expression: (B or 1, n) coefficients; None is zero.
-            transl: (B, 3) metres; None is zero.
+            transl: (B or 1, 3) metres; None is zero.
+
+        Computed in the wider of the dtypes of the pose and the model: float64 poses give float64 points.
+
+        Raises:
+            ValueError: an argument of another shape.
         """
-        batch = len(pose)
+        if pose.dim() != 3 or pose.shape[1:] != (skeleton.NUM_JOINTS, 3):
+            raise ValueError(
+                f"pose: expected (B, {skeleton.NUM_JOINTS}, 3) rotvecs, got {tuple(pose.shape)}; "
+                "convert other layouts with poseprior.params."
+            )
+        batch, dtype = len(pose), torch.promote_types(pose.dtype, self.template.dtype)
+        counts = (self._num_betas, self._num_expression, 3)
+        for name, value, count in zip(
+            ("betas", "expression", "transl"), (betas, expression, transl), counts, strict=True
+        ):
+            if value is not None and (
+                value.dim() != 2 or value.shape[1] != count or (len(value) != 1 and len(value) != batch)
+            ):
+                raise ValueError(f"{name}: expected ({batch} or 1, {count}) here, got {tuple(value.shape)}.")
+        if dtype != self.template.dtype:
+            return self._in(dtype)(pose, betas=betas, expression=expression, transl=transl)
         pose = pose.to(self.template)
         local = pose if self._all_joints else pose.index_select(1, self._joints)
         rest, vertices = self.rest_joints.expand(batch, -1, -1), self.template.expand(batch, -1, -1)
@@ -188,6 +211,17 @@ class BodyPoints:
 
     # ------------------------------------------------------------------ rarely needed parts
 
+    def _in(self, dtype: torch.dtype) -> BodyPoints:
+        """The same points with buffers of another dtype, kept for the next call."""
+        if self._wider is None or self._wider.template.dtype != dtype:
+            wider = copy.copy(self)
+            for name, value in vars(self).items():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    setattr(wider, name, value.to(dtype))
+            wider.tree = replace(self.tree, below=self.tree.below.to(dtype), is_root=self.tree.is_root.to(dtype))
+            self._wider = wider
+        return self._wider
+
     def _corrections(self, pose: Tensor) -> Tensor:
         """(B, N, 3) pose-dependent corrections of the vertices, linear in Exp(pose_j) - I."""
 
@@ -229,9 +263,6 @@ def _coefficients(
     """(B or 1, nb + ne), zeros where one of them is None; None if both are."""
     if betas is None and expression is None:
         return None
-    for name, value, count in (("betas", betas, num_betas), ("expression", expression, num_expression)):
-        if value is not None and value.shape[-1] != count:
-            raise ValueError(f"{name}: expected (B, {count}) for this model, got {tuple(value.shape)}.")
     rows = max(1 if v is None else len(v) for v in (betas, expression))
     first = like.new_zeros(1, num_betas) if betas is None else betas.to(like)
     second = like.new_zeros(1, num_expression) if expression is None else expression.to(like)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,6 +91,65 @@ def test_gradient_is_finite_everywhere(model: nn.Module) -> None:
         leaf = pose.requires_grad_()
         (gradient,) = torch.autograd.grad(points(leaf).square().sum(), leaf)
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("pca", [True, False])
+def test_pose_is_final_whatever_the_hands_of_the_model(
+    make_model: Callable[..., nn.Module], flat: bool, pca: bool
+) -> None:
+    """The pose has the mean hand in it; smplx gets it without, as rotations or as all 45 coefficients."""
+    model = make_model(use_pca=pca, num_pca_comps=45, flat_hand_mean=flat, batch_size=2, dtype=torch.float64)
+    pose = _inputs(2, torch.float64)[0].detach()
+    mean, options = model.get_buffer("pose_mean").view(55, 3), {}
+    assert bool(mean.any()) != flat
+    for side, part in (("left", slice(25, 40)), ("right", slice(40, 55))):
+        hand = (pose - mean)[:, part].flatten(1)
+        if pca:
+            hand = torch.linalg.solve(model.get_buffer(f"{side}_hand_components").T, hand.T).T
+        options[f"{side}_hand_pose"] = hand
+    with torch.no_grad():
+        theirs = model(
+            global_orient=pose[:, 0], body_pose=pose[:, 1:22].flatten(1), jaw_pose=pose[:, 22], leye_pose=pose[:, 23],
+            reye_pose=pose[:, 24], **options,
+        ).joints  # fmt: skip
+    torch.testing.assert_close(BodyPoints(model, joints=range(127))(pose), theirs, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("contour", [False, True])
+def test_the_wider_dtype_decides(make_model: Callable[..., nn.Module], contour: bool) -> None:
+    single, double = (make_model(use_face_contour=contour, dtype=d) for d in (torch.float32, torch.float64))
+    pose, betas, expression, transl = _inputs(2, torch.float64)
+    joints = range(144 if contour else 127)
+    points = BodyPoints(single, joints=joints)
+    before = points(pose.float())
+    found = points(pose, betas=betas, expression=expression, transl=transl)
+    expected = BodyPoints(double, joints=joints)(pose, betas=betas, expression=expression, transl=transl)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert all(g.dtype == torch.float64 for g in torch.autograd.grad(found.sum(), (pose, betas, expression, transl)))
+    after = points(pose.float())
+    assert after.dtype == torch.float32 and torch.equal(after, before)
+    assert BodyPoints(double, joints=[0])(pose.float()).dtype == torch.float64
+
+
+def test_layers_of_smplx_and_one_shape_for_all(body_folder: Path, model: nn.Module) -> None:
+    layer = pytest.importorskip("smplx").SMPLXLayer(body_folder / "smplx", use_pca=False, flat_hand_mean=True)
+    pose, betas, _, transl = _inputs(3, torch.float32)
+    one = BodyPoints(layer, joints=range(127))(pose, betas=betas[:1], transl=transl[:1])
+    each = BodyPoints(model, joints=range(127))(pose, betas=betas[:1].expand(3, -1), transl=transl[:1].expand(3, -1))
+    torch.testing.assert_close(one, each, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("pose", (3, 53, 3)), ("pose", (3, 165)), ("pose", (55, 3)), ("betas", (2, 10)), ("betas", (10,)),
+     ("expression", (3, 100)), ("transl", (2, 3)), ("transl", (3,))],
+)  # fmt: skip
+def test_wrong_shapes_are_named(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+    arguments = {"pose": torch.zeros(3, 55, 3)} | {name: torch.zeros(shape)}
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        BodyPoints(model, joints=[0, 60])(arguments.pop("pose"), **arguments)
 
 
 def test_clear_errors(model: nn.Module) -> None:
