@@ -1,0 +1,49 @@
+"""The cards in docs/models say what the weights' metadata say, and what a card must."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import poseprior
+from poseprior.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[1]
+CARDS = ROOT / "docs" / "models"
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("model_cards", ROOT / "benchmarks" / "model_cards.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cards_agree_with_the_weights() -> None:
+    for path, text in _script().cards().items():
+        assert path.read_text() == text, f"{path.name} is out of date: run python benchmarks/model_cards.py"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_shipped_prior_has_a_whole_card(name: str) -> None:
+    text = (CARDS / f"{name}.md").read_text()
+    for heading in ("What it is", "Data", "Intended use", "What it cannot do", "How its samples look"):
+        assert f"\n## {heading}\n" in text
+    (info,) = (info for info in poseprior.list_pretrained() if info.name == name)
+    for numbers in info.metrics.values():
+        if isinstance(numbers, dict):
+            assert f"{numbers['test']['nll']:.2f}" in text
+            assert f"{numbers['val']['nll']:.2f}" in text
+    for part in RECIPES[name].parts:
+        assert f"(README.md#{'body' if part == 'body' else 'hand'}-recordings)" in text
+
+
+def test_the_common_part_names_licences_and_limits() -> None:
+    text = (CARDS / "README.md").read_text()
+    for word in ("MIT", "EIA-0196217", "BSD-3-Clause", "toddlers", "floor work", "commercial"):
+        assert word in text
