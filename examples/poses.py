@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from poseprior import FitConfig, PoseDataset, PosePrior
+from poseprior import FitConfig, FitResult, PoseDataset, PosePrior
 from poseprior.io import read_split, synthetic_poses
 
 #: On synthetic poses the examples only show how it is done.
@@ -54,3 +54,10 @@ def config(prior: PosePrior, args: argparse.Namespace) -> FitConfig:
 def effort(args: argparse.Namespace) -> dict[str, int]:
     """Options of `evaluate`: a quick look at synthetic poses, its defaults on real ones."""
     return {"num_samples": 500, "num_completed": 20, "max_poses": 150} if args.data is None else {}
+
+
+def kept(result: FitResult) -> str:
+    """What a fit kept, in words."""
+    if result.val_nll is None:
+        return f"stopped after {result.steps} steps, before the first look at the validation poses"
+    return f"kept step {result.best_step} of {result.steps}, val NLL {result.val_nll:.2f} nats"

@@ -7,7 +7,7 @@ python examples/train_hand_vae.py --data ../shared/data/hands       # hands_trai
 from __future__ import annotations
 
 import torch
-from poses import arguments, config, effort, splits
+from poses import arguments, config, effort, kept, splits
 
 import poseprior
 from poseprior.rotations import geodesic_distance
@@ -19,7 +19,7 @@ def main() -> None:
     train, val, test = splits(args.data, one_hand=True)
     prior = poseprior.HandVAE("hands")  # preset="published" has 2 million parameters
     result = prior.fit(train, val=val, config=config(prior, args))
-    print(f"kept step {result.best_step} of {result.steps}, val bound {result.val_nll:.2f} nats")
+    print(kept(result))
     prior.save(args.out)
     prior = poseprior.load(args.out)
     print(format_table(evaluate(prior, test, **effort(args))))

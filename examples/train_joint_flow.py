@@ -7,7 +7,7 @@ python examples/train_joint_flow.py --data ../shared/data/body       # train_pos
 from __future__ import annotations
 
 import torch
-from poses import arguments, config, effort, splits
+from poses import arguments, config, effort, kept, splits
 
 import poseprior
 from poseprior.skeleton import JOINT_NAMES
@@ -20,7 +20,7 @@ def main() -> None:
     train, val, test = splits(args.data)
     prior = poseprior.JointFlow("body")  # preset="published" is the reference architecture
     result = prior.fit(train, val=val, config=config(prior, args))
-    print(f"kept step {result.best_step} of {result.steps}, val NLL {result.val_nll:.2f} nats")
+    print(kept(result))
     prior.save(args.out)
     prior = poseprior.load(args.out)
     print(format_table(evaluate(prior, test, **effort(args))))
