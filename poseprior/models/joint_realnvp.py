@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .frozen_mlp import grouped_relu_mlp
+from .frozen_realnvp import frozen_realnvp_log_prob
 from .grouped_mlp import GroupedLinear
 from .joint_conditionals import JointConditionals, grouped_affine
 
@@ -22,14 +22,15 @@ class _GroupedCoupling(nn.Module):
             GroupedLinear(groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], gains, strict=False)
         )
 
+    def tensors(self) -> list[Tensor]:
+        """Weights and biases, layer by layer."""
+        layers = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        return [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+
     def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shift and log-scale, (P, B, moved) each."""
         first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
         x = torch.cat([kept, context], -1)
-        if places is None and not first.weight.requires_grad:
-            layers = [(layer.weight, layer.bias) for layer in (first, second, last)]
-            shift, raw = grouped_relu_mlp(x, layers).chunk(2, -1)
-            return shift, torch.tanh(raw)
         h = torch.relu(grouped_affine(first, x, places))
         h = torch.relu(grouped_affine(second, h, places))
         shift, raw = grouped_affine(last, h, places).chunk(2, -1)
@@ -72,6 +73,9 @@ class JointRealNVP(JointConditionals):
         return latent, torch.cat([log_scale, outer_log_scale], -1).sum(-1)
 
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        weights = [*self.first.tensors(), *self.second.tensors()]
+        if places is None and not any(weight.requires_grad for weight in weights):
+            return frozen_realnvp_log_prob(own, context, weights)
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
 
