@@ -105,6 +105,13 @@ class PosePrior(nn.Module, ABC):
         """Scalar loss, nats a pose, of a (B, J, 3) batch; the mean negative log-density unless a model overrides it."""
         return -self._log_prob(rotvec, observed, context).mean()
 
+    def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
+        """(B,) nats that count beside the NLL when validation selects weights; None: likelihood alone decides.
+
+        For models that are trained for something else as well. `rotvec` is (B, J, 3), `observed` (B, J).
+        """
+        return None
+
     # ------------------------------------------------------------------ the interface
 
     @final

@@ -133,15 +133,23 @@ class BaseVAE(LatentPosePrior):
         loss = -_bound(likelihood, beta * ratio).sum()
         mean, factor, _ = posterior
         if o.reconstruction_weight:
-            residual = core.log_likelihood(rotvec, seen, mean[:, None])[1][:, 0]
-            angle = residual.square().sum(-1).clamp_min(1e-12).sqrt()
-            loss = loss + o.reconstruction_weight * (angle * seen).sum()
+            loss = loss + o.reconstruction_weight * _angle_sum(core, rotvec, seen, mean).sum()
         if o.free_bits:
             # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
             variance = factor.square().sum(-1)
             kl = 0.5 * (posterior[0].square() + variance - 1.0 - variance.log()).mean(0)
             loss = loss + beta * torch.relu(o.free_bits - kl).sum() * len(rotvec)
         return loss
+
+    def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
+        """What `reconstruction_weight` asks for, of `encode` and `decode`: the bound alone stops improving long before."""
+        if not self.options.reconstruction_weight:
+            return None
+        total = torch.zeros_like(rotvec[:, 0, 0])
+        for view, core, _ in self._each():
+            rows, seen = view.rows(rotvec, observed)
+            total = total + _angle_sum(core, rows, seen, self._nearest(core, rows, seen))
+        return self.options.reconstruction_weight * total
 
     def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
         """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
@@ -179,12 +187,15 @@ class BaseVAE(LatentPosePrior):
         everything = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
         latents = []
         for view, core, _ in self._each():
-            rows, seen = view.rows(rotvec, everything)
-            z = core.posterior(rows, seen)[0]
-            if self.options.encode_steps:
-                z = nearest_latent(core, rows, seen, z, steps=self.options.encode_steps)
+            z = self._nearest(core, *view.rows(rotvec, everything))
             latents.append(z if core.flow is None else core.flow(z)[0])
         return torch.cat(latents, dim=-1)
+
+    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor) -> Tensor:
+        """(B, D) z whose decoded pose is nearest to the observed joints."""
+        z = core.posterior(rotvec, seen)[0]
+        steps = self.options.encode_steps
+        return nearest_latent(core, rotvec, seen, z, steps=steps) if steps else z
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
         parts = []
@@ -231,6 +242,12 @@ class BaseVAE(LatentPosePrior):
             z = draw_latents(core, rows, seen, num_samples, generator)
             parts.append((view, self._noisy(core, z, generator)))
         return self._assemble(parts)
+
+
+def _angle_sum(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor:
+    """(B,) radians between the observed joints and what z decodes to."""
+    residual = core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0]
+    return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * seen).sum(-1)
 
 
 def _check_count(num_samples: int) -> None:

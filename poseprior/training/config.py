@@ -84,7 +84,8 @@ class FitResult:
         steps: optimiser steps taken, over all resumed runs.
         seconds: wall-clock training time, over all resumed runs.
         train_nll: training objective at the end, nats a pose (mean of the last steps; the NLL for exact priors).
-        val_nll: best validation NLL, nats a pose against Haar at the config's jitter; None without `val`.
+        val_nll: validation NLL of the weights that were kept (the best one, unless the model's `selection_penalty`
+            chose), nats a pose against Haar at the config's jitter; None without `val`.
         best_step: the step whose weights were kept.
         stopped: "max_steps", "minutes", "early", "interrupted" or "closed_form".
         history: one dict for each validation (step, train_nll, val_nll, ...).

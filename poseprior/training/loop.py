@@ -20,7 +20,7 @@ from .batches import BatchSource, derived_seed
 from .config import FitConfig, FitResult
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import jittered_rows, mean_nll
+from .validation import jittered_rows, mean_nll, mean_selection_penalty
 
 if TYPE_CHECKING:
     from ..prior import PosePrior
@@ -139,7 +139,7 @@ class _Run:
                     bar.update()
                     if progress.step % config.eval_every == 0 or progress.step == config.max_steps:
                         self._validate(log)
-                        bar.set_postfix(nll=_short(progress.train_nll), best_val=_short(progress.best_value))
+                        bar.set_postfix(nll=_short(progress.train_nll), best_val=_short(progress.best_nll))
                     consistent = True
                     if progress.step % config.checkpoint_every == 0:
                         self._save()
@@ -153,7 +153,7 @@ class _Run:
         self.prior.load_state_dict(self.best or self.average)
         self.prior.eval()
         return FitResult(
-            steps=progress.step, seconds=progress.seconds, train_nll=progress.train_nll, val_nll=progress.best_value,
+            steps=progress.step, seconds=progress.seconds, train_nll=progress.train_nll, val_nll=progress.best_nll,
             best_step=progress.best_step if self.best else progress.step, stopped=progress.stopped,
             history=tuple(progress.history), joints=self.prior.joints,
         )  # fmt: skip
@@ -224,14 +224,18 @@ class _Run:
         current = _copy(self.prior)
         self.prior.load_state_dict(self.average)
         if self.val is not None:
-            value = mean_nll(self.prior, *self.val)
+            nll = mean_nll(self.prior, *self.val)
+            score = nll + mean_selection_penalty(self.prior, *self.val)
             if self.distributed:  # rank 0 decides which weights are best, for all
-                shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+                shared = torch.tensor([nll, score], dtype=torch.float64, device=self.device)
                 dist.broadcast(shared, 0)
-                value = float(shared)
-            record["val_nll"] = value
-            if math.isfinite(value) and (progress.best_value is None or value < progress.best_value):
-                progress.best_value, progress.best_step, progress.stale = value, progress.step, 0
+                nll, score = shared.tolist()
+            record["val_nll"] = nll
+            if score != nll:
+                record["val_score"] = score
+            if math.isfinite(score) and (progress.best_score is None or score < progress.best_score):
+                progress.best_score, progress.best_nll = score, nll
+                progress.best_step, progress.stale = progress.step, 0
                 self.best = {k: v.clone() for k, v in self.average.items()}
             else:
                 progress.stale += 1

@@ -28,7 +28,8 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    best_value: float | None = None
+    best_score: float | None = None
+    best_nll: float | None = None
     best_step: int = 0
     stale: int = 0
     train_nll: float | None = None

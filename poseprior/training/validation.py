@@ -53,6 +53,20 @@ def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
     return total / len(pose)
 
 
+@torch.no_grad()
+def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
+    """Mean of the prior's `selection_penalty` over (N, 55, 3) poses, nats; 0 for priors without one."""
+    was_training = prior.training
+    prior.eval()
+    index, total = list(prior.joints), 0.0
+    for start in range(0, len(pose), _BATCH):
+        part = slice(start, start + _BATCH)
+        penalty = prior.selection_penalty(pose[part][:, index], observed[part][:, index])
+        total += 0.0 if penalty is None else float(penalty.double().sum())
+    prior.train(was_training)
+    return total / len(pose)
+
+
 def mean_haar_log_density(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
     """Mean over poses of sum_j log h(rotvec_j), observed modelled joints: `nll_rotvec = nll - this`."""
     index = list(prior.joints)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -233,6 +234,21 @@ def test_encoding_finds_nearer_poses_than_the_posterior_mean() -> None:
     before, after = (float(geodesic_distance(x, pose[:, RIGHT]).mean()) for x in (direct, refined))
     assert after < before
     assert after < math.radians(4.0)
+
+
+def test_weights_are_selected_by_what_they_are_trained_for() -> None:
+    pose, observed = _noisy_hands(20)
+    observed[3] = False
+    index = list(_fitted().joints)
+    assert _fitted().selection_penalty(pose[:, index], observed[:, index]) is None
+    prior = HandVAE("right_hand", options=replace(SMALL, reconstruction_weight=5.0))
+    prior.fit(_hands(200, seed=0), config=replace(SHORT, max_steps=2))
+    penalty = prior.selection_penalty(pose[:, index], observed[:, index])
+    angle = geodesic_distance(prior.decode(prior.encode(pose))[:, RIGHT], pose[:, RIGHT]).sum(1)
+    expected = 5.0 * angle
+    expected[3] = 0.0
+    assert penalty is not None
+    torch.testing.assert_close(penalty, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_encode_is_differentiable() -> None:

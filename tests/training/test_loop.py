@@ -132,6 +132,26 @@ def test_early_stopping_keeps_the_best_weights(splits: tuple[PoseDataset, ...]) 
     assert result.best_step == next(h["step"] for h in result.history if h["val_nll"] == result.val_nll)
 
 
+def test_a_selection_penalty_chooses_with_the_nll(
+    splits: tuple[PoseDataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = splits
+    calls: list[int] = []
+
+    def penalty(self: GaussianPrior, rotvec: Tensor, observed: Tensor) -> Tensor:
+        calls.append(len(rotvec))
+        return torch.full((len(rotvec),), 1000.0 * len(calls))
+
+    monkeypatch.setattr(GaussianPrior, "selection_penalty", penalty)
+    prior = GaussianPrior("body")
+    result = prior.fit(train, val=val, config=replace(QUICK, max_steps=40, eval_every=10))
+    first, *later = result.history
+    assert set(calls) == {len(val)}
+    assert result.best_step == first["step"] < later[-1]["step"]  # later penalties outweigh the falling NLL
+    assert result.val_nll == first["val_nll"]
+    assert first["val_score"] == pytest.approx(first["val_nll"] + 1000.0)
+
+
 def test_minutes_is_a_budget(splits: tuple[PoseDataset, ...]) -> None:
     start = time.monotonic()
     result = GaussianPrior("body").fit(splits[0], config=replace(QUICK, max_steps=10**7, minutes=0.03))
