@@ -2,7 +2,8 @@
 
     python benchmarks/fitting.py --data ../shared/data --out runs/fitting
 
-Every method gets the same measurements, starts and stages of `fit_body`; only the prior differs. Weights are tuned once,
+Every method gets the same measurements, starts and stages of `fit_body`; only the prior differs. All priors are trained
+here with their own defaults, but under more tangent noise than usual (`--jitter`). Weights are tuned once,
 on val subjects; test subjects are fitted with the default weight 1 and with the tuned one. Results are kept for every
 (task, method, weight, split), so that the command can be interrupted and goes on where it stopped; `--tables` prints
 docs/fitting.md's tables from them.
@@ -15,7 +16,9 @@ import json
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -26,11 +29,29 @@ from tqdm import tqdm
 
 import poseprior
 from poseprior.fitting import FittingConfig, PosePriorTerm, fit_body, stand_in_body
+from poseprior.io import read_split
 from poseprior.io.atomic import replacing
-from poseprior.io.npz import read_poses
 
 #: Factor on the prior, tried on val; 1 is the default of the library.
 WEIGHTS = (0.3, 1.0, 3.0)
+
+_Builders = dict[str, Callable[[], poseprior.PosePrior]]
+_BODY: _Builders = {
+    "gaussian-diagonal": lambda: poseprior.GaussianPrior("body", covariance="diagonal"),
+    "gaussian-full": lambda: poseprior.GaussianPrior("body", covariance="full"),
+    "mixture": lambda: poseprior.GaussianMixturePrior("body", num_components=4),
+    "vae-latent": lambda: poseprior.BodyVAE(),
+    "joint-flow": lambda: poseprior.JointFlow("body"),
+    "global-flow": lambda: poseprior.GlobalFlow("body"),
+    "order-agnostic": lambda: poseprior.OrderAgnosticPrior("body"),
+}
+_HAND: _Builders = {
+    "gaussian-diagonal": lambda: poseprior.GaussianPrior("hands", covariance="diagonal"),
+    "gaussian-full": lambda: poseprior.GaussianPrior("hands", covariance="full"),
+    "mixture": lambda: poseprior.GaussianMixturePrior("hands", num_components=4),
+    "vae-latent": lambda: poseprior.HandVAE("hands"),
+    "order-agnostic": lambda: poseprior.OrderAgnosticPrior("hands"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +60,7 @@ class Method:
 
     name: str
     prior: poseprior.PosePrior | None = None
-    space: str = "pose"
+    space: Literal["pose", "latent"] = "pose"
     l2: bool = False
 
     @property
@@ -54,10 +75,11 @@ class Options:
 
     data: Path = Path("../shared/data")
     out: Path = Path("runs/fitting")
-    priors: Path | None = None
-    """Folder of name.safetensors to use instead of the shipped weights."""
-    val_frames: int = 9
-    test_frames: int = 27
+    jitter: float = 0.1
+    """Noise under which every prior is trained, radians; 0.1 was chosen on val (docs/fitting.md)."""
+    val_frames: int = 20
+    """Frames of a task seen by a camera; three times as many of the others, which are quick."""
+    test_frames: int = 45
     tasks: tuple[str, ...] = tuple(TASKS)
     methods: tuple[str, ...] = ()
     num_starts: int = 16
@@ -87,25 +109,21 @@ def run(options: Options, results: Path) -> None:
             str(stand_in_body(folder)), "smplx", use_pca=False, flat_hand_mean=True, num_betas=10,
             num_expression_coeffs=10,
         )  # fmt: skip
-    body_methods, hand_methods = _methods(options)
-    jobs = [
-        (task, method)
-        for task in (TASKS[name] for name in options.tasks)
-        for method in (hand_methods if task.hands else body_methods)
-        if not options.methods or method.name in options.methods
-    ]
-    bodies: dict[tuple[str, bool], Bodies] = {}
+    tasks = [TASKS[name] for name in options.tasks]
+    methods = {part: _methods(options, part) for part in {"hand" if task.hands else "body" for task in tasks}}
+    jobs = [(task, method) for task in tasks for method in methods["hand" if task.hands else "body"]]
+    bodies: dict[tuple[str, bool, bool], Bodies] = {}
     for task, method in tqdm(jobs, desc="fits"):
         for split in ("val", "test"):
-            if (split, task.hands) not in bodies:
-                count = options.val_frames if split == "val" else options.test_frames
+            if (split, task.hands, task.flat) not in bodies:
+                count = (options.val_frames if split == "val" else options.test_frames) * (1 if task.flat else 3)
                 read = read_hands if task.hands else read_bodies
-                bodies[split, task.hands] = read(options.data, split, count, model)
+                bodies[split, task.hands, task.flat] = read(options.data, split, count, model)
             weights = method.weights if split == "val" else sorted({1.0, tuned_weight(results, task.name, method.name)})
             for weight in weights:
                 path = results / f"{task.name}-{method.name}-{weight:g}-{split}.json"
                 if not path.exists():
-                    found = fit(model, task, method, weight, bodies[split, task.hands], options)
+                    found = fit(model, task, method, weight, bodies[split, task.hands, task.flat], options)
                     with replacing(path) as part:
                         part.write_text(json.dumps(found))
 
@@ -117,7 +135,7 @@ def fit(
     rest = 0.3 / weight**0.5 if method.l2 else (None if method.prior is None else 0.3)
     config = FittingConfig(
         space=method.space, rest_sigma=rest, iterations=options.iterations,
-        num_starts=None if not task.flat else (options.num_starts if method.prior is not None else 4),
+        num_starts=None if not task.flat else options.num_starts,
     )  # fmt: skip
     prior = None if method.prior is None else PosePriorTerm(method.prior, weight=weight, reduction="sum")
     started = time.perf_counter()
@@ -139,58 +157,35 @@ def tuned_weight(results: Path, task: str, method: str) -> float:
     return min(found, key=lambda weight: found[weight])
 
 
-def _methods(options: Options) -> tuple[list[Method], list[Method]]:
-    """Methods for bodies and for hands."""
+def _methods(options: Options, part: str) -> list[Method]:
+    """The asked-for methods of a part, "body" or "hand"."""
 
-    def shipped(name: str) -> poseprior.PosePrior:
-        if options.priors is None:
-            return poseprior.load(name)
-        return poseprior.load(options.priors / f"{name}.safetensors")
+    def asked(name: str) -> bool:
+        return not options.methods or name in options.methods
 
-    body, hands = options.data / "body", options.data / "hands"
-    agnostic, agnostic_hand = shipped("body-order-agnostic"), shipped("hand-order-agnostic")
-    for prior in (agnostic, agnostic_hand):
-        assert isinstance(prior, poseprior.OrderAgnosticPrior)
-        prior.num_orders = 4  # as `poseprior fit` does
-    body_methods = [
-        Method("none"), Method("l2", l2=True),
-        Method("gaussian-diagonal", _fitted(options.out, "body-diagonal", body)),
-        Method("gaussian-full", shipped("body-gaussian")),
-        Method("mixture", _fitted(options.out, "body-mixture", body)),
-        Method("vae-latent", shipped("body-vae"), "latent"),
-        Method("joint-flow", shipped("body-joint-flow")),
-        Method("global-flow", shipped("body-global-flow")),
-        Method("global-flow-latent", shipped("body-global-flow"), "latent"),
-        Method("order-agnostic", agnostic),
-    ]  # fmt: skip
-    hand_methods = [
-        Method("none"), Method("l2", l2=True),
-        Method("gaussian-diagonal", _fitted(options.out, "hand-diagonal", hands)),
-        Method("gaussian-full", _fitted(options.out, "hand-full", hands)),
-        Method("mixture", _fitted(options.out, "hand-mixture", hands)),
-        Method("vae-latent", shipped("hand-vae"), "latent"),
-        Method("order-agnostic", agnostic_hand),
-    ]  # fmt: skip
-    return body_methods, hand_methods
+    methods = [method for method in (Method("none"), Method("l2", l2=True)) if asked(method.name)]
+    for name in filter(asked, _BODY if part == "body" else _HAND):
+        methods.append(Method(name, _fitted(options, part, name), "latent" if name == "vae-latent" else "pose"))
+    if part == "body" and asked("global-flow-latent"):
+        methods.append(Method("global-flow-latent", _fitted(options, part, "global-flow"), "latent"))
+    return methods
 
 
-def _fitted(out: Path, name: str, data: Path) -> poseprior.PosePrior:
-    """Baselines that are not shipped, trained once and kept."""
-    path = out / "priors" / f"{name}.safetensors"
+def _fitted(options: Options, part: str, name: str) -> poseprior.PosePrior:
+    """A prior with its own defaults but for the jitter, trained once and kept."""
+    path = options.out / "priors" / f"{part}-{name}-{options.jitter:g}.safetensors"
     if not path.exists():
-        joints = "body" if name.startswith("body") else "hands"
-        prior: poseprior.PosePrior
-        if name.endswith("mixture"):
-            prior = poseprior.GaussianMixturePrior(joints, num_components=4)
-        else:
-            prior = poseprior.GaussianPrior(joints, covariance="full" if name.endswith("full") else "diagonal")
-        prefix = "hands_" if joints == "hands" else ""
-        suffix = "" if joints == "hands" else "_poses"
-        train, val = (read_poses(data / f"{prefix}{part}{suffix}.npz") for part in ("train", "val"))
-        prior.fit(train, val=val)
+        prior = (_BODY if part == "body" else _HAND)[name]()
+        splits = read_split(options.data / ("body" if part == "body" else "hands"))
+        prior.fit(
+            splits["train"], val=splits["val"], config=dataclasses.replace(prior.default_fit, jitter=options.jitter)
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         prior.save(path)
-    return poseprior.load(path)
+    prior = poseprior.load(path)
+    if isinstance(prior, poseprior.OrderAgnosticPrior):
+        prior.num_orders = 4  # as `poseprior fit` does
+    return prior
 
 
 if __name__ == "__main__":

@@ -69,11 +69,13 @@ def numbers(info: PretrainedPrior) -> str:
         if training["steps"]
         else "closed form"
     )
+    smooth = training["jitter"] != info.metrics["jitter"]
+    jitter = f" Trained with {training['jitter']} rad of jitter." if smooth else ""
     lines += [
         "",
         f"Jitter {info.metrics['jitter']} rad, nats a pose{'; `≤`: a bound' if sign else ''}. Weights selected on val. Trained "
         f"in {training['seconds']:,.0f} s ({steps}), seed {training['seed']}, torch {versions['torch']}, poseprior "
-        f"{versions['poseprior']}. Licence of the weights: {info.licence}.",
+        f"{versions['poseprior']}.{jitter} Licence of the weights: {info.licence}.",
     ]
     return "\n".join(lines) + "\n"
 

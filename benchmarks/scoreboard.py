@@ -29,7 +29,16 @@ from poseprior.io.pretrained import pretrained_files
 
 #: Shipped priors of each table; the full Gaussian of the body is the shipped one.
 SHIPPED = {
-    "body": ("body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "whole-body"),
+    "body": (
+        "body-gaussian",
+        "body-joint-flow",
+        "body-global-flow",
+        "body-order-agnostic",
+        "body-vae",
+        "whole-body",
+        "body-mixture-smooth",
+        "body-order-agnostic-smooth",
+    ),
     "hands": ("hand-vae", "hand-order-agnostic", "whole-body"),
 }
 #: Fitted here: (title, builder, minutes for those without a closed form).

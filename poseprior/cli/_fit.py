@@ -35,7 +35,7 @@ class Fit:
     """An .npz (keypoints or keypoints3d, layout, focal_length, ...), an OpenPose .json, or a folder of them."""
     out: Path
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
-    prior: str = "body-gaussian"
+    prior: str = "body-mixture-smooth"
     """A shipped prior's name (poseprior list), a .safetensors file, a run folder, hf://owner/repo/file, or none."""
     model: Path | None = None
     """Folder for smplx.create (models/smplx/SMPLX_NEUTRAL.npz: models); the licence-free stand-in body if not given."""

@@ -54,8 +54,8 @@ class OrderAgnosticPrior(PosePrior):
     """
 
     default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=900, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.8,
-        eval_every=150, patience=5, max_val_poses=2048,
+        max_steps=2400, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.8,
+        eval_every=150, patience=8, max_val_poses=2048,
     )  # fmt: skip
 
     def __init__(

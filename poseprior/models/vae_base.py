@@ -134,6 +134,9 @@ class BaseVAE(LatentPosePrior):
         mean, factor, _ = posterior
         if o.reconstruction_weight:
             loss = loss + o.reconstruction_weight * _angle_sum(core, rotvec, seen, mean).sum()
+            if o.refine_steps:
+                z = _refined(core, rotvec, seen, o.refine_steps)
+                loss = loss + o.reconstruction_weight * _angle_sum(core, rotvec, seen, z).sum()
         if o.free_bits:
             # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
             variance = factor.square().sum(-1)
@@ -248,6 +251,16 @@ def _angle_sum(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor
     """(B,) radians between the observed joints and what z decodes to."""
     residual = core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0]
     return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * seen).sum(-1)
+
+
+@torch.no_grad()
+def _refined(core: VAECore, rotvec: Tensor, seen: Tensor, steps: int) -> Tensor:
+    """(B, D) latents near the posterior mean that decode nearer, without dropout; constants to the objective."""
+    training = core.training
+    core.eval()
+    z = nearest_latent(core, rotvec, seen, core.posterior(rotvec, seen)[0], steps=steps)
+    core.train(training)
+    return z
 
 
 def _check_count(num_samples: int) -> None:

@@ -28,6 +28,8 @@ class VAEOptions:
         kl_warmup: steps over which that weight rises from 0.
         free_bits: nats of every latent coordinate that cost nothing (Kingma et al. 2016), against collapse.
         reconstruction_weight: weight of the decoded rotations' angles (radians, summed over joints) in the objective.
+        refine_steps: Gauss-Newton steps from the posterior mean to a nearer latent, whose angles join those of the mean in
+            the objective: the decoder is trained where `encode` will end (semi-amortised; Kim et al. 2018).
         mask_fraction: share of training poses with joints hidden from the encoder, so that it learns marginals.
         encode_steps: Gauss-Newton steps of `encode`; 0 gives the mean of q(z | pose).
     """
@@ -47,6 +49,7 @@ class VAEOptions:
     kl_warmup: int = 0
     free_bits: float = 0.0
     reconstruction_weight: float = 0.0
+    refine_steps: int = 0
     mask_fraction: float = 0.25
     encode_steps: int = 10
 
@@ -55,7 +58,8 @@ class VAEOptions:
             if not getattr(self, name) >= 1:
                 raise ValueError(f"VAEOptions.{name}: expected 1 or more, got {getattr(self, name)!r}.")
         for name in (
-            "depth", "flow_layers", "kl_warmup", "free_bits", "kl_weight", "reconstruction_weight", "encode_steps",
+            "depth", "flow_layers", "kl_warmup", "free_bits", "kl_weight", "reconstruction_weight", "refine_steps",
+            "encode_steps",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"VAEOptions.{name}: expected 0 or more, got {getattr(self, name)!r}.")

@@ -251,6 +251,21 @@ def test_weights_are_selected_by_what_they_are_trained_for() -> None:
     torch.testing.assert_close(penalty, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_refined_latents_join_the_objective() -> None:
+    pose, observed = _noisy_hands(20)
+    options = replace(SMALL, reconstruction_weight=5.0, mask_fraction=0.0, encode_steps=2)
+    losses = []
+    for steps in (0, 2):
+        prior = HandVAE("right_hand", options=replace(options, refine_steps=steps))
+        prior.fit(_hands(200, seed=0), config=replace(SHORT, max_steps=2))
+        prior.load_state_dict(losses[0][1] if losses else prior.state_dict())
+        index = list(prior.joints)
+        torch.manual_seed(0)
+        losses.append((prior.training_loss(pose[:, index], observed[:, index], None, 0), prior.state_dict()))
+    angle = geodesic_distance(prior.decode(prior.encode(pose))[:, RIGHT], pose[:, RIGHT]).sum(1)
+    torch.testing.assert_close(losses[1][0] - losses[0][0], 5.0 * angle.mean(), rtol=1e-3, atol=1e-2)
+
+
 def test_encode_is_differentiable() -> None:
     pose = _noisy_hands(2)[0].requires_grad_()
     (gradient,) = torch.autograd.grad(_fitted().encode(pose).sum(), pose)

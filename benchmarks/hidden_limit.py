@@ -1,0 +1,74 @@
+"""How near any estimate of a hidden limb can come: the posterior mean of its joints given the whole true rest.
+
+    python benchmarks/hidden_limit.py --data ../shared/data
+
+A fit knows less than this (noisy points of the rest), and the mean of positions, which need not be a pose, has the least
+squared error that a density allows: what is measured here bounds the "hidden joints" columns of `benchmarks/fitting.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import poseprior
+from poseprior.io import read_poses
+from poseprior.kinematics import keypoint_positions
+
+PRIORS = ("body-gaussian", "body-mixture-smooth", "body-joint-flow", "body-order-agnostic")
+#: Hidden rotations and scored joints, as the tasks of fitting_tasks.py.
+PARTS = {"left arm": ((13, 16, 18, 20), (18, 20)), "legs": ((1, 2, 4, 5, 7, 8, 10, 11), (4, 5, 7, 8))}
+_DRAWS = 40
+_FRAMES = 270
+
+
+def frames(path: Path) -> tuple[Tensor, Tensor]:
+    """Poses with the root and what was not measured at rest, and what was measured; as many of every subject."""
+    data = read_poses(path)
+    names = data.subject.tolist()
+    generator = torch.Generator().manual_seed(3)
+    rows = []
+    for subject in dict.fromkeys(names):
+        own = torch.tensor([k for k, name in enumerate(names) if name == subject])
+        rows.append(own[torch.randperm(len(own), generator=generator)[: _FRAMES // len(set(names))]])
+    index = torch.cat(rows)
+    observed = data.observed[index]
+    pose = torch.where(observed[..., None], data.poses[index], 0.0)
+    pose[:, 0], pose[:, 22:] = 0.0, 0.0
+    return pose, observed
+
+
+def limit(prior: poseprior.PosePrior, pose: Tensor, observed: Tensor, hidden: Tensor, scored: list[int]) -> float:
+    """Mean distance, mm, of the posterior mean positions of the scored joints."""
+    drawn = prior.complete(pose, observed & ~hidden, num_samples=_DRAWS, generator=torch.Generator().manual_seed(0))
+    filled = torch.where(hidden[:, None], drawn, pose)
+    mean = keypoint_positions(filled)[:, :, scored].mean(0)
+    return 1000.0 * float((mean - keypoint_positions(pose)[:, scored]).norm(dim=-1).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"| part | split | frames | at rest, mm | {' | '.join(PRIORS)} |\n|{'---|' * (4 + len(PRIORS))}")
+    for part, (joints, scored) in PARTS.items():
+        hidden = torch.zeros(55, dtype=torch.bool)
+        hidden[list(joints)] = True
+        for split in ("val", "test"):
+            pose, observed = frames(args.data / "body" / f"{split}_poses.npz")
+            resting = torch.where(hidden[:, None], 0.0, pose)
+            away = keypoint_positions(resting) - keypoint_positions(pose)
+            rest = 1000.0 * float(away[:, list(scored)].norm(dim=-1).mean())
+            cells = [f"{part} | {split} | {len(pose)} | {rest:.0f}"]
+            for name in PRIORS:
+                found = limit(poseprior.load(name), pose, observed, hidden, list(scored))
+                cells.append(f"{found:.0f} ({found / rest - 1.0:+.0%})")
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
