@@ -34,6 +34,8 @@ from poseprior.io.atomic import replacing
 
 #: Factor on the prior, tried on val; 1 is the default of the library.
 WEIGHTS = (0.3, 1.0, 3.0)
+#: Frames of tasks that no camera sees, for one of the others: their fits are quick.
+_MORE = 3
 
 _Builders = dict[str, Callable[[], poseprior.PosePrior]]
 _BODY: _Builders = {
@@ -64,9 +66,9 @@ class Method:
     l2: bool = False
 
     @property
-    def weights(self) -> tuple[float, ...]:
-        """Weights to tune over; no prior has none."""
-        return WEIGHTS if self.prior is not None or self.l2 else (1.0,)
+    def weighted(self) -> bool:
+        """Whether there is a weight to tune."""
+        return self.prior is not None or self.l2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Options:
     val_frames: int = 20
     """Frames of a task seen by a camera; three times as many of the others, which are quick."""
     test_frames: int = 45
+    weights: tuple[float, ...] = WEIGHTS
+    """Factors on the prior to try on val; 1 alone for a comparison without tuning."""
     tasks: tuple[str, ...] = tuple(TASKS)
     methods: tuple[str, ...] = ()
     num_starts: int = 16
@@ -116,10 +120,11 @@ def run(options: Options, results: Path) -> None:
     for task, method in tqdm(jobs, desc="fits"):
         for split in ("val", "test"):
             if (split, task.hands, task.flat) not in bodies:
-                count = (options.val_frames if split == "val" else options.test_frames) * (1 if task.flat else 3)
+                count = (options.val_frames if split == "val" else options.test_frames) * (1 if task.flat else _MORE)
                 read = read_hands if task.hands else read_bodies
                 bodies[split, task.hands, task.flat] = read(options.data, split, count, model)
-            weights = method.weights if split == "val" else sorted({1.0, tuned_weight(results, task.name, method.name)})
+            tried = options.weights if method.weighted else (1.0,)
+            weights = tried if split == "val" else sorted({1.0, tuned_weight(results, task.name, method.name)})
             for weight in weights:
                 path = results / f"{task.name}-{method.name}-{weight:g}-{split}.json"
                 if not path.exists():

@@ -11,7 +11,7 @@ import roma
 import torch
 from torch import Tensor, nn
 
-from poseprior import skeleton
+from poseprior import PoseDataset, skeleton
 from poseprior.fitting import BodyPoints, Camera, Joints3D, Keypoints2D, Markers, Target, layout
 from poseprior.io.npz import read_poses
 from poseprior.rotations import frechet_mean, geodesic_distance, rotvec_to_tangent, tangent_to_rotvec
@@ -71,13 +71,7 @@ def read_bodies(data: Path, split: str, count: int, model: nn.Module) -> Bodies:
     """`count` frames spread over the subjects of a split, seen from any side."""
     dataset = read_poses(data / "body" / f"{split}_poses.npz")
     generator = torch.Generator().manual_seed(0 if split == "val" else 1)
-    subjects = list(dict.fromkeys(dataset.subject.tolist()))
-    rows = []
-    for number, subject in enumerate(subjects):
-        own = torch.tensor([k for k, s in enumerate(dataset.subject.tolist()) if s == subject])
-        share = count // len(subjects) + (number < count % len(subjects))
-        rows.append(own[torch.randperm(len(own), generator=generator)[:share]])
-    index = torch.cat(rows)
+    index = spread_over_subjects(dataset, count, generator)
     observed = dataset.observed[index]
     pose = torch.where(observed[..., None], dataset.poses[index], 0.0)
     pose[:, 22:] = 0.0
@@ -87,6 +81,19 @@ def read_bodies(data: Path, split: str, count: int, model: nn.Module) -> Bodies:
     pose[:, 0] = tangent_to_rotvec(0.1 * torch.randn(count, 3, generator=generator), root)
     train = read_poses(data / "body" / "train_poses.npz")
     return _placed(pose, observed, train.poses, train.observed, generator)
+
+
+def spread_over_subjects(dataset: PoseDataset, count: int, generator: torch.Generator) -> Tensor:
+    """Rows of `count` random frames, as many of every subject as of any other."""
+    assert dataset.subject is not None
+    names = dataset.subject.tolist()
+    subjects = list(dict.fromkeys(names))
+    rows = []
+    for number, subject in enumerate(subjects):
+        own = torch.tensor([k for k, name in enumerate(names) if name == subject])
+        share = count // len(subjects) + (number < count % len(subjects))
+        rows.append(own[torch.randperm(len(own), generator=generator)[:share]])
+    return torch.cat(rows)
 
 
 def read_hands(data: Path, split: str, count: int, model: nn.Module) -> Bodies:

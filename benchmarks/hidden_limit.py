@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from fitting_tasks import spread_over_subjects
 from torch import Tensor
 
 import poseprior
@@ -28,13 +29,7 @@ _FRAMES = 270
 def frames(path: Path) -> tuple[Tensor, Tensor]:
     """Poses with the root and what was not measured at rest, and what was measured; as many of every subject."""
     data = read_poses(path)
-    names = data.subject.tolist()
-    generator = torch.Generator().manual_seed(3)
-    rows = []
-    for subject in dict.fromkeys(names):
-        own = torch.tensor([k for k, name in enumerate(names) if name == subject])
-        rows.append(own[torch.randperm(len(own), generator=generator)[: _FRAMES // len(set(names))]])
-    index = torch.cat(rows)
+    index = spread_over_subjects(data, _FRAMES, torch.Generator().manual_seed(3))
     observed = data.observed[index]
     pose = torch.where(observed[..., None], data.poses[index], 0.0)
     pose[:, 0], pose[:, 22:] = 0.0, 0.0

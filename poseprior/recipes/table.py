@@ -82,6 +82,11 @@ RECIPES: dict[str, Recipe] = {
             fit=replace(GaussianMixturePrior.default_fit, jitter=_SMOOTH),
         ),
         Recipe(
+            name="body-global-flow-smooth",
+            description="flow over the whole body under 0.1 rad of noise: for fits in its latent space",
+            prior=GlobalFlow, joints="body", parts=_BODY, fit=replace(GlobalFlow.default_fit, jitter=_SMOOTH),
+        ),
+        Recipe(
             name="body-order-agnostic-smooth",
             description="order-agnostic prior of the body under 0.1 rad of noise: for fits and noisy recordings",
             prior=OrderAgnosticPrior, joints="body", parts=_BODY,
