@@ -44,6 +44,7 @@ def autoencoder(latent_dim: int) -> HandVAE:
             options,
             reconstruction_weight=400.0,
             refine_steps=2,
+            encode_starts=5,
             mask_fraction=0.0,
             hidden=512,
             kl_weight=0.3,

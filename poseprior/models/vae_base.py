@@ -16,7 +16,7 @@ from ..training.groups import co_observed, independent_groups
 from .chart import training_view
 from .vae_core import VAECore
 from .vae_groups import GroupView, group_views
-from .vae_inference import draw_latents, nearest_latent
+from .vae_inference import draw_latents, nearest_latent, nearest_of_several
 from .vae_layers import hide_some, normal_points
 from .vae_options import VAEOptions, options_dict
 from .vae_posterior import LatentPosterior
@@ -145,13 +145,14 @@ class BaseVAE(LatentPosePrior):
         return loss
 
     def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
-        """What `reconstruction_weight` asks for, of `encode` and `decode`: the bound alone stops improving long before."""
+        """What `reconstruction_weight` asks for, of `encode` (from one start) and `decode`: the bound alone stops improving
+        long before."""
         if not self.options.reconstruction_weight:
             return None
         total = torch.zeros_like(rotvec[:, 0, 0])
         for view, core, _ in self._each():
             rows, seen = view.rows(rotvec, observed)
-            total = total + _angle_sum(core, rows, seen, self._nearest(core, rows, seen))
+            total = total + _angle_sum(core, rows, seen, self._nearest(core, rows, seen, starts=1))
         return self.options.reconstruction_weight * total
 
     def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
@@ -190,15 +191,15 @@ class BaseVAE(LatentPosePrior):
         everything = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
         latents = []
         for view, core, _ in self._each():
-            z = self._nearest(core, *view.rows(rotvec, everything))
+            z = self._nearest(core, *view.rows(rotvec, everything), starts=self.options.encode_starts)
             latents.append(z if core.flow is None else core.flow(z)[0])
         return torch.cat(latents, dim=-1)
 
-    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor) -> Tensor:
+    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor, *, starts: int) -> Tensor:
         """(B, D) z whose decoded pose is nearest to the observed joints."""
         z = core.posterior(rotvec, seen)[0]
         steps = self.options.encode_steps
-        return nearest_latent(core, rotvec, seen, z, steps=steps) if steps else z
+        return nearest_of_several(core, rotvec, seen, z, steps=steps, starts=starts) if steps else z
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
         parts = []

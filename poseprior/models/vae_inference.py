@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .vae_core import VAECore
+from .vae_layers import normal_points
 
 #: Angles below this, radians, weigh alike in the robust fit.
 _SOFT = 0.02
@@ -13,6 +14,8 @@ _DAMPING = 1e-3
 #: Step of the finite differences in z; the accepted steps depend on it only through their direction.
 _DIFFERENCE = 1e-2
 _ROWS = 512
+#: Further starts lie this many of the prior's standard deviations away, which are measured by so many points.
+_NEAR, _SPREAD_POINTS = 0.25, 256
 _PROPOSALS = 256
 _MOVES = 16
 
@@ -38,6 +41,29 @@ def nearest_latent(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, st
         for r, s, start in zip(rotvec.split(_ROWS), seen.split(_ROWS), z.split(_ROWS), strict=True)
     ]
     return torch.cat(parts) if parts else z
+
+
+def nearest_of_several(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, steps: int, starts: int) -> Tensor:
+    """`nearest_latent` from z and from starts - 1 fixed points around it; the end with the least sum of angles.
+
+    The points are normal, a quarter as wide as the prior on z.
+    """
+    best = nearest_latent(core, rotvec, seen, z, steps=steps)
+    if starts < 2:
+        return best
+    prior = normal_points(_SPREAD_POINTS, core.dim).to(z)
+    spread = (prior if core.flow is None else core.flow.inverse(prior)).std(0)
+    least = _distance(core, rotvec, seen, best)
+    for point in normal_points(starts - 1, core.dim).to(z):
+        other = nearest_latent(core, rotvec, seen, z + _NEAR * spread * point, steps=steps)
+        distance = _distance(core, rotvec, seen, other)
+        best = torch.where((distance < least)[:, None], other, best)
+        least = torch.minimum(distance, least)
+    return best
+
+
+def _distance(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor:
+    return _total(core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0], seen)
 
 
 def _descend(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, steps: int) -> Tensor:

@@ -32,6 +32,8 @@ class VAEOptions:
             the objective: the decoder is trained where `encode` will end (semi-amortised; Kim et al. 2018).
         mask_fraction: share of training poses with joints hidden from the encoder, so that it learns marginals.
         encode_steps: Gauss-Newton steps of `encode`; 0 gives the mean of q(z | pose).
+        encode_starts: latents that these steps start from, the mean first, then fixed points around it; the nearest end is
+            taken. Small latents fold: more than 1 finds nearer poses, and makes `encode` jump where two are as near.
     """
 
     latent_dim: int = 24
@@ -52,9 +54,10 @@ class VAEOptions:
     refine_steps: int = 0
     mask_fraction: float = 0.25
     encode_steps: int = 10
+    encode_starts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "hidden", "flow_hidden", "train_samples", "bound_samples"):
+        for name in ("latent_dim", "hidden", "flow_hidden", "train_samples", "bound_samples", "encode_starts"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"VAEOptions.{name}: expected 1 or more, got {getattr(self, name)!r}.")
         for name in (

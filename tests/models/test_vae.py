@@ -251,6 +251,20 @@ def test_weights_are_selected_by_what_they_are_trained_for() -> None:
     torch.testing.assert_close(penalty, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_more_starts_find_poses_at_least_as_near() -> None:
+    data = _hands(300, seed=0)
+    errors = []
+    for starts in (1, 6):
+        prior = HandVAE("right_hand", options=replace(SMALL, latent_dim=2, encode_starts=starts, encode_steps=5))
+        prior.fit(data, config=replace(SHORT, max_steps=60))
+        pose, _ = _hands(100, seed=5).all_poses()
+        errors.append(geodesic_distance(prior.decode(prior.encode(pose))[:, RIGHT], pose[:, RIGHT]).sum(1))
+        alone = prior.encode(pose[:1])
+        torch.testing.assert_close(alone, prior.encode(pose)[:1], rtol=1e-3, atol=1e-3)  # a function of the pose
+    assert (errors[1] <= errors[0] + 1e-3).all()
+    assert float(errors[1].mean()) < float(errors[0].mean()) - 1e-3
+
+
 def test_refined_latents_join_the_objective() -> None:
     pose, observed = _noisy_hands(20)
     options = replace(SMALL, reconstruction_weight=5.0, mask_fraction=0.0, encode_steps=2)
