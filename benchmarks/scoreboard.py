@@ -30,17 +30,11 @@ from poseprior.io.pretrained import pretrained_files
 #: Shipped priors of each table; the full Gaussian of the body is the shipped one.
 SHIPPED = {
     "body": (
-        "body-gaussian",
-        "body-joint-flow",
-        "body-global-flow",
-        "body-order-agnostic",
-        "body-vae",
-        "whole-body",
-        "body-mixture-smooth",
-        "body-order-agnostic-smooth",
+        "body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "whole-body",
+        "body-mixture-smooth", "body-global-flow-smooth", "body-order-agnostic-smooth",
     ),
     "hands": ("hand-vae", "hand-order-agnostic", "whole-body"),
-}
+}  # fmt: skip
 #: Fitted here: (title, builder, minutes for those without a closed form).
 BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ...]] = {
     "body": (

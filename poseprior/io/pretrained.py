@@ -87,7 +87,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 def pretrained_files() -> dict[str, Path]:
     """Files of the shipped priors by name."""
-    return {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"))}
+    return {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"), key=lambda file: file.stem)}
 
 
 def list_pretrained() -> tuple[PretrainedPrior, ...]:

@@ -88,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="body-order-agnostic-smooth",
-            description="order-agnostic prior of the body under 0.1 rad of noise: for fits and noisy recordings",
+            description="order-agnostic prior of the body under 0.1 rad of noise: for fits, and for scores of noisy poses",
             prior=OrderAgnosticPrior, joints="body", parts=_BODY,
             fit=replace(OrderAgnosticPrior.default_fit, jitter=_SMOOTH, max_steps=900, patience=5),
         ),
