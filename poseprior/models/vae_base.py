@@ -16,7 +16,7 @@ from ..training.groups import co_observed, independent_groups
 from .chart import training_view
 from .vae_core import VAECore
 from .vae_groups import GroupView, group_views
-from .vae_inference import draw_latents, nearest_latent, nearest_of_several
+from .vae_inference import angle_sum, draw_latents, nearest_latent, nearest_of_several
 from .vae_layers import hide_some, normal_points
 from .vae_options import VAEOptions, options_dict
 from .vae_posterior import LatentPosterior
@@ -133,10 +133,10 @@ class BaseVAE(LatentPosePrior):
         loss = -_bound(likelihood, beta * ratio).sum()
         mean, factor, _ = posterior
         if o.reconstruction_weight:
-            loss = loss + o.reconstruction_weight * _angle_sum(core, rotvec, seen, mean).sum()
+            loss = loss + o.reconstruction_weight * angle_sum(core, rotvec, seen, mean).sum()
             if o.refine_steps:
                 z = _refined(core, rotvec, seen, o.refine_steps)
-                loss = loss + o.reconstruction_weight * _angle_sum(core, rotvec, seen, z).sum()
+                loss = loss + o.reconstruction_weight * angle_sum(core, rotvec, seen, z).sum()
         if o.free_bits:
             # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
             variance = factor.square().sum(-1)
@@ -152,7 +152,7 @@ class BaseVAE(LatentPosePrior):
         total = torch.zeros_like(rotvec[:, 0, 0])
         for view, core, _ in self._each():
             rows, seen = view.rows(rotvec, observed)
-            total = total + _angle_sum(core, rows, seen, self._nearest(core, rows, seen, starts=1))
+            total = total + angle_sum(core, rows, seen, self._nearest(core, rows, seen, starts=1))
         return self.options.reconstruction_weight * total
 
     def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
@@ -246,12 +246,6 @@ class BaseVAE(LatentPosePrior):
             z = draw_latents(core, rows, seen, num_samples, generator)
             parts.append((view, self._noisy(core, z, generator)))
         return self._assemble(parts)
-
-
-def _angle_sum(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor:
-    """(B,) radians between the observed joints and what z decodes to."""
-    residual = core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0]
-    return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * seen).sum(-1)
 
 
 @torch.no_grad()

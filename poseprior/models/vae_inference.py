@@ -53,16 +53,17 @@ def nearest_of_several(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *
         return best
     prior = normal_points(_SPREAD_POINTS, core.dim).to(z)
     spread = (prior if core.flow is None else core.flow.inverse(prior)).std(0)
-    least = _distance(core, rotvec, seen, best)
+    least = angle_sum(core, rotvec, seen, best)
     for point in normal_points(starts - 1, core.dim).to(z):
         other = nearest_latent(core, rotvec, seen, z + _NEAR * spread * point, steps=steps)
-        distance = _distance(core, rotvec, seen, other)
+        distance = angle_sum(core, rotvec, seen, other)
         best = torch.where((distance < least)[:, None], other, best)
         least = torch.minimum(distance, least)
     return best
 
 
-def _distance(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor:
+def angle_sum(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor:
+    """(B,) radians between the observed (B, J) of rotvecs (B, J, 3) and what z (B, D) decodes to, summed over joints."""
     return _total(core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0], seen)
 
 
@@ -88,7 +89,7 @@ def _descend(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, steps: int)
 
 
 def _total(residual: Tensor, seen: Tensor) -> Tensor:
-    return (residual.square().sum(-1).clamp_min(1e-20).sqrt() * seen).sum(-1)
+    return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * seen).sum(-1)
 
 
 def draw_latents(
