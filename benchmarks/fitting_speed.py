@@ -1,14 +1,17 @@
-"""What a prior adds to a step of a fit: energy and gradient with and without it, side by side, one thread, medians.
+"""What a prior adds to a step of a fit, and to a whole fit, side by side, one thread, medians.
 
     python benchmarks/fitting_speed.py [--seconds 2]
 
-Two loops: `fit_body`'s own, which computes no mesh, and one through smplx's forward pass, as most code has it. 25 2D
-keypoints; 1 body and 32 bodies.
+Steps (energy and gradient) of two loops: `fit_body`'s own, which computes no mesh, and one through smplx's forward pass, as
+most code has it. 25 2D keypoints; 1 body and 32 bodies. Whole fits: tasks of `benchmarks/fitting.py` on bodies drawn from
+`body-gaussian`, without a prior, with the rest regulariser alone, and with each prior, with the same starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import tempfile
 import time
 import warnings
@@ -22,8 +25,27 @@ from speed_joint_flow import median_ms
 from torch import Tensor, nn
 
 import poseprior
-from poseprior.fitting import BodyPoints, Keypoints2D, PosePriorTerm, layout, stand_in_body
+from poseprior.fitting import (
+    BodyPoints,
+    FittingConfig,
+    Joints3D,
+    Keypoints2D,
+    PosePriorTerm,
+    Target,
+    fit_body,
+    layout,
+    stand_in_body,
+)
 
+#: Bodies and repetitions of the whole fits.
+_BODIES, _REPEATS = 16, 3
+_WHOLE = (
+    "body-gaussian",
+    "body-mixture-smooth",
+    "body-global-flow-smooth",
+    "body-joint-flow",
+    "body-order-agnostic-smooth",
+)
 NAMES = ("body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae")
 
 
@@ -45,6 +67,47 @@ def main() -> None:
         for bodies in (1, 32):
             row = _row(model, poseprior.load(name), name, bodies, seconds)
             print(f"| {row} |", flush=True)
+    _whole_fits(model)
+
+
+def _whole_fits(model: nn.Module) -> None:
+    """Seconds a body of whole fits, and their ratio to the fit without a prior."""
+    generator = torch.Generator().manual_seed(0)
+    pose = poseprior.load("body-gaussian").sample(_BODIES, generator=generator)
+    pose[:, 0, 0] = math.pi
+    place = torch.tensor([0.0, 0.0, 3.0]).expand(_BODIES, 3)
+    joints = [j or 0 for j in layout("openpose_25").joints]
+    pixels = CAMERA.project(BodyPoints(model, joints=joints)(pose, transl=place))
+    points = BodyPoints(model, joints=range(22))(pose, transl=place)
+    full = torch.full((_BODIES, 55, 3), math.nan)
+    full[:, :22] = points + 0.02 * torch.randn(points.shape, generator=generator)
+    targets: dict[str, Target] = {
+        "25 keypoints, 5 px": Keypoints2D(
+            pixels + 5.0 * torch.randn(pixels.shape, generator=generator),
+            camera=CAMERA,
+            layout="openpose_25",
+            sigma=5.0,
+        ),
+        "22 joints in 3D, 2 cm": Joints3D(full, sigma=0.02),
+    }
+    priors = {name: poseprior.load(name) for name in _WHOLE}
+    for prior in priors.values():
+        if isinstance(prior, poseprior.OrderAgnosticPrior):
+            prior.num_orders = 4
+    print("\n| whole fits, ms a body | no prior | rest regulariser | " + " | ".join(priors) + " |")
+    print("|---" * (3 + len(priors)) + "|")
+    for title, target in targets.items():
+        times: dict[str, list[float]] = {}
+        for _ in range(_REPEATS + 1):
+            for name in ("none", "rest", *priors):
+                config = FittingConfig(rest_sigma=None if name == "none" else 0.3, iterations=40,
+                                       num_starts=16 if isinstance(target, Keypoints2D) else None)  # fmt: skip
+                started = time.perf_counter()
+                fit_body(model, target, prior=priors.get(name), config=config)
+                times.setdefault(name, []).append(1e3 * (time.perf_counter() - started) / _BODIES)
+        median = {name: statistics.median(values[1:]) for name, values in times.items()}
+        cells = [f"{value:.0f} ({value / median['none']:.2f})" for value in median.values()]
+        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, seconds: float) -> str:
