@@ -37,22 +37,24 @@ WEIGHTS = (0.3, 1.0, 3.0)
 #: Frames of tasks that no camera sees, for one of the others: their fits are quick.
 _MORE = 3
 
-_Builders = dict[str, Callable[[], poseprior.PosePrior]]
-_BODY: _Builders = {
-    "gaussian-diagonal": lambda: poseprior.GaussianPrior("body", covariance="diagonal"),
-    "gaussian-full": lambda: poseprior.GaussianPrior("body", covariance="full"),
-    "mixture": lambda: poseprior.GaussianMixturePrior("body", num_components=4),
-    "vae-latent": lambda: poseprior.BodyVAE(),
-    "joint-flow": lambda: poseprior.JointFlow("body"),
-    "global-flow": lambda: poseprior.GlobalFlow("body"),
-    "order-agnostic": lambda: poseprior.OrderAgnosticPrior("body"),
-}
-_HAND: _Builders = {
-    "gaussian-diagonal": lambda: poseprior.GaussianPrior("hands", covariance="diagonal"),
-    "gaussian-full": lambda: poseprior.GaussianPrior("hands", covariance="full"),
-    "mixture": lambda: poseprior.GaussianMixturePrior("hands", num_components=4),
-    "vae-latent": lambda: poseprior.HandVAE("hands"),
-    "order-agnostic": lambda: poseprior.OrderAgnosticPrior("hands"),
+#: Priors by part (a folder of the data) and name.
+_PRIORS: dict[str, dict[str, Callable[[], poseprior.PosePrior]]] = {
+    "body": {
+        "gaussian-diagonal": lambda: poseprior.GaussianPrior("body", covariance="diagonal"),
+        "gaussian-full": lambda: poseprior.GaussianPrior("body", covariance="full"),
+        "mixture": lambda: poseprior.GaussianMixturePrior("body", num_components=4),
+        "vae-latent": lambda: poseprior.BodyVAE(),
+        "joint-flow": lambda: poseprior.JointFlow("body"),
+        "global-flow": lambda: poseprior.GlobalFlow("body"),
+        "order-agnostic": lambda: poseprior.OrderAgnosticPrior("body"),
+    },
+    "hands": {
+        "gaussian-diagonal": lambda: poseprior.GaussianPrior("hands", covariance="diagonal"),
+        "gaussian-full": lambda: poseprior.GaussianPrior("hands", covariance="full"),
+        "mixture": lambda: poseprior.GaussianMixturePrior("hands", num_components=4),
+        "vae-latent": lambda: poseprior.HandVAE("hands"),
+        "order-agnostic": lambda: poseprior.OrderAgnosticPrior("hands"),
+    },
 }
 
 
@@ -114,8 +116,8 @@ def run(options: Options, results: Path) -> None:
             num_expression_coeffs=10,
         )  # fmt: skip
     tasks = [TASKS[name] for name in options.tasks]
-    methods = {part: _methods(options, part) for part in {"hand" if task.hands else "body" for task in tasks}}
-    jobs = [(task, method) for task in tasks for method in methods["hand" if task.hands else "body"]]
+    methods = {hands: _methods(options, "hands" if hands else "body") for hands in {task.hands for task in tasks}}
+    jobs = [(task, method) for task in tasks for method in methods[task.hands]]
     bodies: dict[tuple[str, bool, bool], Bodies] = {}
     for task, method in tqdm(jobs, desc="fits"):
         for split in ("val", "test"):
@@ -140,7 +142,7 @@ def fit(
     rest = 0.3 / weight**0.5 if method.l2 else (None if method.prior is None else 0.3)
     config = FittingConfig(
         space=method.space, rest_sigma=rest, iterations=options.iterations,
-        num_starts=None if not task.flat else options.num_starts,
+        num_starts=options.num_starts if task.flat else None,
     )  # fmt: skip
     prior = None if method.prior is None else PosePriorTerm(method.prior, weight=weight, reduction="sum")
     started = time.perf_counter()
@@ -163,13 +165,13 @@ def tuned_weight(results: Path, task: str, method: str) -> float:
 
 
 def _methods(options: Options, part: str) -> list[Method]:
-    """The asked-for methods of a part, "body" or "hand"."""
+    """The asked-for methods of a part, "body" or "hands"."""
 
     def asked(name: str) -> bool:
         return not options.methods or name in options.methods
 
     methods = [method for method in (Method("none"), Method("l2", l2=True)) if asked(method.name)]
-    for name in filter(asked, _BODY if part == "body" else _HAND):
+    for name in filter(asked, _PRIORS[part]):
         methods.append(Method(name, _fitted(options, part, name), "latent" if name == "vae-latent" else "pose"))
     if part == "body" and asked("global-flow-latent"):
         methods.append(Method("global-flow-latent", _fitted(options, part, "global-flow"), "latent"))
@@ -180,8 +182,8 @@ def _fitted(options: Options, part: str, name: str) -> poseprior.PosePrior:
     """A prior with its own defaults but for the jitter, trained once and kept."""
     path = options.out / "priors" / f"{part}-{name}-{options.jitter:g}.safetensors"
     if not path.exists():
-        prior = (_BODY if part == "body" else _HAND)[name]()
-        splits = read_split(options.data / ("body" if part == "body" else "hands"))
+        prior = _PRIORS[part][name]()
+        splits = read_split(options.data / part)
         prior.fit(
             splits["train"], val=splits["val"], config=dataclasses.replace(prior.default_fit, jitter=options.jitter)
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import tempfile
 import time
 import warnings
@@ -20,22 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from fitting_tasks import CAMERA
+from fitting import Method, Options, fit
+from fitting_tasks import CAMERA, TASKS, Bodies
 from speed_joint_flow import median_ms
 from torch import Tensor, nn
 
 import poseprior
-from poseprior.fitting import (
-    BodyPoints,
-    FittingConfig,
-    Joints3D,
-    Keypoints2D,
-    PosePriorTerm,
-    Target,
-    fit_body,
-    layout,
-    stand_in_body,
-)
+from poseprior.fitting import BodyPoints, Keypoints2D, PosePriorTerm, layout, stand_in_body
 
 #: Bodies and repetitions of the whole fits.
 _BODIES, _REPEATS = 16, 3
@@ -71,43 +61,30 @@ def main() -> None:
 
 
 def _whole_fits(model: nn.Module) -> None:
-    """Seconds a body of whole fits, and their ratio to the fit without a prior."""
-    generator = torch.Generator().manual_seed(0)
-    pose = poseprior.load("body-gaussian").sample(_BODIES, generator=generator)
+    """Milliseconds a body of whole fits, and their ratio to the fit without a prior."""
+    pose = poseprior.load("body-gaussian").sample(_BODIES, generator=torch.Generator().manual_seed(0))
     pose[:, 0, 0] = math.pi
-    place = torch.tensor([0.0, 0.0, 3.0]).expand(_BODIES, 3)
-    joints = [j or 0 for j in layout("openpose_25").joints]
-    pixels = CAMERA.project(BodyPoints(model, joints=joints)(pose, transl=place))
-    points = BodyPoints(model, joints=range(22))(pose, transl=place)
-    full = torch.full((_BODIES, 55, 3), math.nan)
-    full[:, :22] = points + 0.02 * torch.randn(points.shape, generator=generator)
-    targets: dict[str, Target] = {
-        "25 keypoints, 5 px": Keypoints2D(
-            pixels + 5.0 * torch.randn(pixels.shape, generator=generator),
-            camera=CAMERA,
-            layout="openpose_25",
-            sigma=5.0,
-        ),
-        "22 joints in 3D, 2 cm": Joints3D(full, sigma=0.02),
-    }
-    priors = {name: poseprior.load(name) for name in _WHOLE}
-    for prior in priors.values():
+    bodies = Bodies(
+        pose, observed=torch.ones(_BODIES, 55, dtype=torch.bool), betas=torch.zeros(_BODIES, 10),
+        transl=torch.tensor([0.0, 0.0, 3.0]).expand(_BODIES, 3), mean=torch.zeros(55, 3),
+        whitener=torch.eye(3).expand(55, 3, 3),
+    )  # fmt: skip
+    methods = [Method("no prior"), Method("rest regulariser", l2=True)]
+    for name in _WHOLE:
+        prior = poseprior.load(name)
         if isinstance(prior, poseprior.OrderAgnosticPrior):
-            prior.num_orders = 4
-    print("\n| whole fits, ms a body | no prior | rest regulariser | " + " | ".join(priors) + " |")
-    print("|---" * (3 + len(priors)) + "|")
-    for title, target in targets.items():
-        times: dict[str, list[float]] = {}
-        for _ in range(_REPEATS + 1):
-            for name in ("none", "rest", *priors):
-                config = FittingConfig(rest_sigma=None if name == "none" else 0.3, iterations=40,
-                                       num_starts=16 if isinstance(target, Keypoints2D) else None)  # fmt: skip
-                started = time.perf_counter()
-                fit_body(model, target, prior=priors.get(name), config=config)
-                times.setdefault(name, []).append(1e3 * (time.perf_counter() - started) / _BODIES)
-        median = {name: statistics.median(values[1:]) for name, values in times.items()}
-        cells = [f"{value:.0f} ({value / median['none']:.2f})" for value in median.values()]
-        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
+            prior.num_orders = 4  # as `poseprior fit` does
+        methods.append(Method(name, prior))
+    print("\n| whole fits, ms a body | " + " | ".join(method.name for method in methods) + " |")
+    print("|---" * (1 + len(methods)) + "|")
+    for task in (TASKS["keypoints-5px"], TASKS["joints-20%-missing"]):
+        rounds = [
+            [fit(model, task, method, 1.0, bodies, Options())["seconds_a_frame"] for method in methods]
+            for _ in range(_REPEATS + 1)
+        ]
+        median = torch.tensor(rounds[1:]).median(0).values
+        cells = [f"{1e3 * seconds:.0f} ({seconds / median[0]:.2f})" for seconds in median]
+        print(f"| {task.name} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, seconds: float) -> str:

@@ -36,10 +36,8 @@ def frames(path: Path) -> tuple[Tensor, Tensor]:
     return pose, observed
 
 
-def limit(prior: poseprior.PosePrior, pose: Tensor, observed: Tensor, hidden: Tensor, scored: list[int]) -> float:
-    """Mean distance, mm, of the posterior mean positions of the scored joints."""
-    drawn = prior.complete(pose, observed & ~hidden, num_samples=_DRAWS, generator=torch.Generator().manual_seed(0))
-    filled = torch.where(hidden[:, None], drawn, pose)
+def error_mm(filled: Tensor, pose: Tensor, scored: list[int]) -> float:
+    """Mean distance of the scored joints in the mean position over (S, B, 55, 3) guesses, to (B, 55, 3) poses."""
     mean = keypoint_positions(filled)[:, :, scored].mean(0)
     return 1000.0 * float((mean - keypoint_positions(pose)[:, scored]).norm(dim=-1).mean())
 
@@ -49,18 +47,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     args = parser.parse_args()
     torch.set_num_threads(1)
+    priors = [poseprior.load(name) for name in PRIORS]
+    splits = {split: frames(args.data / "body" / f"{split}_poses.npz") for split in ("val", "test")}
     print(f"| part | split | frames | at rest, mm | {' | '.join(PRIORS)} |\n|{'---|' * (4 + len(PRIORS))}")
     for part, (joints, scored) in PARTS.items():
         hidden = torch.zeros(55, dtype=torch.bool)
         hidden[list(joints)] = True
-        for split in ("val", "test"):
-            pose, observed = frames(args.data / "body" / f"{split}_poses.npz")
-            resting = torch.where(hidden[:, None], 0.0, pose)
-            away = keypoint_positions(resting) - keypoint_positions(pose)
-            rest = 1000.0 * float(away[:, list(scored)].norm(dim=-1).mean())
+        for split, (pose, observed) in splits.items():
+            rest = error_mm(torch.where(hidden[:, None], 0.0, pose)[None], pose, list(scored))
             cells = [f"{part} | {split} | {len(pose)} | {rest:.0f}"]
-            for name in PRIORS:
-                found = limit(poseprior.load(name), pose, observed, hidden, list(scored))
+            for prior in priors:
+                generator = torch.Generator().manual_seed(0)
+                drawn = prior.complete(pose, observed & ~hidden, num_samples=_DRAWS, generator=generator)
+                found = error_mm(torch.where(hidden[:, None], drawn, pose), pose, list(scored))
                 cells.append(f"{found:.0f} ({found / rest - 1.0:+.0%})")
             print(f"| {' | '.join(cells)} |", flush=True)
 

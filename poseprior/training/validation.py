@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,29 +41,27 @@ def jittered_rows(
     return add_tangent_noise(pose[rows], jitter, generator=generator), observed[rows]
 
 
-@torch.no_grad()
 def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
     """Mean of -log_prob over (N, 55, 3) poses, Haar nats. Runs in eval mode and restores the mode."""
+    return _mean(prior, pose, observed, lambda p, o: -prior.log_prob(p, observed=o))
+
+
+def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
+    """Mean of the prior's `selection_penalty` over (N, 55, 3) poses, nats; 0 for priors without one. In eval mode too."""
+    index = list(prior.joints)
+    return _mean(prior, pose, observed, lambda p, o: prior.selection_penalty(p[:, index], o[:, index]))
+
+
+@torch.no_grad()
+def _mean(prior: PosePrior, pose: Tensor, observed: Tensor, value: Callable[[Tensor, Tensor], Tensor | None]) -> float:
+    """Mean over poses of a value of batches, (B,) or None for 0."""
     was_training = prior.training
     prior.eval()
     total = 0.0
     for start in range(0, len(pose), _BATCH):
         part = slice(start, start + _BATCH)
-        total -= float(prior.log_prob(pose[part], observed=observed[part]).double().sum())
-    prior.train(was_training)
-    return total / len(pose)
-
-
-@torch.no_grad()
-def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
-    """Mean of the prior's `selection_penalty` over (N, 55, 3) poses, nats; 0 for priors without one."""
-    was_training = prior.training
-    prior.eval()
-    index, total = list(prior.joints), 0.0
-    for start in range(0, len(pose), _BATCH):
-        part = slice(start, start + _BATCH)
-        penalty = prior.selection_penalty(pose[part][:, index], observed[part][:, index])
-        total += 0.0 if penalty is None else float(penalty.double().sum())
+        found = value(pose[part], observed[part])
+        total += 0.0 if found is None else float(found.double().sum())
     prior.train(was_training)
     return total / len(pose)
 
