@@ -24,6 +24,7 @@ import torch
 import tyro
 from fitting_tables import print_tables
 from fitting_tasks import TASKS, Bodies, Task, errors, read_bodies, read_hands
+from kept_prior import kept_prior
 from torch import nn
 from tqdm import tqdm
 
@@ -181,15 +182,7 @@ def _methods(options: Options, part: str) -> list[Method]:
 def _fitted(options: Options, part: str, name: str) -> poseprior.PosePrior:
     """A prior with its own defaults but for the jitter, trained once and kept."""
     path = options.out / "priors" / f"{part}-{name}-{options.jitter:g}.safetensors"
-    if not path.exists():
-        prior = _PRIORS[part][name]()
-        splits = read_split(options.data / part)
-        prior.fit(
-            splits["train"], val=splits["val"], config=dataclasses.replace(prior.default_fit, jitter=options.jitter)
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        prior.save(path)
-    prior = poseprior.load(path)
+    prior = kept_prior(path, _PRIORS[part][name], lambda: read_split(options.data / part), jitter=options.jitter)
     if isinstance(prior, poseprior.OrderAgnosticPrior):
         prior.num_orders = 4  # as `poseprior fit` does
     return prior

@@ -17,10 +17,12 @@ from typing import Any
 
 import torch
 from hand_metrics import HandPCA, interpolation, measure, reconstruction, right_mask
+from kept_prior import kept_prior
 
 import poseprior
-from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
+from poseprior import GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
 from poseprior.io import read_poses
+from poseprior.io.atomic import replacing
 from poseprior.models.joint_flow import JointFlow
 from poseprior.models.order_agnostic import OrderAgnosticPrior
 from poseprior.models.vae import HandVAE
@@ -85,16 +87,11 @@ def read_right(path: Path) -> PoseDataset:
 
 def fitted(name: str, build: Callable[[], PosePrior], splits: Splits, args: argparse.Namespace) -> PosePrior:
     """The prior of OUT/name.safetensors, trained first if there is none."""
-    path = args.out / f"{name}.safetensors"
-    if not path.exists():
-        prior = build()
-        config: FitConfig = replace(prior.default_fit, jitter=JITTER, seed=0)
-        if config.max_steps:
-            minutes = _LONGER.get(name, 1.0) * args.minutes
-            config = replace(config, minutes=minutes, max_steps=100_000, max_val_poses=1500)
-        prior.fit(splits["train"], val=splits["val"], config=config)
-        prior.save(path)
-    return poseprior.load(path)
+    changes: dict[str, Any] = {"jitter": JITTER, "seed": 0}
+    if build().default_fit.max_steps:  # not one of those with a closed form
+        minutes = _LONGER.get(name, 1.0) * args.minutes
+        changes |= {"minutes": minutes, "max_steps": 100_000, "max_val_poses": 1500}
+    return kept_prior(args.out / f"{name}.safetensors", build, lambda: splits, **changes)
 
 
 def table(
@@ -152,14 +149,16 @@ def main() -> None:
         cache = args.out / f"{name}.json"
         prior = fitted(name, build, splits, args)
         if not cache.exists():
-            cache.write_text(json.dumps(measure(prior, judge, clean, jittered, max_poses=args.max_poses)))
+            with replacing(cache) as temporary:
+                temporary.write_text(json.dumps(measure(prior, judge, clean, jittered, max_poses=args.max_poses)))
         results[name] = json.loads(cache.read_text())
     few = clean[: args.max_poses]
     pca_model = HandPCA(splits["train"].poses[:, 40:])
     pca = {n: reconstruction(pca_model.reconstruct(few, n), few) for n in LATENT_SIZES}
     notes = NOTES.format(test=len(clean), few=len(few), jitter=JITTER)
     text = table(results, titles, pca, notes)
-    (args.out / "hands.md").write_text(text)
+    with replacing(args.out / "hands.md") as temporary:
+        temporary.write_text(text)
     print(text)
 
 

@@ -13,11 +13,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept_prior import kept_prior
 
 import poseprior
 from poseprior import PosePrior, skeleton
@@ -45,18 +45,6 @@ MODELS: dict[str, Callable[[], PosePrior]] = {
 PEERS = ("zuko MAF", "zuko NSF")
 
 
-def trained(name: str, out: Path, train: PoseDataset, val: PoseDataset) -> PosePrior:
-    """The prior of a row, from its file or trained now with its own defaults."""
-    folder = out / name.replace(",", "").replace(" ", "-").lower()
-    path = folder / "prior.safetensors"
-    if path.exists():
-        return poseprior.load(path)
-    prior = MODELS[name]()
-    prior.fit(train, val=val, config=replace(prior.default_fit, checkpoint_dir=str(folder / "checkpoint")))
-    prior.save(path)
-    return prior
-
-
 def always_nll(prior: PosePrior, data: PoseDataset) -> float | None:
     """NLL of the always-observed joints alone, for priors that can leave the others out."""
     pose, observed = jittered_rows(data, ALWAYS, JITTER, seed=0)
@@ -70,7 +58,8 @@ def always_nll(prior: PosePrior, data: PoseDataset) -> float | None:
 
 def measure(name: str, out: Path, splits: dict[str, PoseDataset]) -> dict[str, Any]:
     """One row of the table."""
-    prior = trained(name, out, splits["train"], splits["val"])
+    path = out / name.replace(",", "").replace(" ", "-").lower() / "prior.safetensors"
+    prior = kept_prior(path, MODELS[name], lambda: splits)
     pose, observed = jittered_rows(splits["val"], prior.joints, JITTER, seed=0)
     test = evaluate(prior, splits["test"], jitter=JITTER)
     return {

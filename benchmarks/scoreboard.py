@@ -12,13 +12,13 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import scoreboard_page
 import torch
 from hands import read_right
+from kept_prior import kept_prior
 from scoreboard_metrics import measure_body, measure_hands
 
 import poseprior
@@ -54,11 +54,8 @@ BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ..
 def baseline_file(part: str, title: str, splits: dict[str, PoseDataset], cache: Path) -> Path:
     """The weights of a baseline, fitted now if there are none."""
     path = cache / f"{part}-{title.lower().replace(',', '').replace(' ', '-')}.safetensors"
-    if not path.exists():
-        _, build, minutes = next(row for row in BASELINES[part] if row[0] == title)
-        prior = build()
-        prior.fit(splits["train"], val=splits["val"], config=replace(prior.default_fit, minutes=minutes))
-        prior.save(path)
+    _, build, minutes = next(row for row in BASELINES[part] if row[0] == title)
+    kept_prior(path, build, lambda: splits, minutes=minutes)
     return path
 
 

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+from benchmark_scripts import ROOT, benchmark_script
 
 import poseprior
 from poseprior.recipes import RECIPES
 
-ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "docs" / "models"
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model_cards", ROOT / "benchmarks" / "model_cards.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_cards_agree_with_the_weights() -> None:
-    for path, text in _script().cards().items():
+    for path, text in benchmark_script("model_cards").cards().items():
         assert path.read_text() == text, f"{path.name} is out of date: run python benchmarks/model_cards.py"
 
 
