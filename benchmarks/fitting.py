@@ -182,9 +182,17 @@ def _methods(options: Options, part: str) -> list[Method]:
 def _fitted(options: Options, part: str, name: str) -> poseprior.PosePrior:
     """A prior with its own defaults but for the jitter, trained once and kept."""
     path = options.out / "priors" / f"{part}-{name}-{options.jitter:g}.safetensors"
-    prior = kept_prior(path, _PRIORS[part][name], lambda: read_split(options.data / part), jitter=options.jitter)
+    prior = kept_prior(
+        path, _PRIORS[part][name], lambda: read_split(options.data / part),
+        lambda own: dataclasses.replace(own, jitter=options.jitter),
+    )  # fmt: skip
+    return few_orders(prior)
+
+
+def few_orders(prior: poseprior.PosePrior) -> poseprior.PosePrior:
+    """The prior as `poseprior fit` uses it: an order-agnostic one with four orders."""
     if isinstance(prior, poseprior.OrderAgnosticPrior):
-        prior.num_orders = 4  # as `poseprior fit` does
+        prior.num_orders = 4
     return prior
 
 

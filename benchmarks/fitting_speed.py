@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from fitting import Method, Options, fit
+from fitting import Method, Options, few_orders, fit
 from fitting_tasks import CAMERA, TASKS, Bodies
 from speed_joint_flow import median_ms
 from torch import Tensor, nn
@@ -70,11 +70,7 @@ def _whole_fits(model: nn.Module) -> None:
         whitener=torch.eye(3).expand(55, 3, 3),
     )  # fmt: skip
     methods = [Method("no prior"), Method("rest regulariser", l2=True)]
-    for name in _WHOLE:
-        prior = poseprior.load(name)
-        if isinstance(prior, poseprior.OrderAgnosticPrior):
-            prior.num_orders = 4  # as `poseprior fit` does
-        methods.append(Method(name, prior))
+    methods += [Method(name, few_orders(poseprior.load(name))) for name in _WHOLE]
     print("\n| whole fits, ms a body | " + " | ".join(method.name for method in methods) + " |")
     print("|---" * (1 + len(methods)) + "|")
     for task in (TASKS["keypoints-5px"], TASKS["joints-20%-missing"]):

@@ -20,7 +20,7 @@ from hand_metrics import HandPCA, interpolation, measure, reconstruction, right_
 from kept_prior import kept_prior
 
 import poseprior
-from poseprior import GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
+from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
 from poseprior.io import read_poses
 from poseprior.io.atomic import replacing
 from poseprior.models.joint_flow import JointFlow
@@ -87,11 +87,15 @@ def read_right(path: Path) -> PoseDataset:
 
 def fitted(name: str, build: Callable[[], PosePrior], splits: Splits, args: argparse.Namespace) -> PosePrior:
     """The prior of OUT/name.safetensors, trained first if there is none."""
-    changes: dict[str, Any] = {"jitter": JITTER, "seed": 0}
-    if build().default_fit.max_steps:  # not one of those with a closed form
+
+    def change(own: FitConfig) -> FitConfig:
+        config = replace(own, jitter=JITTER, seed=0)
+        if config.max_steps == 0:  # a closed form
+            return config
         minutes = _LONGER.get(name, 1.0) * args.minutes
-        changes |= {"minutes": minutes, "max_steps": 100_000, "max_val_poses": 1500}
-    return kept_prior(args.out / f"{name}.safetensors", build, lambda: splits, **changes)
+        return replace(config, minutes=minutes, max_steps=100_000, max_val_poses=1500)
+
+    return kept_prior(args.out / f"{name}.safetensors", build, lambda: splits, change)
 
 
 def table(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kept_prior import kept_prior
+from kept_prior import file_stem, kept_prior
 
 import poseprior
 from poseprior import PosePrior, skeleton
@@ -58,8 +58,7 @@ def always_nll(prior: PosePrior, data: PoseDataset) -> float | None:
 
 def measure(name: str, out: Path, splits: dict[str, PoseDataset]) -> dict[str, Any]:
     """One row of the table."""
-    path = out / name.replace(",", "").replace(" ", "-").lower() / "prior.safetensors"
-    prior = kept_prior(path, MODELS[name], lambda: splits)
+    prior = kept_prior(out / file_stem(name) / "prior.safetensors", MODELS[name], lambda: splits)
     pose, observed = jittered_rows(splits["val"], prior.joints, JITTER, seed=0)
     test = evaluate(prior, splits["test"], jitter=JITTER)
     return {
@@ -72,7 +71,7 @@ def measure(name: str, out: Path, splits: dict[str, PoseDataset]) -> dict[str, A
 
 def peer(name: str, out: Path, data: Path) -> dict[str, Any]:
     """zuko in a process of its own: importing it changes torch.distributions for the whole process."""
-    path = out / f"{name.replace(' ', '-').lower()}.json"
+    path = out / f"{file_stem(name)}.json"
     if not path.exists():
         command = [sys.executable, str(Path(__file__).with_name("zuko_peer.py")), name.split()[1], "--data", str(data)]
         subprocess.run([*command, "--out", str(path)], check=True)

@@ -12,13 +12,14 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import scoreboard_page
 import torch
 from hands import read_right
-from kept_prior import kept_prior
+from kept_prior import file_stem, kept_prior
 from scoreboard_metrics import measure_body, measure_hands
 
 import poseprior
@@ -53,9 +54,9 @@ BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ..
 
 def baseline_file(part: str, title: str, splits: dict[str, PoseDataset], cache: Path) -> Path:
     """The weights of a baseline, fitted now if there are none."""
-    path = cache / f"{part}-{title.lower().replace(',', '').replace(' ', '-')}.safetensors"
+    path = cache / f"{part}-{file_stem(title)}.safetensors"
     _, build, minutes = next(row for row in BASELINES[part] if row[0] == title)
-    kept_prior(path, build, lambda: splits, minutes=minutes)
+    kept_prior(path, build, lambda: splits, lambda own: replace(own, minutes=minutes))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,20 @@ from benchmark_scripts import benchmark_script
 from torch import Tensor
 
 import poseprior
-from poseprior import GaussianPrior, PoseDataset
+from poseprior import FitConfig, GaussianPrior, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.training.batches import BatchSource
 
-STEPS = {
-    "max_steps": 60,
-    "batch_size": 64,
-    "warmup_steps": 5,
-    "eval_every": 20,
-    "checkpoint_every": 20,
-    "progress": False,
-}
+STEPS = 60
 
 
 def _splits() -> Mapping[str, PoseDataset]:
     train, val = synthetic_poses(600, seed=0, num_subjects=6).split_by_subject([0.7, 0.3], seed=0)
     return {"train": train, "val": val}
+
+
+def _short(own: FitConfig) -> FitConfig:
+    return replace(own, max_steps=STEPS, batch_size=64, eval_every=20, checkpoint_every=20, progress=False)
 
 
 def _gaussian() -> GaussianPrior:
@@ -37,7 +35,7 @@ def _gaussian() -> GaussianPrior:
 def test_trains_once_with_the_changes_asked_for(tmp_path: Path) -> None:
     kept_prior = benchmark_script("kept_prior").kept_prior
     path = tmp_path / "new" / "gaussian.safetensors"
-    first = kept_prior(path, _gaussian, _splits, **STEPS, jitter=0.1)
+    first = kept_prior(path, _gaussian, _splits, lambda own: replace(_short(own), jitter=0.1))
     assert first.metadata["training"]["jitter"] == 0.1
 
     def unread() -> Mapping[str, PoseDataset]:
@@ -50,7 +48,7 @@ def test_trains_once_with_the_changes_asked_for(tmp_path: Path) -> None:
 
 def test_an_interrupted_training_is_no_trained_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept_prior = benchmark_script("kept_prior").kept_prior
-    undisturbed = kept_prior(tmp_path / "undisturbed.safetensors", _gaussian, _splits, **STEPS)
+    undisturbed = kept_prior(tmp_path / "undisturbed.safetensors", _gaussian, _splits, _short)
     path, draw = tmp_path / "disturbed.safetensors", BatchSource.batch
 
     def interrupted(self: BatchSource, step: int) -> tuple[Tensor, Tensor]:
@@ -61,10 +59,10 @@ def test_an_interrupted_training_is_no_trained_prior(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(BatchSource, "batch", interrupted)
         with pytest.raises(SystemExit, match="run the same command again"):
-            kept_prior(path, _gaussian, _splits, **STEPS)
+            kept_prior(path, _gaussian, _splits, _short)
     assert not path.exists()
-    resumed = kept_prior(path, _gaussian, _splits, **STEPS)
-    assert resumed.metadata["training"]["steps"] == STEPS["max_steps"]
+    resumed = kept_prior(path, _gaussian, _splits, _short)
+    assert resumed.metadata["training"]["steps"] == STEPS
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert poseprior.load(path).metadata["training"]["stopped"] == "max_steps"
