@@ -91,9 +91,11 @@ def lbfgs(
             new_value = torch.where(good, reached, new_value)
             new_gradient = torch.where(good[:, None], slope_there, new_gradient)
             waiting = waiting & ~good
+            step = torch.where(waiting, _shorter(step, slope, reached - value), step)
+            # What a row could still gain on its line is no longer worth an evaluation of all rows.
+            waiting = waiting & (-step * slope > 0.5 * least_gain)
             if not bool(waiting.any()):
                 break
-            step = torch.where(waiting, 0.5 * step, step)
         s, y = moved - point, new_gradient - gradient
         curvature = (s * y).sum(-1)
         useful = curvature > 1e-8 * y.square().sum(-1)
@@ -105,6 +107,21 @@ def lbfgs(
         active, small_before = active & ~settled & (new_gradient.norm(dim=-1) > tolerance), small
         point, value, gradient = moved, new_value, new_gradient
     return Minimum(point, value, ~active & torch.isfinite(value), done)
+
+
+def _shorter(step: Tensor, slope: Tensor, rise: Tensor) -> Tensor:
+    """The next trial of a line search: the minimum of the parabola through what is known, a tenth to half of the step.
+
+    Source: Nocedal and Wright (2006), equation 3.58.
+
+    Args:
+        step: (R,) that did not lower the energy enough.
+        slope: (R,) derivative along the line at its start, negative.
+        rise: (R,) energy at the step minus that at the start; anything where it is not finite.
+    """
+    bend = rise - step * slope  # above 0 for a step that was too long
+    lowest = -0.5 * step.square() * slope / bend
+    return torch.where(torch.isfinite(lowest), lowest, 0.5 * step).clamp(0.1 * step, 0.5 * step)
 
 
 def adam(
