@@ -20,14 +20,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..rotations import frechet_mean, rotvec_to_tangent
 from .problem import FitProblem, Stage
 from .state import ROTATION_STEP, BodyState
 from .term import PosePriorTerm, factor_at
 
 _DIFFERENCE = 1e-2
 _MOST_ROWS = 4096
-_SAMPLES = 1000
 _DAMPING = 1e-3
 
 
@@ -106,7 +104,7 @@ def _regularisers(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor
                 place = [k for k, j in enumerate(joints) if j in term.prior.joints]
                 index = torch.tensor([at["joints"].start + 3 * k + c for k in place for c in range(3)])
                 if len(place):
-                    precision = _precision(problem, term, [joints[k] for k in place]).to(result)
+                    precision = problem.surrogate(term).precision(tuple(joints[k] for k in place)).to(result)
                     result[index[:, None], index] += weight * ROTATION_STEP**2 * precision
     rest = problem.config.rest_sigma
     if rest is not None:
@@ -121,18 +119,3 @@ def _regularisers(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor
     if variables.shape:
         result[start:, start:] += torch.eye(size - start).to(result)
     return result
-
-
-def _precision(problem: FitProblem, term: PosePriorTerm, joints: list[int]) -> Tensor:
-    """Inverse covariance (3 J, 3 J) of joints over samples of the prior."""
-    key = (id(term), tuple(joints))
-    if key not in problem.precisions:
-        prior = term.prior
-        generator = torch.Generator(prior.device).manual_seed(0)
-        drawn = prior.sample(_SAMPLES, generator=generator)[:, joints]
-        x = rotvec_to_tangent(drawn, frechet_mean(drawn).to(drawn)).flatten(1).double()
-        x = x - x.mean(0)
-        covariance = x.T @ x / len(x)
-        floor = 1e-3 * torch.eye(len(covariance), dtype=x.dtype, device=x.device)
-        problem.precisions[key] = torch.linalg.inv(covariance + floor)
-    return problem.precisions[key]

@@ -15,6 +15,7 @@ from .body_points import BodyPoints
 from .config import FittingConfig
 from .energy import EnergyTerm
 from .state import BodyState, Variables
+from .surrogate import GaussianSurrogate
 from .targets import Target
 from .term import PosePriorTerm
 
@@ -37,6 +38,7 @@ class Stage:
             few points begin as outliers; 0 leaves it at `widen`.
         wide: the factors that follow, for each target (S, B, 1); see `FitProblem.widened`.
         regularised: whether priors count; the first stage places the root without them.
+        coarse: whether Gaussian surrogates stand for the priors.
         smooth: standard deviation of second differences over the frames of a problem.
     """
 
@@ -48,6 +50,7 @@ class Stage:
     reach: float = 0.0
     wide: tuple[Tensor, ...] | None = None
     regularised: bool = True
+    coarse: bool = False
     smooth: float | None = None
 
 
@@ -81,8 +84,7 @@ class FitProblem:
             torch.tensor([place["j", j] for j in t.joints] + [place["v", v] for v in t.vertices], device=device)
             for t in self.targets
         ]
-        #: Of `gauss_newton`: inverse covariances of the priors, kept between stages.
-        self.precisions: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self._surrogates: dict[int, GaussianSurrogate] = {}
         modelled = set().union(*(term.prior.joints for term in terms if isinstance(term, PosePriorTerm)))
         self.resting = tuple(j for j in free if j not in modelled)
 
@@ -128,7 +130,8 @@ class FitProblem:
         if not stage.regularised:
             return found
         for term in self.terms:
-            found[term.name] = term(state.pose, latent=state.latent, progress=stage.progress)
+            used = self._coarse(term) if stage.coarse and state.latent is None else term
+            found[term.name] = used(state.pose, latent=state.latent, progress=stage.progress)
         if self.resting and self.config.rest_sigma is not None:
             rest = state.pose[..., list(self.resting), :].square().sum((-1, -2))
             found["rest"] = 0.5 * rest / self.config.rest_sigma**2
@@ -140,6 +143,15 @@ class FitProblem:
         if stage.smooth is not None and frames > 2:
             found["smoothness"] = self._roughness(state, frames) * (0.5 / stage.smooth**2)
         return found
+
+    def surrogate(self, term: PosePriorTerm) -> GaussianSurrogate:
+        """The Gaussian of a term's prior, kept between stages."""
+        if id(term) not in self._surrogates:
+            self._surrogates[id(term)] = GaussianSurrogate(term)
+        return self._surrogates[id(term)]
+
+    def _coarse(self, term: EnergyTerm) -> EnergyTerm:
+        return self.surrogate(term) if isinstance(term, PosePriorTerm) and term.plain else term
 
     def total(self, state: BodyState, stage: Stage) -> Tensor:
         """(S, B) nats."""

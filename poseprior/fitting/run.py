@@ -137,12 +137,15 @@ class FitRun:
         body_points = self.body_points if any(bool(b.any()) for b in self.body_points) else self.visible
         stages = [
             Stage(root, max(5, count // 4), self.torso, progress=0.0, widen=8.0, reach=3.0, regularised=False),
-            Stage(body, max(5, count // 4), body_points, progress=0.0, widen=4.0, reach=3.0),
-            Stage(body, max(5, count // 3), body_points, progress=0.5, widen=2.0, reach=2.0),
+            Stage(body, max(5, count // 4), body_points, progress=0.0, widen=4.0, reach=3.0, coarse=True),
+            Stage(body, max(5, count // 3), body_points, progress=0.5, widen=2.0, reach=2.0, coarse=True),
             Stage(everything, count, self.visible),
         ]
         if self.any_detail:
-            stages.insert(3, Stage(everything, max(5, count // 3), self.visible, progress=0.75, widen=2.0, reach=2.0))
+            details = Stage(
+                everything, max(5, count // 3), self.visible, progress=0.75, widen=2.0, reach=2.0, coarse=True
+            )  # fmt: skip
+            stages.insert(3, details)
         if config.smooth_sigma is not None:
             frames = self.start.transl.shape[1]
             sequence = replace(everything, frames=frames)

@@ -123,6 +123,11 @@ class PosePriorTerm(EnergyTerm):
             )
         return weight * (total / scored if self.reduction == "mean" else total)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a multiple of -log p of all the prior's joints: no cap, no weights or choice of joints."""
+        return self.robust is None and [joints for _, joints in self._levels] == [self.prior.joints]
+
     def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:
         """(*batch,) -log p of the marginal over `joints`."""
         observed = None
