@@ -1,8 +1,8 @@
-"""Which joints `JointFlow` gives to which: context joints, mirror sharing and the order of sampling. Facts only."""
+"""Which joints depend on which: context joints, mirror sharing and the order of sampling of `JointFlow`, near joints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .. import skeleton
 
@@ -19,6 +19,9 @@ _PARTNERS: dict[int, tuple[int, ...]] = {
 #: Joints whose kinematic parent says nothing about them get another one: the thighs (their parent is the root, which
 #: heads where the person goes) the spine, the shoulders the chest when the collars are not modelled.
 _STAND_INS: dict[int, int] = {1: 3, 2: 3}
+
+#: Joints at most that `near_joints` gives to a joint.
+MOST_NEAR = 6
 
 
 def context_joints(joints: tuple[int, ...], *, partners: bool) -> dict[int, tuple[int, ...]]:
@@ -61,3 +64,24 @@ def depth_levels(contexts: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
             if joint not in depth and all(c in depth for c in context):
                 depth[joint] = 1 + max((depth[c] for c in context), default=-1)
     return [[j for j in contexts if depth[j] == level] for level in range(1 + max(depth.values()))]
+
+
+def near_joints(joints: Sequence[int]) -> list[list[int]]:
+    """Places in `joints` of those near each joint: its parent, its children, its grandparent, its mirror image.
+
+    Thighs, whose parent is the root, get the spine and the other thigh first. At most `MOST_NEAR` of them.
+
+    Args:
+        joints: joints of one group, SMPL-X indices.
+    """
+    place = {joint: k for k, joint in enumerate(joints)}
+    result = []
+    for joint in joints:
+        parent = skeleton.PARENTS[joint]
+        stand_in = _STAND_INS.get(joint)
+        wanted = [parent, *(j for j in joints if skeleton.PARENTS[j] == joint)]
+        wanted += [] if stand_in is None else [stand_in, skeleton.MIRROR[joint]]
+        wanted += [skeleton.PARENTS[parent] if parent > 0 else -1, skeleton.MIRROR[joint]]
+        near = dict.fromkeys(place[j] for j in wanted if j in place and j != joint)
+        result.append(list(near)[:MOST_NEAR])
+    return result

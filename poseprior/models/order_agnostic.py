@@ -27,7 +27,8 @@ class OrderAgnosticPrior(PosePrior):
     says by how much, and docs/order_agnostic.md what is exact and what is not.
 
     Each conditional starts from the exact Gaussian conditional; a network for each joint learns how the joint deviates
-    from it, as a mixture of 3-D Student-t over the whitened residual. Shares of the plain Gaussian conditional and of
+    from it, as a mixture of 3-D Student-t over the whitened residual, and a smaller one that sees near joints alone does so from
+    their Gaussian conditional. Shares of the plain Gaussian conditional and of
     the joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints
     never shown together are independent by construction, and groups that are mirror images (the hands) share networks.
 
@@ -43,6 +44,7 @@ class OrderAgnosticPrior(PosePrior):
         base_weight: share of the plain Gaussian conditional.
         own_weight: share of each joint's own Gaussian, whatever the context.
         broad_weight: share of the broad component.
+        near_weight: share of the networks that see near joints alone; 0 leaves them out.
         context_noise: noise on what networks see of other joints in training, radians.
         groups: independent groups of joints; None puts all in one. `fit` learns them.
         share_mirror: groups that are mirror images of each other share networks (`fit` sets it to its `mirror`).
@@ -62,32 +64,33 @@ class OrderAgnosticPrior(PosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        num_orders: int = 32,
+        num_orders: int = 24,
         hidden: int = 96,
         layers: int = 2,
-        dropout: float = 0.2,
+        dropout: float = 0.4,
         num_components: int = 8,
         dof: int | None = 8,
         base_weight: float = 0.15,
         own_weight: float = 0.03,
         broad_weight: float = 1e-5,
+        near_weight: float = 0.3,
         context_noise: float = 0.0,
         groups: Sequence[Sequence[int]] | None = None,
         share_mirror: bool = True,
     ) -> None:
         super().__init__(joints)
         _check_options(hidden=hidden, layers=layers, num_components=num_components, dof=1 if dof is None else dof)
-        shares = (base_weight, own_weight, broad_weight)
+        shares = (base_weight, own_weight, broad_weight, near_weight)
         if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
             raise ValueError(
-                "base_weight, own_weight, broad_weight: expected shares of 0 or more (broad_weight above 0) that leave "
-                f"room for the networks, got {shares}; the defaults are 0.15, 0.03 and 0.00001."
+                "base_weight, own_weight, broad_weight, near_weight: expected shares of 0 or more (broad_weight above 0) "
+                f"that leave room for the networks, got {shares}; the defaults are 0.15, 0.03, 0.00001 and 0.3."
             )
         self._options: dict[str, Any] = {
             "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
             "dof": dof,
             "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight,
-            "context_noise": context_noise,
+            "near_weight": near_weight, "context_noise": context_noise,
         }  # fmt: skip
         self.share_mirror = share_mirror
         self.num_orders = num_orders

@@ -17,6 +17,7 @@ from .joint_mixture import MOST_LOG_SCALE, NUMBERS, standard_log_prob
 from .ordered_gaussian import arrange
 
 if TYPE_CHECKING:
+    from .grouped_mlp import GroupedMLP
     from .order_part import OrderPart
 
 #: Chains evaluated at once.
@@ -29,18 +30,34 @@ MOST_CONTEXT = 3.0
 BROAD_SCALE = 0.7
 
 
+class Expert(NamedTuple):
+    """One network of every target, on the residuals of a Gaussian conditional.
+
+    Attributes:
+        whitener: (3J, T 3 K), centred coordinates to residuals in every order, laid out (T, 3, K).
+        log_diagonal: (T, K, 1) log-determinants of the conditional's factor.
+        first_bias: (T, H, K, 1) bias of the first layer with the part of its input that says which joints are shown.
+        weights, biases: of all layers, (T, outputs, inputs) and (T, outputs, 1); the first layer takes all 3J coordinates,
+            the last layer's outputs are sorted into logits, means, log-scales and triangles, coordinate by coordinate.
+        log_share: in the mixture of the conditional.
+    """
+
+    whitener: Tensor
+    log_diagonal: Tensor
+    first_bias: Tensor
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    log_share: float
+
+
 class ChainTables(NamedTuple):
     """What the chains of K orders over J joints need for T of them, the targets.
 
     Attributes:
         perm: (K, J) the orders, missing joints last.
         targets: (T,) places of the targets.
-        whitener: (3J, T 3 K), centred coordinates to residuals in every order, laid out (T, 3, K).
-        log_diagonal: (T, K, 1) log |L_jj|.
+        experts: the networks that see all joints and, where there are any, those that see near joints.
         before: (T, 3J, K, 1), 1 where a coordinate of the context comes before the target.
-        first_bias: (T, H, K, 1) bias of the first layer with the part of its input that says which joints are shown.
-        weights, biases: of all layers, (T, outputs, inputs) and (T, outputs, 1); the last layer's outputs are sorted into logits,
-            means, log-scales and triangles, coordinate by coordinate.
         own_whitener: (T, 3, 3); own_log_diagonal: (T,).
         mean: (3J,) of the Gaussian; unit: (3J,) context per chart unit; reach: (T, 3) radians per chart unit.
         broad_constant: (T,) log-density of the broad component at the mean.
@@ -48,12 +65,8 @@ class ChainTables(NamedTuple):
 
     perm: Tensor
     targets: Tensor
-    whitener: Tensor
-    log_diagonal: Tensor
+    experts: tuple[Expert, ...]
     before: Tensor
-    first_bias: Tensor
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
     own_whitener: Tensor
     own_log_diagonal: Tensor
     mean: Tensor
@@ -66,34 +79,72 @@ class ChainTables(NamedTuple):
 def chain_tables(part: OrderPart, perm: Tensor, targets: Tensor) -> ChainTables:
     """Tables of the orders perm (K, J), missing joints last, for the joints `targets` (T,)."""
     arranged, size = part.base.arrangement(perm), part.num_joints
-    count = len(perm)
-    white = arranged.whitener.view(count, size, 3, 3 * size)[:, targets].permute(3, 1, 2, 0)
     before = arranged.before[:, targets].permute(1, 2, 0)  # (T, J, K)
-    layers = [*part.net.hidden, part.net.out]
-    weights = [layer.weight[targets].mT for layer in layers]
-    biases = [layer.bias[targets].mT for layer in layers]
-    first = biases[0] + weights[0][:, :, 3 * size :] @ (before - 0.5)
-    weights[0] = weights[0][:, :, : 3 * size]
-    k = part.net.out.bias.shape[-1] // NUMBERS
-    blocks = torch.arange(k, NUMBERS * k, device=perm.device).view(3, k, 3).transpose(1, 2).flatten()
-    order = torch.cat((torch.arange(k, device=perm.device), blocks))
-    weights[-1], biases[-1] = weights[-1][:, order], biases[-1][:, order]
+    experts = [_expert(part.net, targets, arranged.whitener, arranged.log_diagonal, before, None, part.log_shares[0])]
+    if part.near_net is not None and arranged.near is not None:
+        near, slots = arranged.near, part.base.slots[targets]
+        shown = near.shown[:, targets].permute(1, 2, 0)  # (T, N, K)
+        experts.append(
+            _expert(part.near_net, targets, near.whitener, near.log_diagonal, shown, (slots, size), part.log_shares[4])
+        )
     constant = part.broad_log_prob(torch.zeros_like(part.scale))
     return ChainTables(
         perm=perm,
         targets=targets,
-        whitener=white.reshape(3 * size, -1).contiguous(),
-        log_diagonal=arranged.log_diagonal[:, targets].mT[..., None].contiguous(),
+        experts=tuple(experts),
         before=before.repeat_interleave(3, 1)[..., None].contiguous(),
-        first_bias=first[..., None].contiguous(),
-        weights=tuple(weight.contiguous() for weight in weights),
-        biases=tuple(bias.contiguous() for bias in biases),
         own_whitener=arranged.own_whitener[targets].contiguous(),
         own_log_diagonal=arranged.own_log_diagonal[targets],
         mean=part.base.mean.clone(),
         unit=part.context_unit().flatten(),
         reach=part.scale[targets],
         broad_constant=constant[targets],
+    )
+
+
+def _expert(
+    net: GroupedMLP, targets: Tensor, whitener: Tensor, log_diagonal: Tensor, shown: Tensor,
+    places: tuple[Tensor, int] | None, log_share: float,
+) -> Expert:  # fmt: skip
+    """Tables of one network.
+
+    Args:
+        net: sees C context joints: 3C coordinates, then which of them are shown.
+        targets: (T,).
+        whitener, log_diagonal: (K, 3J, 3J) and (K, J) of the conditional whose residuals it models.
+        shown: (T, C, K), 1 where a context joint is shown.
+        places: (T, C) places of the context joints, and J; None where the context is all joints. Places may repeat where
+            nothing is ever shown.
+        log_share: of the network.
+    """
+    count, flat = len(whitener), whitener.shape[1]
+    white = whitener.view(count, -1, 3, flat)[:, targets].permute(3, 1, 2, 0)
+    layers = [*net.hidden, net.out]
+    weights = [layer.weight[targets].mT for layer in layers]
+    biases = [layer.bias[targets].mT for layer in layers]
+    coordinates = 3 * shown.shape[1]
+    first = biases[0] + weights[0][:, :, coordinates:] @ (shown - 0.5)
+    own = weights[0][:, :, :coordinates]
+    if places is not None:
+        slots, size = places
+        # A padded slot is never shown; its weights must not reach the joint that it names.
+        own = own * (shown.sum(-1) > 0).repeat_interleave(3, 1)[:, None]
+        index = (3 * slots[..., None] + torch.arange(3, device=slots.device)).flatten(1)
+        own = torch.zeros_like(own[:, :, :1]).repeat(1, 1, 3 * size).scatter_add(
+            2, index[:, None].expand_as(own), own
+        )  # fmt: skip
+    weights[0] = own
+    k = net.out.bias.shape[-1] // NUMBERS
+    blocks = torch.arange(k, NUMBERS * k, device=shown.device).view(3, k, 3).transpose(1, 2).flatten()
+    order = torch.cat((torch.arange(k, device=shown.device), blocks))
+    weights[-1], biases[-1] = weights[-1][:, order], biases[-1][:, order]
+    return Expert(
+        whitener=white.reshape(flat, -1).contiguous(),
+        log_diagonal=log_diagonal[:, targets].mT[..., None].contiguous(),
+        first_bias=first[..., None].contiguous(),
+        weights=tuple(weight.contiguous() for weight in weights),
+        biases=tuple(bias.contiguous() for bias in biases),
+        log_share=log_share,
     )
 
 
@@ -129,7 +180,7 @@ class _ChainMixture(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, z: Tensor, tables: ChainTables, part: OrderPart) -> Tensor:
         need = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
-        rows = max(1, _CHAINS // tables.log_diagonal.shape[1])
+        rows = max(1, _CHAINS // len(tables.perm))
         pieces = [_evaluate(part, tables, piece, need) for piece in z.split(rows)]
         value = torch.cat([v for v, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
         if need:
@@ -158,60 +209,84 @@ def composed_mixture(part: OrderPart, tables: ChainTables, z: Tensor) -> Tensor:
 
 def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tuple[Tensor, Tensor]:
     """Value (B,) and, where needed, gradient (B, J, 3). Inside, shapes are (T, features, K, B) or (T, features, K B)."""
-    t, orders, _ = tables.log_diagonal.shape
+    t, orders = len(tables.targets), len(tables.perm)
     rows, size = len(z), z.shape[1]
     flat = z.flatten(1)
     centred = flat - tables.mean
-    white = (tables.whitener.mT @ centred.mT).view(t, 3, orders * rows)
-    square = white.square().sum(1)
-    log_net, log_base, log_own, log_broad = part.log_shares
-    # Network.
+    _, log_base, log_own, log_broad, _ = part.log_shares
     context = MOST_CONTEXT * torch.tanh(flat * tables.unit / MOST_CONTEXT)
     shown = (tables.before * context.mT[:, None]).view(t, -1, orders * rows)
-    first = _linear(tables.weights[0], shown).unflatten(2, (orders, rows)) + tables.first_bias
-    hidden = [first.flatten(2)]
-    active = torch.nn.functional.silu(hidden[0])
-    for weight, bias in zip(tables.weights[1:-1], tables.biases[1:-1], strict=True):
-        hidden.append(_linear(weight, active, bias))
-        active = torch.nn.functional.silu(hidden[-1])
-    raw = _linear(tables.weights[-1], active, tables.biases[-1]).contiguous()
-    mixture = _Mixture(raw, white, part.dof)
+    networks = [_Network(expert, part.dof, shown, centred, orders) for expert in tables.experts]
+    net_parts = [network.value.view(t, orders, rows) for network in networks]
     # The other components.
-    base = standard_log_prob(square, part.dof)
+    full = networks[0]
+    base = standard_log_prob(full.white.square().sum(1), part.dof)
+    base_part = (base + log_base).view(t, orders, rows) - full.expert.log_diagonal
     own_white = tables.own_whitener @ centred.view(rows, size, 3)[:, tables.targets].permute(1, 2, 0)
     own_square = own_white.square().sum(1)
     own = standard_log_prob(own_square, part.dof) - tables.own_log_diagonal[:, None]
     place = z[:, tables.targets].permute(1, 2, 0)
     spread = (tables.reach / BROAD_SCALE).square()[..., None]
     broad = tables.broad_constant[:, None] - 0.5 * (place.square() * spread).sum(1)
-    diagonal = tables.log_diagonal
-    net_part = (mixture.value + log_net).view(t, orders, rows) - diagonal
-    base_part = (base + log_base).view(t, orders, rows) - diagonal
     wary = torch.logaddexp(own + log_own, broad + log_broad)[:, None]
-    joint = torch.logaddexp(torch.logaddexp(net_part, base_part), wary)
+    joint = torch.logaddexp(base_part, wary)
+    for net_part in net_parts:
+        joint = torch.logaddexp(joint, net_part)
     chain = joint.sum(0)
     value = chain.logsumexp(0)
     if not need:
         return value, value
     # Gradient: shares of the orders, then of the components of every conditional.
     upstream = (chain - value).exp()
-    to_net = (upstream * (net_part - joint).exp()).view(t, 1, -1)
     to_base = (upstream * (base_part - joint).exp()).view(t, 1, -1)
     to_wary = (upstream * (wary - joint).exp()).sum(1)
     to_own = (to_wary * (own + log_own - wary[:, 0]).exp())[:, None]
     to_broad = to_wary[:, None] - to_own
-    grad_raw, grad_white = mixture.gradient(to_net)
-    grad_white = grad_white + white * (to_base * _slope(square, part.dof)[:, None])
-    back = grad_raw
-    for weight, before in zip(reversed(tables.weights), reversed(hidden), strict=False):
-        back = torch.ops.aten.silu_backward(_linear(weight.mT, back), before)
-    grad_shown = _linear(tables.weights[0].mT, back).unflatten(2, (orders, rows)) * tables.before
-    slope = grad_shown.sum((0, 2)).mT * (1.0 - (context / MOST_CONTEXT).square()) * tables.unit
-    slope = slope + (tables.whitener @ grad_white.reshape(-1, rows)).mT
+    grad_shown, slope = torch.zeros_like(shown), torch.zeros_like(flat)
+    for network, net_part in zip(networks, net_parts, strict=True):
+        grad_white, back = network.gradient((upstream * (net_part - joint).exp()).view(t, 1, -1))
+        if network is full:
+            square = full.white.square().sum(1)
+            grad_white = grad_white + full.white * (to_base * _slope(square, part.dof)[:, None])
+        grad_shown = grad_shown + back
+        slope = slope + (network.expert.whitener @ grad_white.reshape(-1, rows)).mT
+    pull = (grad_shown.unflatten(2, (orders, rows)) * tables.before).sum((0, 2)).mT
+    slope = slope + pull * (1.0 - (context / MOST_CONTEXT).square()) * tables.unit
     alone = tables.own_whitener.mT @ (own_white * (to_own * _slope(own_square, part.dof)[:, None]))
     slope = slope.view(rows, size, 3)
     slope[:, tables.targets] += (alone - to_broad * spread * place).permute(2, 0, 1)
     return value, slope
+
+
+class _Network:
+    """An expert at the contexts `shown` (T, 3J, K B) and centred coordinates (B, 3J).
+
+    Attributes:
+        value: (T, K B) log share of its density, nats.
+        white: (T, 3, K B) residuals.
+    """
+
+    def __init__(self, expert: Expert, dof: int | None, shown: Tensor, centred: Tensor, orders: int) -> None:
+        self.expert, rows = expert, len(centred)
+        t = len(shown)
+        self.white = (expert.whitener.mT @ centred.mT).view(t, 3, orders * rows)
+        first = _linear(expert.weights[0], shown).unflatten(2, (orders, rows)) + expert.first_bias
+        self._hidden = [first.flatten(2)]
+        active = torch.nn.functional.silu(self._hidden[0])
+        for weight, bias in zip(expert.weights[1:-1], expert.biases[1:-1], strict=True):
+            self._hidden.append(_linear(weight, active, bias))
+            active = torch.nn.functional.silu(self._hidden[-1])
+        raw = _linear(expert.weights[-1], active, expert.biases[-1]).contiguous()
+        self._mixture = _Mixture(raw, self.white, dof)
+        volume = expert.log_diagonal - expert.log_share
+        self.value = (self._mixture.value.view(t, orders, rows) - volume).flatten(1)
+
+    def gradient(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        """Of sum(upstream * value) to `white` and to `shown`, for upstream (T, 1, K B)."""
+        back, grad_white = self._mixture.gradient(upstream)
+        for weight, before in zip(reversed(self.expert.weights), reversed(self._hidden), strict=False):
+            back = torch.ops.aten.silu_backward(_linear(weight.mT, back), before)
+        return grad_white, _linear(self.expert.weights[0].mT, back)
 
 
 def _linear(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -72,7 +72,9 @@ class OrderGroups(nn.Module):
             elif len(group) > 1:
                 owner[tuple(group)] = len(self.sides)
                 self.sides.append([Side([place[j] for j in group], (1.0, 1.0, 1.0))])
-        self.parts = nn.ModuleList(OrderPart(len(sides[0].places), **options) for sides in self.sides)
+        self.parts = nn.ModuleList(
+            OrderPart([joints[k] for k in sides[0].places], **options) for sides in self.sides
+        )  # fmt: skip
         self.lone = sorted(place[group[0]] for group in self.members if len(group) == 1)
         if self.lone:
             alone = tuple(joints[k] for k in self.lone)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .ball import log_mass_in_ball
 from .grouped_mlp import GroupedMLP
+from .joint_graph import near_joints
 from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
 from .order_frozen import BROAD_SCALE, MOST_CONTEXT, FrozenChains, chain_mixture
 from .ordered_gaussian import OrderedGaussian
@@ -16,6 +18,8 @@ from .ordered_gaussian import OrderedGaussian
 _LOG_2PI = math.log(2.0 * math.pi)
 #: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
+#: Components of the networks that see near joints alone.
+_NEAR_COMPONENTS = 4
 
 
 class OrderPart(nn.Module):
@@ -23,16 +27,19 @@ class OrderPart(nn.Module):
 
     In whitened residuals e_j of the Gaussian chain,
 
-        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_base t(e_j) / |L_jj|
+        p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_near r_j(f_j | S_near) / |M_j|  +  w_base t(e_j) / |L_jj|
                      +  w_own t(x_j; own mean and covariance)  +  w_broad N(x_j; 0, (0.7 rad)^2 I),
 
     with t a Student-t and q_j a mixture of them from the network of joint j, which sees the joints of S and which they
-    are. The other three trust the context less and less, down to not at all: what unseen subjects need.
+    are. r_j is the same of a smaller network that sees only the joints of S near joint j on the skeleton, on the residual
+    f_j of the Gaussian conditional given those (M_j its factor). The others trust the context less and less, down to not
+    at all: what unseen subjects need.
 
     Args:
-        num_joints: J.
+        joints: the J joints, SMPL-X indices: they say which are near each other.
         hidden, layers, dropout: of the networks.
         num_components: components of each q_j.
+        near_weight: w_near; 0 leaves these networks out.
         dof: degrees of freedom of the Student-t; None makes it a Gaussian.
         base_weight: w_base, the share of the plain Gaussian conditional.
         own_weight: w_own, the share of the joint's own Gaussian, whatever the context.
@@ -47,7 +54,7 @@ class OrderPart(nn.Module):
 
     def __init__(
         self,
-        num_joints: int,
+        joints: Sequence[int],
         *,
         hidden: int,
         layers: int,
@@ -58,21 +65,40 @@ class OrderPart(nn.Module):
         own_weight: float,
         broad_weight: float,
         context_noise: float,
+        near_weight: float,
     ) -> None:
         super().__init__()
+        num_joints = len(joints)
         self.num_joints, self.context_noise, self.dof = num_joints, context_noise, dof
-        self._shares = (1.0 - base_weight - own_weight - broad_weight, base_weight, own_weight, broad_weight)
+        near = near_joints(joints) if near_weight else []
+        if not any(near):  # joints of a group that are all far from each other
+            near, near_weight = [], 0.0
+        others = (base_weight, own_weight, broad_weight, near_weight)
+        self._shares = (1.0 - sum(others), *others)
         self.log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
         self._broad_mass = float(log_mass_in_ball(torch.zeros(3), BROAD_SCALE**2 * torch.eye(3)))
         self.register_buffer("scale", torch.ones(num_joints, 3))
         self._chains = FrozenChains()
-        self.base = OrderedGaussian(num_joints)
+        self.base = OrderedGaussian(num_joints, near)
         self.net = GroupedMLP(
             num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
         )
+        self.near_net: GroupedMLP | None = None
+        slots = self.base.slots.shape[1]
+        if slots:
+            self.near_net = GroupedMLP(
+                num_joints,
+                4 * slots,
+                NUMBERS * _NEAR_COMPONENTS,
+                hidden=-(-hidden // 2),
+                layers=layers,
+                dropout=dropout,
+            )
         with torch.no_grad():  # components start apart, or their gradients stay equal
-            k = num_components
-            self.net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
+            for net in (self.net, self.near_net):
+                if net is not None:
+                    k = net.out.bias.shape[-1] // NUMBERS
+                    net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
 
     def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, seen: Tensor) -> Tensor:
         """Log-density of each row's chain.
@@ -89,16 +115,24 @@ class OrderPart(nn.Module):
         table = self.base.arrangement(perm)
         white = self.base.whiten(z, table.whitener, index)
         before = table.rows(table.before, index, len(z))
-        raw = self.net(self._features(self._context(z), before))
+        context = self._context(z)
+        raw = self.net(self._features(context, before))
         net = mixture_log_prob(raw.transpose(0, 1), white, self.dof)
         base = standard_log_prob(white.square().sum(-1), self.dof)
         centred = z - self.base.mean.view(-1, 3)
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
         own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
-        log_net, log_base, log_own, log_broad = self.log_shares
+        log_net, log_base, log_own, log_broad, log_near = self.log_shares
         trusting = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
         wary = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
-        return (torch.logaddexp(trusting, wary) * seen).sum(-1)
+        joint = torch.logaddexp(trusting, wary)
+        if self.near_net is not None and table.near is not None:
+            residual = self.base.whiten(z, table.near.whitener, index)
+            seen_near = table.rows(table.near.shown, index, len(z))
+            raw = self.near_net(self._near_features(context, seen_near).transpose(0, 1)).transpose(0, 1)
+            near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
+            joint = torch.logaddexp(joint, near + log_near)
+        return (joint * seen).sum(-1)
 
     def context_unit(self) -> Tensor:
         """(J, 3) units of the networks' context per chart unit."""
@@ -106,7 +140,8 @@ class OrderPart(nn.Module):
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Parameters and buffers: what `parameters()` and `buffers()` find, without walking the module tree."""
-        return (*self.net.tensors(), self.scale, self.base.mean, self.base.covariance)
+        near = [] if self.near_net is None else self.near_net.tensors()
+        return (*self.net.tensors(), *near, self.scale, self.base.mean, self.base.covariance)
 
     @property
     def frozen(self) -> bool:
@@ -136,6 +171,10 @@ class OrderPart(nn.Module):
         """Network inputs (J, R, 4J): masked context and mask, for context (R, J, 3) and before (R, J target, J)."""
         shown = context[:, None] * before[..., None]
         return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
+
+    def _near_features(self, context: Tensor, shown: Tensor) -> Tensor:
+        """Inputs (R, J, 4N) of the near networks, for context (R, J, 3) and shown (R, J, N)."""
+        return torch.cat(((context[:, self.base.slots] * shown[..., None]).flatten(2), shown - 0.5), -1)
 
     def broad_log_prob(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, cut off at the tangent ball."""
@@ -195,18 +234,35 @@ class OrderPart(nn.Module):
         """(R, 3) draws of p(x_joint | seen), a different joint in every row, base N(mean, diagonal diagonal^T)."""
         shares = z.new_tensor(self._shares).expand(len(z), -1)
         kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
-        before = seen.to(z.dtype)
-        features = torch.cat(((self._context(z) * before[..., None]).flatten(1), before - 0.5), -1)
-        order = joint.argsort(stable=True)
-        parts = features[order].split(torch.bincount(joint, minlength=self.num_joints).tolist())
-        raw = torch.cat([self.net.one(j, part) for j, part in enumerate(parts) if len(part)])[order.argsort()]
+        before, context = seen.to(z.dtype), self._context(z)
+        features = torch.cat(((context * before[..., None]).flatten(1), before - 0.5), -1)
+        raw = self._by_joint(self.net, joint, features)
         plain = standard_draw(mean, self.dof, generator=generator)
         white = torch.where((kind == 0)[:, None], mixture_draw(raw, self.dof, generator=generator), plain)
         broad = standard_draw(mean, None, generator=generator) * BROAD_SCALE / self.scale[joint]
         drawn = mean + (diagonal @ white[..., None])[..., 0]
-        own = self.base.mean.view(-1, 3)[joint] + (own_factor[joint] @ white[..., None])[..., 0]
+        centre = self.base.mean.view(-1, 3)[joint]
+        own = centre + (own_factor[joint] @ white[..., None])[..., 0]
         drawn = torch.where((kind == 2)[:, None], own, drawn)
-        return torch.where((kind == 3)[:, None], broad, drawn)
+        drawn = torch.where((kind == 3)[:, None], broad, drawn)
+        if self.near_net is not None:
+            rows, tables = torch.arange(len(z), device=z.device), self.base.near_tables()
+            shown, number = self.base.near_shown(before[:, None].expand(-1, self.num_joints, -1))
+            raw = self._by_joint(self.near_net, joint, self._near_features(context, shown)[rows, joint])
+            centred = z - self.base.mean.view(-1, 3)
+            centred[rows, joint] = 0.0  # the residual of the joint's own mean, given the near joints
+            number = number[rows, joint]
+            residual = (tables.whitener[joint, number] @ centred.flatten(1)[..., None])[..., 0]
+            step = mixture_draw(raw, self.dof, generator=generator) - residual
+            near = centre + (tables.factor[joint, number] @ step[..., None])[..., 0]
+            drawn = torch.where((kind == 4)[:, None], near, drawn)
+        return drawn
+
+    def _by_joint(self, net: GroupedMLP, joint: Tensor, features: Tensor) -> Tensor:
+        """Output of each row's own network, (R, outputs), for features (R, inputs)."""
+        order = joint.argsort(stable=True)
+        parts = features[order].split(torch.bincount(joint, minlength=self.num_joints).tolist())
+        return torch.cat([net.one(j, part) for j, part in enumerate(parts) if len(part)])[order.argsort()]
 
 
 def _solve_lower(factor: Tensor, right: Tensor) -> Tensor:

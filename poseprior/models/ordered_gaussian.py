@@ -6,12 +6,41 @@ standardised residuals of every joint given its predecessors: log p(z_j | before
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 _MOST_CACHED = 32
+
+
+class NearArrangement(NamedTuple):
+    """The conditional of every joint given those of its near joints that come before it.
+
+    Attributes:
+        whitener: (U, 3J, 3J), residuals W (z - mean), both in the joints' own places.
+        log_diagonal: (U, J) log-determinants of the conditional's factor.
+        shown: (U, J, N), 1 where a near joint comes before.
+    """
+
+    whitener: Tensor
+    log_diagonal: Tensor
+    shown: Tensor
+
+
+class NearTables(NamedTuple):
+    """The same for every set of near joints; set number sum_n 2^n holds the near joints n.
+
+    Attributes:
+        whitener: (J, 2^N, 3, 3J).
+        factor: (J, 2^N, 3, 3) lower-triangular factors of the conditional covariances.
+        log_diagonal: (J, 2^N).
+    """
+
+    whitener: Tensor
+    factor: Tensor
+    log_diagonal: Tensor
 
 
 class Arrangement(NamedTuple):
@@ -23,6 +52,7 @@ class Arrangement(NamedTuple):
         before: (U, J, J), 1 where the second joint comes before the first.
         own_whitener: (J, 3, 3), the inverse factors of the joints' marginals.
         own_log_diagonal: (J,) their log-determinants, negated.
+        near: the conditionals given near joints alone; None without them.
     """
 
     whitener: Tensor
@@ -30,6 +60,7 @@ class Arrangement(NamedTuple):
     before: Tensor
     own_whitener: Tensor
     own_log_diagonal: Tensor
+    near: NearArrangement | None
 
     def rows(self, table: Tensor, index: Tensor | None, count: int) -> Tensor:
         """Entries of a (U, ...) table for `count` rows; index None means U blocks of equal length."""
@@ -67,18 +98,29 @@ class OrderedGaussian(nn.Module):
 
     Args:
         num_joints: J.
+        near: places of the joints near each joint, at most N of them; None leaves `Arrangement.near` out.
 
     Attributes:
         mean: (3J,).
         covariance: (3J, 3J).
+        slots: (J, N) places of near joints; used: (J, N) bool, which of them there are.
     """
 
     mean: Tensor
     covariance: Tensor
+    slots: Tensor
+    used: Tensor
 
-    def __init__(self, num_joints: int) -> None:
+    def __init__(self, num_joints: int, near: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__()
         self.num_joints = num_joints
+        most = max(map(len, near), default=0) if near else 0
+        padded = [[*own, *[0] * (most - len(own))] for own in near or [[]] * num_joints]
+        used = [[k < len(own) for k in range(most)] for own in near or [[]] * num_joints]
+        self.register_buffer("slots", torch.tensor(padded, dtype=torch.long).view(num_joints, most), persistent=False)
+        self.register_buffer("used", torch.tensor(used, dtype=torch.bool).view(num_joints, most), persistent=False)
+        self._near_tables: NearTables | None = None
+        self._near_stamp: tuple[object, ...] = ()
         self.register_buffer("mean", torch.zeros(3 * num_joints))
         self.register_buffer("covariance", torch.eye(3 * num_joints))
         self._cache: dict[bytes, Arrangement] = {}
@@ -95,7 +137,7 @@ class OrderedGaussian(nn.Module):
         """Tables for the orders perm (U, J). Kept in evaluation, where the same few come back call after call."""
         if self.training:
             return self._arrangement(perm)
-        stamp = (id(self.covariance), self.covariance._version, self.covariance.dtype, self.covariance.device)
+        stamp = self._covariance_stamp()
         if stamp != self._stamp or len(self._cache) > _MOST_CACHED:
             self._cache, self._stamp = {}, stamp
         key = perm.cpu().numpy().tobytes()
@@ -116,7 +158,58 @@ class OrderedGaussian(nn.Module):
         own = self.own_factor()
         own_whitener = torch.linalg.solve_triangular(own, torch.eye(3, dtype=own.dtype, device=own.device), upper=False)
         own_log_diagonal = own.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return Arrangement(inverse, log_diagonal.gather(1, rank), before, own_whitener, own_log_diagonal)
+        near = self._near(before) if self.slots.shape[1] else None
+        return Arrangement(inverse, log_diagonal.gather(1, rank), before, own_whitener, own_log_diagonal, near)
+
+    def _covariance_stamp(self) -> tuple[object, ...]:
+        return id(self.covariance), self.covariance._version, self.covariance.dtype, self.covariance.device
+
+    # ------------------------------------------------------------------ near joints
+
+    def near_shown(self, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Which near joints come before, (U, J, N), and the number of their set, (U, J); for before (U, J, J)."""
+        shown = before.gather(2, self.slots.expand(len(before), -1, -1)) * self.used
+        number = (shown.long() << torch.arange(shown.shape[2], device=before.device)).sum(-1)
+        return shown, number
+
+    def _near(self, before: Tensor) -> NearArrangement:
+        tables = self.near_tables()
+        shown, number = self.near_shown(before)
+        joint = torch.arange(self.num_joints, device=before.device)
+        return NearArrangement(tables.whitener[joint, number].flatten(1, 2), tables.log_diagonal[joint, number], shown)
+
+    @torch.no_grad()
+    def near_tables(self) -> NearTables:
+        """Conditionals given every set of near joints, kept while the covariance stays what it is."""
+        stamp = self._covariance_stamp()
+        if self._near_tables is None or stamp != self._near_stamp:
+            self._near_tables, self._near_stamp = self._make_near_tables(), stamp
+        return self._near_tables
+
+    def _make_near_tables(self) -> NearTables:
+        c, device = self.covariance.double(), self.covariance.device
+        count, most = self.slots.shape
+        axes = torch.arange(3, device=device)
+        sets = torch.arange(2**most, device=device)[:, None] >> torch.arange(most, device=device) & 1
+        on = (sets * self.used[:, None]).repeat_interleave(3, -1).double()  # (J, 2^N, 3N)
+        near = (3 * self.slots[..., None] + axes).flatten(1)
+        own = 3 * torch.arange(count, device=device)[:, None] + axes
+        among = c[near[:, :, None], near[:, None]][:, None] * on[..., None] * on[..., None, :]
+        among = among + torch.diag_embed(1.0 - on)
+        across = c[own[:, :, None], near[:, None]][:, None] * on[:, :, None]
+        regression = torch.linalg.solve(among, across.mT).mT  # (J, 2^N, 3, 3N)
+        factor = torch.linalg.cholesky(c[own[:, :, None], own[:, None]][:, None] - regression @ across.mT)
+        whitener = torch.zeros(count, len(sets), 3, 3 * count, dtype=c.dtype, device=device)
+        whitener.scatter_(
+            3,
+            own[:, None, None].expand(-1, len(sets), 3, -1),
+            torch.eye(3, dtype=c.dtype, device=device).expand(count, len(sets), 3, 3),
+        )
+        whitener.scatter_add_(3, near[:, None, None].expand_as(regression), -regression)
+        whitener = torch.linalg.solve_triangular(factor, whitener, upper=False)
+        log_diagonal = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        dtype = self.covariance.dtype
+        return NearTables(whitener.to(dtype), factor.to(dtype), log_diagonal.to(dtype))
 
     def own_factor(self) -> Tensor:
         """(J, 3, 3) Cholesky factors of the joints' marginal covariances."""

@@ -49,7 +49,7 @@ def _fitted(joints: tuple[int, ...] = tuple(range(1, 8))) -> OrderAgnosticPrior:
 @cache
 def _gaussian() -> OrderAgnosticPrior:
     """No residual and next to no other component: nothing but the Gaussian start."""
-    shares = {"base_weight": 0.0, "own_weight": 0.0, "broad_weight": 1e-9}
+    shares = {"base_weight": 0.0, "own_weight": 0.0, "broad_weight": 1e-9, "near_weight": 0.0}
     prior = OrderAgnosticPrior(range(1, 8), hidden=4, num_components=1, dof=None, num_orders=3, **shares)
     prior.fit(_poses(1500), config=FitConfig(max_steps=0, progress=False))
     for part, _ in prior.groups.each():
@@ -252,7 +252,7 @@ def test_training_beats_its_gaussian_start() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"num_orders: expected a whole number of 1 or more, got 0"):
         OrderAgnosticPrior("body", num_orders=0)
-    with pytest.raises(ValueError, match=r"broad_weight: expected shares .* got \(0.9, 0.2, 1e-05\); the defaults"):
+    with pytest.raises(ValueError, match=r"near_weight: expected shares .* got \(0.9, 0.2, 1e-05, 0.3\); the defaults"):
         OrderAgnosticPrior("body", base_weight=0.9, own_weight=0.2)
     with pytest.raises(ValueError, match=r"groups: expected a partition of the joints \[1, 2\]"):
         OrderAgnosticPrior((1, 2), groups=[[1]])
