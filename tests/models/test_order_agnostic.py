@@ -12,7 +12,9 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, skeleton
+from poseprior.models.joint_graph import near_joints
 from poseprior.models.order_agnostic import OrderAgnosticPrior
+from poseprior.models.ordered_gaussian import OrderedGaussian
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent
 
 _CONFIG = FitConfig(max_steps=30, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
@@ -171,6 +173,68 @@ def test_conditional_mass_of_one_joint_is_one() -> None:
     error = float(ratio.std()) / math.sqrt(len(ratio))
     assert error < 0.03
     assert abs(float(ratio.mean()) - 1.0) < 5 * error + 2e-3
+
+
+def test_near_conditionals_are_the_gaussians_given_near_joints() -> None:
+    """Against conditionals of the joint Gaussian by the textbook formula, in one order."""
+    joints = (3, 6, 9, 13, 14, 16)  # spine, chest, both collars, a shoulder
+    base = OrderedGaussian(len(joints), near_joints(joints))
+    mixing = torch.randn(18, 18, generator=_generator())
+    base.covariance.copy_(mixing @ mixing.T + torch.eye(18))
+    base.mean.copy_(torch.randn(18, generator=_generator(1)))
+    z = torch.randn(1, len(joints), 3, generator=_generator(2))
+    order = [2, 5, 0, 4, 1, 3]  # places; the chest (9) first, the spine's middle (6) after both ends of it
+    arranged = base.arrangement(torch.tensor([order]))
+    assert arranged.near is not None
+    residual = base.whiten(z, arranged.near.whitener, None)
+    log_prob = -0.5 * (residual.square() + math.log(2 * math.pi)).sum(-1) - arranged.near.log_diagonal
+    for place, near in enumerate(near_joints(joints)):
+        known = [k for k in near if order.index(k) < order.index(place)]
+        expected = _gaussian_conditional(base.mean, base.covariance, place, known, z[0])
+        torch.testing.assert_close(log_prob[0, place], expected, rtol=1e-4, atol=1e-4)
+
+
+def _gaussian_conditional(mean: Tensor, covariance: Tensor, place: int, known: list[int], z: Tensor) -> Tensor:
+    own = [3 * place + c for c in range(3)]
+    given = [3 * k + c for k in known for c in range(3)]
+    gain = covariance[own][:, given] @ torch.linalg.pinv(covariance[given][:, given])
+    centre = mean[own] + gain @ (z.flatten() - mean)[given]
+    spread = covariance[own][:, own] - gain @ covariance[given][:, own]
+    return torch.distributions.MultivariateNormal(centre, spread).log_prob(z[place])
+
+
+def test_near_joints_are_neighbours_on_the_skeleton() -> None:
+    body = skeleton.JOINT_SETS["body"]
+    names = {
+        skeleton.JOINT_NAMES[j]: {skeleton.JOINT_NAMES[body[k]] for k in near}
+        for j, near in zip(body, near_joints(body), strict=True)
+    }
+    assert names["left_elbow"] == {"left_shoulder", "left_wrist", "left_collar", "right_elbow"}
+    assert names["left_hip"] == {"left_knee", "spine1", "right_hip"}
+    assert near_joints((1, 21)) == [[], []]
+
+
+def test_far_joints_leave_the_share_of_near_networks_to_the_others() -> None:
+    prior = OrderAgnosticPrior((1, 21), hidden=4, num_components=1)
+    part = prior.groups.each()[0][0]
+    assert part.near_net is None and math.isclose(sum(math.exp(s) for s in part.log_shares), 1.0)
+
+
+@pytest.mark.parametrize("near_weight", [0.0, 0.3])
+def test_draws_of_one_joint_have_the_density_that_is_evaluated(near_weight: float) -> None:
+    """E over draws of q / p is the mass of q, for the broad q that the test knows, if the draws are of p."""
+    prior = OrderAgnosticPrior(range(1, 8), hidden=16, num_components=4, num_orders=2, near_weight=near_weight)
+    config = FitConfig(max_steps=60, batch_size=128, warmup_steps=5, learning_rate=5e-3, progress=False)
+    prior.fit(_poses(1500, seed=0), config=config)
+    pose, given = _poses(1, seed=3), _mask(1, 2, 3, 5, 6, 7)
+    drawn = prior.complete(pose, given, num_samples=20_000, generator=_generator())[:, 0]
+    p = prior.conditional_log_prob(drawn, given).double()
+    centre, spread = drawn[:, 4].double().mean(0), 0.7 * drawn[:, 4].double().std(0)
+    q = torch.distributions.Normal(centre, spread).log_prob(drawn[:, 4].double()).sum(-1)
+    ratio = (q - haar_log_density(drawn[:, 4].double()) - p).exp()
+    error = float(ratio.std()) / math.sqrt(len(ratio))
+    assert error < 0.02
+    assert abs(float(ratio.mean()) - 1.0) < 5 * error
 
 
 def test_draws_follow_the_density() -> None:
