@@ -32,6 +32,7 @@ import poseprior
 from poseprior.fitting import FittingConfig, PosePriorTerm, fit_body, stand_in_body
 from poseprior.io import read_split
 from poseprior.io.atomic import replacing
+from poseprior.recipes import RECIPES
 
 #: Factor on the prior, tried on val; 1 is the default of the library.
 WEIGHTS = (0.3, 1.0, 3.0)
@@ -47,14 +48,14 @@ _PRIORS: dict[str, dict[str, Callable[[], poseprior.PosePrior]]] = {
         "vae-latent": lambda: poseprior.BodyVAE(),
         "joint-flow": lambda: poseprior.JointFlow("body"),
         "global-flow": lambda: poseprior.GlobalFlow("body"),
-        "order-agnostic": lambda: poseprior.OrderAgnosticPrior("body"),
+        "order-agnostic": lambda: poseprior.OrderAgnosticPrior("body", **RECIPES["body-order-agnostic-smooth"].options),
     },
     "hands": {
         "gaussian-diagonal": lambda: poseprior.GaussianPrior("hands", covariance="diagonal"),
         "gaussian-full": lambda: poseprior.GaussianPrior("hands", covariance="full"),
         "mixture": lambda: poseprior.GaussianMixturePrior("hands", num_components=4),
         "vae-latent": lambda: poseprior.HandVAE("hands"),
-        "order-agnostic": lambda: poseprior.OrderAgnosticPrior("hands"),
+        "order-agnostic": lambda: poseprior.OrderAgnosticPrior("hands", **RECIPES["hand-order-agnostic"].options),
     },
 }
 

@@ -27,6 +27,7 @@ from poseprior.models.joint_flow import JointFlow
 from poseprior.models.order_agnostic import OrderAgnosticPrior
 from poseprior.models.vae import HandVAE
 from poseprior.models.vae_options import VAEOptions
+from poseprior.recipes import RECIPES
 from poseprior.rotations import add_tangent_noise
 
 Results = dict[str, dict[str, Any]]
@@ -68,7 +69,11 @@ MODELS: tuple[tuple[str, str, Callable[[], PosePrior]], ...] = (
     ("Gaussian", "gaussian", lambda: GaussianPrior("right_hand", covariance="full")),
     ("mixture of 8 Gaussians", "mixture8", lambda: GaussianMixturePrior("right_hand", num_components=8)),
     ("JointFlow", "joint_flow", lambda: JointFlow("right_hand")),
-    ("order-agnostic", "order_agnostic", lambda: OrderAgnosticPrior("right_hand")),
+    (
+        "order-agnostic",
+        "order_agnostic",
+        lambda: OrderAgnosticPrior("right_hand", **RECIPES["hand-order-agnostic"].options),
+    ),
     ("HandVAE, z = 24", "vae24", lambda: HandVAE("hands")),
     ("HandVAE, z = 12", "vae12", lambda: autoencoder(12)),
     ("HandVAE, z = 6", "vae6", lambda: autoencoder(6)),

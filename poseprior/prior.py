@@ -86,6 +86,11 @@ class PosePrior(nn.Module, ABC):
             "OrderAgnosticPrior."
         )
 
+    @classmethod
+    def _stored_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Options of a saved prior, completed where the file is older than an option whose default changes tensors."""
+        return config
+
     def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
         """Set data-dependent state (charts, closed-form starts) before the loop. Called once, on an unfitted prior."""
 
@@ -307,7 +312,7 @@ class PosePrior(nn.Module, ABC):
         unknown = sorted(set(meta["config"]) - accepted)
         if unknown:
             raise ValueError(f"path: {path} has unknown options {unknown} for {kind.__name__}; update poseprior.")
-        prior = kind(**meta["config"])
+        prior = kind(**kind._stored_config(meta["config"]))
         checkpoint.load_strict(prior, tensors, Path(path))
         prior.fitted = True
         reserved = ("class", "config", "joints", "format_version")

@@ -22,7 +22,7 @@ from .state import BodyState, Variables
 from .targets import Keypoints2D, Target
 from .term import PosePriorTerm
 
-_SAMPLES = 32
+_SAMPLES = 64
 _ROUND = 25
 _JUDGE = 4.0
 _FIRST_LANDMARK = 76

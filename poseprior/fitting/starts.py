@@ -28,7 +28,7 @@ def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: 
         z[0] = 0.0
         with torch.no_grad():
             return prior.decode(z), z
-    drawn = prior.sample(max(num, 64), generator=torch.Generator(prior.device).manual_seed(generator.initial_seed()))
+    drawn = prior.sample(num, generator=torch.Generator(prior.device).manual_seed(generator.initial_seed()))
     mean = torch.zeros_like(drawn[:1])
     joints = list(prior.joints)
     mean[0, joints] = frechet_mean(drawn[:, joints]).to(mean)

@@ -56,7 +56,7 @@ class OrderAgnosticPrior(PosePrior):
     """
 
     default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=2400, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.8,
+        max_steps=3600, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.8,
         eval_every=150, patience=8, max_val_poses=2048,
     )  # fmt: skip
 
@@ -111,6 +111,10 @@ class OrderAgnosticPrior(PosePrior):
             "joints": list(self.joints), "num_orders": self.num_orders, **self._options,
             "groups": self.groups.members, "share_mirror": self.share_mirror,
         }  # fmt: skip
+
+    @classmethod
+    def _stored_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        return {"near_weight": 0.0, **config}
 
     def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
         rebuilt = super()._rebuild_config(train, config)

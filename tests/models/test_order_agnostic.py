@@ -12,6 +12,7 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, skeleton
+from poseprior.io import checkpoint
 from poseprior.models.joint_graph import near_joints
 from poseprior.models.order_agnostic import OrderAgnosticPrior
 from poseprior.models.ordered_gaussian import OrderedGaussian
@@ -298,6 +299,17 @@ def test_save_and_load_are_equal(tmp_path: Path) -> None:
     observed = torch.rand(5, 55, generator=_generator()) < 0.6
     assert torch.equal(again.log_prob(pose, observed=observed), prior.log_prob(pose, observed=observed))
     assert torch.equal(again.sample(3, generator=_generator()), prior.sample(3, generator=_generator()))
+
+
+def test_files_from_before_near_networks_load_without_them(tmp_path: Path) -> None:
+    prior = OrderAgnosticPrior(range(1, 8), hidden=8, num_components=2, num_orders=2, near_weight=0.0)
+    prior.fit(_poses(300), config=_CONFIG)
+    prior.save(tmp_path / "new.safetensors")
+    tensors, meta = checkpoint.read(tmp_path / "new.safetensors")
+    del meta["config"]["near_weight"]
+    checkpoint.write(tmp_path / "old.safetensors", tensors, meta)
+    old = poseprior.load(tmp_path / "old.safetensors")
+    torch.testing.assert_close(old.log_prob(_poses(4)), prior.log_prob(_poses(4)))
 
 
 def test_training_beats_its_gaussian_start() -> None:
