@@ -8,6 +8,7 @@ to the composition that autograd derives. The equations are those of `OrderPart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -216,11 +217,13 @@ def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tu
     _, log_base, log_own, log_broad, _ = part.log_shares
     context = MOST_CONTEXT * torch.tanh(flat * tables.unit / MOST_CONTEXT)
     shown = (tables.before * context.mT[:, None]).view(t, -1, orders * rows)
-    networks = [_Network(expert, part.dof, shown, centred, orders) for expert in tables.experts]
-    net_parts = [network.value.view(t, orders, rows) for network in networks]
+    networks = [_Network(expert, shown, centred, orders) for expert in tables.experts]
+    mixture = _Mixture(networks, part.dof)
+    net_part = mixture.value.view(t, orders, rows)
     # The other components.
     full = networks[0]
-    base = standard_log_prob(full.white.square().sum(1), part.dof)
+    square = full.white.square().sum(1)
+    base = standard_log_prob(square, part.dof)
     base_part = (base + log_base).view(t, orders, rows) - full.expert.log_diagonal
     own_white = tables.own_whitener @ centred.view(rows, size, 3)[:, tables.targets].permute(1, 2, 0)
     own_square = own_white.square().sum(1)
@@ -229,9 +232,7 @@ def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tu
     spread = (tables.reach / BROAD_SCALE).square()[..., None]
     broad = tables.broad_constant[:, None] - 0.5 * (place.square() * spread).sum(1)
     wary = torch.logaddexp(own + log_own, broad + log_broad)[:, None]
-    joint = torch.logaddexp(base_part, wary)
-    for net_part in net_parts:
-        joint = torch.logaddexp(joint, net_part)
+    joint = torch.logaddexp(torch.logaddexp(net_part, base_part), wary)
     chain = joint.sum(0)
     value = chain.logsumexp(0)
     if not need:
@@ -242,14 +243,13 @@ def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tu
     to_wary = (upstream * (wary - joint).exp()).sum(1)
     to_own = (to_wary * (own + log_own - wary[:, 0]).exp())[:, None]
     to_broad = to_wary[:, None] - to_own
-    grad_shown, slope = torch.zeros_like(shown), torch.zeros_like(flat)
-    for network, net_part in zip(networks, net_parts, strict=True):
-        grad_white, back = network.gradient((upstream * (net_part - joint).exp()).view(t, 1, -1))
+    to_networks = mixture.gradient(upstream.view(1, 1, -1), joint.view(t, 1, -1))
+    slope, grad_shown = torch.zeros_like(flat), torch.zeros_like(shown)
+    for network, (grad_raw, grad_white) in zip(networks, to_networks, strict=True):
         if network is full:
-            square = full.white.square().sum(1)
             grad_white = grad_white + full.white * (to_base * _slope(square, part.dof)[:, None])
-        grad_shown = grad_shown + back
         slope = slope + (network.expert.whitener @ grad_white.reshape(-1, rows)).mT
+        grad_shown = grad_shown + network.gradient(grad_raw)
     pull = (grad_shown.unflatten(2, (orders, rows)) * tables.before).sum((0, 2)).mT
     slope = slope + pull * (1.0 - (context / MOST_CONTEXT).square()) * tables.unit
     alone = tables.own_whitener.mT @ (own_white * (to_own * _slope(own_square, part.dof)[:, None]))
@@ -262,13 +262,13 @@ class _Network:
     """An expert at the contexts `shown` (T, 3J, K B) and centred coordinates (B, 3J).
 
     Attributes:
-        value: (T, K B) log share of its density, nats.
+        raw: (T, 10 C, K B) outputs.
         white: (T, 3, K B) residuals.
+        offset: (T, 1, K B) log share, and the volume of the residuals' scale.
     """
 
-    def __init__(self, expert: Expert, dof: int | None, shown: Tensor, centred: Tensor, orders: int) -> None:
-        self.expert, rows = expert, len(centred)
-        t = len(shown)
+    def __init__(self, expert: Expert, shown: Tensor, centred: Tensor, orders: int) -> None:
+        self.expert, rows, t = expert, len(centred), len(shown)
         self.white = (expert.whitener.mT @ centred.mT).view(t, 3, orders * rows)
         first = _linear(expert.weights[0], shown).unflatten(2, (orders, rows)) + expert.first_bias
         self._hidden = [first.flatten(2)]
@@ -276,17 +276,14 @@ class _Network:
         for weight, bias in zip(expert.weights[1:-1], expert.biases[1:-1], strict=True):
             self._hidden.append(_linear(weight, active, bias))
             active = torch.nn.functional.silu(self._hidden[-1])
-        raw = _linear(expert.weights[-1], active, expert.biases[-1]).contiguous()
-        self._mixture = _Mixture(raw, self.white, dof)
-        volume = expert.log_diagonal - expert.log_share
-        self.value = (self._mixture.value.view(t, orders, rows) - volume).flatten(1)
+        self.raw = _linear(expert.weights[-1], active, expert.biases[-1]).contiguous()
+        self.offset = (expert.log_share - expert.log_diagonal).expand(t, orders, rows).reshape(t, 1, -1)
 
-    def gradient(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        """Of sum(upstream * value) to `white` and to `shown`, for upstream (T, 1, K B)."""
-        back, grad_white = self._mixture.gradient(upstream)
+    def gradient(self, back: Tensor) -> Tensor:
+        """To `shown`, from the gradient to `raw`."""
         for weight, before in zip(reversed(self.expert.weights), reversed(self._hidden), strict=False):
             back = torch.ops.aten.silu_backward(_linear(weight.mT, back), before)
-        return grad_white, _linear(self.expert.weights[0].mT, back)
+        return _linear(self.expert.weights[0].mT, back)
 
 
 def _linear(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -298,28 +295,46 @@ def _linear(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Mixture:
-    """log q_j of residuals (T, 3, N) under raw network outputs (T, 10 C, N), and its gradient."""
+    """The components of all networks as one mixture of C components, each on the residuals of its network.
 
-    def __init__(self, raw: Tensor, white: Tensor, dof: int | None) -> None:
-        self.dof, k = dof, raw.shape[1] // NUMBERS
-        self.log_weight = raw[:, :k].log_softmax(1)
-        mean, scale, lower = raw[:, k:].unflatten(1, (9, k)).split(3, 1)  # (T, 3, C, N)
+    Attributes:
+        value: (T, K B) log-density, of total mass the networks' shares.
+    """
+
+    def __init__(self, networks: Sequence[_Network], dof: int | None) -> None:
+        self.dof = dof
+        self._counts = [network.raw.shape[1] // NUMBERS for network in networks]
+        heads, rest = zip(
+            *(n.raw.split((k, 9 * k), 1) for n, k in zip(networks, self._counts, strict=True)), strict=True
+        )
+        own = [head.log_softmax(1) for head in heads]
+        self._weights = own
+        log_weight = torch.cat([w + n.offset for w, n in zip(own, networks, strict=True)], 1)
+        numbers = torch.cat([r.unflatten(1, (9, k)) for r, k in zip(rest, self._counts, strict=True)], 2)
+        white = torch.cat(
+            [n.white[:, :, None].expand(-1, -1, k, -1) for n, k in zip(networks, self._counts, strict=True)], 2
+        )  # fmt: skip
+        mean, scale, lower = numbers.split(3, 1)  # (T, 3, C, N)
         self.log_scale = MOST_LOG_SCALE * torch.tanh(scale / MOST_LOG_SCALE)
         self.shrink = torch.exp(-self.log_scale)
-        self.unit = (white[:, :, None] - mean) * self.shrink
+        self.unit = (white - mean) * self.shrink
         self.a, self.b, self.c = lower.unbind(1)
         first, second, third = self.unit.unbind(1)
         second = second + self.a * first
         third = third + self.b * first + self.c * second
         self.first, self.second, self.third = first, second, third
         self.square = first.square() + second.square() + third.square()
-        self.each = self.log_weight + standard_log_prob(self.square, dof) - self.log_scale.sum(1)
+        self.each = log_weight + standard_log_prob(self.square, dof) - self.log_scale.sum(1)
         self.value = self.each.logsumexp(1)
 
-    def gradient(self, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        """Of sum(upstream * value) to `raw` and to `white`, for upstream (T, 1, N)."""
-        mine = upstream * (self.each - self.value[:, None]).exp()
-        to_logit = mine - upstream * self.log_weight.exp()
+    def gradient(self, upstream: Tensor, total: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of sum(upstream * total) to the `raw` and `white` of each network.
+
+        Args:
+            upstream: (1, 1, N), the same for all targets.
+            total: (T, 1, N) log-density of which the mixture is a part.
+        """
+        mine = upstream * (self.each - total).exp()
         pull = mine * _slope(self.square, self.dof)
         third = self.third * pull
         second = self.second * pull + self.c * third
@@ -329,8 +344,13 @@ class _Mixture:
         bend = 1.0 - (self.log_scale / MOST_LOG_SCALE).square()
         to_scale = (to_unit * self.unit + mine[:, None]) * -bend
         to_lower = torch.stack((self.first * second, self.first * third, self.second * third), 1)
-        parts = (to_logit, -to_mean.flatten(1, 2), to_scale.flatten(1, 2), to_lower.flatten(1, 2))
-        return torch.cat(parts, 1), to_mean.sum(2)
+        numbers = torch.cat((-to_mean, to_scale, to_lower), 1)
+        found = []
+        parts = (mine.split(self._counts, 1), numbers.split(self._counts, 2), to_mean.split(self._counts, 2))
+        for weights, share, some, white in zip(self._weights, *parts, strict=True):
+            to_logit = share - share.sum(1, keepdim=True) * weights.exp()
+            found.append((torch.cat((to_logit, some.flatten(1, 2)), 1), white.sum(2)))
+        return found
 
 
 def _slope(square: Tensor, dof: int | None) -> Tensor:
