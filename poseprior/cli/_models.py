@@ -68,7 +68,7 @@ class Global:
 class OrderAgnostic:
     """One model for any observed subset and any completion, trained on incomplete poses."""
 
-    num_orders: int = 8
+    num_orders: int = 24
     """Orders averaged in the density; more are slower and better."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
