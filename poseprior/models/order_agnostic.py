@@ -81,7 +81,7 @@ class OrderAgnosticPrior(PosePrior):
         super().__init__(joints)
         _check_options(hidden=hidden, layers=layers, num_components=num_components, dof=1 if dof is None else dof)
         shares = (base_weight, own_weight, broad_weight, near_weight)
-        if min(shares) < 0 or broad_weight == 0 or sum(shares) >= 1:
+        if not (min(shares) >= 0 and broad_weight > 0 and sum(shares) < 1):  # a NaN fails the sum
             raise ValueError(
                 "base_weight, own_weight, broad_weight, near_weight: expected shares of 0 or more (broad_weight above 0) "
                 f"that leave room for the networks, got {shares}; the defaults are 0.15, 0.03, 0.00001 and 0.3."

@@ -330,6 +330,8 @@ def test_bad_options_are_refused() -> None:
         OrderAgnosticPrior("body", num_orders=0)
     with pytest.raises(ValueError, match=r"near_weight: expected shares .* got \(0.9, 0.2, 1e-05, 0.3\); the defaults"):
         OrderAgnosticPrior("body", base_weight=0.9, own_weight=0.2)
+    with pytest.raises(ValueError, match=r"near_weight: expected shares .* nan\); the defaults"):
+        OrderAgnosticPrior("body", near_weight=math.nan)
     with pytest.raises(ValueError, match=r"groups: expected a partition of the joints \[1, 2\]"):
         OrderAgnosticPrior((1, 2), groups=[[1]])
     with pytest.raises(ValueError, match=r"order: expected distinct joint indices"):
