@@ -131,9 +131,8 @@ def _expert(
         # A padded slot is never shown; its weights must not reach the joint that it names.
         own = own * (shown.sum(-1) > 0).repeat_interleave(3, 1)[:, None]
         index = (3 * slots[..., None] + torch.arange(3, device=slots.device)).flatten(1)
-        own = torch.zeros_like(own[:, :, :1]).repeat(1, 1, 3 * size).scatter_add(
-            2, index[:, None].expand_as(own), own
-        )  # fmt: skip
+        spread = own.new_zeros(*own.shape[:2], 3 * size)
+        own = spread.scatter_add(2, index[:, None].expand_as(own), own)
     weights[0] = own
     k = net.out.bias.shape[-1] // NUMBERS
     blocks = torch.arange(k, NUMBERS * k, device=shown.device).view(3, k, 3).transpose(1, 2).flatten()
