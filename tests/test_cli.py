@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import poseprior
-from poseprior.cli import main
+from poseprior import skeleton
+from poseprior.cli import _models, main
 from poseprior.io import read_poses, synthetic_poses, write_poses
 
 
@@ -155,6 +156,26 @@ def test_refusals(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureF
     np.savez(hands, hand_pose=np.zeros((5, 15, 3), np.float32), side=np.zeros(5, np.int8))
     assert "none of the 5 poses observes the prior's joints" in refused("evaluate", str(run), "--data", str(hands))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "library", "joints"),
+    [
+        (_models.Gaussian, poseprior.GaussianPrior, "body"),
+        (_models.Mixture, poseprior.GaussianMixturePrior, "body"),
+        (_models.Joint, poseprior.JointFlow, "body"),
+        (_models.Global, poseprior.GlobalFlow, "body"),
+        (_models.OrderAgnostic, poseprior.OrderAgnosticPrior, "body"),
+        (_models.Vae, poseprior.VAEPrior, "body"),
+        (_models.HandVae, poseprior.HandVAE, "hands"),
+        (_models.BodyVae, poseprior.BodyVAE, "body"),
+    ],
+)
+def test_models_of_the_command_have_the_defaults_of_the_library(
+    model: type[_models.Model], library: type[poseprior.PosePrior], joints: str
+) -> None:
+    built = model().build(skeleton.JOINT_SETS[joints])
+    assert built.get_config() == library(joints).get_config()
 
 
 def test_joint_sets() -> None:

@@ -125,8 +125,9 @@ class PosePriorTerm(EnergyTerm):
 
     @property
     def plain(self) -> bool:
-        """Whether it is a multiple of -log p of all the prior's joints: no cap, no weights or choice of joints."""
-        return self.robust is None and [joints for _, joints in self._levels] == [self.prior.joints]
+        """Whether it is -log p of all the prior's joints times weight and schedule: no cap, no weights or choice of joints."""
+        whole = self._levels == [(1.0, self.prior.joints)]
+        return whole and self.robust is None and self.reduction == "sum"
 
     def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:
         """(*batch,) -log p of the marginal over `joints`."""

@@ -129,7 +129,9 @@ class OrderPart(nn.Module):
         if self.near_net is not None and table.near is not None:
             residual = self.base.whiten(z, table.near.whitener, index)
             seen_near = table.rows(table.near.shown, index, len(z))
-            raw = self.near_net(self._near_features(context, seen_near).transpose(0, 1)).transpose(0, 1)
+            raw = self.near_net(self._near_features(context[:, self.base.slots], seen_near).transpose(0, 1)).transpose(
+                0, 1
+            )
             near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
             joint = torch.logaddexp(joint, near + log_near)
         return (joint * seen).sum(-1)
@@ -172,9 +174,10 @@ class OrderPart(nn.Module):
         shown = context[:, None] * before[..., None]
         return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
 
-    def _near_features(self, context: Tensor, shown: Tensor) -> Tensor:
-        """Inputs (R, J, 4N) of the near networks, for context (R, J, 3) and shown (R, J, N)."""
-        return torch.cat(((context[:, self.base.slots] * shown[..., None]).flatten(2), shown - 0.5), -1)
+    @staticmethod
+    def _near_features(context: Tensor, shown: Tensor) -> Tensor:
+        """Inputs (*, 4N) of the near networks, for the context (*, N, 3) of near joints and shown (*, N)."""
+        return torch.cat(((context * shown[..., None]).flatten(-2), shown - 0.5), -1)
 
     def broad_log_prob(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, cut off at the tangent ball."""
@@ -247,11 +250,12 @@ class OrderPart(nn.Module):
         drawn = torch.where((kind == 3)[:, None], broad, drawn)
         if self.near_net is not None:
             rows, tables = torch.arange(len(z), device=z.device), self.base.near_tables()
-            shown, number = self.base.near_shown(before[:, None].expand(-1, self.num_joints, -1))
-            raw = self._by_joint(self.near_net, joint, self._near_features(context, shown)[rows, joint])
+            slots = self.base.slots[joint]
+            shown = before.gather(1, slots) * self.base.used[joint]
+            number = self.base.near_set(shown)
+            raw = self._by_joint(self.near_net, joint, self._near_features(context[rows[:, None], slots], shown))
             centred = z - self.base.mean.view(-1, 3)
             centred[rows, joint] = 0.0  # the residual of the joint's own mean, given the near joints
-            number = number[rows, joint]
             residual = (tables.whitener[joint, number] @ centred.flatten(1)[..., None])[..., 0]
             step = mixture_draw(raw, self.dof, generator=generator) - residual
             near = centre + (tables.factor[joint, number] @ step[..., None])[..., 0]

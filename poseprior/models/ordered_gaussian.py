@@ -164,18 +164,31 @@ class OrderedGaussian(nn.Module):
     def _covariance_stamp(self) -> tuple[object, ...]:
         return id(self.covariance), self.covariance._version, self.covariance.dtype, self.covariance.device
 
+    def own_factor(self) -> Tensor:
+        """(J, 3, 3) Cholesky factors of the joints' marginal covariances."""
+        blocks = self.covariance.unflatten(0, (-1, 3)).unflatten(2, (-1, 3)).diagonal(dim1=0, dim2=2)
+        return torch.linalg.cholesky(blocks.permute(2, 0, 1).contiguous())
+
+    def whiten(self, z: Tensor, whitener: Tensor, index: Tensor | None) -> Tensor:
+        """Residuals e (R, J, 3) given the predecessors, of z (R, J, 3) with zeros where missing (meaningless there)."""
+        centred = z.flatten(1) - self.mean
+        if index is None:
+            return (centred.view(len(whitener), -1, centred.shape[1]) @ whitener.mT).reshape(z.shape)
+        order = index.argsort()
+        parts = centred[order].split(torch.bincount(index, minlength=len(whitener)).tolist())
+        white = torch.cat([part @ w.mT for part, w in zip(parts, whitener, strict=True)])
+        return white[order.argsort()].view_as(z)
+
     # ------------------------------------------------------------------ near joints
 
-    def near_shown(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Which near joints come before, (U, J, N), and the number of their set, (U, J); for before (U, J, J)."""
-        shown = before.gather(2, self.slots.expand(len(before), -1, -1)) * self.used
-        number = (shown.long() << torch.arange(shown.shape[2], device=before.device)).sum(-1)
-        return shown, number
+    def near_set(self, shown: Tensor) -> Tensor:
+        """Number of the set of near joints that is shown, (*,) from (*, N)."""
+        return (shown.long() << torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
 
     def _near(self, before: Tensor) -> NearArrangement:
         tables = self.near_tables()
-        shown, number = self.near_shown(before)
-        joint = torch.arange(self.num_joints, device=before.device)
+        shown = before.gather(2, self.slots.expand(len(before), -1, -1)) * self.used
+        number, joint = self.near_set(shown), torch.arange(self.num_joints, device=before.device)
         return NearArrangement(tables.whitener[joint, number].flatten(1, 2), tables.log_diagonal[joint, number], shown)
 
     @torch.no_grad()
@@ -210,18 +223,3 @@ class OrderedGaussian(nn.Module):
         log_diagonal = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         dtype = self.covariance.dtype
         return NearTables(whitener.to(dtype), factor.to(dtype), log_diagonal.to(dtype))
-
-    def own_factor(self) -> Tensor:
-        """(J, 3, 3) Cholesky factors of the joints' marginal covariances."""
-        blocks = self.covariance.unflatten(0, (-1, 3)).unflatten(2, (-1, 3)).diagonal(dim1=0, dim2=2)
-        return torch.linalg.cholesky(blocks.permute(2, 0, 1).contiguous())
-
-    def whiten(self, z: Tensor, whitener: Tensor, index: Tensor | None) -> Tensor:
-        """Residuals e (R, J, 3) given the predecessors, of z (R, J, 3) with zeros where missing (meaningless there)."""
-        centred = z.flatten(1) - self.mean
-        if index is None:
-            return (centred.view(len(whitener), -1, centred.shape[1]) @ whitener.mT).reshape(z.shape)
-        order = index.argsort()
-        parts = centred[order].split(torch.bincount(index, minlength=len(whitener)).tolist())
-        white = torch.cat([part @ w.mT for part, w in zip(parts, whitener, strict=True)])
-        return white[order.argsort()].view_as(z)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import poseprior
+from poseprior import skeleton
 from poseprior.fitting import FittingConfig, Joints3D, PosePriorTerm, fit_body
 from poseprior.fitting.surrogate import GaussianSurrogate
 from poseprior.rotations import tangent_to_rotvec
@@ -66,3 +68,13 @@ def test_a_fit_ends_on_the_prior_itself(
     capped = PosePriorTerm(prior, robust=2.0, reduction="sum")
     fit_body(model, Joints3D(joints), prior=capped, config=config)
     assert counted["surrogate"] == 0
+
+
+def test_only_the_whole_density_has_a_surrogate(gaussian: poseprior.GaussianPrior) -> None:
+    def term(**options: Any) -> PosePriorTerm:
+        return PosePriorTerm(gaussian, **{"reduction": "sum", **options})
+
+    assert term().plain and term(weight=3.0, schedule=(2.0, 1.0)).plain
+    everywhere = dict.fromkeys((skeleton.JOINT_NAMES[j] for j in gaussian.joints), 2.0)
+    for other in ({"joint_weights": everywhere}, {"joints": ["left_elbow"]}, {"robust": 1.0}, {"reduction": "mean"}):
+        assert not term(**other).plain, other
