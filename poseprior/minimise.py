@@ -17,9 +17,13 @@ from torch import Tensor
 
 #: From (*rows, D) points to (*rows,) energies; row by row.
 Energy = Callable[[Tensor], Tensor]
+#: From (R',) row numbers to the energy of those rows alone.
+Select = Callable[[Tensor], Energy]
 
 _LINE_SEARCH_STEPS = 12
 _SUFFICIENT_DECREASE = 1e-4
+#: Rows are left out of an evaluation when a third of them, and so many, can be: making the smaller problem costs something.
+_FEWEST_LEFT_OUT = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def lbfgs(
     tolerance: float = 1e-3,
     least_gain: float = 0.0,
     precondition: Callable[[Tensor], Tensor] | None = None,
+    select: Select | None = None,
 ) -> Minimum:
     """A local minimum of every row's energy, at or below that of its start. Deterministic.
 
@@ -60,6 +65,8 @@ def lbfgs(
         least_gain: a row is done too when two steps in a row lower its energy by no more than this.
         precondition: gradients (R, D) times an approximate inverse Hessian of each row, positive definite; what the
             two-loop recursion starts from. None is a multiple of the identity, chosen anew in each step.
+        select: gives the energy of some rows, so that rows that are done, or through with a step's line search, cost
+            nothing; None evaluates all rows every time.
 
     >>> found = lbfgs(lambda x: (x - 3.0).square().sum(-1), torch.zeros(2, 4))
     >>> found.point.round().unique().tolist(), found.converged.tolist()
@@ -67,6 +74,7 @@ def lbfgs(
     """
     resolution = 8.0 * torch.finfo(start.dtype).eps
     point = start.detach()
+    evaluate = _Rows(energy, select)
     value, gradient = value_and_gradient(energy, point)
     memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
     active = gradient.norm(dim=-1) > tolerance
@@ -76,6 +84,7 @@ def lbfgs(
         if not bool(active.any()):
             break
         done += 1
+        evaluate.leave_out(~active)
         direction = _descent(gradient, memory, precondition)
         slope = (direction * gradient).sum(-1)
         step = torch.ones_like(value)
@@ -85,7 +94,7 @@ def lbfgs(
         moved, new_value, new_gradient = point, value, gradient
         for _ in range(_LINE_SEARCH_STEPS):
             trial = torch.where(waiting[:, None], point + step[:, None] * direction, moved)
-            reached, slope_there = value_and_gradient(energy, trial)
+            reached, slope_there = evaluate(trial, waiting)
             good = waiting & (reached <= value + _SUFFICIENT_DECREASE * step * slope)
             moved = torch.where(good[:, None], trial, moved)
             new_value = torch.where(good, reached, new_value)
@@ -107,6 +116,45 @@ def lbfgs(
         active, small_before = active & ~settled & (new_gradient.norm(dim=-1) > tolerance), small
         point, value, gradient = moved, new_value, new_gradient
     return Minimum(point, value, ~active & torch.isfinite(value), done)
+
+
+class _Rows:
+    """Evaluates the rows of an energy that are asked for, and the others where leaving them out is not worth it."""
+
+    def __init__(self, energy: Energy, select: Select | None) -> None:
+        self._energy, self._select = energy, select
+        self._rows: Tensor | None = None
+
+    def leave_out(self, done: Tensor) -> None:
+        """Rows (R,) that are never asked for again."""
+        rows = self._fewer(~done)
+        if rows is not None:
+            assert self._select is not None
+            self._rows, self._energy = rows, self._select(rows)
+
+    def __call__(self, point: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (R,) and gradients (R, D) at points (R, D), right in the rows `wanted` (R,) bool."""
+        rows, energy = self._fewer(wanted), self._energy
+        if rows is None:
+            rows = self._rows
+        else:
+            assert self._select is not None
+            energy = self._select(rows)
+        if rows is None:
+            return value_and_gradient(energy, point)
+        some, slope = value_and_gradient(energy, point[rows])
+        value, gradient = torch.full_like(point[:, 0], math.inf), torch.zeros_like(point)
+        return value.index_copy(0, rows, some), gradient.index_copy(0, rows, slope)
+
+    def _fewer(self, wanted: Tensor) -> Tensor | None:
+        """The rows that are wanted, if they are so few that a problem of their own pays."""
+        if self._select is None:
+            return None
+        now = len(wanted) if self._rows is None else len(self._rows)
+        if now <= _FEWEST_LEFT_OUT:
+            return None
+        rows = wanted.nonzero()[:, 0]
+        return rows if len(rows) <= min(now * 2 // 3, now - _FEWEST_LEFT_OUT) else None
 
 
 def _shorter(step: Tensor, slope: Tensor, rise: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Batched minimisers: rows are independent, ill-conditioned problems are solved, what is reported is true."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -44,6 +46,33 @@ def test_too_few_steps_do_not_count_as_converged() -> None:
 def test_lbfgs_steps_back_from_what_is_not_finite() -> None:
     found = lbfgs(lambda x: (x - torch.log(x)).sum(-1), torch.full((1, 2), 5.0), iterations=50)  # minimum at 1
     torch.testing.assert_close(found.point, torch.ones(1, 2), atol=1e-2, rtol=0)
+
+
+def test_rows_that_are_done_are_left_out() -> None:
+    """Same minima, with fewer evaluations of rows, when the energy can be had for some rows alone."""
+    generator = torch.Generator().manual_seed(0)
+    goal = torch.randn(12, 2, generator=generator, dtype=torch.float64)
+    goal[:6] = 0.0  # where all start
+    evaluated: list[int] = []
+
+    def select(rows: Tensor) -> Callable[[Tensor], Tensor]:
+        def energy(x: Tensor) -> Tensor:
+            evaluated.append(len(x))
+            assert len(x) == len(rows)
+            return _rosenbrock(x - goal[rows] + 1.0)
+
+        return energy
+
+    start, every = torch.zeros_like(goal), torch.arange(12)
+    whole = lbfgs(select(every), start, iterations=400, tolerance=1e-6)
+    all_rows, counted = sum(evaluated), len(evaluated)
+    assert set(evaluated) == {12}
+    evaluated.clear()
+    found = lbfgs(select(every), start, iterations=400, tolerance=1e-6, select=select)
+    torch.testing.assert_close(found.point, whole.point, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.value, whole.value)
+    assert found.converged.all() and found.steps == whole.steps and len(evaluated) == counted
+    assert sum(evaluated) < 0.5 * all_rows and min(evaluated) < 6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import final
 
 import torch
@@ -97,3 +98,13 @@ class PoseAnchor(EnergyTerm):
         if self.reduction == "mean":
             energy = energy / max(len(self._joints), 1)
         return self.weight * factor_at(self.schedule, progress) * energy
+
+    def select(self, bodies: Tensor) -> PoseAnchor | None:
+        """As `EnergyTerm`; None for an estimate with more batch dimensions than one."""
+        if self._sigma.dim() > 2:
+            return None
+        if self._sigma.dim() < 2 or len(self._sigma) == 1:
+            return self
+        part = copy(self)
+        part._estimate, part._sigma = self._estimate[bodies], self._sigma[bodies]
+        return part

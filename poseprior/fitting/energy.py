@@ -38,6 +38,15 @@ class EnergyTerm(ABC):
             progress: 0 at the start of a fit and 1 at its end, for terms that change on the way.
         """
 
+    def select(self, bodies: Tensor) -> EnergyTerm | None:
+        """The term of some bodies (B',) of its batch: of rows 0 to B - 1; itself, if it is the same for all bodies.
+
+        Fits leave out bodies that are done with it. None, unless a subclass knows better: then every step evaluates
+        all bodies.
+        """
+        del bodies
+        return None
+
     @final
     def __add__(self, other: EnergyTerm) -> EnergySum:
         return EnergySum((*_parts(self), *_parts(other)))
@@ -61,6 +70,11 @@ class EnergySum(EnergyTerm):
     ) -> Tensor:
         values = [term(params, latent=latent, progress=progress) for term in self.terms]
         return torch.stack(torch.broadcast_tensors(*values)).sum(0)
+
+    def select(self, bodies: Tensor) -> EnergyTerm | None:
+        parts = [term.select(bodies) for term in self.terms]
+        known = tuple(part for part in parts if part is not None)
+        return EnergySum(known) if len(known) == len(parts) else None
 
 
 def _parts(term: EnergyTerm) -> tuple[EnergyTerm, ...]:

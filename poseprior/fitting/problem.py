@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from ..minimise import Minimum, adam, lbfgs
+from ..minimise import Energy, Minimum, adam, lbfgs
 from ..rotations import rotvec_to_tangent
 from .body_points import BodyPoints
 from .config import FittingConfig
@@ -162,22 +163,40 @@ class FitProblem:
     ) -> tuple[BodyState, Minimum]:
         """The state at a minimum of each problem, and how it was reached (rows: S times B / F problems)."""
         variables = stage.variables
+        energy, start = self._energy(state, stage), variables.zero(state)
+        if self.config.optimizer == "adam":
+            steps = 3 * stage.iterations
+            found = adam(energy, start, iterations=steps, learning_rate=self.config.learning_rate)
+        else:
+            bodies = torch.arange(state.transl.shape[1], device=state.transl.device)
+            split = variables.frames == 1 and all(term.select(bodies) is not None for term in self.terms)
+            found = lbfgs(
+                energy, start, iterations=stage.iterations, least_gain=self.config.tolerance, precondition=precondition,
+                select=(lambda rows: self._energy_of_rows(state, stage, rows)) if split else None,
+            )  # fmt: skip
+        with torch.no_grad():
+            return variables.apply(state, found.point), found
+
+    def _energy(self, state: BodyState, stage: Stage) -> Energy:
+        """Energies (S P,) of vectors (S P, D): each problem's steps away from the state."""
+        variables = stage.variables
         problems = state.transl.shape[1] // variables.frames
 
         def energy(vector: Tensor) -> Tensor:
             total = self.total(variables.apply(state, vector), stage)
             return total.reshape(-1, problems, variables.frames).sum(-1).flatten()
 
-        start = variables.zero(state)
-        if self.config.optimizer == "adam":
-            steps = 3 * stage.iterations
-            found = adam(energy, start, iterations=steps, learning_rate=self.config.learning_rate)
-        else:
-            found = lbfgs(
-                energy, start, iterations=stage.iterations, least_gain=self.config.tolerance, precondition=precondition
-            )
-        with torch.no_grad():
-            return variables.apply(state, found.point), found
+        return energy
+
+    def _energy_of_rows(self, state: BodyState, stage: Stage, rows: Tensor) -> Energy:
+        """Energies (R,) of vectors (R, D) of some of the S B bodies."""
+        bodies = rows % state.transl.shape[1]
+        part = copy(self)
+        part.targets = tuple(target.select(bodies) for target in self.targets)
+        part.terms = tuple(term for term in (term.select(bodies) for term in self.terms) if term is not None)
+        wide = None if stage.wide is None else tuple(factor.flatten(0, 1)[rows][None] for factor in stage.wide)
+        stage = replace(stage, chosen=[chosen[bodies] for chosen in stage.chosen], wide=wide)
+        return part._energy(state.rows(rows), stage)
 
     def _roughness(self, state: BodyState, frames: int) -> Tensor:
         """(S, B) squared second differences of rotations and position; the ends of a sequence have none."""

@@ -43,6 +43,10 @@ class BodyState:
         column = torch.arange(which.shape[1], device=which.device)
         return replace(self, **{name: value[which, column] for name, value in self._values().items()})
 
+    def rows(self, rows: Tensor) -> BodyState:
+        """Some of the S B bodies, as one start of R bodies; row s B + b is start s of body b."""
+        return replace(self, **{name: value.flatten(0, 1)[rows][None] for name, value in self._values().items()})
+
     def expand(self, count: int) -> BodyState:
         """The first start, `count` times."""
         return replace(self, **{n: v[:1].expand(count, *v.shape[1:]) for n, v in self._values().items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -33,13 +34,8 @@ class GaussianSurrogate(EnergyTerm):
     """
 
     def __init__(self, term: PosePriorTerm) -> None:
-        prior: PosePrior = term.prior
-        self.term, self.name, self.joints = term, term.name, prior.joints
-        drawn = prior.sample(_SAMPLES, generator=torch.Generator(prior.device).manual_seed(0))[:, list(self.joints)]
-        self.mean = frechet_mean(drawn).to(drawn)
-        x = rotvec_to_tangent(drawn, self.mean).flatten(1).double()
-        x = x - x.mean(0)
-        self._covariance = x.T @ x / len(x) + _FLOOR * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        self.term, self.name, self.joints = term, term.name, term.prior.joints
+        self.mean, self._covariance = _kept_moments(term.prior)
         self._precision: dict[tuple[int, ...], Tensor] = {}
 
     def precision(self, joints: tuple[int, ...]) -> Tensor:
@@ -57,3 +53,26 @@ class GaussianSurrogate(EnergyTerm):
         x = rotvec_to_tangent(params[..., list(self.joints), :], self.mean.to(params)).flatten(-2)
         quadratic = ((x @ self.precision(self.joints).to(params)) * x).sum(-1)
         return 0.5 * self.term.weight * factor_at(self.term.schedule, progress) * quadratic
+
+
+#: Moments of priors that are alive, with what they were computed from: fits of single frames share them.
+_KEPT: WeakKeyDictionary[PosePrior, tuple[object, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def _kept_moments(prior: PosePrior) -> tuple[Tensor, Tensor]:
+    """`_moments`, computed anew when the prior has changed."""
+    tensors = (*prior.parameters(), *prior.buffers())
+    stamp = (repr(prior.get_config()), tuple((id(t), t.data_ptr(), t._version, t.dtype, t.device) for t in tensors))
+    found = _KEPT.get(prior)
+    if found is None or found[0] != stamp:
+        found = _KEPT[prior] = stamp, _moments(prior)
+    return found[1]
+
+
+def _moments(prior: PosePrior) -> tuple[Tensor, Tensor]:
+    """Mean rotations (J, 3) and tangent covariance (3 J, 3 J) of a prior's samples."""
+    drawn = prior.sample(_SAMPLES, generator=torch.Generator(prior.device).manual_seed(0))[:, list(prior.joints)]
+    mean = frechet_mean(drawn).to(drawn)
+    x = rotvec_to_tangent(drawn, mean).flatten(1).double()
+    x = x - x.mean(0)
+    return mean, x.T @ x / len(x) + _FLOOR * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)

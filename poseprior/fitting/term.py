@@ -123,6 +123,11 @@ class PosePriorTerm(EnergyTerm):
             )
         return weight * (total / scored if self.reduction == "mean" else total)
 
+    def select(self, bodies: Tensor) -> PosePriorTerm:
+        """Itself: a prior is the same for every body."""
+        del bodies
+        return self
+
     @property
     def plain(self) -> bool:
         """Whether it is -log p of all the prior's joints times weight and schedule: no cap, no weights or choice of joints."""

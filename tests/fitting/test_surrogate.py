@@ -78,3 +78,27 @@ def test_only_the_whole_density_has_a_surrogate(gaussian: poseprior.GaussianPrio
     everywhere = dict.fromkeys((skeleton.JOINT_NAMES[j] for j in gaussian.joints), 2.0)
     for other in ({"joint_weights": everywhere}, {"joints": ["left_elbow"]}, {"robust": 1.0}, {"reduction": "mean"}):
         assert not term(**other).plain, other
+
+
+def test_moments_are_kept_until_the_prior_changes(
+    gaussian: poseprior.GaussianPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = poseprior.GaussianPrior("body")
+    prior.fit(gaussian.sample(500, generator=torch.Generator().manual_seed(3)))
+    drawn = {"times": 0}
+    original = poseprior.GaussianPrior.sample
+
+    def count(self: poseprior.GaussianPrior, *args: Any, **options: Any) -> Tensor:
+        drawn["times"] += 1
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(poseprior.GaussianPrior, "sample", count)
+    first = GaussianSurrogate(PosePriorTerm(prior, reduction="sum")).precision((16, 18))
+    again = GaussianSurrogate(PosePriorTerm(prior, weight=2.0, reduction="sum")).precision((16, 18))
+    assert drawn["times"] == 1 and torch.equal(first, again)
+    prior.load_state_dict(
+        {name: value * 4.0 if "scale" in name else value for name, value in prior.state_dict().items()}
+    )
+    wider = GaussianSurrogate(PosePriorTerm(prior, reduction="sum")).precision((16, 18))
+    assert drawn["times"] == 2
+    assert not torch.allclose(wider, first, rtol=0.1)
