@@ -95,10 +95,11 @@ def _levels(device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
     while below := [j for j in range(NUM_JOINTS) if PARENTS[j] in levels[-1]]:
         levels.append(below)
     slots = [[0], *([up.index(PARENTS[j]) for j in down] for up, down in pairwise(levels))]
-    return tuple(
-        (torch.tensor(level, device=device), torch.tensor(slot, device=device))
-        for level, slot in zip(levels, slots, strict=True)
-    )
+    with torch.inference_mode(False):  # kept for calls that want gradients
+        return tuple(
+            (torch.tensor(level, device=device), torch.tensor(slot, device=device))
+            for level, slot in zip(levels, slots, strict=True)
+        )
 
 
 def forward_kinematics(pose: Tensor, *, rest_offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:

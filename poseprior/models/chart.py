@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ..io.dataset import PoseDataset
 from ..rotations import add_tangent_noise, frechet_mean, rotvec_to_tangent, tangent_to_rotvec
-from .log_map import LOG_TWO_PI_SQUARED, MeanTurn, log_map
+from .kept import Kept
+from .log_map import LOG_TWO_PI_SQUARED, kept_turn, log_map
 
 #: No component is scaled by less than this, radians: a joint that never moves must not blow the density up.
 _LEAST_SCALE = 1e-3
@@ -30,7 +31,7 @@ class TangentChart(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_joints, 3))
         self.register_buffer("scale", torch.ones(num_joints, 3))
-        self._turn = MeanTurn()
+        self.kept = Kept(1)
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised coordinates and the log-volume of the change of variables.
@@ -42,7 +43,7 @@ class TangentChart(nn.Module):
         Returns:
             z (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_z - volume`.
         """
-        tangent, ratio = log_map(rotvec, self._turn(self.mean))
+        tangent, ratio = log_map(rotvec, kept_turn(self.mean, self.kept))
         log_volume = -2.0 * ratio[..., 0].log() + (self.scale.log().sum(-1) - LOG_TWO_PI_SQUARED)
         seen = observed.to(tangent.dtype)
         return tangent * (seen[..., None] / self.scale), (log_volume * seen).sum(-1)

@@ -13,6 +13,8 @@ import roma
 import torch
 from torch import Tensor
 
+from .kept import Kept
+
 _TINY = 1e-24
 LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 
@@ -24,21 +26,9 @@ def turn_matrices(mean: Tensor) -> Tensor:
     return roma.quat_product(conjugate.contiguous(), basis.expand(len(mean), 4, 4).contiguous()).mT.contiguous()
 
 
-class MeanTurn:
-    """`turn_matrices` of a chart's mean quaternions, kept until the mean changes (a load, a fit, another dtype)."""
-
-    def __init__(self) -> None:
-        self._stamp: tuple[object, ...] = ()
-        self._turn = torch.empty(0)
-
-    def __call__(self, mean: Tensor) -> Tensor:
-        """(J, 4, 4) for means given as unit quaternions (J, 4) xyzw or as rotvecs (J, 3)."""
-        stamp = (id(mean), mean._version, mean.dtype, mean.device)
-        if stamp != self._stamp:
-            with torch.no_grad():
-                self._turn = turn_matrices(mean if mean.shape[-1] == 4 else roma.rotvec_to_unitquat(mean))
-            self._stamp = stamp
-        return self._turn
+def kept_turn(mean: Tensor, kept: Kept) -> Tensor:
+    """`turn_matrices` (J, 4, 4) of a chart's means, unit quaternions (J, 4) xyzw or rotvecs (J, 3)."""
+    return kept((mean,), None, lambda: turn_matrices(mean if mean.shape[-1] == 4 else roma.rotvec_to_unitquat(mean)))
 
 
 def log_map(rotvec: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:

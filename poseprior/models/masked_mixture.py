@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .ball import log_mass_in_ball
+from .kept import Kept
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _MOST_REDRAWS = 200
@@ -55,8 +56,7 @@ class MaskedMixture(nn.Module):
         self.mean = nn.Parameter(torch.zeros(num_components, dims))
         self.log_scale = nn.Parameter(torch.zeros(num_components, dims))
         self.lower = nn.Parameter(torch.zeros(num_components, dims * (dims - 1) // 2))
-        self._cache: dict[Hashable, Any] = {}
-        self._stamp: tuple[object, ...] = ()
+        self.kept, self.kept_mass = Kept(_MOST_KEPT), Kept(1)
 
     def log_weights(self) -> Tensor:
         """(K,) log w_k."""
@@ -95,7 +95,7 @@ class MaskedMixture(nn.Module):
         for rows, pattern in patterns(seen):
             dims = pattern.repeat_interleave(3).nonzero()[:, 0]
             key = ("whitener", pattern.cpu().numpy().tobytes())
-            whitener, log_det = self._kept(key, partial(self._whitener, dims))
+            whitener, log_det = self._when_frozen(key, partial(self._whitener, dims))
             whole = len(dims) == z.shape[1] and len(rows) == len(z)
             error = (z if whole else z[rows][:, dims]) - self.mean[:, None, dims]
             white = error @ whitener.mT
@@ -128,8 +128,7 @@ class MaskedMixture(nn.Module):
             scale: (>= J, 3) radians per standardised unit, of all joints of the prior.
             place: (J,) rows of `scale` that are this mixture's joints.
         """
-        key = ("mass", id(scale), scale._version)
-        per_joint = self._kept(key, lambda: self._log_mass_by_joint(scale[place]))
+        per_joint = self._when_frozen("mass", lambda: self._log_mass_by_joint(scale[place]), scale)
         return (seen * per_joint).sum(-1)
 
     def _log_mass_by_joint(self, scale: Tensor) -> Tensor:
@@ -139,20 +138,15 @@ class MaskedMixture(nn.Module):
         mass = log_mass_in_ball(mean.flatten(0, 1), (rows @ rows.mT).flatten(0, 1))
         return (mass.unflatten(0, (self.num_components, self.num_joints)) + self.log_weights()[:, None]).logsumexp(0)
 
-    def _kept(self, key: Hashable, compute: Callable[[], _T]) -> _T:
-        """What `compute` gives, kept while the weights stay as they are and frozen.
+    def _when_frozen(self, key: Hashable, compute: Callable[[], _T], *others: Tensor) -> _T:
+        """What `compute` gives for the weights and `others`, kept while the weights are frozen.
 
         Inside a fit the same few masks come back thousands of times.
         """
-        parameters = list(self.parameters())
+        parameters = tuple(self.parameters())
         if any(p.requires_grad for p in parameters):
             return compute()
-        stamp = tuple((id(p), p._version, p.dtype, p.device) for p in parameters)
-        if self._stamp != stamp or len(self._cache) > _MOST_KEPT:
-            self._cache, self._stamp = {}, stamp
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
+        return (self.kept if not others else self.kept_mass)((*parameters, *others), key, compute)
 
     # ------------------------------------------------------------------ draws
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .joint_mixture import MOST_LOG_SCALE, NUMBERS, standard_log_prob
+from .kept import Kept
 from .ordered_gaussian import arrange
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Chains evaluated at once.
 _CHAINS = 384
-_MOST_TABLES = 32
 _FEW_COLUMNS = 64
 #: Where the context of the networks saturates, in its units.
 MOST_CONTEXT = 3.0
@@ -76,7 +76,6 @@ class ChainTables(NamedTuple):
     broad_constant: Tensor
 
 
-@torch.no_grad()
 def chain_tables(part: OrderPart, perm: Tensor, targets: Tensor) -> ChainTables:
     """Tables of the orders perm (K, J), missing joints last, for the joints `targets` (T,)."""
     arranged, size = part.base.arrangement(perm), part.num_joints
@@ -148,23 +147,17 @@ def _expert(
     )
 
 
-class FrozenChains:
-    """Tables of a part, kept for the masks that come back call after call while its weights stay what they are."""
+def kept_tables(
+    part: OrderPart, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor, kept: Kept
+) -> ChainTables:
+    """Tables for orders (K, J) of one mask, which comes back call after call: seen, given and target (J,)."""
 
-    def __init__(self) -> None:
-        self._cache: dict[bytes, ChainTables] = {}
-        self._stamp: tuple[object, ...] = ()
+    def compute() -> ChainTables:
+        perm, _ = arrange(ranks, seen[None], None if given is None else given[None])
+        return chain_tables(part, perm, target.nonzero()[:, 0])
 
-    def tables(self, part: OrderPart, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor) -> ChainTables:
-        """Tables for orders (K, J) of one mask: seen, given and target (J,)."""
-        stamp = tuple((id(t), t.data_ptr(), t._version, t.dtype) for t in part.tensors())
-        if stamp != self._stamp or len(self._cache) >= _MOST_TABLES:
-            self._cache, self._stamp = {}, stamp
-        key = b"".join(t.cpu().numpy().tobytes() for t in (ranks, seen, target, given) if t is not None)
-        if key not in self._cache:
-            perm, _ = arrange(ranks, seen[None], None if given is None else given[None])
-            self._cache[key] = chain_tables(part, perm, target.nonzero()[:, 0])
-        return self._cache[key]
+    key = b"".join(t.cpu().numpy().tobytes() for t in (ranks, seen, target, given) if t is not None)
+    return kept(part.tensors(), key, compute)
 
 
 def chain_mixture(part: OrderPart, tables: ChainTables, z: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from .ball import log_mass_in_ball
 from .grouped_mlp import GroupedMLP
 from .joint_graph import near_joints
 from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
-from .order_frozen import BROAD_SCALE, MOST_CONTEXT, FrozenChains, chain_mixture
+from .kept import Kept
+from .order_frozen import BROAD_SCALE, MOST_CONTEXT, chain_mixture, kept_tables
 from .ordered_gaussian import OrderedGaussian
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -20,6 +21,7 @@ _LOG_2PI = math.log(2.0 * math.pi)
 _LEAST_FEATURE_SCALE = 0.1
 #: Components of the networks that see near joints alone.
 _NEAR_COMPONENTS = 4
+_MOST_KEPT = 32
 
 
 class OrderPart(nn.Module):
@@ -78,7 +80,7 @@ class OrderPart(nn.Module):
         self.log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
         self._broad_mass = float(log_mass_in_ball(torch.zeros(3), BROAD_SCALE**2 * torch.eye(3)))
         self.register_buffer("scale", torch.ones(num_joints, 3))
-        self._chains = FrozenChains()
+        self.kept = Kept(_MOST_KEPT)
         self.base = OrderedGaussian(num_joints, near)
         self.net = GroupedMLP(
             num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
@@ -158,7 +160,7 @@ class OrderPart(nn.Module):
             ranks: (K, J) position of each joint in K orders.
             seen, given, target: (J,) bool: shown joints, those to put first, and those whose conditionals are summed.
         """
-        return chain_mixture(self, self._chains.tables(self, ranks, seen, given, target), z)
+        return chain_mixture(self, kept_tables(self, ranks, seen, given, target, self.kept), z)
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-_MOST_CACHED = 32
+from .kept import Kept
+
+_MOST_KEPT = 32
 
 
 class NearArrangement(NamedTuple):
@@ -119,12 +121,9 @@ class OrderedGaussian(nn.Module):
         used = [[k < len(own) for k in range(most)] for own in near or [[]] * num_joints]
         self.register_buffer("slots", torch.tensor(padded, dtype=torch.long).view(num_joints, most), persistent=False)
         self.register_buffer("used", torch.tensor(used, dtype=torch.bool).view(num_joints, most), persistent=False)
-        self._near_tables: NearTables | None = None
-        self._near_stamp: tuple[object, ...] = ()
         self.register_buffer("mean", torch.zeros(3 * num_joints))
         self.register_buffer("covariance", torch.eye(3 * num_joints))
-        self._cache: dict[bytes, Arrangement] = {}
-        self._stamp: tuple[object, ...] = ()
+        self.kept, self.kept_near = Kept(_MOST_KEPT), Kept(1)
 
     def factor(self, perm: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky factors L (U, 3J, 3J) in the orders perm (U, J), and the coordinates (U, 3J) in those orders."""
@@ -137,13 +136,7 @@ class OrderedGaussian(nn.Module):
         """Tables for the orders perm (U, J). Kept in evaluation, where the same few come back call after call."""
         if self.training:
             return self._arrangement(perm)
-        stamp = self._covariance_stamp()
-        if stamp != self._stamp or len(self._cache) > _MOST_CACHED:
-            self._cache, self._stamp = {}, stamp
-        key = perm.cpu().numpy().tobytes()
-        if key not in self._cache:
-            self._cache[key] = self._arrangement(perm)
-        return self._cache[key]
+        return self.kept((self.covariance,), perm.cpu().numpy().tobytes(), lambda: self._arrangement(perm))
 
     def _arrangement(self, perm: Tensor) -> Arrangement:
         factor, coordinate = self.factor(perm)
@@ -160,9 +153,6 @@ class OrderedGaussian(nn.Module):
         own_log_diagonal = own.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         near = self._near(before) if self.slots.shape[1] else None
         return Arrangement(inverse, log_diagonal.gather(1, rank), before, own_whitener, own_log_diagonal, near)
-
-    def _covariance_stamp(self) -> tuple[object, ...]:
-        return id(self.covariance), self.covariance._version, self.covariance.dtype, self.covariance.device
 
     def own_factor(self) -> Tensor:
         """(J, 3, 3) Cholesky factors of the joints' marginal covariances."""
@@ -194,10 +184,7 @@ class OrderedGaussian(nn.Module):
     @torch.no_grad()
     def near_tables(self) -> NearTables:
         """Conditionals given every set of near joints, kept while the covariance stays what it is."""
-        stamp = self._covariance_stamp()
-        if self._near_tables is None or stamp != self._near_stamp:
-            self._near_tables, self._near_stamp = self._make_near_tables(), stamp
-        return self._near_tables
+        return self.kept_near((self.covariance,), None, self._make_near_tables)
 
     def _make_near_tables(self) -> NearTables:
         c, device = self.covariance.double(), self.covariance.device

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..rotations import tangent_to_rotvec
 from .chart import TangentChart
-from .log_map import LOG_TWO_PI_SQUARED, MeanTurn, log_map
+from .kept import Kept
+from .log_map import LOG_TWO_PI_SQUARED, kept_turn, log_map
 
 #: Sharpness p of the unfolding. Below 1 radian it moves a point by less than a thousandth of a radian.
 _POWER = 6
@@ -66,7 +67,7 @@ class UnfoldedChart(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
         self.register_buffer("scale", torch.ones(num_joints, 3))
-        self._turn = MeanTurn()
+        self.kept = Kept(1)
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates and the log-volume of the change of variables.
@@ -78,7 +79,7 @@ class UnfoldedChart(nn.Module):
         Returns:
             w (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_w - volume`.
         """
-        tangent, ratio = log_map(rotvec, self._turn(self.mean))
+        tangent, ratio = log_map(rotvec, kept_turn(self.mean, self.kept))
         log_left = _log_left(tangent.square().sum(-1))
         seen = observed.to(rotvec.dtype)
         stretch = torch.exp(log_left / -_POWER) * seen
