@@ -65,7 +65,12 @@ def pose_from_smplx(
     (torch.Size([2, 55, 3]), 21)
     """
     given = {name: value for name, value in params.items() if value is not None and name in PART_SLICES}
-    unknown = [n for n in params if n not in PART_SLICES and ("pose" in n or "orient" in n)]
+    if params.get("pose2rot") is False:
+        raise ValueError(
+            "params: expected rotvecs (pose2rot=True), got pose2rot=False; convert rotation matrices first."
+        )
+    switches = ("pose2rot", "return_full_pose")
+    unknown = [n for n in params if n not in (*PART_SLICES, *switches) and ("pose" in n or "orient" in n)]
     if unknown or not given:
         what = f"unknown names {unknown}" if unknown else f"none of them in {sorted(params)}"
         raise ValueError(f"params: expected some of {', '.join(PART_SLICES)}, got {what}; rename the keys.")

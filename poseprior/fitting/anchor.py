@@ -72,6 +72,7 @@ class PoseAnchor(EnergyTerm):
         self._joints = wanted.nonzero()[:, 0]
         if not bool(torch.isfinite(pose.index_select(-2, self._joints)).all()):
             raise ValueError("estimate: expected finite rotvecs, got NaN or infinity; give those joints sigma=inf.")
+        self.joints = tuple(self._joints.tolist())
         self._estimate = pose.detach().index_select(-2, self._joints)
         self._sigma = width.index_select(-1, self._joints)
         self.weight, self.schedule, self.reduction, self.name, self.dof = weight, schedule, reduction, name, dof
@@ -98,6 +99,11 @@ class PoseAnchor(EnergyTerm):
         if self.reduction == "mean":
             energy = energy / max(len(self._joints), 1)
         return self.weight * factor_at(self.schedule, progress) * energy
+
+    def precision(self) -> dict[int, float]:
+        """By joint, 1 / sigma^2 of its coordinates, averaged over bodies and times the weight."""
+        mean = self._sigma.reshape(-1, len(self.joints)).square().reciprocal().mean(0)
+        return dict(zip(self.joints, (self.weight * mean).tolist(), strict=True))
 
     def select(self, bodies: Tensor) -> PoseAnchor | None:
         """As `EnergyTerm`; None for an estimate with more batch dimensions than one."""

@@ -22,9 +22,16 @@ class EnergyTerm(ABC):
 
     Attributes:
         name: key of the term in tables of energies.
+        joints: that the term judges, SMPL-X indices: fits move them, and do not pull them to the rest pose besides. ()
+            where the term only adds to what others judge.
+        latent_dim: length of the latents that it judges in place of a pose; None where it judges poses alone.
+        reduction: "sum" or "mean" over what it judges; fits take sums.
     """
 
     name: str = "term"
+    joints: tuple[int, ...] = ()
+    latent_dim: int | None = None
+    reduction: str = "sum"
 
     @abstractmethod
     def __call__(
@@ -49,12 +56,14 @@ class EnergyTerm(ABC):
 
     @final
     def __add__(self, other: EnergyTerm) -> EnergySum:
-        return EnergySum((*_parts(self), *_parts(other)))
+        return EnergySum((*summands(self), *summands(other)))
 
 
 @final
 class EnergySum(EnergyTerm):
     """The sum of terms: `term + term`.
+
+    A latent goes to the term that judges latents of its length; the others judge the pose.
 
     Attributes:
         terms: the summands.
@@ -64,11 +73,21 @@ class EnergySum(EnergyTerm):
 
     def __init__(self, terms: tuple[EnergyTerm, ...]) -> None:
         self.terms = terms
+        self.joints = tuple(sorted({joint for term in terms for joint in term.joints}))
 
     def __call__(
         self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
-        values = [term(params, latent=latent, progress=progress) for term in self.terms]
+        takers = [latent is not None and term.latent_dim == latent.shape[-1] for term in self.terms]
+        if latent is not None and sum(takers) != 1:
+            raise ValueError(
+                f"latent: expected one term of the sum with latents of length {latent.shape[-1]}, got {sum(takers)}; call "
+                "the terms one by one."
+            )
+        values = [
+            term(params, latent=latent if takes else None, progress=progress)
+            for term, takes in zip(self.terms, takers, strict=True)
+        ]
         return torch.stack(torch.broadcast_tensors(*values)).sum(0)
 
     def select(self, bodies: Tensor) -> EnergyTerm | None:
@@ -77,7 +96,8 @@ class EnergySum(EnergyTerm):
         return EnergySum(known) if len(known) == len(parts) else None
 
 
-def _parts(term: EnergyTerm) -> tuple[EnergyTerm, ...]:
+def summands(term: EnergyTerm) -> tuple[EnergyTerm, ...]:
+    """The terms of a sum, or the term itself."""
     return term.terms if isinstance(term, EnergySum) else (term,)
 
 
@@ -96,5 +116,7 @@ def pose_and_mask(params: PoseParams | None, hands: HandConvention) -> tuple[Ten
             "itself, term(params)."
         )
     pose, observed = pose_from_smplx(params, **hands.options())
+    if observed.numel() == 0:
+        raise ValueError("params: expected one body or more, got an empty batch.")
     given = observed.reshape(-1, skeleton.NUM_JOINTS)[0]
     return pose, None if bool(given.all()) else given

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .config import FittingConfig
-from .energy import EnergyTerm, PoseParams
+from .energy import EnergyTerm, PoseParams, summands
 from .hand_convention import require_smplx
 from .problem import FitProblem, movable_joints
 from .result import BodyFit
@@ -81,9 +81,11 @@ def fit_body(
             target.without_joints_from(NUM_WITHOUT_CONTOUR)
     bodies = _check(targets, num_hypotheses, config)
     prior_term = _prior_term(prior, prior_weight, config)
-    every = [*([prior_term] if prior_term else []), *terms]
-    modelled = {j for t in every if isinstance(t, PosePriorTerm) for j in t.prior.joints}
-    free = tuple(sorted((movable_joints(model, targets) | modelled) - {0}))
+    every = [*([prior_term] if prior_term else []), *_as_terms(terms)]
+    judged = {joint for term in every for joint in term.joints}
+    if prior_term is not None and config.space == "latent":
+        judged |= set(prior_term.prior.joints)
+    free = tuple(sorted((movable_joints(model, targets) | judged) - {0}))
     problem = FitProblem(model, targets, every, free, config)
     with torch.no_grad():
         run = FitRun(model, problem, prior_term, bodies, start, betas, num_hypotheses)
@@ -95,6 +97,21 @@ def _as_list(targets: Target | Sequence[Target]) -> list[Target]:
     if not found or not all(isinstance(target, Target) for target in found):
         kinds = [type(target).__name__ for target in found]
         raise ValueError(f"targets: expected Joints3D, Keypoints2D or Markers, got {kinds or 'none'}.")
+    return found
+
+
+def _as_terms(terms: Sequence[EnergyTerm]) -> list[EnergyTerm]:
+    """The terms, sums taken apart."""
+    if isinstance(terms, EnergyTerm) or not all(isinstance(term, EnergyTerm) for term in terms):
+        got = type(terms).__name__ if isinstance(terms, EnergyTerm) else [type(term).__name__ for term in terms]
+        raise ValueError(f"terms: expected a list of EnergyTerm, such as [PoseAnchor(...)], got {got}.")
+    found = [part for term in terms for part in summands(term)]
+    for term in found:
+        if term.reduction != "sum":
+            raise ValueError(
+                f"terms: expected reduction='sum' in {type(term).__name__} {term.name!r}, got {term.reduction!r}: targets are "
+                "summed over points."
+            )
     return found
 
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .anchor import PoseAnchor
 from .problem import FitProblem, Stage
 from .state import ROTATION_STEP, BodyState
 from .term import PosePriorTerm, factor_at
@@ -101,11 +102,18 @@ def _regularisers(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor
             if "latent" in at and term.prior is variables.prior:
                 result[at["latent"], at["latent"]] += weight * torch.eye(at["latent"].stop - at["latent"].start)
             else:
-                place = [k for k, j in enumerate(joints) if j in term.prior.joints]
+                place = [k for k, j in enumerate(joints) if j in term.joints]
                 index = torch.tensor([at["joints"].start + 3 * k + c for k in place for c in range(3)])
                 if len(place):
                     precision = problem.surrogate(term).precision(tuple(joints[k] for k in place)).to(result)
                     result[index[:, None], index] += weight * ROTATION_STEP**2 * precision
+        elif isinstance(term, PoseAnchor):
+            factor = factor_at(term.schedule, stage.progress) * ROTATION_STEP**2
+            for joint, sharpness in term.precision().items():
+                if joint in joints:
+                    first = at["joints"].start + 3 * joints.index(joint)
+                    diagonal = torch.arange(first, first + 3)
+                    result[diagonal, diagonal] += factor * sharpness
     rest = problem.config.rest_sigma
     if rest is not None:
         for k, joint in enumerate(joints):

@@ -86,8 +86,9 @@ class FitProblem:
             for t in self.targets
         ]
         self._surrogates: dict[int, GaussianSurrogate] = {}
-        modelled = set().union(*(term.prior.joints for term in terms if isinstance(term, PosePriorTerm)))
-        self.resting = tuple(j for j in free if j not in modelled)
+        judged = {joint for term in terms for joint in term.joints}
+        self.resting = tuple(j for j in free if j not in judged)
+        self._names = _different([target.name for target in targets], [term.name for term in terms])
 
     def body(self, state: BodyState) -> Tensor:
         """The body's own points (S, B, K, 3): 22 joints first, in SMPL-X order."""
@@ -130,9 +131,10 @@ class FitProblem:
         found = self.data(state, stage)
         if not stage.regularised:
             return found
-        for term in self.terms:
-            used = self._coarse(term) if stage.coarse and state.latent is None else term
-            found[term.name] = used(state.pose, latent=state.latent, progress=stage.progress)
+        for name, term in zip(self._names, self.terms, strict=True):
+            latent = state.latent if _judges(term, stage.variables) else None
+            used = self._coarse(term) if stage.coarse and latent is None else term
+            found[name] = used(state.pose, latent=latent, progress=stage.progress)
         if self.resting and self.config.rest_sigma is not None:
             rest = state.pose[..., list(self.resting), :].square().sum((-1, -2))
             found["rest"] = 0.5 * rest / self.config.rest_sigma**2
@@ -206,6 +208,26 @@ class FitProblem:
         bend = (turn[:, :, 1:] - turn[:, :, :-1]).square().sum((-1, -2))
         way = state.transl.unflatten(1, (-1, frames)).diff(dim=2).diff(dim=2).square().sum(-1)
         return torch.nn.functional.pad(bend + way, (1, 1)).flatten(1)
+
+
+def _judges(term: EnergyTerm, variables: Variables) -> bool:
+    """Whether a term judges the latent that moves: that of its own prior. Terms of the user's own may look at it."""
+    if isinstance(term, PosePriorTerm):
+        return variables.latent and term.prior is variables.prior
+    return variables.latent
+
+
+def _different(targets: list[str], terms: list[str]) -> list[str]:
+    """The names of the terms, numbered where another energy has the same."""
+    taken = {*targets, "rest", "shape", "expression", "smoothness"}
+    found = []
+    for name in terms:
+        own, count = name, 2
+        while own in taken:
+            own, count = f"{name}_{count}", count + 1
+        taken.add(own)
+        found.append(own)
+    return found
 
 
 def torso_points(target: Target, model: nn.Module) -> Tensor:

@@ -17,7 +17,7 @@ from .hand_convention import HandConvention
 from .hypotheses import mode_weights
 from .problem import FitProblem, Stage, torso_points
 from .result import BodyFit
-from .starts import candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
+from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
 from .state import BodyState, Variables
 from .targets import Keypoints2D, Target
 from .term import PosePriorTerm
@@ -72,6 +72,10 @@ class FitRun:
             for number, stage in enumerate(stages):
                 with torch.no_grad():
                     stage = problem.widened(state, stage)
+                    if stage.smooth is not None:
+                        state = between_seen(state, torch.stack([v.any(-1) for v in self.visible]).any(0))
+                    if number == len(stages) - 1:
+                        self._require_finite(state, stage)
                 before = state
                 state, last, count = self._minimise(state, stage)
                 steps += count
@@ -100,8 +104,18 @@ class FitRun:
             start = preconditioner(self.problem, state, stage)
             state, last = self.problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start)
             left, done = left - last.steps, done + last.steps
-            if left <= 0 or bool(last.converged.all()):
+            if left <= 0 or last.steps == 0 or bool(last.converged.all()):
                 return state, last, done
+
+    def _require_finite(self, state: BodyState, stage: Stage) -> None:
+        """Refuse energies that are not finite wherever a body stands: no minimiser could move it."""
+        for name, energy in self.problem.energies(state, stage).items():
+            lost = ~torch.isfinite(energy).any(0)
+            if bool(lost.any()):
+                raise ValueError(
+                    f"{name}: expected finite energies, got {float(energy[0, lost][0])} for body {int(lost.nonzero()[0])}; check "
+                    "what this term or target was made from."
+                )
 
     def _result(self, state: BodyState, energy: Tensor, converged: Tensor, steps: int, stage: Stage) -> BodyFit:
         starts, bodies = energy.shape
@@ -238,6 +252,8 @@ class FitRun:
 
 def _shape(betas: Tensor, like: Tensor) -> Tensor:
     betas = torch.as_tensor(betas).to(like)
+    if not bool(torch.isfinite(betas).all()):
+        raise ValueError("betas: expected finite numbers, got NaN or infinity.")
     if (
         betas.shape[-1] != like.shape[-1]
         or betas.dim() > 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import roma
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import skeleton
 from ..prior import LatentPosePrior, PosePrior
-from ..rotations import frechet_mean, tangent_to_rotvec
+from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from .problem import FitProblem, Stage
 from .state import BodyState
 from .targets import Keypoints2D, Target
@@ -77,10 +77,41 @@ def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, nu
     size = _median((local[..., :2] - ours[..., None, :2]).norm(dim=-1, keepdim=True), seen)
     apparent = _median((ray - theirs[..., None, :]).norm(dim=-1, keepdim=True), seen)
     depth = torch.where(apparent > 1e-4, size / apparent.clamp_min(1e-6), torch.full_like(size, 3.0)).clamp(0.5, 50.0)
-    step = torch.cat((theirs * depth, depth), -1) - ours
+    depth = torch.where(seen.any(-2), depth, torch.full_like(depth, 3.0))
+    # Of a frame without points, `ours` is 0; its body is then moved from where its pelvis is.
+    pelvis = target.camera.to_camera(problem.body(state)[..., :1, :])[..., 0, :]
+    step = torch.cat((theirs * depth, depth), -1) - torch.where(seen.any(-2), ours, pelvis)
     if target.camera.rotation is not None:
         step = (target.camera.rotation.to(step).mT @ step[..., None])[..., 0]
     return replace(state, transl=state.transl + step)
+
+
+def between_seen(state: BodyState, seen: Tensor) -> BodyState:
+    """One start of a sequence, frames without points (`seen` (B,) false) put between those around them.
+
+    Positions, shapes and latents are interpolated linearly, rotations along the geodesic; before the first seen frame and
+    after the last they stay as there.
+    """
+    if bool(seen.all()) or not bool(seen.any()):
+        return state
+    frame = torch.arange(len(seen), device=seen.device)
+    place = frame[seen]
+    right = torch.searchsorted(place, frame).clamp_max(len(place) - 1)
+    left = torch.where(place[right] > frame, (right - 1).clamp_min(0), right)
+    first, last = place[left], place[right]
+    share = ((frame - first) / (last - first).clamp_min(1)).clamp(0.0, 1.0).to(state.transl)
+    changed = {}
+    for entry in fields(state):
+        value = getattr(state, entry.name)
+        if value is None:
+            continue
+        before, after = value[:, first], value[:, last]
+        t = share.view(-1, *[1] * (value.dim() - 2))
+        if entry.name == "pose":
+            changed["pose"] = tangent_to_rotvec(t * rotvec_to_tangent(after, before), before)
+        else:
+            changed[entry.name] = before + t * (after - before)
+    return replace(state, **changed)
 
 
 def _median(values: Tensor, seen: Tensor) -> Tensor:

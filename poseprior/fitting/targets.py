@@ -16,6 +16,8 @@ from .camera import NEAR, Camera
 #: Residuals beyond this many sigmas are outliers: the most that one point costs is half its square, 10 nats.
 ROBUST = 4.5
 _BEHIND_SIGMA = 0.05
+#: Coordinates beyond this, pixels or metres, are some tool's mark of a missing point; sigmas below, a slip of units.
+_FARTHEST, _LEAST_SIGMA = 1e6, 1e-6
 
 
 class Target(ABC):
@@ -82,10 +84,15 @@ class Target(ABC):
                 )
         present = torch.isfinite(points).all(-1) & (weight > 0)
         self.points = torch.where(present[..., None], points, torch.zeros_like(points)).detach()
+        if bool((self.points.abs() > _FARTHEST).any()):
+            raise ValueError(
+                f"points: expected {self.unit} within {_FARTHEST:g} for {name}, got {float(self.points.abs().max()):g}; mark "
+                "missing points with NaN or a confidence of 0."
+            )
         self.confidence = torch.where(present, weight, torch.zeros_like(weight)).clamp_max(1.0).detach()
         width = torch.as_tensor(sigma, dtype=points.dtype, device=points.device)
-        if not bool((torch.isfinite(width) & (width > 0)).all()):
-            raise ValueError(f"sigma: expected finite {self.unit} above 0, got {sigma}.")
+        if not bool((torch.isfinite(width) & (width >= _LEAST_SIGMA)).all()):
+            raise ValueError(f"sigma: expected finite {self.unit} of {_LEAST_SIGMA:g} or more, got {sigma}.")
         try:
             self.sigma = width.expand(points.shape[:2])
         except RuntimeError:

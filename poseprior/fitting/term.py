@@ -87,6 +87,8 @@ class PosePriorTerm(EnergyTerm):
         self.schedule = schedule
         self._hands = HandConvention.of(model)
         self._levels = _levels(prior, joints, joint_weights)
+        self.joints = self._levels[-1][1]
+        self.latent_dim = prior.latent_dim if isinstance(prior, LatentPosePrior) else None
         self._typical: dict[tuple[int, ...], float] = {}
 
     def __call__(

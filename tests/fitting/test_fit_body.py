@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from poseprior.fitting import (
     BodyFit,
     BodyPoints,
     Camera,
+    EnergyTerm,
     FittingConfig,
     Joints3D,
     Keypoints2D,
@@ -232,6 +234,81 @@ def test_anchors_and_terms_take_part(
     assert {"prior", "anchor", "joints"} <= fit.energies.keys()
 
 
+def test_terms_of_one_name_all_count(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    target = Joints3D(joints_of(model, people[:2])[:, :55])
+    hand = PosePriorTerm(poseprior.load("hand-vae"), reduction="sum", joints="left_hand")
+    anchor = PoseAnchor(people[:2], sigma=0.2, reduction="sum", name="joints")
+    fit = fit_body(model, target, prior=body_prior, terms=[hand, anchor], config=_SHORT)
+    assert {"prior", "prior_2", "joints", "joints_2"} <= fit.energies.keys()
+    torch.testing.assert_close(fit.energies["prior"], -body_prior.log_prob(fit.pose), atol=1e-3, rtol=0)
+    torch.testing.assert_close(fit.energies["joints_2"], anchor(fit.pose), atol=1e-3, rtol=0)
+
+
+def test_a_latent_of_the_body_beside_a_prior_of_the_hands(
+    model: nn.Module, people: Tensor, joints_of: JointsOf
+) -> None:
+    target = Joints3D(joints_of(model, people[:2])[:, :55])
+    config = FittingConfig(iterations=10, space="latent")
+    body, hand = poseprior.load("body-vae"), poseprior.load("hand-order-agnostic")
+    hand.num_orders = 1  # type: ignore[attr-defined]
+    fit = fit_body(model, target, prior=body, terms=[PosePriorTerm(hand, reduction="sum")], config=config)
+    torch.testing.assert_close(fit.energies["prior_2"], -hand.log_prob(fit.pose), atol=1e-2, rtol=0)
+    assert fit.state.latent is not None
+    standard = 0.5 * (fit.state.latent[0].square() + math.log(2.0 * math.pi)).sum(-1)
+    torch.testing.assert_close(fit.energies["prior"], standard, atol=1e-3, rtol=0)
+
+
+def test_an_anchor_moves_what_nothing_else_judges(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    estimate = people[:2].clone()
+    estimate[:, 25:40, 2] = 0.6  # fingers, of which no point is measured
+    measured = joints_of(model, people[:2])[:, :55].clone()
+    measured[:, 22:] = math.nan
+    anchor = PoseAnchor(estimate, sigma=0.1, reduction="sum")
+    both = PosePriorTerm(body_prior, reduction="sum") + anchor
+    for terms in ([PosePriorTerm(body_prior, reduction="sum"), anchor], [both]):
+        fit = fit_body(model, Joints3D(measured), terms=terms, config=_SHORT)
+        assert (fit.pose[:, 25:40] - estimate[:, 25:40]).abs().max() < 0.02
+        collars = 0.5 * fit.pose[:, [j for j in range(1, 22) if j not in anchor.joints]].square().sum((-1, -2)) / 0.09
+        assert (fit.energies.get("rest", torch.zeros(2)) <= collars + 1e-3).all()
+
+
+def test_joints_that_a_term_leaves_out_stay_near_rest(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    noisy = joints_of(model, people[:2])[:, :55]
+    noisy = noisy + 0.02 * torch.randn(noisy.shape, generator=torch.Generator().manual_seed(0))
+    legs = PosePriorTerm(body_prior, joints=["left_hip", "left_knee"], reduction="sum")
+    fit = fit_body(model, Joints3D(noisy), prior=legs, config=_SHORT)
+    others = [j for j in range(1, 55) if j not in (1, 4, 10, 11, 23, 24)]  # no joint hangs from the feet
+    expected = 0.5 * fit.pose[:, others].square().sum((-1, -2)) / 0.3**2
+    torch.testing.assert_close(fit.energies["rest"], expected, atol=1e-2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_gap_in_a_sequence_is_bridged(model: nn.Module, body_prior: poseprior.PosePrior, flat: bool) -> None:
+    frames = torch.arange(16.0)
+    pose = torch.zeros(16, 55, 3)
+    pose[:, 0, 0] = math.pi
+    pose[:, 18, 1] = -0.05 * frames
+    place = torch.stack((0.05 * frames - 0.4, torch.zeros(16), torch.full((16,), 5.0)), -1)
+    with torch.no_grad():
+        truth = BodyPoints(model, joints=range(55))(pose, transl=place)
+    camera = Camera(1000.0, (500.0, 500.0), rotation=torch.eye(3), translation=torch.tensor([0.0, 0.0, 2.0]))
+    points = camera.project(truth).clone() if flat else truth.clone()
+    points[6:10] = math.nan
+    target = Keypoints2D(points, camera=camera, layout="smplx_55") if flat else Joints3D(points)
+    fit = fit_body(
+        model, target, prior=body_prior, config=FittingConfig(iterations=20, smooth_sigma=0.05, num_starts=4)
+    )
+    off = fit.params["transl"] - place  # the size of the body and its depth are one unknown in 2D
+    around = torch.stack((off[5], off[10])).mean(0)
+    assert (off[6:10] - around).norm(dim=-1).max() < 0.05
+
+
 class TestRobustness:
     """A finite fit or a clear error, whatever comes in."""
 
@@ -314,5 +391,24 @@ class TestRobustness:
             fit_body(model, joints, start=people)
         with pytest.raises(ValueError, match="num_hypotheses: expected 1 with smooth_sigma"):
             fit_body(model, joints, num_hypotheses=2, config=FittingConfig(smooth_sigma=0.1))
+        with pytest.raises(ValueError, match="terms: expected reduction='sum' in PoseAnchor"):
+            fit_body(model, joints, terms=[PoseAnchor(people[:2], sigma=0.1)])
+        with pytest.raises(ValueError, match="terms: expected a list"):
+            fit_body(model, joints, terms=PoseAnchor(people[:2], sigma=0.1, reduction="sum"))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="betas: expected finite"):
+            fit_body(model, joints, betas=torch.full((10,), math.nan))
+        with pytest.raises(ValueError, match="points: expected metres within"):
+            Joints3D(torch.full((1, 55, 3), 1e20))
+        with pytest.raises(ValueError, match="sigma: expected finite metres"):
+            Joints3D(torch.zeros(1, 55, 3), sigma=1e-18)
+
+        class Broken(EnergyTerm):
+            name = "broken"
+
+            def __call__(self, params: Any = None, *, latent: Tensor | None = None, progress: float = 1.0) -> Tensor:
+                return torch.full(params.shape[:2], math.nan) * params.sum((-1, -2))
+
+        with pytest.raises(ValueError, match="broken: expected finite energies, got nan for body 0"):
+            fit_body(model, joints, prior=body_prior, terms=[Broken()], config=_SHORT)
         with pytest.raises(ValueError, match="iterations, num_starts"):
             FittingConfig(iterations=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -185,3 +186,21 @@ def test_clear_errors() -> None:
         PosePriorTerm(prior, model=nn.Linear(2, 2))
     with pytest.raises(ValueError, match="sigma: expected"):
         PoseAnchor(pose, sigma=0.0)
+
+
+def test_switches_of_smplx_are_no_rotations() -> None:
+    term = PosePriorTerm(poseprior.load("body-gaussian"))
+    params: dict[str, Any] = {"body_pose": torch.zeros(2, 63)}
+    torch.testing.assert_close(term({**params, "return_full_pose": True, "pose2rot": True}), term(params))
+    with pytest.raises(ValueError, match="pose2rot=False"):
+        term({**params, "pose2rot": False})
+    with pytest.raises(ValueError, match="empty batch"):
+        term({"body_pose": torch.zeros(0, 63)})
+
+
+def test_a_latent_in_a_sum_goes_to_the_term_that_has_one() -> None:
+    body, hand = PosePriorTerm(poseprior.load("body-vae")), PosePriorTerm(poseprior.load("hand-order-agnostic"))
+    pose, latent = poseprior.load("whole-body").sample(2), torch.ones(2, 32)
+    torch.testing.assert_close((body + hand)(pose, latent=latent), body(latent=latent) + hand(pose))
+    with pytest.raises(ValueError, match="latent: expected one term"):
+        (hand + hand)(pose, latent=latent)
