@@ -6,15 +6,17 @@ batches of its own joints.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, final
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,25 @@ from .training.groups import co_observed
 from .training.loop import run_loop
 
 _Self = TypeVar("_Self", bound="PosePrior")
+
+
+_Given = ParamSpec("_Given")
+
+
+def _in_full_precision(method: Callable[_Given, Tensor]) -> Callable[_Given, Tensor]:
+    """Out of autocast: half a precision would cost whole nats."""
+
+    @functools.wraps(method)
+    def outside(*args: _Given.args, **kwargs: _Given.kwargs) -> Tensor:
+        prior = args[0]
+        assert isinstance(prior, PosePrior)
+        device = prior.device.type
+        if not torch.is_autocast_enabled(device):
+            return method(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return method(*args, **kwargs)
+
+    return outside
 
 
 class PosePrior(nn.Module, ABC):
@@ -47,6 +68,8 @@ class PosePrior(nn.Module, ABC):
 
     log_prob_kind: Literal["exact", "lower_bound"] = "exact"
     can_marginalise: bool = True
+    #: Whether `fit` without steps finds the weights; fitting again then fits anew.
+    closed_form: ClassVar[bool] = False
     #: What `fit` uses when no config is given.
     default_fit: ClassVar[FitConfig] = FitConfig()
 
@@ -120,6 +143,7 @@ class PosePrior(nn.Module, ABC):
     # ------------------------------------------------------------------ the interface
 
     @final
+    @_in_full_precision
     def log_prob(self, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Log-density of the observed modelled joints.
 
@@ -139,10 +163,12 @@ class PosePrior(nn.Module, ABC):
         batch, rotvec, seen = self._check_pose(pose, observed)
         if not self.can_marginalise:
             self._refuse_partial(seen)
-        value = self._log_prob(rotvec, seen, self._check_context(context, batch))
+        wide = self._check_context(context, batch)
+        value = self._log_prob(rotvec, seen, wide) if len(rotvec) else rotvec.sum((1, 2))
         return value.to(pose.dtype).reshape(batch)
 
     @final
+    @_in_full_precision
     def sample(
         self,
         sample_shape: int | Sequence[int] = (),
@@ -160,14 +186,16 @@ class PosePrior(nn.Module, ABC):
         Returns:
             (*sample, 55, 3) rotvecs, norms at most pi; joints that are not modelled are zero.
         """
-        shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+        shape = (int(sample_shape),) if isinstance(sample_shape, int | Integral) else tuple(sample_shape)
         if any(n < 0 for n in shape):
             raise ValueError(f"sample_shape: expected sizes of 0 or more, got {shape}.")
+        wide = self._check_context(context, shape)
         with torch.no_grad():
-            drawn = self._sample(math.prod(shape), generator, self._check_context(context, shape))
+            drawn = self._sample(math.prod(shape), generator, wide) if math.prod(shape) else self._nothing(0)
         return self._scatter(drawn).reshape(*shape, skeleton.NUM_JOINTS, 3)
 
     @final
+    @_in_full_precision
     def complete(
         self,
         pose: Tensor,
@@ -192,10 +220,17 @@ class PosePrior(nn.Module, ABC):
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: expected 1 or more, got {num_samples}.")
+        if observed is None:
+            raise ValueError(
+                f"observed: expected a bool tensor (*batch, {skeleton.NUM_JOINTS}), got None; sample draws whole poses."
+            )
         batch, rotvec, seen = self._check_pose(pose, observed)
+        wide = self._check_context(context, batch)
         with torch.no_grad():
-            drawn = self._complete(rotvec, seen, num_samples, generator, self._check_context(context, batch))
-        full = self._scatter(drawn).reshape(num_samples, *batch, skeleton.NUM_JOINTS, 3).to(pose.dtype)
+            drawn = self._nothing(num_samples, 0)
+            if len(rotvec):
+                drawn = self._complete(rotvec, seen, num_samples, generator, wide)
+        full = self._scatter(drawn).reshape(num_samples, *batch, skeleton.NUM_JOINTS, 3).to(pose)
         keep = observed.to(pose.device).expand(*batch, skeleton.NUM_JOINTS)
         return torch.where(keep[..., None], pose, full)
 
@@ -210,8 +245,9 @@ class PosePrior(nn.Module, ABC):
         """Train on poses, in place.
 
         An unfitted prior is first rebuilt for the data: joints that no pose observes are dropped, charts and closed
-        forms are set, weights are drawn from `config.seed`. A fitted one goes on from its weights. Afterwards the
-        weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose cheap.
+        forms are set, weights are drawn from `config.seed`. A fitted one goes on from its weights, or is fitted anew where
+        they have a closed form. Afterwards the weights are frozen (`requires_grad_(False)`), which keeps gradients to the
+        pose cheap.
 
         Args:
             train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
@@ -230,7 +266,11 @@ class PosePrior(nn.Module, ABC):
                 "it with start_from and a loop of your own on training_loss (examples/use_your_own_loop.py)."
             )
         start_seconds = 0.0
-        if not self.fitted:
+        if self.fitted and config.max_steps == 0 and not self.closed_form:
+            raise ValueError(
+                f"config: expected max_steps above 0 to train a fitted {type(self).__name__} further, got 0; or fit a new one."
+            )
+        if not self.fitted or config.max_steps == 0:
             started = time.monotonic()
             self.start_from(train, config=config)
             start_seconds = time.monotonic() - started
@@ -288,6 +328,7 @@ class PosePrior(nn.Module, ABC):
         )
 
     @classmethod
+    @torch.inference_mode(False)  # weights made in inference mode could never pass gradients to a pose
     def load(cls: type[_Self], path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> _Self:
         """Read a prior that `save` wrote, in eval mode with frozen weights; nothing in the file is executed.
 
@@ -429,6 +470,10 @@ class PosePrior(nn.Module, ABC):
                 "GaussianMixturePrior, OrderAgnosticPrior)."
             )
 
+    def _nothing(self, *batch: int) -> Tensor:
+        """(*batch, J, 3) zeros, for batches of no pose."""
+        return torch.zeros(*batch, len(self.joints), 3, dtype=self.dtype, device=self.device)
+
     def _scatter(self, rotvec: Tensor) -> Tensor:
         """(..., J, 3) of the modelled joints into (..., 55, 3), zero elsewhere."""
         full = rotvec.new_zeros(*rotvec.shape[:-2], skeleton.NUM_JOINTS, 3)
@@ -454,14 +499,17 @@ class LatentPosePrior(PosePrior):
         """(B, J, 3) rotvecs of (B, D) latents."""
 
     @final
+    @_in_full_precision
     def encode(self, pose: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Latents (*batch, D) of fully observed poses (*batch, 55, 3): the inverse of `decode` for flows, the posterior
         mean for VAEs."""
         batch, rotvec, _ = self._check_pose(pose, None)
-        latent = self._encode(rotvec, self._check_context(context, batch))
+        wide = self._check_context(context, batch)
+        latent = self._encode(rotvec, wide) if len(rotvec) else rotvec.new_zeros(0, self.latent_dim)
         return latent.to(pose.dtype).reshape(*batch, self.latent_dim)
 
     @final
+    @_in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
         if latent.shape[-1:] != (self.latent_dim,):

@@ -227,6 +227,53 @@ def test_latent_round_trip(prior: PosePrior) -> None:
     assert float(geodesic_distance(prior.decode(latent)[:, index], poses[:, index]).max()) < 1e-4
 
 
+def test_no_pose_is_a_batch_too(prior: PosePrior) -> None:
+    seen = torch.ones(55, dtype=torch.bool)
+    for batch in ((0,), (0, 3), (2, 0)):
+        poses = torch.zeros(*batch, 55, 3, requires_grad=True)
+        value = prior.log_prob(poses)
+        assert value.shape == batch
+        assert torch.autograd.grad(value.sum(), poses)[0].shape == poses.shape
+        assert prior.sample(batch).shape == (*batch, 55, 3)
+        assert prior.complete(poses, seen, num_samples=2).shape == (2, *batch, 55, 3)
+        if isinstance(prior, LatentPosePrior):
+            assert prior.encode(poses).shape == (*batch, prior.latent_dim)
+            assert prior.decode(torch.zeros(*batch, prior.latent_dim)).shape == (*batch, 55, 3)
+
+
+def test_half_precision_around_it_changes_nothing(prior: PosePrior, tmp_path: Path) -> None:
+    prior.save(tmp_path / "p.safetensors")
+    fresh, poses = poseprior.load(tmp_path / "p.safetensors"), _whole_poses(prior, 4)
+    torch.manual_seed(0)  # a lower bound draws
+    expected = prior.log_prob(poses)
+    for _ in range(2):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(fresh.log_prob(poses), expected)
+    torch.manual_seed(0)
+    torch.testing.assert_close(fresh.log_prob(poses), expected)
+
+
+def test_second_derivatives_agree_with_finite_differences(prior: PosePrior, tmp_path: Path) -> None:
+    """Along a line, at the pose of zeros (where maps of rotations are series) and at another."""
+    prior.save(tmp_path / "p.safetensors")
+    double = poseprior.load(tmp_path / "p.safetensors").double()
+    if prior.log_prob_kind == "lower_bound":
+        pytest.skip("the bound is of random draws, and its second derivative is not used")
+    along = torch.randn(55, 3, generator=_generator(), dtype=torch.double)
+    for base in (torch.zeros(55, 3, dtype=torch.double), _whole_poses(prior, 1)[0].double()):
+        step = torch.zeros((), dtype=torch.double, requires_grad=True)
+        (slope,) = torch.autograd.grad(double.log_prob(base + step * along), step, create_graph=True)
+        (bend,) = torch.autograd.grad(slope, step)
+
+        def slope_at(t: float, base: torch.Tensor = base) -> float:
+            leaf = torch.tensor(t, dtype=torch.double, requires_grad=True)
+            return float(torch.autograd.grad(double.log_prob(base + leaf * along), leaf)[0])
+
+        numeric = (slope_at(1e-5) - slope_at(-1e-5)) / 2e-5
+        assert float(bend) == pytest.approx(numeric, rel=2e-3, abs=1e-2)
+
+
 def test_bad_input_has_one_clear_error(prior: PosePrior) -> None:
     poses = _whole_poses(prior, 2)
     with pytest.raises(ValueError, match=r"pose: expected shape \(\*batch, 55, 3\), got \(2, 53, 3\).*joints53"):

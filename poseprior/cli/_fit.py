@@ -100,12 +100,12 @@ class Fit:
                 found.points,
                 layout=found.layout,
                 confidence=found.confidence,
-                sigma=self.sigma or 0.02,
+                sigma=0.02 if self.sigma is None else self.sigma,
                 name="keypoints",
             )
         return Keypoints2D(
             found.points, camera=self._camera(found), layout=found.layout, confidence=found.confidence,
-            sigma=self.sigma or 5.0,
+            sigma=5.0 if self.sigma is None else self.sigma,
         )  # fmt: skip
 
     def _camera(self, found: KeypointFile) -> Camera:
@@ -148,12 +148,18 @@ class Fit:
                 place = stand_in_body(folder)
             try:
                 model: nn.Module = smplx.create(str(place), model_type="smplx", **options)
-            except (AssertionError, OSError, KeyError) as error:
+            except (AssertionError, OSError, KeyError, ValueError) as error:
                 raise ValueError(
                     f"--model: expected a folder that smplx.create loads (smplx/SMPLX_{self.gender.upper()}.npz in it), "
                     f"got {place} ({error})."
                 ) from None
-            yield model.to(self.device)
+            try:
+                model = model.to(self.device)
+            except (RuntimeError, AssertionError) as error:
+                raise ValueError(
+                    f"--device: {self.device!r} is not usable here ({str(error).splitlines()[0]}); use cpu."
+                ) from None
+            yield model
 
     def _summary(self, fit: BodyFit, seconds: float) -> None:
         frames = len(fit.pose)
@@ -172,15 +178,20 @@ def _fit_in_chunks(model: nn.Module, target: Target, prior: Any, config: Any) ->
     if config.smooth_sigma is not None or target.num_frames <= _CHUNK:
         return fit_body(model, target, prior=prior, config=config, progress=True)
     fits = []
-    for rows in tqdm(torch.arange(target.num_frames).split(_CHUNK), desc="frames", unit=f"{_CHUNK} frames"):
-        part = target.select(rows)
-        if bool((part.confidence > 0).any()):
-            fits.append(fit_body(model, part, prior=prior, config=config))
-        else:
-            raise ValueError(
-                f"keypoints: expected a point in some frame of {int(rows[0])} to {int(rows[-1])}, got none; cut them out."
-            )
+    for rows in tqdm(_chunks((target.confidence > 0).any(-1).cpu()), desc="frames", unit=f"{_CHUNK} frames"):
+        fits.append(fit_body(model, target.select(rows), prior=prior, config=config))
     return _joined(fits)
+
+
+def _chunks(seen: Tensor) -> list[Tensor]:
+    """Frames (F,) in pieces; one in which nobody is seen goes with the piece before it (at the start, after it)."""
+    pieces: list[Tensor] = []
+    for rows in torch.arange(len(seen)).split(_CHUNK):
+        if pieces and not (bool(seen[rows].any()) and bool(seen[pieces[-1]].any())):
+            pieces[-1] = torch.cat((pieces[-1], rows))
+        else:
+            pieces.append(rows)
+    return pieces
 
 
 def _joined(fits: list[BodyFit]) -> BodyFit:

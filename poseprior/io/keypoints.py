@@ -22,6 +22,8 @@ _OPENPOSE_PARTS = (
 )  # fmt: skip
 
 
+#: Pixels: a person of whom one point is known has no size of their own.
+_LEAST_SIZE = 20.0
 _NPZ_KEYS = (
     "keypoints", "keypoints3d", "confidence", "layout", "focal_length", "principal_point", "image_size",
 )  # fmt: skip
@@ -128,13 +130,18 @@ def _pair(arrays: dict[str, Any], name: str) -> tuple[float, float] | None:
 def _openpose(files: list[Path], layout: str | None, person: int | None) -> KeypointFile:
     frames = [_people(path) for path in files]
     width = max((people.shape[1] for people in frames if len(people)), default=25)
-    chosen, last = [], None
+    if person is not None and person < 0:
+        raise ValueError(f"person: expected 0 or more, got {person}.")
+    chosen, last, missed = [], None, 0
     for people in frames:
         wide = np.zeros((len(people), width, 3), np.float32)
         wide[:, : people.shape[1]] = people
-        one = _choose(wide, person, last)
-        chosen.append(np.zeros((width, 3), np.float32) if one is None else one)
-        last = one if one is not None else last
+        one = _choose(wide, person, last, missed)
+        missed = missed + 1 if one is None else 0
+        one = np.zeros((width, 3), np.float32) if one is None else one
+        chosen.append(one)
+        if last is not None or one[:, 2].any():
+            last = one if last is None else np.where(one[:, 2:] > 0, one, last)
     every = torch.from_numpy(np.stack(chosen))
     order = _layout_name(width, layout, "openpose_25" if width == 25 else "openpose_137", files[0])
     names = tuple(path.stem for path in files)
@@ -151,6 +158,8 @@ def _people(path: Path) -> np.ndarray:
         raise ValueError(f"path: expected OpenPose's JSON with `people`, got {path}, which has none.")
     found = []
     for one in content["people"]:
+        if not isinstance(one, dict):
+            raise ValueError(f"people: expected OpenPose's objects in {path.name}, got {type(one).__name__}.")
         parts = []
         for name, count in _OPENPOSE_PARTS:
             value = np.asarray(one.get(name, []), dtype=np.float32)
@@ -168,18 +177,29 @@ def _people(path: Path) -> np.ndarray:
     return people if detail else people[:, :25]
 
 
-def _choose(people: np.ndarray, person: int | None, last: np.ndarray | None) -> np.ndarray | None:
+def _choose(people: np.ndarray, person: int | None, last: np.ndarray | None, missed: int) -> np.ndarray | None:
+    """The one of the people (P, K, 3) who is followed.
+
+    Args:
+        people: x, y, confidence.
+        person: an index, to follow nobody.
+        last: (K, 3) where each point of the followed person was seen last; None at first.
+        missed: frames since then without them.
+    """
     if len(people) == 0 or (person is not None and person >= len(people)):
         return None
     if person is not None:
         return np.asarray(people[person])
-    if last is not None:
-        both = (people[..., 2] > 0) & (last[..., 2] > 0)
-        distance = np.linalg.norm(people[..., :2] - last[..., :2], axis=-1)
-        mean = np.where(both.any(1), (distance * both).sum(1) / np.maximum(both.sum(1), 1), math.inf)
-        if np.isfinite(mean).any():
-            return np.asarray(people[int(mean.argmin())])
-    return np.asarray(people[int(people[..., 2].sum(1).argmax())])
+    if last is None:
+        return np.asarray(people[int(people[..., 2].sum(1).argmax())])
+    known = last[:, 2] > 0
+    size = max(float(np.ptp(last[known, :2], axis=0).max()), _LEAST_SIZE)
+    both = (people[..., 2] > 0) & known
+    distance = np.linalg.norm(people[..., :2] - last[:, :2], axis=-1)
+    shared = np.where(both.any(1), (distance * both).sum(1) / np.maximum(both.sum(1), 1), math.inf)
+    # Points that someone lacks count as far as a person may move, so that a fragment close by does not win.
+    nearest = int(np.where(both, distance, size)[:, known].mean(1).argmin())
+    return np.asarray(people[nearest]) if shared[nearest] <= (1 + missed) * size else None
 
 
 # ---------------------------------------------------------------------- both

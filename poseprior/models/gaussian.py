@@ -44,6 +44,7 @@ class GaussianPrior(PosePrior):
     """
 
     default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
+    closed_form = True
 
     def __init__(
         self,

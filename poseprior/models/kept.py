@@ -16,8 +16,8 @@ class Kept(nn.Module):
 
     Changes are told by identity, storage, version and type of the tensors: loads, optimiser steps, `copy_` under `no_grad`,
     another device. Edits in place through `.data` leave no trace; `train()` or `eval()` on the prior forgets what is kept.
-    Values are computed outside of inference mode, so that one serves every later call. Threads may share a `Kept`: what
-    two of them want at once is computed twice.
+    Values are computed outside of inference mode and autocast, so that one serves every later call. Threads may share a
+    `Kept`: what two of them want at once is computed twice.
 
     Args:
         most: values kept at a time.
@@ -38,7 +38,8 @@ class Kept(nn.Module):
         if now[0] != stamp or len(now[1]) >= self._most:
             now = self._now = (stamp, {})
         if key not in now[1]:
-            with torch.inference_mode(False), torch.no_grad():
+            device = tensors[0].device.type
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
                 now[1][key] = compute()
         found: _T = now[1][key]
         return found

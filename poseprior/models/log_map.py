@@ -16,6 +16,7 @@ from torch import Tensor
 from .kept import Kept
 
 _TINY = 1e-24
+_SMALL = 1e-2
 LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 
 
@@ -62,6 +63,25 @@ def _forward(rotvec: Tensor, turn: Tensor) -> tuple[Tensor, ...]:
     return vector * ratio, ratio, vector, real, sine, angle, cosine, scale
 
 
+def _derivable(rotvec: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """The same x and k as series in squares where angles are small: what autograd can derive twice, at 0 too."""
+    squared = rotvec.square().sum(-1, keepdim=True)
+    small = squared < _SMALL
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    scale = torch.where(small, 0.5 - squared / 48.0 + squared.square() / 3840.0, (0.5 * angle).sin() / angle)
+    cosine = torch.where(small, 1.0 - squared / 8.0 + squared.square() / 384.0, (0.5 * angle).cos())
+    relative = (turn @ torch.cat([rotvec * scale, cosine], -1)[..., None])[..., 0]
+    relative = torch.where(relative[..., 3:] < 0, -relative, relative)
+    vector, real = relative[..., :3], relative[..., 3:]
+    squared = vector.square().sum(-1, keepdim=True)
+    small = squared < _SMALL
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    # arcsin(s) / s
+    series = 1.0 + squared * (1 / 6 + squared * (3 / 40 + squared * (15 / 336 + squared * 105 / 3456)))
+    ratio = 2.0 * torch.where(small, series, torch.atan2(sine, real) / sine)
+    return vector * ratio, ratio
+
+
 class _LogMap(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rotvec: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +93,7 @@ class _LogMap(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
         rotvec, turn, ratio, vector, real, sine, angle, cosine, scale = ctx.saved_tensors  # type: ignore[attr-defined]
         if torch.is_grad_enabled():  # create_graph: derive the composition, which can be derived again
-            outputs = _forward(rotvec, turn)[:2]
+            outputs = _derivable(rotvec, turn)
             (again,) = torch.autograd.grad(outputs, rotvec, grads, create_graph=True)
             return again, None
         grad_tangent, grad_ratio = grads

@@ -38,6 +38,7 @@ class GaussianMixturePrior(PosePrior):
     """
 
     default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
+    closed_form = True
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class ProductPrior(PosePrior):
         self.mirrored = tuple(mirrored)
         self.parts = nn.ModuleList(built)
         self.fitted = all(part.fitted for part in built)
+        self.can_marginalise = all(part.can_marginalise for part in built)
         if any(part.log_prob_kind == "lower_bound" for part in built):
             self.log_prob_kind = "lower_bound"
         self._views = [(k, flip, [self.joints.index(j) for j in _view_joints(built[k], flip)]) for k, flip in views]
@@ -100,13 +101,27 @@ class ProductPrior(PosePrior):
                 total = total + loss * rows.sum() / len(rows)
         return total
 
+    def can_score(self, observed: Tensor) -> Tensor:
+        """As `PosePrior.can_score`: every part scores what it sees, or sees nothing."""
+        seen = observed[..., list(self.joints)]
+        usable = torch.ones_like(seen[..., 0])
+        for part, _, places in self._each():
+            own = torch.zeros_like(observed)
+            own[..., list(part.joints)] = seen[..., places]
+            usable = usable & (part.can_score(own) | ~seen[..., places].any(-1))
+        return usable
+
+    def _refuse_partial(self, seen: Tensor) -> None:
+        for part, _, places in self._each():
+            if not part.can_marginalise:
+                own = seen[:, places]
+                part._refuse_partial(own[own.any(1)])
+
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         total = rotvec.new_zeros(len(rotvec))
         for part, flip, places in self._each():
             part_rotvec, seen = _look(rotvec, observed, flip, places)
             rows = seen.any(1)
-            if not part.can_marginalise:
-                part._refuse_partial(seen[rows])
             if bool(rows.all()):
                 total = total + part._log_prob(part_rotvec, seen, None)
             elif bool(rows.any()):
@@ -159,4 +174,5 @@ def _build(spec: Mapping[str, Any]) -> PosePrior:
     known = concrete_models()
     if spec.get("class") not in known:
         raise ValueError(f"parts: expected priors, got {spec!r}, whose class is none of {', '.join(sorted(known))}.")
-    return known[spec["class"]](**spec["config"])
+    kind = known[spec["class"]]
+    return kind(**kind._stored_config(spec["config"]))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import poseprior
 from poseprior import read_poses, skeleton
 from poseprior.cli import main
+from poseprior.cli._fit import _chunks
 from poseprior.fitting import Camera, layout
 
 
@@ -93,3 +94,12 @@ def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert main(["fit", *arguments]) == 2
         assert expected in capsys.readouterr().err
     assert not Path(out).exists()
+
+
+def test_chunks_of_frames_without_anybody_go_with_their_neighbours() -> None:
+    seen = torch.zeros(300, dtype=torch.bool)
+    seen[[100, 290]] = True
+    pieces = _chunks(seen)
+    assert torch.equal(torch.cat(pieces), torch.arange(300))
+    assert [len(piece) for piece in pieces] == [256, 44] and all(seen[piece].any() for piece in pieces)
+    assert [len(piece) for piece in _chunks(torch.ones(130, dtype=torch.bool))] == [64, 64, 2]

@@ -40,6 +40,23 @@ def test_npz_says_what_it_holds(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.points[0].numpy(), points[0, :, :2])
 
 
+def test_fragments_and_others_do_not_take_over(tmp_path: Path) -> None:
+    ghost = _person(116.0)
+    ghost["pose_keypoints_2d"][3:] = [0.0] * 72  # one point, nearer than the person's own
+    _write(tmp_path / "a_000.json", _person(100.0), _person(700.0, confidence=0.5))
+    _write(tmp_path / "a_001.json", ghost, _person(120.0))
+    _write(tmp_path / "a_002.json", _person(700.0))  # only the other one is there
+    _write(tmp_path / "a_003.json", _person(700.0), _person(130.0))
+    found = read_keypoints(tmp_path)
+    assert [int(v) for v in (found.confidence > 0).sum(1)] == [25, 25, 0, 25]
+    assert float(found.points[3, 0, 0]) == 130.0
+    with pytest.raises(ValueError, match="person: expected 0 or more"):
+        read_keypoints(tmp_path, person=-1)
+    (tmp_path / "a_003.json").write_text('{"people": [null]}')
+    with pytest.raises(ValueError, match="people: expected OpenPose's objects"):
+        read_keypoints(tmp_path)
+
+
 def test_npz_in_3d(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", keypoints3d=np.ones((2, 55, 3)), layout="smplx_55")
     found = read_keypoints(tmp_path / "a.npz")

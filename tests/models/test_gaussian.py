@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from poseprior import FitConfig, GaussianPrior, PoseDataset
+from poseprior import FitConfig, GaussianPrior, JointFlow, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.models.ball import log_mass_in_ball
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent, tangent_to_rotvec
@@ -68,6 +68,21 @@ def test_fit_recovers_mean_and_covariance() -> None:
     scale = prior.chart.scale.flatten().double()
     fitted = prior.factors.parts[0].covariance()[0].double() * scale * scale[:, None]
     np.testing.assert_allclose(fitted.numpy(), covariance, atol=2e-3)
+
+
+def test_a_fitted_one_is_fitted_anew() -> None:
+    first, second = synthetic_poses(300, seed=0), synthetic_poses(300, seed=1)
+    prior, fresh = GaussianPrior("body", covariance="full"), GaussianPrior("body", covariance="full")
+    prior.fit(first)
+    prior.metadata["licence"] = "of the first"
+    prior.fit(second)
+    fresh.fit(second)
+    assert all(torch.equal(a, b) for a, b in zip(prior.parameters(), fresh.parameters(), strict=True))
+    assert prior.metadata["training"]["data_digest"] == second.digest() and "licence" not in prior.metadata
+    flow = JointFlow("body", hidden=8)
+    flow.fit(first, config=FitConfig(max_steps=2, batch_size=32, progress=False))
+    with pytest.raises(ValueError, match="max_steps above 0 to train a fitted JointFlow"):
+        flow.fit(second, config=FitConfig(max_steps=0))
 
 
 def test_complete_equals_the_gaussian_conditional() -> None:

@@ -37,6 +37,21 @@ def test_log_prob_is_the_sum_and_fitted_parts_are_kept(data: PoseDataset, parts:
     torch.testing.assert_close(prior.log_prob(poses), expected, rtol=1e-5, atol=1e-3)
 
 
+def test_a_part_that_cannot_marginalise_decides_what_can_be_scored(
+    data: PoseDataset, parts: list[GaussianPrior]
+) -> None:
+    flow = poseprior.GlobalFlow("body")
+    flow.fit(data, config=FitConfig(max_steps=2, batch_size=32, progress=False))
+    prior = ProductPrior([flow, parts[1]], mirrored=[1])
+    observed = torch.ones(3, 55, dtype=torch.bool)
+    observed[0, 18] = False  # an elbow
+    observed[1, 1:22] = False  # the whole body
+    assert not prior.can_marginalise and prior.can_score(observed).tolist() == [False, True, True]
+    assert prior.log_prob(data.poses[1:3], observed=observed[1:]).isfinite().all()
+    with pytest.raises(ValueError, match="GlobalFlow cannot marginalise.*leaves out left_elbow"):
+        prior.log_prob(data.poses[:3], observed=observed)
+
+
 def test_a_mirrored_pose_swaps_the_hands(data: PoseDataset, parts: list[GaussianPrior]) -> None:
     prior = ProductPrior([parts[1]], mirrored=[0])
     assert prior.joints == tuple(range(25, 55))
