@@ -39,12 +39,9 @@ def _in_full_precision(method: Callable[_Given, Tensor]) -> Callable[_Given, Ten
 
     @functools.wraps(method)
     def outside(*args: _Given.args, **kwargs: _Given.kwargs) -> Tensor:
-        prior = args[0]
-        assert isinstance(prior, PosePrior)
-        device = prior.device.type
-        if not torch.is_autocast_enabled(device):
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
             return method(*args, **kwargs)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             return method(*args, **kwargs)
 
     return outside

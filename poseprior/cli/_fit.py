@@ -82,6 +82,9 @@ class Fit:
         with self._model() as model:
             config = FittingConfig(iterations=self.iterations, smooth_sigma=self.smooth)
             fit = _fit_in_chunks(model, target, prior, config)
+            hands = any(bool(target.confidence[:, k].any()) for k, part in enumerate(target.parts) if "hand" in part)
+            if prior is not None and hands and not any(j >= 25 for j in prior.joints):
+                print(f"prior {self.prior} knows no fingers, which were seen: --prior whole-body fits them with one")
             fit.save(self.out, gender=self.gender, fps=self.fps)
             self._summary(fit, time.monotonic() - started)
             print(f"results: {self.out}")

@@ -70,6 +70,11 @@ def fit_body(
     torch.Size([1, 63])
     """
     require_smplx(model)
+    if type(model).__name__.endswith("Layer"):
+        raise ValueError(
+            f"model: expected smplx.create(folder, model_type='smplx'), which takes rotvecs, got {type(model).__name__}, which "
+            "takes rotation matrices (smplx.build_layer)."
+        )
     config = FittingConfig() if config is None else config
     targets = _as_list(targets)
     template = model.v_template
@@ -139,6 +144,8 @@ def _prior_term(
     prior: PosePrior | PosePriorTerm | None, weight: float, config: FittingConfig
 ) -> PosePriorTerm | None:  # fmt: skip
     if isinstance(prior, PosePriorTerm):
+        if weight != 1.0:
+            raise ValueError(f"prior_weight: expected a weight in the PosePriorTerm itself, got {weight} beside it.")
         if prior.reduction != "sum":
             raise ValueError(
                 "prior: expected a PosePriorTerm with reduction='sum', got 'mean': targets are summed over points; make it "

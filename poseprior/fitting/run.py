@@ -18,7 +18,7 @@ from .hypotheses import mode_weights
 from .problem import FitProblem, Stage, torso_points
 from .result import BodyFit
 from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
-from .state import BodyState, Variables
+from .state import BodyState, Variables, decode_hands
 from .targets import Keypoints2D, Target
 from .term import PosePriorTerm
 
@@ -180,7 +180,8 @@ class FitRun:
         config, problem = self.config, self.problem
         number = is_2d(problem.targets)
         if number is None:
-            return place_in_3d(problem, self._several(state, config.num_starts or 1), stage.chosen)
+            wanted = config.num_starts or (2 * self.hypotheses if self.hypotheses > 1 else 1)
+            return place_in_3d(problem, self._several(state, wanted), stage.chosen)
         target = problem.targets[number]
         assert isinstance(target, Keypoints2D)
         if self.given_root:
@@ -233,7 +234,12 @@ class FitRun:
             index = list(self.prior.joints)
             pose[..., index, :] = self.samples[0][0, index].to(pose)
         state = replace(state, pose=pose)
-        if state.hands is not None:
+        judged = () if self.prior is None else self.prior.joints
+        if state.hands is not None and start is None and not any(j >= 25 for j in judged):
+            pose = pose.clone()  # the model's own hand at rest: coefficients of zero
+            pose[..., 25:55, :] = decode_hands(state.hands, self.convention)
+            state = replace(state, pose=pose)
+        elif state.hands is not None:
             hands = torch.stack([_coefficients(pose[..., part, :], self.convention, side) for side, part in enumerate(
                 (skeleton.PART_SLICES["left_hand_pose"], skeleton.PART_SLICES["right_hand_pose"])
             )], -2)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,13 @@ def _pixels(truth: Tensor, name: str, sigma: float = 0.0) -> Tensor:
     joints = [0 if j is None or j > 126 else j for j in layout(name).joints]
     pixels = _CAMERA.project(truth[:, joints])
     return pixels + sigma * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(3))
+
+
+def _layer(model: nn.Module) -> nn.Module:
+    """The model as `smplx.build_layer` makes it."""
+    layer = copy.copy(model)
+    layer.__class__ = type("SMPLXLayer", (type(model),), {})
+    return layer
 
 
 @pytest.fixture
@@ -137,6 +145,28 @@ def test_pca_hands_are_fitted_in_the_model_s_coefficients(
     assert fit.params["left_hand_pose"].shape == (2, 12)
     joints = model(**fit.params).joints[:, :76]
     assert 1000 * (joints - truth).norm(dim=-1)[:, 22:].mean() < 6.0
+
+
+def test_unmeasured_pca_hands_are_the_model_s_own_at_rest(
+    make_model: Callable[..., nn.Module], people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    model = make_model(use_pca=True, num_pca_comps=6, flat_hand_mean=False)
+    measured = joints_of(model, people[:2])[:, :55].clone()
+    measured[:, 22:] = math.nan
+    fit = fit_body(model, Joints3D(measured), prior=body_prior, config=FittingConfig(iterations=10))
+    assert not fit.params["left_hand_pose"].any() and not fit.params["right_hand_pose"].any()
+    mean = torch.cat((model.left_hand_mean, model.right_hand_mean)).view(30, 3)  # type: ignore[list-item]
+    torch.testing.assert_close(fit.pose[:, 25:], mean.expand(2, -1, -1))
+
+
+def test_hypotheses_of_3d_joints_come_from_several_starts(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    measured = torch.full((1, 55, 3), math.nan)
+    measured[:, :3] = joints_of(model, people[:1])[:, :3]
+    fit = fit_body(model, Joints3D(measured), prior=body_prior, num_hypotheses=2, config=FittingConfig(iterations=10))
+    assert fit.num_hypotheses == 2
+    torch.testing.assert_close(fit.weights.sum(0), torch.ones(1))
 
 
 def test_float64_batch_of_one_and_a_known_shape(
@@ -383,6 +413,10 @@ class TestRobustness:
             fit_body(nn.Linear(2, 2), joints)
         with pytest.raises(ValueError, match="reduction='sum'"):
             fit_body(model, joints, prior=PosePriorTerm(body_prior))
+        with pytest.raises(ValueError, match="prior_weight: expected a weight in the PosePriorTerm"):
+            fit_body(model, joints, prior=PosePriorTerm(body_prior, reduction="sum"), prior_weight=3.0)
+        with pytest.raises(ValueError, match="which takes rotvecs, got SMPLXLayer"):
+            fit_body(_layer(model), joints)
         with pytest.raises(ValueError, match="fitted prior"):
             fit_body(model, joints, prior=poseprior.GaussianPrior("body"))
         with pytest.raises(ValueError, match="betas: expected"):

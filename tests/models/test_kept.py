@@ -54,6 +54,10 @@ def test_keys_are_apart_and_room_is_bounded() -> None:
     for key in (3, 4, 5, 3):  # 3 is gone again
         kept([tensor], key, total)
     assert total.times == 4
+    single = Kept(1)
+    for _ in range(3):
+        single([tensor], None, total)
+    assert total.times == 5
 
 
 def test_copies_start_empty() -> None:

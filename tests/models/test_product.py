@@ -48,7 +48,7 @@ def test_a_part_that_cannot_marginalise_decides_what_can_be_scored(
     observed[1, 1:22] = False  # the whole body
     assert not prior.can_marginalise and prior.can_score(observed).tolist() == [False, True, True]
     assert prior.log_prob(data.poses[1:3], observed=observed[1:]).isfinite().all()
-    with pytest.raises(ValueError, match="GlobalFlow cannot marginalise.*leaves out left_elbow"):
+    with pytest.raises(ValueError, match=r"GlobalFlow cannot marginalise.*leaves out left_elbow"):
         prior.log_prob(data.poses[:3], observed=observed)
 
 
