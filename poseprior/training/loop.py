@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -95,6 +96,8 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
+        # Through JSON, as a checkpoint gives it back.
+        options |= {f"model.{k}": v for k, v in json.loads(json.dumps(prior.get_config())).items()}
         self.fingerprint: dict[str, Any] = {
             "class": type(prior).__name__, "joints": list(prior.joints), "train": train.digest(),
             "val": None if val is None else val.digest(), "world_size": world, **options,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import poseprior
-from poseprior import FitConfig, GaussianPrior, PoseDataset
+from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, JointFlow, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.training.batches import BatchSource
 from poseprior.training.state import FILE_NAME
@@ -190,6 +190,12 @@ def test_a_checkpoint_of_another_run_is_refused(splits: tuple[PoseDataset, ...],
         GaussianPrior("body").fit(train, val=val, config=replace(config, seed=3))
     with pytest.raises(ValueError, match=r"belongs to another run: train was"):
         GaussianPrior("body").fit(train.select(range(10)), val=val, config=config)
+    with pytest.raises(ValueError, match=r"belongs to another run: class was"):
+        GaussianMixturePrior("body", num_components=2).fit(train, val=val, config=config)
+    other = replace(config, checkpoint_dir=str(tmp_path / "flow"), max_steps=2)
+    JointFlow("body", hidden=8, dropout=0.1).fit(train, val=val, config=other)
+    with pytest.raises(ValueError, match=r"belongs to another run: model.dropout was 0.1, is 0.6"):
+        JointFlow("body", hidden=8, dropout=0.6).fit(train, val=val, config=other)
     (tmp_path / FILE_NAME).write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"is not a training checkpoint.*remove it"):
         GaussianPrior("body").fit(train, val=val, config=config)
