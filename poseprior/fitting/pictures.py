@@ -94,9 +94,7 @@ def fit_scene(model: nn.Module, fit: BodyFit, path: str | os.PathLike[str], *, m
     total = len(fit.pose)
     frames = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int))
     bodies = _vertices(model, fit)[frames] - fit.params["transl"].detach().cpu().numpy()[frames, None]
-    if _looks_flipped(fit):
-        bodies = bodies * np.array([1.0, -1.0, -1.0])
-    page = bodies_scene(bodies, _faces(model))
+    page = bodies_scene(bodies @ _upright(fit).T, _faces(model))
     with replacing(target) as temporary:
         temporary.write_text(page)
     return target
@@ -152,11 +150,10 @@ class _View:
             self.mesh, self.own = (target.camera.project(t).numpy() for t in (vertices, own))
             self.measured = measured.numpy()
         else:
-            sign = -1.0 if _looks_flipped(fit) else 1.0  # y down in a camera's frame
-            self.depth = -sign * vertices[..., 2].numpy()
-            self.mesh, self.own, self.measured = (
-                t[..., :2].numpy() * np.array([1.0, -sign]) for t in (vertices, own, measured)
-            )
+            turn = _upright(fit)
+            turned = [t.numpy() @ turn.T for t in (vertices, own, measured)]
+            self.depth = -turned[0][..., 2]
+            self.mesh, self.own, self.measured = (t[..., :2] * np.array([1.0, -1.0]) for t in turned)
         self.off, self.seen = off.numpy(), ((target.confidence.cpu() > 0) & usable).numpy()
 
     def draw(self, axes: Any, frame: int) -> None:
@@ -209,9 +206,12 @@ def _faces(model: nn.Module) -> NDArray[np.int64]:
     return faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])]
 
 
-def _looks_flipped(fit: BodyFit) -> bool:
-    """Whether bodies stand in a camera's frame, y down: their up axis points to -y."""
+def _upright(fit: BodyFit) -> NDArray[np.float64]:
+    """(3, 3) turn that stands the bodies up along y: their frame may have y down (a camera's) or z up (motion capture's)."""
     import roma
 
-    up = roma.rotvec_to_rotmat(fit.pose[:, 0].detach())[:, 1, 1]
-    return bool(up.median() < 0)
+    up = roma.rotvec_to_rotmat(fit.pose[:, 0].detach())[:, :, 1].median(0).values.cpu().numpy()
+    axis = int(np.abs(up).argmax())
+    high = np.sign(up[axis]) * np.eye(3)[axis]
+    side = np.eye(3)[1 if axis == 0 else 0]
+    return np.stack((side, high, np.cross(side, high)))

@@ -26,6 +26,7 @@ from poseprior.fitting import (
     fit_body,
     layout,
 )
+from poseprior.fitting.pictures import _upright
 from poseprior.rotations import random_rotvec
 
 _CAMERA = Camera(1000.0, (500.0, 500.0))
@@ -446,3 +447,19 @@ class TestRobustness:
             fit_body(model, joints, prior=body_prior, terms=[Broken()], config=_SHORT)
         with pytest.raises(ValueError, match="iterations, num_starts"):
             FittingConfig(iterations=0)
+
+
+@pytest.mark.parametrize(
+    "root", [(0.0, 0.0, 0.0), (math.pi, 0.0, 0.0), (math.pi / 2, 0.0, 0.0), (0.0, 0.0, -math.pi / 2)]
+)
+def test_pictures_stand_bodies_up_whatever_axis_is_up(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, root: tuple[float, float, float]
+) -> None:
+    pose = people[:2].clone()
+    pose[:, 0] = torch.tensor(root)
+    fit = fit_body(model, Joints3D(joints_of(model, pose)[:, :55]), config=FittingConfig(iterations=5))
+    turn = torch.from_numpy(_upright(fit)).float()
+    torch.testing.assert_close(turn @ turn.mT, torch.eye(3))
+    assert torch.linalg.det(turn) > 0
+    joints = model(**fit.params).joints @ turn.mT
+    assert (joints[:, 15, 1] > joints[:, 0, 1] + 0.4).all()  # the head above the pelvis
