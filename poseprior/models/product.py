@@ -79,7 +79,7 @@ class ProductPrior(PosePrior):
 
     def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
         parts = [
-            {"class": type(part).__name__, "config": part._rebuild_config(train, config)}
+            part if part.fitted else {"class": type(part).__name__, "config": part._rebuild_config(train, config)}
             for part, flip, _ in self._each()
             if not flip
         ]
@@ -87,7 +87,7 @@ class ProductPrior(PosePrior):
 
     def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
         for part, flip, _ in self._each():
-            if not flip:
+            if not flip and not part.fitted:
                 part._initialise(train, config)
                 part.fitted = True
 

@@ -77,6 +77,21 @@ def test_fit_trains_every_part_on_what_shows_it(data: PoseDataset) -> None:
     assert result.history[-1]["val_nll"] < result.history[0]["val_nll"] + 1e-3
 
 
+def test_fit_leaves_fitted_parts_as_they_are(data: PoseDataset, tmp_path: Path) -> None:
+    body, hand = GaussianPrior("body"), GaussianPrior("left_hand")
+    body.fit(synthetic_poses(300, seed=7), config=CLOSED)
+    kept = {name: value.clone() for name, value in body.state_dict().items()}
+    prior = ProductPrior([body, hand], mirrored=[1])
+    assert not prior.fitted
+    prior.fit(data, config=CLOSED)
+    assert prior.fitted and all(torch.equal(value, kept[name]) for name, value in prior.parts[0].state_dict().items())
+    alone = GaussianPrior("left_hand")
+    alone.fit(data, config=CLOSED)
+    assert torch.equal(prior.parts[1].chart.scale, alone.chart.scale)  # type: ignore[union-attr]
+    prior.save(tmp_path / "p.safetensors")
+    assert all(part.fitted for part in ProductPrior.load(tmp_path / "p.safetensors").parts)
+
+
 def test_shared_hand_is_saved_once(parts: list[GaussianPrior], tmp_path: Path) -> None:
     prior = ProductPrior(parts, mirrored=[1])
     prior.save(tmp_path / "p.safetensors")
