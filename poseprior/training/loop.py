@@ -226,6 +226,7 @@ class _Run:
         record: dict[str, Any] = {"step": progress.step, "train_nll": progress.train_nll}
         current = _copy(self.prior)
         self.prior.load_state_dict(self.average)
+        self.prior.eval()  # for the log too, whose round trips and samples want no dropout
         if self.val is not None:
             nll = mean_nll(self.prior, *self.val)
             score = nll + mean_selection_penalty(self.prior, *self.val)

@@ -19,6 +19,7 @@ from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, JointFlow,
 from poseprior.io import synthetic_poses
 from poseprior.training.batches import BatchSource
 from poseprior.training.state import FILE_NAME
+from poseprior.training.tensorboard import TensorBoardLog
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
 QUICK = FitConfig(max_steps=60, batch_size=64, warmup_steps=5, eval_every=20, checkpoint_every=20, progress=False)
@@ -219,6 +220,24 @@ def test_tensorboard_gets_curves(splits: tuple[PoseDataset, ...], tmp_path: Path
     tags = events.Tags()["scalars"]
     assert {"nll/train", "nll/val", "bpd/val", "samples/mean_angle_rad", "samples/max_angle_rad"} <= set(tags)
     assert [e.step for e in events.Scalars("nll/val")] == [20, 40, 60]
+
+
+def test_tensorboard_measures_without_dropout(
+    splits: tuple[PoseDataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+    monkeypatch.setattr(
+        TensorBoardLog, "write", lambda self, prior, record, val: modes.extend(m.training for m in prior.modules())
+    )
+    trained: list[bool] = []
+    loss = JointFlow.training_loss
+    monkeypatch.setattr(
+        JointFlow, "training_loss", lambda self, *args: (trained.append(self.training), loss(self, *args))[1]
+    )
+    JointFlow((1, 2), hidden=4).fit(splits[0], val=splits[1], config=replace(QUICK, max_steps=4, eval_every=2))
+    assert modes
+    assert not any(modes)
+    assert trained == [True] * 4
 
 
 def test_batches_balance_subjects_and_mirror_to_what_is_shown() -> None:
