@@ -297,7 +297,7 @@ class PosePrior(nn.Module, ABC):
         """Rebuild this prior for the data, in place: what `fit` does before its first step, for loops of your own.
 
         Joints that no pose observes are dropped, charts and closed-form starts are set, and all weights are drawn anew
-        from `config.seed`: make your optimiser afterwards.
+        from `config.seed`: make your optimiser afterwards. The dtype stays.
 
         Args:
             train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
@@ -305,9 +305,12 @@ class PosePrior(nn.Module, ABC):
         """
         config = self.default_fit if config is None else config
         train = _as_dataset(train, "train")
+        dtype = self.dtype
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             type(self).__init__(self, **self._rebuild_config(train, config))
+            if self.dtype != dtype:
+                self.to(dtype)
             self._initialise(train, config)
 
     @final
@@ -327,7 +330,7 @@ class PosePrior(nn.Module, ABC):
     @classmethod
     @torch.inference_mode(False)  # weights made in inference mode could never pass gradients to a pose
     def load(cls: type[_Self], path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> _Self:
-        """Read a prior that `save` wrote, in eval mode with frozen weights; nothing in the file is executed.
+        """Read a prior that `save` wrote, in its dtype, eval mode and with frozen weights; nothing in the file is executed.
 
         Args:
             path: a `.safetensors` file of poseprior. Called on `PosePrior`, takes any model.

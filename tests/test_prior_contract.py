@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -317,3 +318,34 @@ def test_a_million_random_rotations(prior: PosePrior) -> None:
         value = prior.log_prob(pose)
         (gradient,) = torch.autograd.grad(value.sum(), pose)
         assert torch.isfinite(value).all() and torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_double_priors_are_fitted_in_double(name: str) -> None:
+    case = CASES[name]
+    config = replace(case.config, max_steps=min(case.config.max_steps, 2), eval_every=2)
+    train = training_poses().random_subset(300, seed=0)
+    prior = case.build("body").double()
+    for _ in range(2):  # from nothing, and fitted again
+        prior.fit(train, val=train, config=config)
+        assert {t.dtype for t in prior.state_dict().values() if t.is_floating_point()} == {torch.float64}
+    single = case.build("body")
+    single.fit(train, config=config)
+    single.double().fit(train, config=config)
+    assert prior.dtype == single.dtype == torch.float64
+    assert prior.sample(2, generator=_generator()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fit_under_a_double_default(name: str) -> None:
+    case = CASES[name]
+    train = training_poses().random_subset(300, seed=0)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        prior = case.build("body")
+        prior.fit(train, val=train, config=replace(case.config, max_steps=min(case.config.max_steps, 2), eval_every=2))
+    finally:
+        torch.set_default_dtype(default)
+    assert prior.dtype == torch.float64
+    assert bool(prior.log_prob(_whole_poses(prior, 2)).isfinite().all())

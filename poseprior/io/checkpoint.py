@@ -126,7 +126,10 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy `tensors` into a module; one error lists everything that does not fit, and then nothing is copied."""
+    """Copy `tensors` into a module; one error lists everything that does not fit, and then nothing is copied.
+
+    A module of another floating-point type takes that of the tensors, where these agree on single or double precision.
+    """
     expected = module.state_dict()
     problems = []
     missing = sorted(set(expected) - set(tensors))
@@ -144,4 +147,11 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
         problems.append(f"not finite: {', '.join(sorted(not_finite))}")
     if problems:
         raise ValueError(f"path: the tensors of {path} do not fit {type(module).__name__}; {'; '.join(problems)}.")
+    stored = _floating_types(tensors)  # half precision is only a smaller file: no prior computes in it
+    if stored in ({torch.float32}, {torch.float64}) and stored != _floating_types(expected):
+        module.to(*stored)
     module.load_state_dict(tensors)
+
+
+def _floating_types(tensors: dict[str, Tensor]) -> set[torch.dtype]:
+    return {t.dtype for t in tensors.values() if t.is_floating_point()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +96,7 @@ class MixtureFactors(nn.Module):
     ) -> None:
         """Maximum likelihood for (N, J, 3) rotvecs with (N, J) observed, group by group."""
         generator = torch.Generator().manual_seed(config.seed)
-        z, _ = chart.double()(rotvec, observed)
-        chart.float()
+        z, _ = deepcopy(chart).double()(rotvec, observed)
         for part, place in self._each():
             rows = observed[:, place].any(1)
             moments = fit_mixture(

@@ -29,7 +29,7 @@ def fit_start(groups: OrderGroups, train: PoseDataset, config: FitConfig) -> Non
             sign = groups.chart.mean.new_tensor(side.sign)
             groups.chart.mean[side.places] = groups.chart.mean[sides[0].places] * sign
             groups.chart.scale[side.places] = groups.chart.scale[sides[0].places]
-    z, _ = groups.chart(rotvec, seen)
+    z, _ = groups.chart(rotvec.to(groups.chart.mean), seen)
     generator = torch.Generator().manual_seed(config.seed)
     for part, sides in groups.each():
         values, mask = stack_sides(sides, z), stack_sides(sides, seen)

@@ -193,7 +193,8 @@ class _Run:
         rate = self._learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        rotvec, observed = (t.to(self.device) for t in self.source.batch(progress.step))
+        rotvec, observed = self.source.batch(progress.step)
+        rotvec, observed = rotvec.to(self.device, self.prior.dtype), observed.to(self.device)
         # Dropout and other draws inside the model use torch's own generator: tie it to the step (inside fork_rng).
         torch.manual_seed(derived_seed(config.seed, 5, progress.step, self.rank))
         loss = self.model(rotvec, observed, None, progress.step)

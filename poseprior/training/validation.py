@@ -48,8 +48,7 @@ def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
 
 def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
     """Mean of the prior's `selection_penalty` over (N, 55, 3) poses, nats; 0 for priors without one. In eval mode too."""
-    index = list(prior.joints)
-    return _mean(prior, pose, observed, lambda p, o: prior.selection_penalty(p[:, index], o[:, index]))
+    return _mean(prior, pose, observed, lambda p, o: prior.selection_penalty(*prior._check_pose(p, o)[1:]))
 
 
 @torch.no_grad()

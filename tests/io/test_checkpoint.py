@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import poseprior
-from poseprior import GaussianPrior, LatentPosePrior, PosePrior
+from poseprior import GaussianPrior, GlobalFlow, LatentPosePrior, PosePrior
 from poseprior.io import checkpoint
 from poseprior.io.atomic import replacing
 
@@ -129,6 +129,19 @@ def test_load_on_a_class_checks_the_class(saved: Path) -> None:
     assert isinstance(PosePrior.load(saved), GaussianPrior)
     with pytest.raises(ValueError, match=r"holds a GaussianPrior, not a LatentPosePrior"):
         LatentPosePrior.load(saved)
+
+
+def test_double_weights_come_back_double(tmp_path: Path) -> None:
+    prior = GlobalFlow((1, 2), hidden=4).double()
+    with torch.no_grad():
+        for weight in prior.parameters():
+            weight.add_(1e-12)
+    prior.save(tmp_path / "x.safetensors")
+    again = poseprior.load(tmp_path / "x.safetensors")
+    assert again.dtype == torch.float64
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in prior.state_dict().items())
+    poses = torch.zeros(2, 55, 3, dtype=torch.float64)
+    assert torch.equal(again.log_prob(poses), prior.eval().log_prob(poses))
 
 
 def test_save_wants_the_suffix_and_plain_metadata(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from poseprior.models.vae import BodyVAE, HandVAE, VAEPrior
 from poseprior.models.vae_layers import LatentFlow, normal_points
 from poseprior.models.vae_options import VAEOptions
 from poseprior.rotations import geodesic_distance, haar_log_density, random_rotvec, tangent_to_rotvec
+from poseprior.training.validation import mean_selection_penalty
 
 RIGHT = slice(40, 55)
 SMALL = VAEOptions(latent_dim=4, hidden=32, depth=1, flow_layers=2, flow_hidden=16, dropout=0.0, train_samples=2)
@@ -249,6 +250,8 @@ def test_weights_are_selected_by_what_they_are_trained_for() -> None:
     expected[3] = 0.0
     assert penalty is not None
     torch.testing.assert_close(penalty, expected, rtol=1e-3, atol=1e-3)
+    in_double = mean_selection_penalty(prior.double(), pose, observed)
+    assert in_double == pytest.approx(float(penalty.mean()), rel=1e-3)
 
 
 def test_more_starts_find_poses_at_least_as_near() -> None:
