@@ -25,6 +25,7 @@ from . import skeleton
 from .io import checkpoint
 from .io.dataset import PoseDataset
 from .training.config import FitConfig, FitResult
+from .training.generators import borrowed_generators
 from .training.groups import co_observed
 from .training.loop import run_loop
 
@@ -306,8 +307,8 @@ class PosePrior(nn.Module, ABC):
         config = self.default_fit if config is None else config
         train = _as_dataset(train, "train")
         dtype = self.dtype
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with borrowed_generators(self.device) as seed:
+            seed(config.seed)
             type(self).__init__(self, **self._rebuild_config(train, config))
             if self.dtype != dtype:
                 self.to(dtype)

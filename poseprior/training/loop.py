@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..io.dataset import PoseDataset
 from .batches import BatchSource, derived_seed
 from .config import FitConfig, FitResult
+from .generators import borrowed_generators
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
 from .validation import jittered_rows, mean_nll, mean_selection_penalty
@@ -123,15 +124,16 @@ class _Run:
             total=config.max_steps, initial=progress.step, desc=type(self.prior).__name__, unit="step",
             disable=not (config.progress and self.rank == 0),
         )  # fmt: skip
-        cuda = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=cuda):
+            with borrowed_generators(self.device) as seed:
                 while not progress.stopped:
                     progress.seconds = self._agree(already + time.monotonic() - started)
                     progress.stopped = self._reason_to_stop()
                     if progress.stopped:
                         break
                     consistent = False
+                    # Dropout and other draws inside the model use torch's own generators: tie them to the step.
+                    seed(derived_seed(config.seed, 5, progress.step, self.rank))
                     finite = self._step()
                     bad_steps = 0 if finite else bad_steps + 1
                     if bad_steps > _MOST_BAD_STEPS:
@@ -195,8 +197,6 @@ class _Run:
             group["lr"] = rate
         rotvec, observed = self.source.batch(progress.step)
         rotvec, observed = rotvec.to(self.device, self.prior.dtype), observed.to(self.device)
-        # Dropout and other draws inside the model use torch's own generator: tie it to the step (inside fork_rng).
-        torch.manual_seed(derived_seed(config.seed, 5, progress.step, self.rank))
         loss = self.model(rotvec, observed, None, progress.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -120,6 +120,17 @@ def test_seed_decides_everything_and_no_global_state_moves(splits: tuple[PoseDat
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_fit_on_the_cpu_leaves_other_devices_alone(
+    splits: tuple[PoseDataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeded.append)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
+    JointFlow((1, 2), hidden=4).fit(splits[0], config=replace(QUICK, max_steps=2, device="cpu"))
+    assert not seeded
+
+
 def test_early_stopping_keeps_the_best_weights(splits: tuple[PoseDataset, ...]) -> None:
     train, val = splits
     prior = GaussianPrior("body")
