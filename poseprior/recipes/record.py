@@ -12,7 +12,7 @@ from .._version import __version__
 from ..io import PoseDataset
 from ..prior import PosePrior
 from ..training.groups import co_observed, independent_groups
-from ..training.validation import jittered_rows, mean_active_dims, mean_haar_log_density, mean_nll
+from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
 from .data import Splits, together
 from .sources import SOURCES
 from .table import Recipe
@@ -32,9 +32,7 @@ def held_out_nll(prior: PosePrior, data: PoseDataset, *, max_poses: int | None =
         `nll` (nats a pose against Haar), `nll_rotvec` (against Lebesgue measure of rotvecs), `bpd`, `num_poses`,
         `active_dims`, `log_prob_kind`.
     """
-    pose, observed = jittered_rows(data, prior.joints, JITTER, seed=SEED, max_poses=max_poses)
-    usable = prior.can_score(observed)
-    pose, observed = pose[usable], observed[usable]
+    pose, observed, _ = scorable_rows(prior, data, "data", jitter=JITTER, seed=SEED, max_poses=max_poses)
     nll = mean_nll(prior, pose, observed)
     rotvec = nll - mean_haar_log_density(prior, pose, observed)
     dims = mean_active_dims(prior, observed)

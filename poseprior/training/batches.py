@@ -5,6 +5,8 @@ Nothing here has state worth saving, which is what makes a killed run repeatable
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,15 @@ def derived_seed(seed: int, *parts: int) -> int:
     return value
 
 
+def nothing_observed(argument: str, count: int, joints: Sequence[int], *, whole: bool = False) -> ValueError:
+    """The error for data of `count` poses none of which shows the joints (all of them, with `whole`)."""
+    names = ", ".join(skeleton.JOINT_NAMES[j] for j in joints[:4])
+    return ValueError(
+        f"{argument}: none of the {count} poses observes {'all of the' if whole else 'the'} prior's joints ({names}, "
+        "...); give files that do."
+    )
+
+
 class BatchSource:
     """Draws training batches of a dataset.
 
@@ -32,6 +43,9 @@ class BatchSource:
         joints: the prior's joints; rows that show none of them are never drawn.
         config: `batch_size`, `seed`, `jitter`, `mirror`, `subject_balance`.
         rank, world_size: this process takes every `world_size`-th row of each batch.
+
+    Raises:
+        ValueError: no row shows any of the joints, or a batch with less than a row a rank.
     """
 
     def __init__(
@@ -42,6 +56,8 @@ class BatchSource:
         self.data, self.joints, self.config = data, list(joints), config
         self.rank, self.world_size = rank, world_size
         self.rows = self._usable_rows()
+        if len(self.rows) == 0:
+            raise nothing_observed("train", len(data), joints)
         self._cumulative = self._balanced_cumulative() if config.subject_balance else None
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 

@@ -11,7 +11,7 @@ from .. import skeleton
 from ..io.dataset import PoseDataset
 from .completion import completion_metrics
 from .metrics import sample_metrics
-from .validation import jittered_rows, mean_active_dims, mean_haar_log_density, mean_nll
+from .validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
 
 if TYPE_CHECKING:
     from ..prior import PosePrior
@@ -51,16 +51,7 @@ def evaluate(
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints.
     """
-    pose, observed = jittered_rows(data, prior.joints, jitter, seed=seed, max_poses=max_poses)
-    usable = prior.can_score(observed)
-    left_out = int((~usable).sum())
-    pose, observed = pose[usable], observed[usable]
-    if len(pose) == 0:
-        names = ", ".join(skeleton.JOINT_NAMES[j] for j in prior.joints[:4])
-        raise ValueError(
-            f"data: none of the {len(data)} poses observes {'the' if prior.can_marginalise else 'all of the'} prior's "
-            f"joints ({names}, ...); evaluate on files that do."
-        )
+    pose, observed, left_out = scorable_rows(prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses)
     nll = mean_nll(prior, pose, observed)
     nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
     dims = mean_active_dims(prior, observed)

@@ -22,7 +22,7 @@ from .config import FitConfig, FitResult
 from .generators import borrowed_generators
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import jittered_rows, mean_nll, mean_selection_penalty
+from .validation import mean_nll, mean_selection_penalty, scorable, scorable_rows
 
 if TYPE_CHECKING:
     from ..prior import PosePrior
@@ -62,16 +62,22 @@ def _device(config: FitConfig) -> torch.device:
 
 def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:
     prior.eval()
-    values = [
-        None if data is None else mean_nll(prior, *jittered_rows(
-            data, prior.joints, config.jitter, seed=config.seed, max_poses=config.max_val_poses
-        ))
-        for data in (train, val)
-    ]  # fmt: skip
+    if config.mirror and not bool(scorable(prior, train.observed).any()):
+        train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
+    train_nll = mean_nll(prior, *_rows(prior, train, "train", config))
+    val_nll = None if val is None else mean_nll(prior, *_rows(prior, val, "val", config))
     return FitResult(
-        steps=0, seconds=0.0, train_nll=values[0], val_nll=values[1], best_step=0, stopped="closed_form",
+        steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
         joints=prior.joints,
     )  # fmt: skip
+
+
+def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitConfig) -> tuple[Tensor, Tensor]:
+    """(N, 55, 3) jittered poses that the prior can score, and (N, 55) observed."""
+    pose, observed, _ = scorable_rows(
+        prior, data, argument, jitter=config.jitter, seed=config.seed, max_poses=config.max_val_poses
+    )
+    return pose, observed
 
 
 class _Run:
@@ -84,14 +90,7 @@ class _Run:
         world = dist.get_world_size() if self.distributed else 1
         self.device = next(prior.parameters()).device
         self.source = BatchSource(train, prior.joints, config, rank=self.rank, world_size=world)
-        self.val = None if val is None else jittered_rows(
-            val, prior.joints, config.jitter, seed=config.seed, max_poses=config.max_val_poses
-        )  # fmt: skip
-        if self.val is not None:
-            usable = prior.can_score(self.val[1])
-            self.val = self.val[0][usable], self.val[1][usable]
-            if len(self.val[0]) == 0:
-                raise ValueError("val: no pose observes the prior's joints; give other files, or leave val out.")
+        self.val = None if val is None else _rows(prior, val, "val", config)
         self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate)
         self.average = _copy(prior)
         self.best: dict[str, Tensor] = {}

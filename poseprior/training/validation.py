@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..io.dataset import PoseDataset
 from ..rotations import add_tangent_noise, haar_log_density, wrap_rotvec
-from .batches import derived_seed
+from .batches import derived_seed, nothing_observed
 
 if TYPE_CHECKING:
     from ..prior import PosePrior
@@ -39,6 +39,26 @@ def jittered_rows(
     if max_poses is not None and len(rows) > max_poses:
         rows = rows[torch.randperm(len(rows), generator=generator)[:max_poses].sort().values]
     return add_tangent_noise(pose[rows], jitter, generator=generator), observed[rows]
+
+
+def scorable(prior: PosePrior, observed: Tensor) -> Tensor:
+    """(N,) bool: which masks (N, 55) show something that the prior can score."""
+    return observed[:, list(prior.joints)].any(1) & prior.can_score(observed)
+
+
+def scorable_rows(
+    prior: PosePrior, data: PoseDataset, argument: str, *, jitter: float, seed: int, max_poses: int | None = None
+) -> tuple[Tensor, Tensor, int]:
+    """`jittered_rows` whose masks the prior takes: (N, 55, 3) poses, (N, 55) observed, and how many were left out.
+
+    Raises:
+        ValueError: none is left; the message calls the data `argument`.
+    """
+    pose, observed = jittered_rows(data, prior.joints, jitter, seed=seed, max_poses=max_poses)
+    usable = scorable(prior, observed)
+    if not bool(usable.any()):
+        raise nothing_observed(argument, len(data), prior.joints, whole=not prior.can_marginalise)
+    return pose[usable], observed[usable], int((~usable).sum())
 
 
 def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:

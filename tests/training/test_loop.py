@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 import poseprior
-from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, JointFlow, PoseDataset
+from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, PoseDataset, PosePrior
 from poseprior.io import synthetic_poses
+from poseprior.skeleton import JOINT_SETS
 from poseprior.training.batches import BatchSource
 from poseprior.training.state import FILE_NAME
 from poseprior.training.tensorboard import TensorBoardLog
@@ -162,6 +163,82 @@ def test_a_selection_penalty_chooses_with_the_nll(
     assert result.best_step == first["step"] < later[-1]["step"]  # later penalties outweigh the falling NLL
     assert result.val_nll == first["val_nll"]
     assert first["val_score"] == pytest.approx(first["val_nll"] + 1000.0)
+
+
+@pytest.mark.parametrize("build", [GaussianPrior, partial(GaussianMixturePrior, num_components=2)])
+def test_a_closed_form_fitted_again_is_that_of_the_new_data(
+    splits: tuple[PoseDataset, ...], build: Callable[..., PosePrior]
+) -> None:
+    config = replace(QUICK, max_steps=0)
+    prior, fresh = build("body"), build("body")
+    prior.fit(splits[0], config=config)
+    prior.metadata["licence"] = "of the first data"
+    again, expected = (some.fit(splits[1], config=config) for some in (prior, fresh))
+    assert _equal(prior.state_dict(), fresh.state_dict())
+    assert again.train_nll == expected.train_nll
+    assert prior.metadata["training"]["data_digest"] == splits[1].digest()
+    assert prior.metadata.keys() == {"training"}
+
+
+def test_a_shipped_gaussian_fits_data_of_ones_own(splits: tuple[PoseDataset, ...]) -> None:
+    prior = poseprior.load("body-gaussian")
+    fresh = GaussianPrior(prior.joints, covariance="full")
+    for some in (prior, fresh):
+        some.fit(splits[1])
+    assert _equal(prior.state_dict(), fresh.state_dict())
+
+
+def test_metadata_claim_no_training_that_changed_nothing(
+    splits: tuple[PoseDataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = JointFlow((1, 2), hidden=4)
+    flow.fit(splits[0], config=replace(QUICK, max_steps=2))
+    before = {name: value.clone() for name, value in flow.state_dict().items()}
+    with pytest.raises(ValueError, match=r"config: expected steps for a fitted JointFlow.* got max_steps=0; give"):
+        flow.fit(splits[1], config=replace(QUICK, max_steps=0))
+
+    def interrupted(self: BatchSource, step: int) -> tuple[Tensor, Tensor]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BatchSource, "batch", interrupted)
+    assert flow.fit(splits[1], config=QUICK).steps == 0
+    assert _equal(flow.state_dict(), before)
+    assert flow.metadata["training"]["data_digest"] == splits[0].digest()
+
+
+def test_a_start_without_steps_is_measured_on_what_the_prior_can_score() -> None:
+    poses = synthetic_poses(600, seed=0).poses
+    observed = torch.ones(600, 55, dtype=torch.bool)
+    observed[5, 20] = False  # one row without a wrist: too rare to be a block of its own
+    ragged = PoseDataset(poses, observed)
+    flow = GlobalFlow("body", hidden=8)
+    result = flow.fit(ragged, val=ragged, config=replace(QUICK, max_steps=0, jitter=0.0, mirror=False))
+    rows = flow.can_score(observed)
+    assert 0 < int(rows.sum()) < 600
+    expected = -flow.log_prob(poses[rows], observed=observed[rows]).mean()
+    torch.testing.assert_close(torch.tensor([result.train_nll, result.val_nll]), expected.expand(2))
+
+
+def test_a_left_hand_prior_has_a_closed_form_on_right_hands() -> None:
+    data = synthetic_poses(200, seed=0)
+    observed = data.observed.clone()
+    observed[:, list(JOINT_SETS["left_hand"])] = False
+    right = PoseDataset(data.poses, observed)
+    result = GaussianPrior("left_hand").fit(right, config=replace(QUICK, max_steps=0))
+    loop = GaussianPrior("left_hand").fit(right, config=replace(QUICK, max_steps=1))
+    assert result.train_nll == pytest.approx(loop.train_nll, abs=2.0)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_data_that_show_none_of_the_joints_are_refused(splits: tuple[PoseDataset, ...], steps: int) -> None:
+    empty = PoseDataset(torch.zeros(3, 55, 3), torch.zeros(3, 55, dtype=torch.bool))
+    config = replace(QUICK, max_steps=steps)
+    prior = GaussianPrior((1, 2))
+    with pytest.raises(ValueError, match=r"val: none of the 3 poses observes the prior's joints \(left_hip.*give"):
+        prior.fit(splits[0], val=empty, config=config)
+    prior.fit(splits[0], config=config)
+    with pytest.raises(ValueError, match=r"train: none of the"):
+        prior.fit(empty, config=config)
 
 
 def test_minutes_is_a_budget(splits: tuple[PoseDataset, ...]) -> None:
