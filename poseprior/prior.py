@@ -61,7 +61,8 @@ class PosePrior(nn.Module, ABC):
         can_marginalise: whether `log_prob` takes any partial `observed`.
         context_dim: length of the conditioning vector; 0 for unconditional priors.
         fitted: whether the weights come from a fit or a file.
-        metadata: JSON-able notes that travel with the weights (training summary, metrics, licence).
+        metadata: JSON-able notes that travel with the weights (training summary, metrics, licence). What a file says
+            of itself ("class", "config", "joints", "format_version") is not kept here.
     """
 
     log_prob_kind: Literal["exact", "lower_bound"] = "exact"
@@ -321,10 +322,10 @@ class PosePrior(nn.Module, ABC):
             Path(path),
             {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()},
             {
+                **self.metadata,
                 "class": type(self).__name__,
                 "config": self.get_config(),
                 "joints": [skeleton.JOINT_NAMES[j] for j in self.joints],
-                **self.metadata,
             },
         )
 
@@ -356,11 +357,8 @@ class PosePrior(nn.Module, ABC):
             raise ValueError(f"path: {path} has unknown options {unknown} for {kind.__name__}; update poseprior.")
         prior = kind(**kind._stored_config(meta["config"]))
         checkpoint.load_strict(prior, tensors, Path(path))
-        for part in prior.modules():  # itself, and the parts of a product
-            if isinstance(part, PosePrior):
-                part.fitted = True
-        reserved = ("class", "config", "joints", "format_version")
-        prior.metadata = {key: value for key, value in meta.items() if key not in reserved}
+        prior.fitted = True
+        prior.metadata = {key: value for key, value in meta.items() if key not in checkpoint.RESERVED}
         return prior.to(device).eval().requires_grad_(False)
 
     def can_score(self, observed: Tensor) -> Tensor:

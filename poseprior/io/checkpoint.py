@@ -21,7 +21,8 @@ from .atomic import replacing
 FORMAT_VERSION = 1
 
 _KEY = "poseprior"
-_REQUIRED = ("format_version", "class", "config", "joints")
+#: What every file says of itself, whatever other metadata a prior carries.
+RESERVED = ("format_version", "class", "config", "joints")
 #: Weights trained by the library's users are theirs; this is only what an untold file says.
 DEFAULT_LICENCE = "unspecified"
 
@@ -32,14 +33,14 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     Args:
         path: the target, ending in `.safetensors`.
         tensors: state by name.
-        metadata: JSON-able; `format_version` and `licence` are added.
+        metadata: JSON-able; `format_version` and, unless it is there, `licence` are added.
 
     Raises:
         ValueError: another suffix, or metadata that JSON cannot hold.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"path: expected a name ending in .safetensors, got {path.name!r}.")
-    meta = {"format_version": FORMAT_VERSION, "licence": DEFAULT_LICENCE, **metadata}
+    meta = {"licence": DEFAULT_LICENCE, **metadata, "format_version": FORMAT_VERSION}
     try:
         text = json.dumps(meta, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -101,7 +102,7 @@ def _check_metadata(raw: str, path: Path) -> dict[str, Any]:
         raise ValueError(
             f"path: {path} has format_version {version}, this poseprior reads up to {FORMAT_VERSION}; update poseprior."
         )
-    missing = [key for key in _REQUIRED if key not in meta]
+    missing = [key for key in RESERVED if key not in meta]
     if missing:
         raise ValueError(f"path: the metadata of {path} lacks {', '.join(missing)}; the file is damaged.")
     return meta

@@ -131,6 +131,16 @@ def test_load_on_a_class_checks_the_class(saved: Path) -> None:
         LatentPosePrior.load(saved)
 
 
+def test_metadata_cannot_say_what_the_file_is(tmp_path: Path) -> None:
+    prior = GaussianPrior((1, 2))
+    prior.metadata = {"format_version": 99, "class": "Another", "config": {}, "joints": [], "note": "kept"}
+    prior.save(tmp_path / "x.safetensors")
+    again = poseprior.load(tmp_path / "x.safetensors")
+    assert isinstance(again, GaussianPrior)
+    assert again.joints == (1, 2)
+    assert again.metadata == {"note": "kept", "licence": "unspecified"}
+
+
 def test_double_weights_come_back_double(tmp_path: Path) -> None:
     prior = GlobalFlow((1, 2), hidden=4).double()
     with torch.no_grad():
