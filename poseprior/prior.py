@@ -357,7 +357,9 @@ class PosePrior(nn.Module, ABC):
             raise ValueError(f"path: {path} has unknown options {unknown} for {kind.__name__}; update poseprior.")
         prior = kind(**kind._stored_config(meta["config"]))
         checkpoint.load_strict(prior, tensors, Path(path))
-        prior.fitted = True
+        for part in prior.modules():  # itself, and the parts of a product
+            if isinstance(part, PosePrior):
+                part.fitted = True
         prior.metadata = {key: value for key, value in meta.items() if key not in checkpoint.RESERVED}
         return prior.to(device).eval().requires_grad_(False)
 

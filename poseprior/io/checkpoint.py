@@ -150,7 +150,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
         raise ValueError(f"path: the tensors of {path} do not fit {type(module).__name__}; {'; '.join(problems)}.")
     stored = _floating_types(tensors)  # half precision is only a smaller file: no prior computes in it
     if stored in ({torch.float32}, {torch.float64}) and stored != _floating_types(expected):
-        module.to(*stored)
+        module.to(next(iter(stored)))
     module.load_state_dict(tensors)
 
 

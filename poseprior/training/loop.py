@@ -243,7 +243,6 @@ class _Run:
                 self.best = {k: v.clone() for k, v in self.average.items()}
             else:
                 progress.stale += 1
-        self.prior.eval()  # round trips and draws of the weights as they will be used, without dropout
         log.write(self.prior, record, self.val)
         self.prior.load_state_dict(current)
         self.prior.train()
