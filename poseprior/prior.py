@@ -68,7 +68,7 @@ class PosePrior(nn.Module, ABC):
     log_prob_kind: Literal["exact", "lower_bound"] = "exact"
     can_marginalise: bool = True
     #: Whether `fit` without steps finds the weights; fitting again then fits anew.
-    closed_form: ClassVar[bool] = False
+    closed_form: bool = False
     #: What `fit` uses when no config is given.
     default_fit: ClassVar[FitConfig] = FitConfig()
 

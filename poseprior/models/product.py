@@ -60,6 +60,7 @@ class ProductPrior(PosePrior):
         self.parts = nn.ModuleList(built)
         self.fitted = all(part.fitted for part in built)
         self.can_marginalise = all(part.can_marginalise for part in built)
+        self.closed_form = all(part.closed_form for part in built)
         if any(part.log_prob_kind == "lower_bound" for part in built):
             self.log_prob_kind = "lower_bound"
         self._views = [(k, flip, [self.joints.index(j) for j in _view_joints(built[k], flip)]) for k, flip in views]
@@ -79,7 +80,10 @@ class ProductPrior(PosePrior):
 
     def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
         parts = [
-            part if part.fitted else {"class": type(part).__name__, "config": part._rebuild_config(train, config)}
+            # Parts that were fitted apart stay as they are; a product that was fitted is fitted anew.
+            part
+            if part.fitted and not self.fitted
+            else {"class": type(part).__name__, "config": part._rebuild_config(train, config)}
             for part, flip, _ in self._each()
             if not flip
         ]
