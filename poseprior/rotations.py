@@ -55,6 +55,19 @@ def wrap_rotvec(rotvec: Tensor) -> Tensor:
     return torch.where(angle <= math.pi, rotvec, rotvec * (1.0 - 2.0 * math.pi * turns / angle))
 
 
+def rotvec_to_unitquat(rotvec: Tensor) -> Tensor:
+    """Unit quaternions (*batch, 4), xyzw, of rotvecs (*batch, 3): roma's, with derivatives of every order at zero too."""
+    squared = rotvec.square().sum(-1, keepdim=True)
+    small = squared < 1e-2
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    # sin(t/2)/t and cos(t/2), and their series in t^2: the angle itself has no derivative at zero.
+    scale = 0.5 - squared / 48.0 * (1.0 - squared / 80.0 * (1.0 - squared / 168.0))
+    cosine = 1.0 - squared / 8.0 * (1.0 - squared / 48.0 * (1.0 - squared / 120.0))
+    scale = torch.where(small, scale, torch.sin(0.5 * angle) / angle)
+    cosine = torch.where(small, cosine, torch.cos(0.5 * angle))
+    return torch.cat([rotvec * scale, cosine], -1)
+
+
 def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
     """Coordinates in the tangent space at a mean rotation, x = Log(Exp(mean)^-1 Exp(rotvec)).
 

@@ -157,6 +157,19 @@ def test_tangent_gradient(function: Callable[[Tensor, Tensor], Tensor], angle: f
     torch.testing.assert_close(grad.double(), expected, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("angle", ANGLES)
+def test_unit_quaternions_have_right_derivatives(angle: float) -> None:
+    x = angle * AXIS
+    expected = torch.from_numpy(transform.Rotation.from_rotvec(x.numpy()).as_quat())
+    torch.testing.assert_close(rotations.rotvec_to_unitquat(x), expected, atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        rotations.rotvec_to_unitquat(x.float()), expected.float(), atol=3e-7 * max(1.0, angle), rtol=0
+    )
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(rotations.rotvec_to_unitquat, x)
+    assert torch.autograd.gradgradcheck(rotations.rotvec_to_unitquat, x)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("angle", [0.0, 1e-7, math.pi])
 def test_tangent_gradient_is_finite_where_the_relative_rotation_is(angle: float, dtype: torch.dtype) -> None:

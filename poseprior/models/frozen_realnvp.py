@@ -4,13 +4,13 @@ The density of a joint depends on its own rotvec and its parent's, so its gradie
 forward pass computes both, a few groups at a time while their units are in the cache, and keeps six numbers of a joint
 in place of four layers of units. (What is kept until `backward` is what costs: at batch 64 the kernel took longer to
 hand out fresh pages for it than the products took.) Units stand before the batch, (groups, units, batch), so that the
-thin products at both ends run along the batch.
+thin products at both ends run along the batch. A second derivative takes the plain composition.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ _ROWS = 2048
 _LOG_NORMALISER = 1.5 * math.log(2.0 * math.pi)
 
 
-def frozen_realnvp_log_prob(own: Tensor, context: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def frozen_realnvp_log_prob(
+    own: Tensor, context: Tensor, weights: Sequence[Tensor], plain: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     """`JointRealNVP.log_prob` of all joints; gradients reach `own` and `context`, not the weights.
 
     Args:
@@ -29,17 +31,20 @@ def frozen_realnvp_log_prob(own: Tensor, context: Tensor, weights: Sequence[Tens
         context: (G, B, 3) parents' rotvecs.
         weights: weight (G, in, out) and bias (G, 1, out) of the three layers of the coupling that moves component 1,
             then of the one that moves components 0 and 2.
+        plain: the same function of `own` and `context`, composed of operations that autograd derives.
 
     Returns:
         (G, B) log-densities, Lebesgue in the rotvec.
     """
-    result: Tensor = _FrozenRealNVP.apply(own, context, *weights)
+    result: Tensor = _FrozenRealNVP.apply(own, context, plain, *weights)
     return result
 
 
 class _FrozenRealNVP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, context: Tensor, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, own: Tensor, context: Tensor, plain: Callable[[Tensor, Tensor], Tensor], *weights: Tensor
+    ) -> Tensor:
         step = max(1, _ROWS // max(1, own.shape[1]))
         with_gradient = any(ctx.needs_input_grad[:2])
         inputs = (own.transpose(1, 2), context.transpose(1, 2), *weights)
@@ -51,15 +56,20 @@ class _FrozenRealNVP(torch.autograd.Function):
         ]
         values, gradients = zip(*results, strict=True)
         if with_gradient:
-            ctx.save_for_backward(_joined(gradients))
+            ctx.plain = plain
+            ctx.save_for_backward(_joined(gradients), own, context)
         return _joined(values)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        own, context = (gradient * grad[:, None]).transpose(1, 2).split(3, -1)
-        return own, context, *(None,) * 12
+        gradient, *inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: derive the composition, which can be derived again
+            wanted = [x for x, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(ctx.plain(*inputs), wanted, grad, create_graph=True))
+            own, context = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+        else:
+            own, context = (gradient * grad[:, None]).transpose(1, 2).split(3, -1)
+        return own, context, *(None,) * 13
 
 
 def _value_and_gradient(

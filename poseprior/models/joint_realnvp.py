@@ -75,7 +75,10 @@ class JointRealNVP(JointConditionals):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         weights = [*self.first.tensors(), *self.second.tensors()]
         if places is None and not any(weight.requires_grad for weight in weights):
-            return frozen_realnvp_log_prob(own, context, weights)
+            return frozen_realnvp_log_prob(own, context, weights, self._plain_log_prob)
+        return self._plain_log_prob(own, context, places)
+
+    def _plain_log_prob(self, own: Tensor, context: Tensor, places: Tensor | None = None) -> Tensor:
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
 

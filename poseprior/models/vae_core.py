@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
+from ..rotations import frechet_mean, rotvec_to_unitquat, tangent_to_rotvec
 from .rotation_likelihood import RotationNoise
 from .vae_layers import LatentFlow, ResidualMLP
 from .vae_options import VAEOptions
@@ -66,7 +66,9 @@ class VAECore(nn.Module):
 
     def _relative(self, rotvec: Tensor) -> Tensor:
         """(..., J, 4) quaternions of M^-1 R."""
-        return roma.rotvec_to_unitquat(rotvec_to_tangent(rotvec, self.mean))
+        inverse = roma.quat_conjugation(rotvec_to_unitquat(self.mean))
+        quat = rotvec_to_unitquat(rotvec)
+        return roma.quat_product(inverse.expand_as(quat), quat)
 
     @staticmethod
     def _features(quat: Tensor) -> Tensor:

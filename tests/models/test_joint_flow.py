@@ -144,6 +144,22 @@ def test_an_unobserved_parent_is_a_learned_context() -> None:
     )
 
 
+def test_frozen_published_networks_have_second_derivatives() -> None:
+    prior = JointFlow(_ARM, preset="published")
+    prior.load_state_dict(_fitted("published").state_dict())
+    prior = prior.double().eval().requires_grad_(False)
+    # Away from zero, where the networks' ReLU has a kink.
+    pose, direction = (0.3 * torch.randn(2, 55, 3, generator=_generator(4), dtype=torch.float64)).unbind()
+
+    def slope(step: Tensor, *, again: bool = False) -> Tensor:
+        return torch.autograd.grad(prior.log_prob(pose + step * direction), step, create_graph=again)[0]
+
+    at = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (curvature,) = torch.autograd.grad(slope(at, again=True), at)
+    ahead, behind = (slope(torch.full_like(at, h).requires_grad_()) for h in (1e-6, -1e-6))
+    torch.testing.assert_close(curvature, (ahead - behind) / 2e-6, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("batch", [1, 7, 200])
 def test_frozen_published_networks_give_the_same_numbers(batch: int) -> None:
     prior = JointFlow("all", preset="published").eval()
