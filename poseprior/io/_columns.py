@@ -56,20 +56,18 @@ def frames(value: Any, n: int) -> NDArray[np.int64] | None:
     return array.astype(np.int64)
 
 
-def row_indices(rows: Any, n: int) -> NDArray[np.int64]:
-    """Indices from a bool mask or from indices."""
+def row_indices(rows: Any, n: int, name: str) -> NDArray[np.int64]:
+    """Indices from 0 to n - 1, maybe none, from a bool mask (n,) or from indices; `name` is the argument's."""
     array = np.asarray(rows)
     if array.dtype == bool:
         if array.shape != (n,):
-            raise ValueError(f"rows: expected a mask of shape ({n},), got {array.shape}; or give indices.")
+            raise ValueError(f"{name}: expected a mask of shape ({n},), got {array.shape}; or give indices.")
         array = np.flatnonzero(array)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ValueError(f"rows: expected a bool mask or a list of indices, got {array.dtype} {array.shape}.")
-    if array.size == 0:
-        raise ValueError(f"rows: expected at least one of the {n} rows, got none; a PoseDataset is never empty.")
+        raise ValueError(f"{name}: expected a bool mask or a list of indices, got {array.dtype} {array.shape}.")
     index = array.astype(np.int64)
-    if index.min() < -n or index.max() >= n:
-        raise ValueError(f"rows: expected indices below {n}, got {index.min()} to {index.max()}.")
+    if index.size and (index.min() < -n or index.max() >= n):
+        raise ValueError(f"{name}: expected indices below {n}, got {index.min()} to {index.max()}.")
     return np.where(index < 0, index + n, index)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
@@ -91,6 +94,13 @@ class PoseStore:
             return PoseStore(self._poses, self._observed, rows if self._rows is None else self._rows[rows])
         return PoseStore(*self.take(rows), None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Mapped files by path, so that worker processes map them too; what is in memory as it is."""
+        return {name: _MappedFile.of(value) for name, value in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {k: v.open() if isinstance(v, _MappedFile) else v for k, v in state.items()}
+
     def _require_finite(self) -> None:
         bad: list[int] = []
         for start in range(0, len(self._poses), _CHUNK):
@@ -106,9 +116,34 @@ class PoseStore:
             )
 
 
+@dataclass(frozen=True)
+class _MappedFile:
+    """What to pickle of a memory map: where it is, not what is in it."""
+
+    path: str
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+
+    @classmethod
+    def of(cls, array: Any) -> Any:
+        """The file of an array that is all of a map; any other value as it is."""
+        # A slice of a map has the map's offset, not its own, and mode "c" holds changes that are in no file.
+        if not isinstance(array, np.memmap) or not isinstance(array.base, mmap) or array.mode == "c":
+            return array
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+        return cls(str(array.filename), array.dtype, array.offset, array.shape, order)
+
+    def open(self) -> NDArray[Any]:
+        """Map the file again, to read."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+
+
 def _numpy(value: Tensor | NDArray[Any]) -> NDArray[Any]:
     if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # NumPy has no bfloat16
     return value if isinstance(value, np.memmap) else np.asarray(value)
 
 

@@ -25,7 +25,8 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         poses: (N, 55, 3) rotvecs in SMPL-X order, radians: tensor, array or `np.memmap`. A memmap stays on disk until a
-            batch is taken; anything else is held in memory as float32, uncopied where possible.
+            batch is taken, and is pickled as its path; anything else is held in memory as float32, uncopied where
+            possible.
         observed: (N, 55) bool, what was really measured; None for everything. What is not observed reads as zero.
         subject: (N,) names (or one name for all rows) of the people, the unit of honest splits.
         sequence: (N,) names (or one name) of the recordings.
@@ -69,10 +70,9 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         pose, observed = self.batch([index])
         return pose[0], observed[0]
 
-    def batch(self, indices: Tensor | NDArray[Any] | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Pose (B, 55, 3) float32 and observed (B, 55) bool of the rows `indices` (B,); always new memory."""
-        rows = np.atleast_1d(np.asarray(indices))
-        poses, observed = self._store.take(rows.astype(np.int64))
+    def batch(self, indices: Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]) -> tuple[Tensor, Tensor]:
+        """Pose (B, 55, 3) float32 and observed (B, 55) bool of rows: indices (B,) or a bool mask (N,); new memory."""
+        poses, observed = self._store.take(_columns.row_indices(np.atleast_1d(indices), len(self), "indices"))
         return torch.from_numpy(poses), torch.from_numpy(observed)
 
     def all_poses(self) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,11 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def select(self, rows: Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]) -> PoseDataset:
         """The rows of a bool mask (N,) or of indices, in the order given. A memory-mapped set stays mapped."""
-        index = _columns.row_indices(rows, len(self))
+        index = _columns.row_indices(rows, len(self), "rows")
+        if len(index) == 0:
+            raise ValueError(
+                f"rows: expected at least one of the {len(self)} rows, got none; a PoseDataset is never empty."
+            )
         columns = map(_columns.picker(index), (self.subject, self.sequence, self.fps, self.frame))
         return self._with(self._store.select(index), *columns)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,24 @@ def _dataset(n: int = 60, subjects: int = 6) -> PoseDataset:
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_takes_a_mask() -> None:
+    dataset = _dataset(10)
+    mask = torch.arange(10) % 3 == 1
+    for chosen in (mask, mask.numpy(), mask.tolist()):
+        assert torch.equal(dataset.batch(chosen)[0], dataset.poses[mask])
+    assert torch.equal(dataset.batch([-1, 2])[0], dataset.poses[[-1, 2]])
+    assert dataset.batch([])[0].shape == (0, 55, 3)
+    with pytest.raises(ValueError, match=r"indices: expected a mask of shape \(10,\), got \(4,\)"):
+        dataset.batch([True, False, True, True])
+    with pytest.raises(ValueError, match=r"indices: expected indices below 10, got 3 to 10"):
+        dataset.batch([3, 10])
+
+
+def test_bfloat16_is_converted() -> None:
+    poses = _poses(4).bfloat16()
+    assert torch.equal(PoseDataset(poses).poses, poses.float())
 
 
 @pytest.mark.parametrize("kind", ["tensor", "array", "float64", "read-only", "memmap"])
@@ -199,6 +218,25 @@ def test_selections_of_a_mapped_set_stay_mapped(tmp_path: Path) -> None:
     assert "memory-mapped" in repr(part)
     assert torch.equal(part.poses, dataset.split_by_subject((0.5, 0.5), seed=0)[0].poses[[3, 1]])
     assert PoseDataset.from_memmap(part.to_memmap(tmp_path / "part")).digest() == part.digest()
+
+
+def test_memmaps_are_pickled_by_path(tmp_path: Path) -> None:
+    dataset = _dataset()
+    folder = dataset.to_memmap(tmp_path / "set")
+    mapped = PoseDataset.from_memmap(folder)
+    part = mapped.select(range(10, 30))
+    for some in (mapped, part):
+        pickled = pickle.dumps(some)
+        assert len(pickled) < dataset.poses.nbytes // 4
+        again = pickle.loads(pickled)
+        assert "memory-mapped" in repr(again)
+        assert again.digest() == some.digest()
+        assert again.subjects == some.subjects
+    slice_of_map = np.load(folder / "poses.npy", mmap_mode="r")[10:30]  # knows its file, but not where in it
+    changed = np.load(folder / "poses.npy", mmap_mode="c")
+    changed[0] = 0.0  # in memory alone
+    for array in (slice_of_map, changed, np.asfortranarray(slice_of_map)):
+        assert torch.equal(pickle.loads(pickle.dumps(PoseDataset(array))).poses, torch.tensor(np.array(array)))
 
 
 def test_memmap_errors(tmp_path: Path) -> None:
