@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from . import skeleton
 from .io import checkpoint
-from .io.dataset import PoseDataset
+from .io.dataset import PoseDataset, as_dataset
 from .training.config import FitConfig, FitResult
 from .training.generators import borrowed_generators
 from .training.groups import co_observed
@@ -257,8 +257,8 @@ class PosePrior(nn.Module, ABC):
             `FitResult`.
         """
         config = self.default_fit if config is None else config
-        train = _as_dataset(train, "train")
-        val = None if val is None else _as_dataset(val, "val")
+        train = as_dataset(train, "train")
+        val = None if val is None else as_dataset(val, "val")
         if self.context_dim:
             raise ValueError(
                 f"fit: this prior takes a context (context_dim={self.context_dim}) and PoseDataset carries none; train "
@@ -306,7 +306,7 @@ class PosePrior(nn.Module, ABC):
             config: `seed`, `jitter`, `mirror` and `max_steps` matter here; None takes the model's `default_fit`.
         """
         config = self.default_fit if config is None else config
-        train = _as_dataset(train, "train")
+        train = as_dataset(train, "train")
         dtype = self.dtype
         with borrowed_generators(self.device) as seed:
             seed(config.seed)
@@ -521,21 +521,6 @@ class LatentPosePrior(PosePrior):
         flat = latent.to(dtype=self.dtype, device=self.device).reshape(-1, self.latent_dim)
         pose = self._scatter(self._decode(flat, self._check_context(context, batch)))
         return pose.to(latent.dtype).reshape(*batch, skeleton.NUM_JOINTS, 3)
-
-
-def _as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:
-    if isinstance(poses, PoseDataset):
-        dataset = poses
-    elif isinstance(poses, Tensor):
-        dataset = PoseDataset(poses)
-    else:
-        raise ValueError(
-            f"{argument}: expected a PoseDataset or a (N, 55, 3) tensor, got {type(poses).__name__}; "
-            "poseprior.io.read_poses reads files."
-        )
-    if len(dataset) == 0:
-        raise ValueError(f"{argument}: expected at least one pose, got none.")
-    return dataset
 
 
 def concrete_models() -> dict[str, type[PosePrior]]:

@@ -250,3 +250,19 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         made._store = store
         made.subject, made.sequence, made.fps, made.frame = subject, sequence, fps, frame
         return made
+
+
+def as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:
+    """A data set of what a user gave as `argument`: one already, or a (N, 55, 3) tensor; never empty."""
+    if isinstance(poses, PoseDataset):
+        dataset = poses
+    elif isinstance(poses, Tensor):
+        dataset = PoseDataset(poses)
+    else:
+        raise ValueError(
+            f"{argument}: expected a PoseDataset or a (N, 55, 3) tensor, got {type(poses).__name__}; "
+            "poseprior.io.read_poses reads files."
+        )
+    if len(dataset) == 0:
+        raise ValueError(f"{argument}: expected at least one pose, got none.")
+    return dataset
