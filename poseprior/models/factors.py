@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..io.dataset import PoseDataset
 from ..training.config import FitConfig
-from ..training.groups import co_observed, independent_groups
+from ..training.groups import co_observed, independent_groups, partition
 from .ball import log_mass_in_ball
 from .chart import TangentChart, training_view
 from .em import fit_mixture
@@ -50,9 +50,7 @@ class MixtureFactors(nn.Module):
 
     def __init__(self, joints: tuple[int, ...], groups: Sequence[Sequence[int]] | None, *, num_components: int) -> None:
         super().__init__()
-        self.groups = [list(joints)] if groups is None else [sorted(int(j) for j in group) for group in groups]
-        if sorted(j for group in self.groups for j in group) != list(joints):
-            raise ValueError(f"groups: expected a partition of the joints {list(joints)}, got {self.groups}.")
+        self.groups = partition(joints, groups)
         place = {j: k for k, j in enumerate(joints)}
         for k, group in enumerate(self.groups):
             self.register_buffer(f"_place{k}", torch.tensor([place[j] for j in group]), persistent=False)

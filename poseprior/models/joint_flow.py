@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..io.dataset import PoseDataset
 from ..prior import LatentPosePrior
 from ..training.config import FitConfig
+from ..training.groups import co_observed, independent_groups, partition
 from .chart import training_view
 from .joint_graph import context_joints, depth_levels
 from .joint_mixture_flow import JointMixtureFlow
@@ -37,8 +38,8 @@ class JointFlow(LatentPosePrior):
     `preset="default"` maps each joint by the triangular map of a Gaussian mixture, started from the exact Gaussian
     conditional. `preset="published"` is the reference architecture: two affine couplings a joint on the raw axis-angle
     given the parent's, tanh-bounded log-scales, 517,770 parameters for 55 joints; it needs no data-dependent start, an
-    unobserved parent is a zero rotvec, and no other option applies to it. Its `log_prob_kind` is "lower_bound": rotvecs
-    beyond pi are left out, see `RawChart`.
+    unobserved parent is a zero rotvec, and of the other options only `groups` applies to it. Its `log_prob_kind` is
+    "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
@@ -49,6 +50,7 @@ class JointFlow(LatentPosePrior):
         context_noise: noise on what a network sees of other joints in training, in standard deviations of the joint.
         context_dropout: probability in training that a context joint is taken for unobserved.
         partners: give joints more context than the nearest modelled ancestor.
+        groups: independent groups of joints, within which contexts stay; None puts all in one. `fit` learns them.
         share_mirror: right joints use the left joints' networks through the mirror (`fit` sets it to its `mirror`).
         num_particles: for `complete`, where it is not exact otherwise; may be changed at any time.
 
@@ -76,6 +78,7 @@ class JointFlow(LatentPosePrior):
         context_noise: float = 0.15,
         context_dropout: float = 0.02,
         partners: bool = True,
+        groups: Sequence[Sequence[int]] | None = None,
         share_mirror: bool = True,
         num_particles: int = 1024,
     ) -> None:
@@ -93,7 +96,8 @@ class JointFlow(LatentPosePrior):
             "hidden": hidden, "dropout": dropout, "num_components": num_components, "broad_weight": broad_weight,
             "context_noise": context_noise, "context_dropout": context_dropout, "share_mirror": share_mirror,
         }  # fmt: skip
-        self.contexts = context_joints(self.joints, partners=partners and preset == "default")
+        self.groups = partition(self.joints, groups)
+        self.contexts = context_joints(self.joints, partners=partners and preset == "default", groups=self.groups)
         self.latent_dim = 3 * len(self.joints)
         place = {joint: k for k, joint in enumerate(self.joints)}
         self._contexts = [[place[c] for c in self.contexts[j]] for j in self.joints]
@@ -112,12 +116,15 @@ class JointFlow(LatentPosePrior):
     def get_config(self) -> dict[str, Any]:
         return {
             "joints": list(self.joints), "preset": self.preset, "partners": self.partners,
-            "num_particles": self.num_particles, **self._options,
+            "groups": self.groups, "num_particles": self.num_particles, **self._options,
         }  # fmt: skip
 
     def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
         rebuilt = super()._rebuild_config(train, config)
-        return {**rebuilt, "share_mirror": rebuilt["share_mirror"] and config.mirror}
+        groups = independent_groups(co_observed(train, mirror=config.mirror), tuple(rebuilt["joints"]))
+        return {
+            **rebuilt, "groups": [list(g) for g in groups], "share_mirror": rebuilt["share_mirror"] and config.mirror
+        }  # fmt: skip
 
     def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
         if not (isinstance(self.chart, UnfoldedChart) and isinstance(self.conditionals, JointMixtureFlow)):

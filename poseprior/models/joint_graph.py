@@ -24,16 +24,20 @@ _STAND_INS: dict[int, int] = {1: 3, 2: 3}
 MOST_NEAR = 6
 
 
-def context_joints(joints: tuple[int, ...], *, partners: bool) -> dict[int, tuple[int, ...]]:
+def context_joints(
+    joints: tuple[int, ...], *, partners: bool, groups: Sequence[Sequence[int]] | None = None
+) -> dict[int, tuple[int, ...]]:
     """The joints that each joint is conditioned on; acyclic, within `joints`.
 
     Args:
         joints: modelled joints, SMPL-X indices.
         partners: besides the nearest modelled ancestor, use the stand-ins and partners.
+        groups: partition of `joints`; contexts stay within a group. None is one group.
     """
-    known = set(joints)
+    group_of = {joint: set(group) for group in (groups or [joints]) for joint in group}
     result = {}
     for joint in joints:
+        known = group_of[joint]
         parent = _STAND_INS.get(joint, -1) if partners else -1
         if parent not in known:
             parent = skeleton.PARENTS[joint]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
+from ..training.groups import partition
 from .chart import TangentChart
 from .factors import MixtureFactors
 from .order_part import OrderPart
@@ -57,9 +58,7 @@ class OrderGroups(nn.Module):
     ) -> None:
         super().__init__()
         self.joints = joints
-        self.members = [list(joints)] if groups is None else [sorted(int(j) for j in group) for group in groups]
-        if sorted(j for group in self.members for j in group) != list(joints):
-            raise ValueError(f"groups: expected a partition of the joints {list(joints)}, got {self.members}.")
+        self.members = partition(joints, groups)
         place = {j: k for k, j in enumerate(joints)}
         self.chart = TangentChart(len(joints))
         self.sides: list[list[Side]] = []

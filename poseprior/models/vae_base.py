@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..io.dataset import PoseDataset
 from ..prior import LatentPosePrior
 from ..training.config import FitConfig
-from ..training.groups import co_observed, independent_groups
+from ..training.groups import co_observed, independent_groups, partition
 from .chart import training_view
 from .vae_core import VAECore
 from .vae_groups import GroupView, group_views
@@ -58,9 +58,7 @@ class BaseVAE(LatentPosePrior):
         super().__init__(joints)
         self.options = options
         self.bound_samples = options.bound_samples
-        self.groups = [list(self.joints)] if groups is None else [sorted(int(j) for j in g) for g in groups]
-        if sorted(j for g in self.groups for j in g) != list(self.joints):
-            raise ValueError(f"groups: expected a partition of the joints {list(self.joints)}, got {self.groups}.")
+        self.groups = partition(self.joints, groups)
         self._views = group_views(self.groups, self.joints)
         sizes = {view.core: len(view.places) for view in self._views}
         self.cores = nn.ModuleList(VAECore(sizes[k], options) for k in range(len(sizes)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +20,18 @@ def co_observed(data: PoseDataset, *, mirror: bool) -> Tensor:
         flip = list(skeleton.MIRROR)
         together = together | together[flip][:, flip]
     return together
+
+
+def partition(joints: tuple[int, ...], groups: Sequence[Sequence[int]] | None) -> list[list[int]]:
+    """The option `groups` of a model, checked: disjoint sorted groups that cover `joints`; None is one group.
+
+    Raises:
+        ValueError: groups that are not a partition of the joints.
+    """
+    members = [list(joints)] if groups is None else [sorted(int(j) for j in group) for group in groups]
+    if sorted(j for group in members for j in group) != list(joints):
+        raise ValueError(f"groups: expected a partition of the joints {list(joints)}, got {members}.")
+    return members
 
 
 def independent_groups(together: Tensor, joints: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import poseprior
-from poseprior import FitConfig, JointFlow, skeleton
+from poseprior import FitConfig, JointFlow, PoseDataset, skeleton
 from poseprior.models.joint_graph import context_joints, depth_levels, mirror_source
 from poseprior.models.joint_mixture_flow import JointMixtureFlow
 from poseprior.models.joint_realnvp import JointRealNVP
@@ -214,6 +215,21 @@ def test_graph_is_acyclic_and_kinematic_without_partners() -> None:
     plain = context_joints(skeleton.JOINT_SETS["all"], partners=False)
     assert all(c == ((skeleton.PARENTS[j],) if skeleton.PARENTS[j] >= 0 else ()) for j, c in plain.items())
     assert context_joints((9, 16), partners=False) == {9: (), 16: (9,)}
+
+
+@PRESETS
+def test_joints_recorded_apart_are_independent(preset: str) -> None:
+    """Fingers have the wrist as context only where some pose shows both."""
+    arm, fingers = (16, 18, 20), (25, 26, 27)
+    shows_arm = torch.arange(600) < 300
+    observed = torch.zeros(600, 55, dtype=torch.bool)
+    observed[:, arm], observed[:, fingers] = shows_arm[:, None], ~shows_arm[:, None]
+    prior = JointFlow((*arm, *fingers), preset=preset)  # type: ignore[arg-type]
+    prior.fit(PoseDataset(_poses(600), observed), config=replace(_CONFIG, mirror=False))
+    assert prior.groups == [list(arm), list(fingers)]
+    poses = _poses(20, seed=5)
+    parts = [prior.log_prob(poses, observed=_hidden(*other)) for other in (arm, fingers)]
+    torch.testing.assert_close(prior.log_prob(poses), parts[0] + parts[1])
 
 
 def test_hands_share_networks_through_the_mirror() -> None:
