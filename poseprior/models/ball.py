@@ -42,18 +42,28 @@ def log_mass_in_ball(mean: Tensor, covariance: Tensor) -> Tensor:
 
 
 def _quadrature(mean: Tensor, covariance: Tensor) -> Tensor:
-    # The ball is invariant under rotation, so work on principal axes (ascending variance).
-    variance, axes = torch.linalg.eigh(covariance.double())
-    centre = (axes.transpose(-1, -2) @ mean.double()[..., None])[..., 0]
-    scale = variance.clamp_min(1e-12).sqrt()
-    first, first_weight = _normal_nodes(centre[..., 0], scale[..., 0], torch.full_like(centre[..., 0], math.pi))
+    # The ball is invariant under rotation, so work on principal axes (ascending variance). The axes are held fixed: they
+    # have no derivative where two variances are equal, and the mass does not depend on them. What leaves the diagonal
+    # when the covariance moves is in the Cholesky factor: each axis is conditioned on those before it.
+    dtype, covariance, mean = mean.dtype, covariance.double(), mean.double()
+    variance, axes = torch.linalg.eigh(covariance.detach())
+    missing = (1e-12 - variance).clamp_min(0.0)
+    factor = torch.linalg.cholesky(axes.transpose(-1, -2) @ covariance @ axes + torch.diag_embed(missing))
+    centre = (axes.transpose(-1, -2) @ mean[..., None])[..., 0]
+    first_scale, second_scale, s = factor.diagonal(dim1=-2, dim2=-1)[..., None].unbind(-2)
+    to_second, to_third, across = (factor[..., i, j, None] for i, j in ((1, 0), (2, 0), (2, 1)))
+    first, first_weight = _normal_nodes(centre[..., 0], first_scale[..., 0], torch.full_like(centre[..., 0], math.pi))
+    u = (first - centre[..., :1]) / first_scale
     room = (math.pi**2 - first.square()).clamp_min(0.0).sqrt()
-    second, second_weight = _normal_nodes(centre[..., 1, None], scale[..., 1, None], room)
+    second_centre = centre[..., 1:2] + to_second * u
+    second, second_weight = _normal_nodes(second_centre, second_scale, room)
+    v = (second - second_centre[..., None]) / second_scale[..., None]
     half = (math.pi**2 - first[..., None].square() - second.square()).clamp_min(1e-12).sqrt()
-    c, s = centre[..., 2, None, None], scale[..., 2, None, None]
+    c = (centre[..., 2:] + to_third * u)[..., None] + across[..., None] * v
+    s = s[..., None]
     chord = torch.special.ndtr((half - c) / s) - torch.special.ndtr((-half - c) / s)
     mass = ((chord * second_weight).sum(-1) * first_weight).sum(-1)
-    return mass.clamp_min(1e-30).log().to(mean.dtype)
+    return mass.clamp_min(1e-30).log().to(dtype)
 
 
 def _normal_nodes(centre: Tensor, scale: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:

@@ -177,6 +177,24 @@ def test_mass_in_ball_against_monte_carlo() -> None:
     assert float(log_mass_in_ball(torch.zeros(3), narrow.square())) == 0.0
 
 
+@pytest.mark.parametrize("mean", [(0.0, 0.0, 0.0), (0.3, -0.5, 0.9)])
+def test_gradient_of_the_mass_where_variances_are_equal(mean: tuple[float, float, float]) -> None:
+    """Principal axes have no derivative there, the mass has one (finite differences, coarser than the quadrature)."""
+
+    def mass(m: Tensor, moved: Tensor) -> Tensor:
+        return log_mass_in_ball(m, torch.eye(3, dtype=m.dtype) + moved + moved.mT)
+
+    centre = torch.tensor(mean, dtype=torch.float64, requires_grad=True)
+    moved = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(mass, (centre, moved), eps=1e-2, atol=1e-3)
+
+
+def test_gradient_training_of_a_fresh_gaussian_that_fills_the_ball() -> None:
+    prior = GaussianPrior("root", covariance="full")
+    prior.training_loss(random_rotvec(64, 1), torch.ones(64, 1, dtype=torch.bool), None, 0).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in prior.parameters() if p.grad is not None)
+
+
 def test_bad_options() -> None:
     with pytest.raises(ValueError, match=r"covariance: expected 'diagonal' or 'full', got 'round'"):
         GaussianPrior("body", covariance="round")  # type: ignore[arg-type]
