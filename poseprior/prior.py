@@ -6,22 +6,22 @@ batches of its own joints.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, final
+from typing import Any, ClassVar, Literal, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
 from . import skeleton
+from .border import check_context, check_pose, in_full_precision
 from .io import checkpoint
 from .io.dataset import PoseDataset, as_dataset
 from .training.config import FitConfig, FitResult
@@ -30,22 +30,6 @@ from .training.groups import co_observed
 from .training.loop import run_loop
 
 _Self = TypeVar("_Self", bound="PosePrior")
-
-
-_Given = ParamSpec("_Given")
-
-
-def _in_full_precision(method: Callable[_Given, Tensor]) -> Callable[_Given, Tensor]:
-    """Out of autocast: half a precision would cost whole nats."""
-
-    @functools.wraps(method)
-    def outside(*args: _Given.args, **kwargs: _Given.kwargs) -> Tensor:
-        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
-            return method(*args, **kwargs)
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return method(*args, **kwargs)
-
-    return outside
 
 
 class PosePrior(nn.Module, ABC):
@@ -128,6 +112,17 @@ class PosePrior(nn.Module, ABC):
             )
         return {**self.get_config(), "joints": seen}
 
+    def _thaw(self) -> None:
+        """Let the weights that `fit` is to train take gradients."""
+        self.requires_grad_(True)
+
+    def _stored_metadata(self) -> dict[str, Any]:
+        """`metadata` as `save` writes it."""
+        return self.metadata
+
+    def _restore_metadata(self, stored: dict[str, Any]) -> None:
+        self.metadata = stored
+
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         """Scalar loss, nats a pose, of a (B, J, 3) batch; the mean negative log-density unless a model overrides it."""
         return -self._log_prob(rotvec, observed, context).mean()
@@ -142,7 +137,7 @@ class PosePrior(nn.Module, ABC):
     # ------------------------------------------------------------------ the interface
 
     @final
-    @_in_full_precision
+    @in_full_precision
     def log_prob(self, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Log-density of the observed modelled joints.
 
@@ -167,7 +162,7 @@ class PosePrior(nn.Module, ABC):
         return value.to(pose.dtype).reshape(batch)
 
     @final
-    @_in_full_precision
+    @in_full_precision
     def sample(
         self,
         sample_shape: int | Sequence[int] = (),
@@ -194,7 +189,7 @@ class PosePrior(nn.Module, ABC):
         return self._scatter(drawn).reshape(*shape, skeleton.NUM_JOINTS, 3)
 
     @final
-    @_in_full_precision
+    @in_full_precision
     def complete(
         self,
         pose: Tensor,
@@ -269,16 +264,19 @@ class PosePrior(nn.Module, ABC):
             raise ValueError(
                 f"config: expected max_steps above 0 to train a fitted {type(self).__name__} further, got 0; or fit a new one."
             )
-        if not self.fitted or config.max_steps == 0:
+        anew = not self.fitted or config.max_steps == 0
+        if anew:
             started = time.monotonic()
             self.start_from(train, config=config)
             start_seconds = time.monotonic() - started
-        self.requires_grad_(True)
+        self._thaw()
         result = run_loop(self, train, val, config)
         if result.stopped == "closed_form":
             result = replace(result, seconds=start_seconds)
         self.requires_grad_(False)
         self.fitted = True
+        if not (anew or result.steps):
+            return result  # interrupted before its first step: the weights are those of the earlier fit
         self.metadata["training"] = {
             "data_digest": train.digest(),
             "num_poses": len(train),
@@ -322,7 +320,7 @@ class PosePrior(nn.Module, ABC):
             Path(path),
             {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()},
             {
-                **self.metadata,
+                **self._stored_metadata(),
                 "class": type(self).__name__,
                 "config": self.get_config(),
                 "joints": [skeleton.JOINT_NAMES[j] for j in self.joints],
@@ -360,7 +358,7 @@ class PosePrior(nn.Module, ABC):
         for part in prior.modules():  # itself, and the parts of a product
             if isinstance(part, PosePrior):
                 part.fitted = True
-        prior.metadata = {key: value for key, value in meta.items() if key not in checkpoint.RESERVED}
+        prior._restore_metadata({key: value for key, value in meta.items() if key not in checkpoint.RESERVED})
         return prior.to(device).eval().requires_grad_(False)
 
     def can_score(self, observed: Tensor) -> Tensor:
@@ -407,62 +405,15 @@ class PosePrior(nn.Module, ABC):
         return torch.empty(0)
 
     def _check_pose(self, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
-        """Border check; returns the batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool."""
-        n = skeleton.NUM_JOINTS
-        if not isinstance(pose, Tensor) or not pose.is_floating_point():
-            kind = pose.dtype if isinstance(pose, Tensor) else type(pose).__name__
-            raise ValueError(
-                f"pose: expected a floating-point tensor (*batch, {n}, 3), got {kind}; use torch.as_tensor."
-            )
-        if pose.shape[-2:] != (n, 3):
-            hint = ""
-            if pose.shape[-2:] == (53, 3) or pose.shape[-1:] == (159,):
-                hint = "; poseprior.params.pose_from_joints53 adds the eyes"
-            elif pose.shape[-1] in (165, 156, 72):
-                hint = "; poseprior.params.pose_from_vector takes flat vectors"
-            raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{hint}.")
-        batch = pose.shape[:-2]
-        index = self._joint_index
-        reference = self._reference_tensor()
-        rotvec = pose.index_select(-2, index.to(pose.device)).to(reference)
-        if observed is None:
-            seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
-        else:
-            if observed.dtype != torch.bool or observed.shape[-1:] != (n,):
-                raise ValueError(
-                    f"observed: expected a bool tensor (*batch, {n}), got {observed.dtype} {tuple(observed.shape)}."
-                )
-            try:
-                seen = observed.to(rotvec.device).index_select(-1, index.to(rotvec.device)).expand(rotvec.shape[:-1])
-            except RuntimeError:
-                raise ValueError(
-                    f"observed: shape {tuple(observed.shape)} does not broadcast to the pose batch {tuple(batch)}."
-                ) from None
-            rotvec = torch.where(seen[..., None], rotvec, torch.zeros_like(rotvec))
-        rotvec = rotvec.reshape(-1, len(index), 3)
-        seen = seen.reshape(-1, len(index))
-        if not torch.isfinite(rotvec).all():
-            row, joint, _ = (~torch.isfinite(rotvec)).nonzero()[0].tolist()
-            raise ValueError(
-                f"pose: expected finite rotvecs, got a NaN or infinity at {skeleton.JOINT_NAMES[self.joints[joint]]} of pose "
-                f"{row}; mark missing joints in `observed` instead."
-            )
-        return batch, rotvec, seen
+        """The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool; see `check_pose`."""
+        return check_pose(pose, observed, self._joint_index, self._reference_tensor())
 
     def _check_context(self, context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
         if context is None:
             return None
         if not self.context_dim:
             raise ValueError(f"context: {type(self).__name__} was built without context_dim; leave context out.")
-        if context.shape[-1:] != (self.context_dim,):
-            raise ValueError(f"context: expected (*batch, {self.context_dim}), got {tuple(context.shape)}.")
-        try:
-            wide = context.to(dtype=self.dtype, device=self.device).expand(*batch, self.context_dim)
-        except RuntimeError:
-            raise ValueError(
-                f"context: shape {tuple(context.shape)} does not broadcast to the batch {tuple(batch)}."
-            ) from None
-        return wide.reshape(-1, self.context_dim)
+        return check_context(context, batch, self.context_dim, self._reference_tensor())
 
     def _refuse_partial(self, seen: Tensor) -> None:
         if not bool(seen.all()):
@@ -502,7 +453,7 @@ class LatentPosePrior(PosePrior):
         """(B, J, 3) rotvecs of (B, D) latents."""
 
     @final
-    @_in_full_precision
+    @in_full_precision
     def encode(self, pose: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Latents (*batch, D) of fully observed poses (*batch, 55, 3): the inverse of `decode` for flows, the posterior
         mean for VAEs."""
@@ -512,7 +463,7 @@ class LatentPosePrior(PosePrior):
         return latent.to(pose.dtype).reshape(*batch, self.latent_dim)
 
     @final
-    @_in_full_precision
+    @in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
         if latent.shape[-1:] != (self.latent_dim,):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from ..border import in_full_precision
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..training.config import FitConfig
@@ -133,6 +134,7 @@ class OrderAgnosticPrior(PosePrior):
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         return self.groups.log_prob(rotvec, observed, self.num_orders)
 
+    @in_full_precision
     def order_log_prob(
         self, pose: Tensor, *, observed: Tensor | None = None, order: Sequence[int] | None = None
     ) -> Tensor:
@@ -152,6 +154,8 @@ class OrderAgnosticPrior(PosePrior):
                 "joints may be left out, and come last then."
             )
         batch, rotvec, seen = self._check_pose(pose, observed)
+        if not len(rotvec):
+            return pose.new_zeros(self.num_orders if order is None else 1, *batch)
         chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
         return (chains.sum(-1) + rest).reshape(-1, *batch).to(pose.dtype)
 
@@ -159,6 +163,7 @@ class OrderAgnosticPrior(PosePrior):
         """How much the fixed orders disagree: standard deviation of their log-densities, (*batch,) nats; 0 for one."""
         return self.order_log_prob(pose, observed=observed).std(0, correction=0)
 
+    @in_full_precision
     def conditional_log_prob(self, pose: Tensor, given: Tensor, *, observed: Tensor | None = None) -> Tensor:
         """log p(observed joints not given | given joints): the density that `complete` draws from.
 
@@ -175,7 +180,9 @@ class OrderAgnosticPrior(PosePrior):
         wanted = torch.ones(shape, dtype=torch.bool, device=pose.device) if observed is None else observed.expand(shape)
         batch, rotvec, known = self._check_pose(pose, wanted | given)
         condition = self._check_pose(pose, given)[2]
-        value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
+        value = rotvec.sum((1, 2))
+        if len(rotvec):
+            value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
         return value.reshape(batch).to(pose.dtype)
 
     # ------------------------------------------------------------------ draws

@@ -20,7 +20,8 @@ class ProductPrior(PosePrior):
 
     Every part keeps what it can do: the product marginalises and completes whatever its parts can, and a part none of
     whose joints is observed drops out. `fit` trains all parts on one data set in one loop; parts that were fitted apart
-    are used as they are.
+    are used as they are while others are not yet fitted; a product that is fitted is trained further as a whole.
+    `metadata["parts"]` of a saved product holds the metadata of its parts, licences included.
 
     Args:
         parts: priors over disjoint joints.
@@ -59,6 +60,7 @@ class ProductPrior(PosePrior):
         self.mirrored = tuple(mirrored)
         self.parts = nn.ModuleList(built)
         self.fitted = all(part.fitted for part in built)
+        self._kept = [part.fitted for part in built]
         self.can_marginalise = all(part.can_marginalise for part in built)
         self.closed_form = all(part.closed_form for part in built)
         if any(part.log_prob_kind == "lower_bound" for part in built):
@@ -94,6 +96,22 @@ class ProductPrior(PosePrior):
             if not flip and not part.fitted:
                 part._initialise(train, config)
                 part.fitted = True
+
+    def _thaw(self) -> None:
+        # `start_from` built the product anew and noted which parts came fitted.
+        super()._thaw()
+        for part, kept in zip(self.parts, self._kept, strict=True):
+            part.requires_grad_(self.fitted or not kept)
+
+    def _stored_metadata(self) -> dict[str, Any]:
+        stored = [part._stored_metadata() for part, flip, _ in self._each() if not flip]
+        return {**self.metadata, "parts": stored} if any(stored) else self.metadata
+
+    def _restore_metadata(self, stored: dict[str, Any]) -> None:
+        self.metadata = {key: value for key, value in stored.items() if key != "parts"}
+        own = [part for part, flip, _ in self._each() if not flip]
+        for part, metadata in zip(own, stored.get("parts", [{}] * len(own)), strict=True):
+            part._restore_metadata(metadata)
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         total = rotvec.new_zeros(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -100,8 +101,10 @@ class _Run:
         options |= {f"model.{k}": v for k, v in json.loads(json.dumps(prior.get_config())).items()}
         self.fingerprint: dict[str, Any] = {
             "class": type(prior).__name__, "joints": list(prior.joints), "train": train.digest(),
-            "val": None if val is None else val.digest(), "world_size": world, **options,
+            "val": None if val is None else val.digest(), "world_size": world, "dtype": str(prior.dtype), **options,
         }  # fmt: skip
+        if config.subject_balance:  # frames are drawn by subject then, which the digest of poses does not know
+            self.fingerprint["subjects"] = hashlib.sha256(train.subject_index.numpy().tobytes()).hexdigest()
         self.folder = None if config.checkpoint_dir is None else Path(config.checkpoint_dir)
         if self.folder is not None and config.resume:
             restored = load_state(self.folder, self.fingerprint, prior, self.optimiser)

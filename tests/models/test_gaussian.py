@@ -181,7 +181,7 @@ def test_mass_in_ball_against_monte_carlo() -> None:
 def test_gradient_of_the_mass_where_variances_are_equal(mean: tuple[float, float, float]) -> None:
     """Principal axes have no derivative there, the mass has one (finite differences, coarser than the quadrature)."""
 
-    def mass(m: Tensor, moved: Tensor) -> Tensor:
+    def mass(m: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
         return log_mass_in_ball(m, torch.eye(3, dtype=m.dtype) + moved + moved.mT)
 
     centre = torch.tensor(mean, dtype=torch.float64, requires_grad=True)

@@ -336,3 +336,15 @@ def test_bad_options_are_refused() -> None:
         OrderAgnosticPrior((1, 2), groups=[[1]])
     with pytest.raises(ValueError, match=r"order: expected distinct joint indices"):
         _fitted().order_log_prob(_poses(1), order=[1, 1])
+
+
+def test_orders_and_conditionals_of_no_pose_and_under_autocast() -> None:
+    prior = _fitted()
+    nothing = _poses(4).new_zeros(0, 3, 55, 3)
+    assert prior.order_log_prob(nothing).shape == (prior.num_orders, 0, 3)
+    assert prior.conditional_log_prob(nothing, _mask(1)).shape == (0, 3)
+    pose = _poses(3)
+    plain = prior.order_log_prob(pose), prior.conditional_log_prob(pose, _mask(1, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(prior.order_log_prob(pose), plain[0])
+        assert torch.equal(prior.conditional_log_prob(pose, _mask(1, 2)), plain[1])

@@ -10,6 +10,7 @@ import torch
 import poseprior
 from poseprior import FitConfig, GaussianPrior, PoseDataset, ProductPrior
 from poseprior.io import synthetic_poses
+from poseprior.io.checkpoint import read_metadata
 from poseprior.skeleton import mirror
 
 CLOSED = FitConfig(max_steps=0, progress=False)
@@ -90,6 +91,35 @@ def test_fit_leaves_fitted_parts_as_they_are(data: PoseDataset, tmp_path: Path) 
     assert torch.equal(prior.parts[1].chart.scale, alone.chart.scale)  # type: ignore[union-attr]
     prior.save(tmp_path / "p.safetensors")
     assert all(part.fitted for part in ProductPrior.load(tmp_path / "p.safetensors").parts)
+
+
+def test_gradient_steps_leave_fitted_parts_as_they_are(data: PoseDataset) -> None:
+    body, hand = GaussianPrior("body"), GaussianPrior("left_hand")
+    body.fit(synthetic_poses(300, seed=7), config=CLOSED)
+    prior = ProductPrior([body, hand])
+    before = {name: value.clone() for name, value in body.state_dict().items()}
+    config = FitConfig(max_steps=5, batch_size=64, warmup_steps=0, progress=False)
+    prior.fit(data, config=config)
+    after, drawn = prior.parts[0].state_dict(), prior.parts[1]
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert bool(drawn.mean.abs().max() > 0)  # type: ignore[union-attr,operator]
+    prior.fit(data, config=config)  # fitted as a whole now, and so trained as a whole
+    assert any(not torch.equal(value, before[name]) for name, value in prior.parts[0].state_dict().items())
+
+
+def test_metadata_of_parts_are_saved(parts: list[GaussianPrior], tmp_path: Path) -> None:
+    body, hand = parts[0], parts[1]
+    body.metadata |= {"licence": "CC-BY-4.0", "notices": ["by them"]}
+    whole = ProductPrior([ProductPrior([body]), hand])
+    whole.metadata["name"] = "mine"
+    whole.save(tmp_path / "p.safetensors")
+    again = ProductPrior.load(tmp_path / "p.safetensors")
+    assert again.metadata["name"] == "mine" and "parts" not in again.metadata
+    inner = again.parts[0]
+    assert isinstance(inner, ProductPrior) and inner.parts[0].metadata == body.metadata
+    assert again.parts[1].metadata == hand.metadata
+    again.save(tmp_path / "q.safetensors")
+    assert read_metadata(tmp_path / "q.safetensors") == read_metadata(tmp_path / "p.safetensors")
 
 
 def test_shared_hand_is_saved_once(parts: list[GaussianPrior], tmp_path: Path) -> None:

@@ -255,6 +255,22 @@ def test_interrupt_keeps_the_state_and_the_weights(
     assert _equal(resumed.state_dict(), undisturbed.state_dict())
 
 
+def test_interrupt_before_the_first_step_keeps_what_the_weights_come_from(
+    splits: tuple[PoseDataset, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = splits
+    prior = GaussianPrior("body")
+    prior.fit(train, config=QUICK)
+    kept = dict(prior.metadata["training"])
+
+    def interrupted(self: BatchSource, step: int) -> tuple[Tensor, Tensor]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BatchSource, "batch", interrupted)
+    assert prior.fit(val, config=QUICK).stopped == "interrupted"
+    assert prior.metadata["training"] == kept
+
+
 def test_a_checkpoint_of_another_run_is_refused(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     train, val = splits
     config = replace(QUICK, checkpoint_dir=str(tmp_path))
@@ -269,6 +285,13 @@ def test_a_checkpoint_of_another_run_is_refused(splits: tuple[PoseDataset, ...],
     JointFlow("body", hidden=8, dropout=0.1).fit(train, val=val, config=other)
     with pytest.raises(ValueError, match=r"belongs to another run: model.dropout was 0.1, is 0.6"):
         JointFlow("body", hidden=8, dropout=0.6).fit(train, val=val, config=other)
+    with pytest.raises(ValueError, match=r"belongs to another run: dtype was 'torch.float32', is 'torch.float64'"):
+        GaussianPrior("body").double().fit(train, val=val, config=config)
+    balanced = replace(config, checkpoint_dir=str(tmp_path / "balanced"), max_steps=2, subject_balance=0.5)
+    GaussianPrior("body").fit(train, val=val, config=balanced)
+    renamed = PoseDataset(train.poses, train.observed, subject=["one", *["other"] * (len(train) - 1)])
+    with pytest.raises(ValueError, match=r"belongs to another run: subjects was"):
+        GaussianPrior("body").fit(renamed, val=val, config=balanced)
     (tmp_path / FILE_NAME).write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"is not a training checkpoint.*remove it"):
         GaussianPrior("body").fit(train, val=val, config=config)
