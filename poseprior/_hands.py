@@ -40,6 +40,11 @@ class HandSpace:
 
     def to_rotvec(self, name: str, value: Tensor, side: int) -> Tensor:
         """(*, 15, 3) from a stored hand: (*, 45), (*, 15, 3), or (*, n) coefficients."""
+        if value.shape == (15, 3) and self._num is None and self._components is not None:
+            raise ValueError(
+                f"{name}: (15, 3) is either the rotations of one hand or 3 PCA coefficients of 15 hands; pass "
+                "num_pca_comps=3 for coefficients, or rotations as (*, 45)."
+            )
         if value.shape[-2:] == (15, 3) and self._num is None:
             hand = value.flatten(-2)
         elif value.dim() and value.shape[-1] == 45 and self._num is None:

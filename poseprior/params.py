@@ -52,7 +52,8 @@ def pose_from_smplx(
         hands_mean: (left, right), each (45,): `hands_mean` of the model file.
         flat_hand_mean: False when the hands are relative to `hands_mean`, which is then added. None means True for
             hands given as 45 numbers without `hands_mean`, False with it; PCA hands must say.
-        num_pca_comps: number of PCA coefficients. Only needed when it is 45, which otherwise are rotations.
+        num_pca_comps: number of PCA coefficients. Only needed where rotations look the same: for 45 of them, or 3 of a
+            batch of 15.
 
     Returns:
         Pose (*batch, 55, 3) and observed (*batch, 55) bool.
@@ -74,6 +75,10 @@ def pose_from_smplx(
     if unknown or not given:
         what = f"unknown names {unknown}" if unknown else f"none of them in {sorted(params)}"
         raise ValueError(f"params: expected some of {', '.join(PART_SLICES)}, got {what}; rename the keys.")
+    for name, value in given.items():
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name}: expected a floating-point tensor, got {kind}; use torch.as_tensor.")
     hands = HandSpace(hands_components, hands_mean, flat_hand_mean, num_pca_comps)
     parts: dict[str, Tensor] = {}
     single: dict[str, Tensor] = {}

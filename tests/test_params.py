@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -73,9 +76,11 @@ def test_smplx_one_joint_alone_is_a_batch() -> None:
         ({"jaw_pose": torch.zeros(2, 4)}, r"jaw_pose: expected \(\*, 3\) or \(\*, 1, 3\), got \(2, 4\)"),
         ({"left_hand_pose": torch.zeros(2, 48)}, r"left_hand_pose: expected .* got \(2, 48\)"),
         ({"jaw_pose": torch.zeros(2, 3), "body_pose": torch.zeros(3, 63)}, r"batch shapes that broadcast, got"),
+        ({"body_pose": np.zeros((2, 63))}, r"body_pose: expected a floating-point tensor, got ndarray; use torch.as"),
+        ({"body_pose": torch.zeros(2, 63).int()}, r"body_pose: expected a floating-point tensor, got torch.int32"),
     ],
 )
-def test_smplx_errors(given: dict[str, Tensor], text: str) -> None:
+def test_smplx_errors(given: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         params.pose_from_smplx(given)
 

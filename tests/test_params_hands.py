@@ -48,6 +48,15 @@ def test_flat_hand_mean_false_needs_the_mean() -> None:
         params.pose_from_smplx({"left_hand_pose": torch.zeros(2, 45)}, flat_hand_mean=False)
 
 
+def test_three_coefficients_of_fifteen_hands_must_be_said() -> None:
+    """(15, 3) with components is one hand's rotations or 15 hands' coefficients: neither is guessed."""
+    model, value = _hand_model(), {"left_hand_pose": torch.ones(15, 3)}
+    with pytest.raises(ValueError, match=r"left_hand_pose: \(15, 3\) is either.*pass num_pca_comps=3"):
+        params.pose_from_smplx(value, **model)
+    assert params.pose_from_smplx(value, **model, num_pca_comps=3)[0].shape == (15, 55, 3)
+    assert params.pose_from_smplx(value)[0].shape == (55, 3)
+
+
 def test_pca_hand_is_what_smplx_computes() -> None:
     model = _hand_model()
     coefficients = torch.randn(3, 6, generator=torch.Generator().manual_seed(2))

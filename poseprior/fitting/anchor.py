@@ -82,6 +82,7 @@ class PoseAnchor(EnergyTerm):
     ) -> Tensor:
         """Energies (*batch,), nats; as `EnergyTerm`. `latent` is not looked at."""
         pose, given = pose_and_mask(params, self._hands)
+        self._check_batch(pose.shape[:-2])
         known = torch.isfinite(self._sigma)
         if given is not None:
             known = known & given.index_select(0, self._joints.to(given.device))
@@ -100,6 +101,16 @@ class PoseAnchor(EnergyTerm):
             energy = energy / max(len(self._joints), 1)
         return self.weight * factor_at(self.schedule, progress) * energy
 
+    def _check_batch(self, batch: torch.Size) -> None:
+        own = self._sigma.shape[:-1]
+        try:
+            torch.broadcast_shapes(own, batch)
+        except RuntimeError:
+            raise ValueError(
+                f"params: expected the batch of the anchor's estimate, {tuple(own)}, got {tuple(batch)}; anchor as many "
+                "bodies as there are."
+            ) from None
+
     def precision(self) -> dict[int, float]:
         """By joint, 1 / sigma^2 of its coordinates, averaged over bodies and times the weight."""
         mean = self._sigma.reshape(-1, len(self.joints)).square().reciprocal().mean(0)
@@ -111,6 +122,8 @@ class PoseAnchor(EnergyTerm):
             return None
         if self._sigma.dim() < 2 or len(self._sigma) == 1:
             return self
+        if len(self._sigma) <= int(bodies.max()):
+            self._check_batch(torch.Size((int(bodies.max()) + 1,)))
         part = copy(self)
         part._estimate, part._sigma = self._estimate[bodies], self._sigma[bodies]
         return part

@@ -430,6 +430,10 @@ class TestRobustness:
             fit_body(model, joints, terms=[PoseAnchor(people[:2], sigma=0.1)])
         with pytest.raises(ValueError, match="terms: expected a list"):
             fit_body(model, joints, terms=PoseAnchor(people[:2], sigma=0.1, reduction="sum"))  # type: ignore[arg-type]
+        for others in (3, 5):
+            anchor = PoseAnchor(torch.zeros(others, 55, 3), sigma=0.1, reduction="sum")
+            with pytest.raises(ValueError, match=rf"the batch of the anchor's estimate, \({others},\), got"):
+                fit_body(model, joints, terms=[anchor], config=_SHORT)
         with pytest.raises(ValueError, match="betas: expected finite"):
             fit_body(model, joints, betas=torch.full((10,), math.nan))
         with pytest.raises(ValueError, match="points: expected metres within"):
