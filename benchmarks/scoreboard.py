@@ -34,7 +34,7 @@ SHIPPED = {
         "body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "whole-body",
         "body-mixture-smooth", "body-global-flow-smooth", "body-order-agnostic-smooth",
     ),
-    "hands": ("hand-vae", "hand-order-agnostic", "whole-body"),
+    "hands": ("hand-vae", "hand-order-agnostic", "whole-body", "hand-mixture-smooth"),
 }  # fmt: skip
 #: Fitted here: (title, builder, minutes for those without a closed form).
 BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ...]] = {

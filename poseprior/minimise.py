@@ -53,6 +53,7 @@ def lbfgs(
     least_gain: float = 0.0,
     precondition: Callable[[Tensor], Tensor] | None = None,
     select: Select | None = None,
+    idle: Tensor | None = None,
 ) -> Minimum:
     """A local minimum of every row's energy, at or below that of its start. Deterministic.
 
@@ -67,6 +68,7 @@ def lbfgs(
             two-loop recursion starts from. None is a multiple of the identity, chosen anew in each step.
         select: gives the energy of some rows, so that rows that are done, or through with a step's line search, cost
             nothing; None evaluates all rows every time.
+        idle: (R,) bool, rows that stay where they start and need not be evaluated: their values mean nothing.
 
     >>> found = lbfgs(lambda x: (x - 3.0).square().sum(-1), torch.zeros(2, 4))
     >>> found.point.round().unique().tolist(), found.converged.tolist()
@@ -75,9 +77,11 @@ def lbfgs(
     resolution = 8.0 * torch.finfo(start.dtype).eps
     point = start.detach()
     evaluate = _Rows(energy, select)
-    value, gradient = value_and_gradient(energy, point)
+    idle = torch.zeros_like(point[:, 0], dtype=torch.bool) if idle is None else idle
+    evaluate.leave_out(idle)
+    value, gradient = evaluate(point, ~idle)
     memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
-    active = gradient.norm(dim=-1) > tolerance
+    active = (gradient.norm(dim=-1) > tolerance) & ~idle
     small_before = torch.zeros_like(active)
     done = 0
     for _ in range(iterations):
@@ -115,7 +119,7 @@ def lbfgs(
         settled = (gain <= resolution * new_value.abs().clamp_min(1.0)) | (small & small_before)
         active, small_before = active & ~settled & (new_gradient.norm(dim=-1) > tolerance), small
         point, value, gradient = moved, new_value, new_gradient
-    return Minimum(point, value, ~active & torch.isfinite(value), done)
+    return Minimum(point, value, ~active & (torch.isfinite(value) | idle), done)
 
 
 class _Rows:

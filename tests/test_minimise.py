@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poseprior.minimise import adam, lbfgs
+from poseprior.minimise import Energy, adam, lbfgs
 
 
 def _ill_conditioned(goal: Tensor, scale: Tensor) -> Tensor:
@@ -81,3 +81,23 @@ def test_adam_descends_and_never_ends_above_its_start(dtype: torch.dtype) -> Non
     found = adam(_rosenbrock, start, iterations=600, learning_rate=0.05)
     assert found.point.dtype == dtype
     assert (found.value <= _rosenbrock(start)).all() and found.value[0] < 0.5 and found.value[1] == 0.0
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_idle_rows_stay_where_they_start(split: bool) -> None:
+    target = torch.arange(8.0)[:, None].expand(-1, 3)
+    asked: list[int] = []
+
+    def of(rows: Tensor) -> Energy:
+        def energy(x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return (x - target[rows]).square().sum(-1)
+
+        return energy
+
+    idle = torch.tensor([False, True] * 4)
+    start = torch.full((8, 3), -1.0)
+    found = lbfgs(of(torch.arange(8)), start, select=of if split else None, idle=idle)
+    torch.testing.assert_close(found.point[~idle], target[~idle], atol=1e-3, rtol=0)
+    assert torch.equal(found.point[idle], start[idle]) and bool(found.converged.all())
+    assert max(asked) == (4 if split else 8)

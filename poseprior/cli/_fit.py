@@ -18,13 +18,15 @@ from tqdm import tqdm
 from ..io.keypoints import KeypointFile, read_keypoints
 from ..io.pretrained import load
 from ..models import OrderAgnosticPrior
+from ..prior import PosePrior
 
 if TYPE_CHECKING:
-    from ..fitting import BodyFit, Camera, Target
+    from ..fitting import BodyFit, Camera, EnergyTerm, FittingConfig, Target
 
 _CHUNK = 64
 #: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step.
 _ORDERS = 4
+_FINGERS = range(25, 55)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Fit:
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
     prior: str = "body-mixture-smooth"
     """A shipped prior's name (poseprior list), a .safetensors file, a run folder, hf://owner/repo/file, or none."""
+    hand_prior: str = "hand-mixture-smooth"
+    """Judges fingers that are seen, where the prior does not know them; as --prior, or none."""
     model: Path | None = None
     """Folder for smplx.create (models/smplx/SMPLX_NEUTRAL.npz: models); the licence-free stand-in body if not given."""
     gender: str = "neutral"
@@ -75,16 +79,12 @@ class Fit:
                 raise ValueError(f"--{suffix[1:]}: expected a name that ends in {suffix}, got {path.name!r}.")
         found = read_keypoints(self.keypoints, layout=self.layout, person=self.person)
         target = self._target(found)
-        prior = None if self.prior == "none" else load(self.prior, device=self.device)
-        if isinstance(prior, OrderAgnosticPrior):
-            prior.num_orders = min(prior.num_orders, _ORDERS)
+        prior = self._load(self.prior)
+        fingers = self._finger_terms(target, prior)
         started = time.monotonic()
         with self._model() as model:
             config = FittingConfig(iterations=self.iterations, smooth_sigma=self.smooth)
-            fit = _fit_in_chunks(model, target, prior, config)
-            hands = any(bool(target.confidence[:, k].any()) for k, part in enumerate(target.parts) if "hand" in part)
-            if prior is not None and hands and not any(j >= 25 for j in prior.joints):
-                print(f"prior {self.prior} knows no fingers, which were seen: --prior whole-body fits them with one")
+            fit = _fit_in_chunks(model, target, prior, fingers, config)
             fit.save(self.out, gender=self.gender, fps=self.fps)
             self._summary(fit, time.monotonic() - started)
             print(f"results: {self.out}")
@@ -94,6 +94,31 @@ class Fit:
             if self.html is not None:
                 fit_scene(model, fit, self.html)
                 print(f"scene: {self.html}")
+
+    def _load(self, name: str) -> PosePrior | None:
+        prior = None if name == "none" else load(name, device=self.device)
+        if isinstance(prior, OrderAgnosticPrior):
+            prior.num_orders = min(prior.num_orders, _ORDERS)
+        return prior
+
+    def _finger_terms(self, target: Target, prior: PosePrior | None) -> list[EnergyTerm]:
+        """The hand prior's term, where fingers were seen and `prior` does not judge them."""
+        from ..fitting import PosePriorTerm
+
+        seen = any(bool(target.confidence[:, k].any()) for k, part in enumerate(target.parts) if "hand" in part)
+        if not seen or prior is None or any(j in _FINGERS for j in prior.joints):
+            return []
+        hands = self._load(self.hand_prior)
+        if hands is None:
+            return []
+        twice = set(hands.joints) & set(prior.joints)
+        if twice or not set(hands.joints) & set(_FINGERS):
+            raise ValueError(
+                f"--hand-prior: expected a prior of fingers alone beside --prior {self.prior}, got {self.hand_prior}; take "
+                "hand-mixture-smooth, or none, or one prior of both (--prior whole-body)."
+            )
+        print(f"fingers are seen: {self.hand_prior} judges them (--hand-prior)")
+        return [PosePriorTerm(hands, reduction="sum", name="hand_prior")]
 
     def _target(self, found: KeypointFile) -> Target:
         from ..fitting import Joints3D, Keypoints2D
@@ -174,15 +199,17 @@ class Fit:
             print(f"  {empty} frames had no keypoint: their pose is the prior's own")
 
 
-def _fit_in_chunks(model: nn.Module, target: Target, prior: Any, config: Any) -> BodyFit:
+def _fit_in_chunks(
+    model: nn.Module, target: Target, prior: PosePrior | None, terms: list[EnergyTerm], config: FittingConfig
+) -> BodyFit:
     """All frames; a sequence at once, single frames in chunks that bound the memory."""
     from ..fitting import fit_body
 
     if config.smooth_sigma is not None or target.num_frames <= _CHUNK:
-        return fit_body(model, target, prior=prior, config=config, progress=True)
+        return fit_body(model, target, prior=prior, terms=terms, config=config, progress=True)
     fits = []
     for rows in tqdm(_chunks((target.confidence > 0).any(-1).cpu()), desc="frames", unit=f"{_CHUNK} frames"):
-        fits.append(fit_body(model, target.select(rows), prior=prior, config=config))
+        fits.append(fit_body(model, target.select(rows), prior=prior, terms=terms, config=config))
     return _joined(fits)
 
 

@@ -29,7 +29,17 @@ def mode_weights(problem: FitProblem, state: BodyState, stage: Stage, energy: Te
     """
     log_volume = torch.stack([_half_log_det(problem, state.pick(_row(k, state)), stage) for k in range(len(energy))])
     score = -energy - log_volume
-    points = problem.body(state)
+    repeated = repeats(problem.body(state), energy)
+    return torch.where(repeated, torch.full_like(score, -torch.inf), score).softmax(0)
+
+
+def repeats(points: Tensor, energy: Tensor) -> Tensor:
+    """(S, B) bool: starts within `SAME_MODE` of a better one that is no repeat itself.
+
+    Args:
+        points: (S, B, K, 3) metres.
+        energy: (S, B).
+    """
     order = energy.argsort(0)
     repeated = torch.zeros_like(energy, dtype=torch.bool)
     for place in range(1, len(energy)):
@@ -39,7 +49,7 @@ def mode_weights(problem: FitProblem, state: BodyState, stage: Stage, energy: Te
             kept = ~repeated.gather(0, order[better][None])[0]
             again = repeated.gather(0, order[place][None])[0] | (near & kept)
             repeated.scatter_(0, order[place][None], again[None])
-    return torch.where(repeated, torch.full_like(score, -torch.inf), score).softmax(0)
+    return repeated
 
 
 def _half_log_det(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:

@@ -161,9 +161,16 @@ class FitProblem:
         return torch.stack(list(self.energies(state, stage).values())).sum(0)
 
     def minimise(
-        self, state: BodyState, stage: Stage, precondition: Callable[[Tensor], Tensor] | None = None
+        self,
+        state: BodyState,
+        stage: Stage,
+        precondition: Callable[[Tensor], Tensor] | None = None,
+        idle: Tensor | None = None,
     ) -> tuple[BodyState, Minimum]:
-        """The state at a minimum of each problem, and how it was reached (rows: S times B / F problems)."""
+        """The state at a minimum of each problem, and how it was reached (rows: S times B / F problems).
+
+        `idle` (S, B) names bodies that need not move.
+        """
         variables = stage.variables
         energy, start = self._energy(state, stage), variables.zero(state)
         if self.config.optimizer == "adam":
@@ -175,6 +182,7 @@ class FitProblem:
             found = lbfgs(
                 energy, start, iterations=stage.iterations, least_gain=self.config.tolerance, precondition=precondition,
                 select=(lambda rows: self._energy_of_rows(state, stage, rows)) if split else None,
+                idle=idle.flatten() if idle is not None and variables.frames == 1 else None,
             )  # fmt: skip
         with torch.no_grad():
             return variables.apply(state, found.point), found

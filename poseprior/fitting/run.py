@@ -14,7 +14,7 @@ from ..prior import LatentPosePrior
 from .energy import PoseParams, pose_and_mask
 from .gauss_newton import preconditioner
 from .hand_convention import HandConvention
-from .hypotheses import mode_weights
+from .hypotheses import mode_weights, repeats
 from .problem import FitProblem, Stage, torso_points
 from .result import BodyFit
 from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
@@ -64,7 +64,7 @@ class FitRun:
     def fit(self, progress: bool) -> BodyFit:
         """Run the stages."""
         problem, steps = self.problem, 0
-        state, energy, last = self.start, None, None
+        state, energy, last, idle = self.start, None, None, None
         stages = self._stages()
         with tqdm(total=len(stages), desc="fit_body", disable=not progress) as bar:
             with torch.no_grad():
@@ -77,7 +77,7 @@ class FitRun:
                     if number == len(stages) - 1:
                         self._require_finite(state, stage)
                 before = state
-                state, last, count = self._minimise(state, stage)
+                state, last, count = self._minimise(state, stage, idle)
                 steps += count
                 with torch.no_grad():
                     if number == 0:  # judged by all points: a wild one in the torso must not misplace a body
@@ -85,24 +85,29 @@ class FitRun:
                         better = problem.total(state, stage) <= problem.total(before, stage)
                         state = state.where(better, before)
                     energy = problem.total(state, stage)
-                    keep = self._keep(len(energy), number, len(stages))
-                    if keep < len(energy):
-                        best = torch.nan_to_num(energy, nan=torch.inf).argsort(0)[:keep]
+                    if len(energy) > 1:
+                        best, idle = self._go_on(state, energy, self._keep(len(energy), number, len(stages)))
                         state, energy = state.pick(best), energy.gather(0, best)
                         last = replace(last, converged=last.converged.view(-1, best.shape[1]).gather(0, best).flatten())
                 bar.update()
         assert energy is not None and last is not None
         return self._result(state, energy, last.converged, steps, stages[-1])
 
-    def _minimise(self, state: BodyState, stage: Stage) -> tuple[BodyState, Minimum, int]:
-        """A stage, in rounds: each begins with the curvature where the bodies stand."""
+    def _minimise(self, state: BodyState, stage: Stage, idle: Tensor | None) -> tuple[BodyState, Minimum, int]:
+        """A stage, in rounds: each begins with the curvature where the bodies stand. Idle starts follow the first."""
+        state, last, steps = self._rounds(state, stage, idle)
+        if idle is not None:
+            state = state.where(~idle, state.pick(torch.zeros_like(idle, dtype=torch.long)))
+        return state, last, steps
+
+    def _rounds(self, state: BodyState, stage: Stage, idle: Tensor | None) -> tuple[BodyState, Minimum, int]:
         if self.config.optimizer == "adam":
             state, last = self.problem.minimise(state, stage)
             return state, last, last.steps
         left, done = stage.iterations, 0
         while True:
             start = preconditioner(self.problem, state, stage)
-            state, last = self.problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start)
+            state, last = self.problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start, idle)
             left, done = left - last.steps, done + last.steps
             if left <= 0 or last.steps == 0 or bool(last.converged.all()):
                 return state, last, done
@@ -165,6 +170,17 @@ class FitRun:
             sequence = replace(everything, frames=frames)
             stages.append(Stage(sequence, 2 * count, self.visible, smooth=config.smooth_sigma))
         return stages
+
+    def _go_on(self, state: BodyState, energy: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+        """Starts (keep, B) that go on after a stage, the best first, and which of them only repeat a better one.
+
+        Different modes come before repeats, which stay idle: they would end where the better one does.
+        """
+        energy = torch.nan_to_num(energy, nan=torch.inf)
+        repeated = repeats(self.problem.body(state), energy)
+        order = energy.argsort(dim=0, stable=True)
+        order = order.gather(0, repeated.gather(0, order).to(torch.int8).argsort(dim=0, stable=True))[:keep]
+        return order, repeated.gather(0, order)
 
     def _keep(self, starts: int, number: int, count: int) -> int:
         """Starts that go on after a stage: half of them, then the hypotheses that were asked for."""

@@ -112,6 +112,12 @@ RECIPES: dict[str, Recipe] = {
             fit=replace(OrderAgnosticPrior.default_fit, max_steps=4000, patience=8),
         ),
         Recipe(
+            name="hand-mixture-smooth",
+            description="four Gaussians of a hand under 0.1 rad of noise: for fits of hands beside a body prior",
+            prior=GaussianMixturePrior, joints="hands", parts=_HANDS, options=MappingProxyType({"num_components": 4}),
+            fit=replace(GaussianMixturePrior.default_fit, jitter=_SMOOTH),
+        ),
+        Recipe(
             name="whole-body",
             description="body and both hands in one order-agnostic prior; hands independent of the body and each other",
             prior=OrderAgnosticPrior, joints="whole_body", parts=("body", "hands"), options=_ONE_NETWORK,

@@ -15,6 +15,7 @@ from poseprior import read_poses, skeleton
 from poseprior.cli import main
 from poseprior.cli._fit import _chunks
 from poseprior.fitting import Camera, layout
+from poseprior.rotations import geodesic_distance
 
 
 @pytest.fixture
@@ -62,6 +63,33 @@ def test_3d_keypoints_need_no_camera(
     code = main(["fit", str(path), "--out", str(tmp_path / "f.npz"), "--prior", "none", "--iterations", "10",
                  "--png", str(tmp_path / "f.png")])  # fmt: skip
     assert code == 0 and (tmp_path / "f.npz").exists()
+
+
+def test_fingers_that_are_seen_have_a_prior_of_their_own(
+    tmp_path: Path, prior_file: Path, people: Tensor, joints_of: Callable[..., Tensor], model: nn.Module,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fingers = range(25, 55)
+    generator = torch.Generator().manual_seed(0)
+    truth = people[:2].clone()
+    truth[:, fingers] = poseprior.load("hand-order-agnostic").sample(2, generator=generator)[:, fingers]
+    joints = joints_of(model, truth)[:, :55]
+    points = tmp_path / "joints.npz"
+    np.savez(points, keypoints3d=joints + 0.003 * torch.randn(joints.shape, generator=generator), layout="smplx_55")
+    out = tmp_path / "f.npz"
+    options = ["fit", str(points), "--out", str(out), "--sigma", "0.003", "--iterations", "40", "--prior"]
+
+    def error(*more: str) -> float:
+        assert main([*options, *more]) == 0
+        return float(geodesic_distance(read_poses(out).poses, truth)[:, fingers].mean())
+
+    with_prior = error(str(prior_file))
+    assert "hand-mixture-smooth judges them" in capsys.readouterr().out
+    assert with_prior < 0.6 * error(str(prior_file), "--hand-prior", "none")
+    assert main([*options, str(prior_file), "--hand-prior", "whole-body"]) == 2
+    assert "--hand-prior: expected a prior of fingers alone" in capsys.readouterr().err
+    error("whole-body")
+    assert "judges them" not in capsys.readouterr().out
 
 
 def test_many_frames_go_in_chunks(

@@ -14,6 +14,7 @@ import poseprior
 from poseprior.fitting import Camera, EnergyTerm, FittingConfig, Joints3D, Keypoints2D, PoseAnchor, PosePriorTerm
 from poseprior.fitting import problem as problem_module
 from poseprior.fitting.hand_convention import HandConvention
+from poseprior.fitting.hypotheses import repeats
 from poseprior.fitting.problem import FitProblem, Stage
 from poseprior.fitting.state import BodyState, Variables
 
@@ -85,3 +86,12 @@ def test_a_term_that_cannot_be_split_keeps_all_bodies_in_every_step(
     more.minimise(state, stage)
     problem.minimise(state, replace(stage, variables=replace(stage.variables, frames=BODIES)))  # one sequence
     assert given[0] is not None and given[1:] == [None, None]
+
+
+def test_repeats_are_told_from_different_modes() -> None:
+    """By distance to a better start that is no repeat itself: near chains do not swallow each other."""
+    place = torch.tensor([[0.0, 0.0], [0.015, 1.0], [0.03, 2.0], [0.015, 0.01]])  # metres; 4 starts of 2 bodies
+    points = place[..., None, None].expand(-1, -1, 5, 3) / 3**0.5
+    energy = torch.tensor([[0.0, 3.0], [1.0, 0.0], [2.0, 1.0], [3.0, 2.0]])
+    expected = torch.tensor([[False, True], [True, False], [False, False], [True, False]])
+    assert torch.equal(repeats(points, energy), expected)
