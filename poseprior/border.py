@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import skeleton
+from ._checks import check_floating
 
 _Given = ParamSpec("_Given")
 _Got = TypeVar("_Got")
@@ -26,6 +28,10 @@ def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
             return method(*args, **kwargs)
 
     return outside
+
+
+#: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
+_MOST_RADIANS = 1e15
 
 
 def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
@@ -45,25 +51,19 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
             modelled joints.
     """
     n = skeleton.NUM_JOINTS
-    if not isinstance(pose, Tensor) or not pose.is_floating_point():
-        kind = pose.dtype if isinstance(pose, Tensor) else type(pose).__name__
-        raise ValueError(f"pose: expected a floating-point tensor (*batch, {n}, 3), got {kind}; use torch.as_tensor.")
+    check_floating("pose", pose, f"(*batch, {n}, 3)")
     if pose.shape[-2:] != (n, 3):
-        hint = ""
-        if pose.shape[-2:] == (53, 3) or pose.shape[-1:] == (159,):
-            hint = "; poseprior.params.pose_from_joints53 adds the eyes"
-        elif pose.shape[-1] in (165, 156, 72):
-            hint = "; poseprior.params.pose_from_vector takes flat vectors"
-        raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{hint}.")
+        raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{_layout_hint(pose)}.")
     batch = pose.shape[:-2]
     rotvec = pose.index_select(-2, index.to(pose.device)).to(like)
     if observed is None:
         seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
     else:
-        if observed.dtype != torch.bool or observed.shape[-1:] != (n,):
-            raise ValueError(
-                f"observed: expected a bool tensor (*batch, {n}), got {observed.dtype} {tuple(observed.shape)}."
+        if not isinstance(observed, Tensor) or observed.dtype != torch.bool or observed.shape[-1:] != (n,):
+            what = (
+                f"{observed.dtype} {tuple(observed.shape)}" if isinstance(observed, Tensor) else type(observed).__name__
             )
+            raise ValueError(f"observed: expected a bool tensor (*batch, {n}), got {what}.")
         try:
             seen = observed.to(rotvec.device).index_select(-1, index.to(rotvec.device)).expand(rotvec.shape[:-1])
         except RuntimeError:
@@ -72,13 +72,31 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
             ) from None
         rotvec = torch.where(seen[..., None], rotvec, torch.zeros_like(rotvec))
     rotvec = rotvec.reshape(-1, len(index), 3)
-    if not torch.isfinite(rotvec).all():
-        row, place, _ = (~torch.isfinite(rotvec)).nonzero()[0].tolist()
+    good = rotvec.abs() < _MOST_RADIANS
+    if not bool(good.all()):
+        row, place, axis = (~good).nonzero()[0].tolist()
+        value = float(rotvec[row, place, axis])
+        what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
         raise ValueError(
-            f"pose: expected finite rotvecs, got a NaN or infinity at {skeleton.JOINT_NAMES[int(index[place])]} of pose "
-            f"{row}; mark missing joints in `observed` instead."
+            f"pose: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(index[place])]} of pose {row}; mark "
+            "missing joints in `observed` instead."
         )
     return batch, rotvec, seen.reshape(-1, len(index))
+
+
+def _layout_hint(pose: Tensor) -> str:
+    """How to make a pose of another layout ours."""
+    joints = pose.shape[-2] if pose.dim() > 1 and pose.shape[-1] == 3 else None
+    width = pose.shape[-1] if pose.dim() else None
+    if joints == 53 or width == 159:
+        return "; poseprior.params.pose_from_joints53 adds the eyes"
+    if joints in (52, 24):
+        return f"; poseprior.params.pose_from_{'smplh' if joints == 52 else 'smpl'} takes {joints} joints"
+    if joints == 21 or width == 63:
+        return '; poseprior.params.pose_from_smplx({"body_pose": pose}) takes a body pose alone'
+    if width in (165, 156, 72):
+        return "; poseprior.params.pose_from_vector takes flat vectors"
+    return ""
 
 
 def check_context(context: Tensor, batch: Sequence[int], size: int, like: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ._checks import check_number, check_whole
 from .prior import LatentPosePrior
 from .rotations import rotvec_to_tangent, tangent_to_rotvec
 
@@ -114,8 +115,8 @@ def project(
         the projected poses (*batch, 55, 3), with joints the prior does not model as given, and their latents
         (*batch, latent_dim).
     """
-    if scale <= 0:
-        raise ValueError(f"scale: expected radians above 0, got {scale}.")
+    _require_latent(prior)
+    check_number("scale", scale, above=0.0)
     batch, rotvec, seen = prior._check_pose(pose, observed)
     index = list(prior.joints)
     rotvec, seen = rotvec.reshape(*batch, len(index), 3).detach(), seen.reshape(*batch, len(index))
@@ -142,6 +143,13 @@ def project(
     return result, latent.to(pose.dtype)
 
 
+def _require_latent(prior: object) -> None:
+    if not isinstance(prior, LatentPosePrior):
+        raise ValueError(
+            f"prior: expected one with a latent space (a VAE, GlobalFlow, JointFlow), got {type(prior).__name__}."
+        )
+
+
 def interpolate_latent(
     prior: LatentPosePrior, start: Tensor, end: Tensor, num: int, *, path: Literal["spherical", "linear"] = "spherical"
 ) -> Tensor:
@@ -158,8 +166,8 @@ def interpolate_latent(
     Returns:
         (num, *batch, 55, 3); joints the prior does not model go straight along the geodesic from start to end.
     """
-    if num < 2:
-        raise ValueError(f"num: expected 2 or more, got {num}.")
+    _require_latent(prior)
+    check_whole("num", num, least=2)
     if path not in ("spherical", "linear"):
         raise ValueError(f"path: expected 'spherical' or 'linear', got {path!r}.")
     first, last = prior.encode(start), prior.encode(end)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ._checks import check_floating
 from ._hands import HandSpace
 from .skeleton import NUM_JOINTS, PART_SLICES
 
@@ -65,6 +66,8 @@ def pose_from_smplx(
     >>> pose.shape, int(observed[0].sum())
     (torch.Size([2, 55, 3]), 21)
     """
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params: expected the keyword dict of smplx, got {type(params).__name__}.")
     given = {name: value for name, value in params.items() if value is not None and name in PART_SLICES}
     if params.get("pose2rot") is False:
         raise ValueError(
@@ -76,9 +79,7 @@ def pose_from_smplx(
         what = f"unknown names {unknown}" if unknown else f"none of them in {sorted(params)}"
         raise ValueError(f"params: expected some of {', '.join(PART_SLICES)}, got {what}; rename the keys.")
     for name, value in given.items():
-        if not (isinstance(value, Tensor) and value.is_floating_point()):
-            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"{name}: expected a floating-point tensor, got {kind}; use torch.as_tensor.")
+        check_floating(name, value, "")
     hands = HandSpace(hands_components, hands_mean, flat_hand_mean, num_pca_comps)
     parts: dict[str, Tensor] = {}
     single: dict[str, Tensor] = {}
@@ -171,6 +172,7 @@ def pose_from_vector(vector: Tensor) -> tuple[Tensor, Tensor]:
 
     D is 165 (SMPL-X), 159 (53 joints), 156 (SMPL-H) or 72 (SMPL); any other is a ValueError.
     """
+    check_floating("vector", vector, "(*, D)")
     _check_length(vector.shape[-1] if vector.dim() else 0)
     return _spread(vector, None, vector.shape[-1])
 
@@ -189,6 +191,7 @@ def pose_to_vector(pose: Tensor, length: int = 165) -> Tensor:
 def _spread(joints: Tensor, observed: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
     """Put the joints of a layout at their SMPL-X indices."""
     count, index = VECTOR_LAYOUTS[length]
+    check_floating("joints", joints, f"(*, {count}, 3)")
     value = _joints("joints", joints, count)[..., : len(index), :]
     pose = value.new_zeros(*value.shape[:-2], NUM_JOINTS, 3)
     pose[..., list(index), :] = value
@@ -196,9 +199,14 @@ def _spread(joints: Tensor, observed: Tensor | None, length: int) -> tuple[Tenso
     if observed is None:
         mask[..., list(index)] = True
     else:
-        if observed.shape[-1:] != (count,):
-            raise ValueError(f"observed: expected (*, {count}) to match joints, got {tuple(observed.shape)}.")
-        mask[..., list(index)] = observed[..., : len(index)].bool()
+        seen = torch.as_tensor(observed, device=mask.device)
+        try:
+            seen = seen.expand(*mask.shape[:-1], count)
+        except RuntimeError:
+            raise ValueError(
+                f"observed: expected {(*mask.shape[:-1], count)} to match joints, got {tuple(seen.shape)}."
+            ) from None
+        mask[..., list(index)] = seen[..., : len(index)].bool()
         pose = torch.where(mask[..., None], pose, torch.zeros_like(pose))
     return pose, mask
 
@@ -238,6 +246,7 @@ def _one_joint(name: str, value: Tensor, rank: int | None) -> Tensor:
 
 
 def _check_pose(pose: Tensor) -> None:
+    check_floating("pose", pose, f"(*, {NUM_JOINTS}, 3)")
     if pose.shape[-2:] != (NUM_JOINTS, 3):
         raise ValueError(
             f"pose: expected (*, {NUM_JOINTS}, 3), got {tuple(pose.shape)}; see the pose_from_* functions."

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from . import skeleton
+from ._checks import check_floating, check_whole
 from .border import check_context, check_pose, in_full_precision
+from .devices import usable_device
 from .io import checkpoint
 from .io.dataset import PoseDataset, as_dataset
 from .training.config import FitConfig, FitResult
@@ -180,9 +182,10 @@ class PosePrior(nn.Module, ABC):
         Returns:
             (*sample, 55, 3) rotvecs, norms at most pi; joints that are not modelled are zero.
         """
-        shape = (int(sample_shape),) if isinstance(sample_shape, int | Integral) else tuple(sample_shape)
-        if any(n < 0 for n in shape):
-            raise ValueError(f"sample_shape: expected sizes of 0 or more, got {shape}.")
+        shape = (int(sample_shape),) if isinstance(sample_shape, int | Integral) else sample_shape
+        if not isinstance(shape, Sequence) or not all(isinstance(n, Integral) and n >= 0 for n in shape):
+            raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {sample_shape!r}.")
+        shape = tuple(int(n) for n in shape)
         wide = self._check_context(context, shape)
         with torch.no_grad():
             drawn = self._sample(math.prod(shape), generator, wide) if math.prod(shape) else self._nothing(0)
@@ -212,8 +215,7 @@ class PosePrior(nn.Module, ABC):
             (num_samples, *batch, 55, 3): observed joints as given, missing modelled joints drawn, missing joints that
             are not modelled zero.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples: expected 1 or more, got {num_samples}.")
+        check_whole("num_samples", num_samples, least=1)
         if observed is None:
             raise ValueError(
                 f"observed: expected a bool tensor (*batch, {skeleton.NUM_JOINTS}), got None; sample draws whole poses."
@@ -251,7 +253,7 @@ class PosePrior(nn.Module, ABC):
         Returns:
             `FitResult`.
         """
-        config = self.default_fit if config is None else config
+        config = self._config(config)
         train = as_dataset(train, "train")
         val = None if val is None else as_dataset(val, "val")
         if self.context_dim:
@@ -303,7 +305,7 @@ class PosePrior(nn.Module, ABC):
             train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
             config: `seed`, `jitter`, `mirror` and `max_steps` matter here; None takes the model's `default_fit`.
         """
-        config = self.default_fit if config is None else config
+        config = self._config(config)
         train = as_dataset(train, "train")
         dtype = self.dtype
         with borrowed_generators(self.device) as seed:
@@ -337,8 +339,10 @@ class PosePrior(nn.Module, ABC):
             device: where to put the weights.
 
         Raises:
-            ValueError: not a poseprior file, a newer format, another class, or tensors that do not fit (all listed).
+            ValueError: not a poseprior file, a newer format, another class, tensors that do not fit (all listed), or a
+                device that is not there.
         """
+        device = usable_device(device)
         tensors, meta = checkpoint.read(Path(path))
         known = concrete_models()
         kind = known.get(meta["class"])
@@ -375,6 +379,11 @@ class PosePrior(nn.Module, ABC):
         return torch.ones_like(seen[..., 0]) if self.can_marginalise else seen.all(-1)
 
     # ------------------------------------------------------------------ shared plumbing
+
+    def _config(self, config: FitConfig | None) -> FitConfig:
+        if config is not None and not isinstance(config, FitConfig):
+            raise ValueError(f"config: expected a FitConfig, got {type(config).__name__}; poseprior.FitConfig(...).")
+        return self.default_fit if config is None else config
 
     def forward(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         """`training_loss`, so that DistributedDataParallel sees the forward pass."""
@@ -466,6 +475,7 @@ class LatentPosePrior(PosePrior):
     @in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
+        check_floating("latent", latent, f"(*batch, {self.latent_dim})")
         if latent.shape[-1:] != (self.latent_dim,):
             raise ValueError(f"latent: expected (*batch, {self.latent_dim}), got {tuple(latent.shape)}.")
         batch = latent.shape[:-1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import poseprior
 from poseprior import skeleton
@@ -54,6 +55,92 @@ def test_gradient_training_fills_checkpoint_and_tensorboard_and_resumes(
     assert main(command) == 0  # finished already: nothing is trained again
     assert "after 40 steps" in capsys.readouterr().out
     assert len((tmp_path / "R" / "prior.safetensors").read_bytes()) == len(before)
+
+
+def test_a_prior_is_kept_where_its_samples_cannot_be_compared(data: Path, tmp_path: Path) -> None:
+    """Fewer than four whole test poses: the numbers that there are, and the reason for the others."""
+    folder = tmp_path / "poses"
+    folder.mkdir()
+    write_poses(folder / "train_poses.npz", read_poses(data / "train_poses.npz"))
+    write_poses(folder / "test_poses.npz", read_poses(data / "test_poses.npz").select(range(3)))
+    assert main(["train", "gaussian", "--data", str(folder), "--out", str(tmp_path / "R")]) == 0
+    metrics = json.loads((tmp_path / "R" / "metrics.json").read_text())
+    assert "nll" in metrics and "expected more than 3 poses" in metrics["samples"]["reason"]
+    assert poseprior.load(tmp_path / "R").metadata["metrics"]["nll"] == metrics["nll"]
+
+
+def test_a_prior_is_kept_when_its_evaluation_is_interrupted(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import poseprior.cli._train as command
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "evaluate", interrupted)
+    assert main(["train", "gaussian", "--data", str(data), "--out", str(tmp_path / "R")]) == 130
+    assert poseprior.load(tmp_path / "R").metadata["training"]["num_poses"] > 0
+
+
+def test_overwrite_replaces_what_stands_in_the_folder(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "R"
+    short = ["--data", str(data), "--out", str(out), "--max-steps", "3"]
+    assert main(["train", "global-flow", *short]) == 0
+    assert main(["train", "joint-flow", *short]) == 2
+    assert "already holds another prior" in capsys.readouterr().err
+    assert main(["train", "joint-flow", *short, "--overwrite"]) == 0  # the checkpoint is foreign, too
+    assert isinstance(poseprior.load(out), poseprior.JointFlow)
+    closed = ["train", "gaussian", "--data", str(data), "--out", str(tmp_path / "G")]
+    assert main(closed) == 0
+    assert main([*closed, "--jitter", "0.5"]) == 2
+    assert "jitter was 0.02, is 0.5" in capsys.readouterr().err
+    assert main(closed) == 0
+
+
+def test_data_of_other_joints_is_refused(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies = read_poses(data / "test_poses.npz").poses[:20]
+    observed = torch.zeros(20, 55, dtype=torch.bool)
+    observed[:5, 1:22] = True
+    write_poses(tmp_path / "some.npz", bodies, observed=observed)
+    assert main(["score", "hand-order-agnostic", "--data", str(tmp_path / "some.npz")]) == 2
+    assert "got 20 that observe none" in capsys.readouterr().err
+    assert main(["score", str(run), "--data", str(tmp_path / "some.npz")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("5 poses") and "15 poses observe none" in said
+    complete = ["complete", str(run), "--data", str(tmp_path / "some.npz"), "--out", str(tmp_path / "o.npz"), "--hide"]
+    assert main([*complete, "left_hand"]) == 2
+    assert "of which it models none" in capsys.readouterr().err
+    assert main([*complete, "foo"]) == 2
+    assert "--hide: expected left_arm, right_arm, legs, trunk, or joints" in capsys.readouterr().err
+    assert main([*complete, "pelvis,left_knee"]) == 0
+    assert "does not model pelvis" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["sample", "body-gaussian", "--out", "o.npz", "--seed", "-1"], "--seed: expected a whole number"),
+        (["sample", "body-gaussian", "--out", "o.npz", "--png", "o.xyz"], "--png: expected a name that ends in .png"),
+        (["sample", "body-gaussian", "--out", "o.npz", "--device", "nowhere"], "device: 'nowhere' is not usable"),
+        (["sample", "body-gaussian", "--out", "/proc/nowhere/o.npz"], "cannot write /proc/nowhere/o.npz"),
+        (["evaluate", "body-gaussian", "--data", "DATA", "--jitter", "-1"], "jitter: expected a finite number of 0"),
+        (["score", "body-gaussian", "--data", "DATA", "--max-poses", "0"], "--max-poses: expected a whole number of 1"),
+        (["score", "body-gaussian", "--data", "DATA", "--worst", "-5"], "--worst: expected a whole number"),
+        (["info", "DATA"], "is a folder without prior.safetensors"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(
+    arguments: list[str], text: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([str(data) if a == "DATA" else a for a in arguments]) == 2
+    assert text in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_writes_every_promised_number(run: Path, data: Path, tmp_path: Path) -> None:
@@ -151,7 +238,9 @@ def test_refusals(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureF
     )
     (tmp_path / "empty").mkdir()
     assert "empty" in refused("train", "gaussian", "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "x"))
-    assert "--num: expected 1 or more" in refused("sample", str(run), "-n", "0", "--out", str(tmp_path / "y.npz"))
+    assert "--num: expected a whole number of 1 or more" in refused(
+        "sample", str(run), "-n", "0", "--out", str(tmp_path / "y.npz")
+    )
     hands = tmp_path / "hands.npz"
     np.savez(hands, hand_pose=np.zeros((5, 15, 3), np.float32), side=np.zeros(5, np.int8))
     assert "none of the 5 poses observes the prior's joints" in refused("evaluate", str(run), "--data", str(hands))

@@ -40,14 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
     )
     try:
-        command.run()
+        return command.run() or 0
     except ValueError as error:
         print(f"poseprior: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `poseprior ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may not be read
+        print(f"poseprior: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("poseprior: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
-    return 0

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from .._checks import check_whole
 from ..io import PoseDataset, read_poses, read_split
 from ..io.atomic import replacing
 
@@ -16,6 +19,18 @@ def held_out(path: Path) -> PoseDataset:
         splits = read_split(path)
         return splits.get("test") or splits.get("val") or read_poses(path)
     return read_poses(path)
+
+
+def generator(seed: int, device: torch.device) -> torch.Generator:
+    """A source of randomness on the device, from `--seed`."""
+    check_whole("--seed", seed)
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
+    """Refuse an output of a kind that is not written, before any work is done."""
+    if path is not None and path.suffix.lower() not in allowed:
+        raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}.")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,10 +15,14 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .._checks import check_number
+from ..devices import usable_device
+from ..io.fitted import GENDERS
 from ..io.keypoints import KeypointFile, read_keypoints
 from ..io.pretrained import load
 from ..models import OrderAgnosticPrior
 from ..prior import PosePrior
+from ._common import check_suffix
 
 if TYPE_CHECKING:
     from ..fitting import BodyFit, Camera, EnergyTerm, FittingConfig, Target
@@ -74,9 +78,16 @@ class Fit:
         from ..fitting import FittingConfig
         from ..fitting.pictures import fit_scene, plot_fit
 
-        for path, suffix in ((self.out, ".npz"), (self.png, ".png"), (self.html, ".html")):
-            if path is not None and path.suffix != suffix:
-                raise ValueError(f"--{suffix[1:]}: expected a name that ends in {suffix}, got {path.name!r}.")
+        for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
+            check_suffix(f"--{flag}", path, suffix)
+        check_number("--fps", self.fps, above=0.0)
+        if self.gender not in GENDERS:
+            raise ValueError(f"--gender: expected one of {', '.join(GENDERS)}, got {self.gender!r}.")
+        if self.model is None and self.gender != "neutral":
+            raise ValueError(
+                f"--gender: expected neutral for the stand-in body, got {self.gender}; give the folder of your own model files "
+                "with --model."
+            )
         found = read_keypoints(self.keypoints, layout=self.layout, person=self.person)
         target = self._target(found)
         prior = self._load(self.prior)
@@ -144,6 +155,8 @@ class Fit:
         center = self.center or found.center
         size = self.image_size or found.image_size
         if size is not None:
+            for side in size:
+                check_number("--image-size", side, above=0.0)
             guess = Camera.of_image(*size)
             if focal is None:
                 print(f"no focal length given: taking the image's diagonal, {float(guess.focal[0]):.0f} px")
@@ -181,13 +194,7 @@ class Fit:
                     f"--model: expected a folder that smplx.create loads (smplx/SMPLX_{self.gender.upper()}.npz in it), "
                     f"got {place} ({error})."
                 ) from None
-            try:
-                model = model.to(self.device)
-            except (RuntimeError, AssertionError) as error:
-                raise ValueError(
-                    f"--device: {self.device!r} is not usable here ({str(error).splitlines()[0]}); use cpu."
-                ) from None
-            yield model
+            yield model.to(usable_device(self.device))
 
     def _summary(self, fit: BodyFit, seconds: float) -> None:
         frames = len(fit.pose)
@@ -196,7 +203,8 @@ class Fit:
             print(f"  {name:<12} {float(value.median()):9.2f} nats (median)")
         empty = int((fit.num_observed == 0).sum())
         if empty:
-            print(f"  {empty} frames had no keypoint: their pose is the prior's own")
+            filled = "the prior's own" if self.smooth is None else "bridged from the frames beside them"
+            print(f"  {empty} frames had no keypoint: their pose is {filled}")
 
 
 def _fit_in_chunks(

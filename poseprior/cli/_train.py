@@ -15,8 +15,9 @@ from ..io import PoseDataset, read_poses, read_split
 from ..io.pretrained import load
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
-from ..training import FitConfig
+from ..training import FitConfig, FitResult
 from ..training.evaluation import evaluate, format_table
+from ..training.state import ForeignCheckpointError
 from ._common import write_json
 from ._models import HandVae, OptionalModel
 
@@ -72,17 +73,17 @@ class Train:
     licence: str | None = None
     """Licence of the weights, kept in the file. Default: the recipe's if these are its data, else unspecified."""
     overwrite: bool = False
-    """Replace a different prior that already stands in the run folder."""
+    """Replace a different prior, or the checkpoint of a different run, that already stands in the run folder."""
 
-    def run(self) -> None:
+    def run(self) -> int:
         main_rank = _start_distributed()
         try:
-            self._train(main_rank)
+            return self._train(main_rank)
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
 
-    def _train(self, main_rank: bool) -> None:
+    def _train(self, main_rank: bool) -> int:
         recipe = self._find_recipe()
         if recipe is None:
             parts = {name: {"all": data} for name, data in _splits(self.data).items()}
@@ -92,18 +93,19 @@ class Train:
         asked, prior, origin = self._plan(recipe)
         config = self._fit_config(prior, recipe)
         origin["data_digest"] = splits["train"].digest()
-        self._refuse_foreign_run(origin)
+        self._refuse_foreign_run(origin, config)
         _say(main_rank, "training on " + _describe(splits["train"]))
         if "val" in splits:
             _say(main_rank, "selecting on " + _describe(splits["val"]))
         for name in ("checkpoint", "tb"):  # a run folder always has the same rooms, also when a closed form needs none
             (self.out / name).mkdir(parents=True, exist_ok=True)
-        result = prior.fit(splits["train"], val=splits.get("val"), config=config)
+        result = self._fit(prior, splits, config)
         if not main_rank:
-            return
+            return 0
         prior.metadata["recipe"] = origin
         prior.metadata["licence"] = self.licence or "unspecified"
         prior.metadata["training"]["config"] = _reproducible(config)
+        prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
         if recipe is not None:
             record(prior, recipe, parts, licence=self.licence)
         held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
@@ -129,6 +131,16 @@ class Train:
         print(f"results: {self.out / 'prior.safetensors'}, {self.out / 'metrics.json'}")
         if result.stopped == "interrupted":
             print("interrupted: the same command goes on from the last checkpoint")
+            return 130
+        return 0
+
+    def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
+        try:
+            return prior.fit(splits["train"], val=splits.get("val"), config=config)
+        except ForeignCheckpointError:
+            if not self.overwrite:
+                raise
+            return prior.fit(splits["train"], val=splits.get("val"), config=replace(config, resume=False))
 
     def _find_recipe(self) -> Recipe | None:
         if (self.model is None) == (self.recipe is None):
@@ -163,21 +175,31 @@ class Train:
             tensorboard_dir=str(self.out / "tb"),
         )  # fmt: skip
 
-    def _refuse_foreign_run(self, origin: dict[str, Any]) -> None:
+    def _refuse_foreign_run(self, origin: dict[str, Any], config: FitConfig) -> None:
         path = self.out / "prior.safetensors"
-        if path.exists() and not self.overwrite:
-            found = load(path).metadata.get("recipe")
-            if found != json.loads(json.dumps(origin)):
-                raise ValueError(
-                    f"--out: {path} already holds another prior (trained as {found}); give another folder, or "
-                    "--overwrite to replace it."
-                )
+        if not path.exists() or self.overwrite:
+            return
+        metadata = load(path).metadata
+        found = {**(metadata.get("recipe") or {}), **_weighty(metadata.get("training", {}).get("config", {}))}
+        asked = json.loads(json.dumps({**origin, **_weighty(_reproducible(config))}))
+        differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
+        if differing:
+            listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
+            raise ValueError(
+                f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
+            )
 
 
 def _reproducible(config: FitConfig) -> dict[str, Any]:
     """The options that decide the weights."""
     places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
     return {name: value for name, value in asdict(config).items() if name not in places}
+
+
+def _weighty(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the loop that a run must share with the one it goes on from: all but how long it is."""
+    kept = {name: value for name, value in options.items() if name not in ("max_steps", "minutes", "patience")}
+    return {**kept, "closed form": options.get("max_steps") == 0}
 
 
 def _start_distributed() -> bool:

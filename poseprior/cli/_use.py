@@ -11,12 +11,14 @@ import torch
 import tyro
 
 from .. import skeleton
+from .._checks import check_whole
 from ..io import write_poses
 from ..io.pretrained import list_pretrained, load
+from ..prior import PosePrior
 from ..tasks import score
 from ..training.completion import COMPLETION_PATTERNS
 from ..training.evaluation import evaluate, format_table
-from ._common import held_out, write_json
+from ._common import check_suffix, generator, held_out, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,11 @@ class Sample:
     """Where to compute."""
 
     def run(self) -> None:
-        if self.num < 1:
-            raise ValueError(f"--num: expected 1 or more, got {self.num}.")
+        check_whole("--num", self.num, least=1)
+        check_suffix("--out", self.out, ".npz")
+        check_suffix("--png", self.png, ".png")
         prior = load(self.prior, device=self.device)
-        generator = torch.Generator(device=prior.device).manual_seed(self.seed)
-        poses = prior.sample(self.num, generator=generator).cpu()
+        poses = prior.sample(self.num, generator=generator(self.seed, prior.device)).cpu()
         observed = torch.zeros(poses.shape[:-1], dtype=torch.bool)
         observed[:, list(prior.joints)] = True
         write_poses(self.out, poses, observed=observed)
@@ -113,15 +115,20 @@ class Complete:
     """Where to compute."""
 
     def run(self) -> None:
+        check_whole("--num-samples", self.num_samples, least=1)
+        if self.max_poses is not None:
+            check_whole("--max-poses", self.max_poses, least=1)
+        check_suffix("--out", self.out, ".npz")
+        check_suffix("--png", self.png, ".png")
         prior = load(self.prior, device=self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses], observed[: self.max_poses].clone()
         if self.hide:
-            observed[:, list(_hidden_joints(self.hide))] = False
-        generator = torch.Generator(device=prior.device).manual_seed(self.seed)
+            observed[:, list(self._hidden(prior))] = False
         filled = prior.complete(
-            poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples, generator=generator
-        ).cpu()
+            poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples,
+            generator=generator(self.seed, prior.device),
+        ).cpu()  # fmt: skip
         known = observed.clone()
         known[:, list(prior.joints)] = True
         write_poses(self.out, filled.flatten(0, 1), observed=known.repeat(self.num_samples, 1))
@@ -132,6 +139,25 @@ class Complete:
             shown = torch.cat([poses[:1], filled[:11, 0]])
             plot_poses(shown, titles=["as given", *(f"draw {k + 1}" for k in range(len(shown) - 1))], path=self.png)
             print(f"picture: {self.png}")
+
+    def _hidden(self, prior: PosePrior) -> tuple[int, ...]:
+        """The joints to hide; those that the prior does not model stay missing, which is said."""
+        if self.hide in COMPLETION_PATTERNS:
+            joints = COMPLETION_PATTERNS[self.hide]
+        else:
+            try:
+                joints = skeleton.resolve_joints(self.hide)
+            except ValueError as error:
+                raise ValueError(f"--hide: expected {', '.join(COMPLETION_PATTERNS)}, or {error}") from None
+        unknown = [skeleton.JOINT_NAMES[j] for j in joints if j not in prior.joints]
+        if len(unknown) == len(joints):
+            raise ValueError(
+                f"--hide: expected joints that {self.prior} models, got {self.hide!r}, of which it models none; poseprior info "
+                "lists its joints."
+            )
+        if unknown:
+            print(f"{self.prior} does not model {', '.join(unknown)}: hidden, and not drawn")
+        return joints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +180,26 @@ class Score:
     """Where to compute."""
 
     def run(self) -> None:
+        if self.max_poses is not None:
+            check_whole("--max-poses", self.max_poses, least=1)
+        check_whole("--worst", self.worst)
         prior = load(self.prior, device=self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses].to(prior.device), observed[: self.max_poses].to(prior.device)
-        generator = torch.Generator(device=prior.device).manual_seed(self.seed)
-        result = score(prior, poses, observed=observed, generator=generator)
+        shown = observed[:, list(prior.joints)].any(1)
+        if not bool(shown.any()):
+            names = ", ".join(skeleton.JOINT_NAMES[j] for j in prior.joints[:3])
+            raise ValueError(
+                f"--data: expected poses that observe joints of {self.prior} ({names}, ...), got {len(poses):,} that observe "
+                "none; take another prior or other data."
+            )
+        result = score(prior, poses, observed=observed, generator=generator(self.seed, prior.device))
         kind = "" if prior.log_prob_kind == "exact" else " (lower bound)"
-        print(f"{len(poses):,} poses, mean log_prob {float(result.log_prob.mean()):.2f} nats{kind}")
+        print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
+        if not bool(shown.all()):
+            print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
         print("least plausible:   pose   log_prob  percentile  joint to blame (excess surprise, nats)")
-        for row in result.log_prob.argsort()[: self.worst].tolist():
+        for row in result.log_prob.where(shown, torch.inf).argsort()[: min(self.worst, int(shown.sum()))].tolist():
             joint = int(result.attribution[row].argmax())
             blame = f"{skeleton.JOINT_NAMES[joint]} ({float(result.attribution[row, joint]):.1f})"
             print(f"{row:>23}  {float(result.log_prob[row]):9.2f}  {float(result.percentile[row]):10.1f}  {blame}")
@@ -178,10 +215,6 @@ class Score:
             }
             write_json(self.json, columns)
             print(f"results: {self.json}")
-
-
-def _hidden_joints(names: str) -> tuple[int, ...]:
-    return COMPLETION_PATTERNS[names] if names in COMPLETION_PATTERNS else skeleton.resolve_joints(names)
 
 
 @dataclass(frozen=True, kw_only=True)

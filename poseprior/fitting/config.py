@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .._checks import check_number, check_whole
+
 
 @dataclass(frozen=True)
 class FittingConfig:
@@ -45,15 +47,13 @@ class FittingConfig:
             raise ValueError(f"optimizer: expected 'lbfgs' or 'adam', got {self.optimizer!r}.")
         if self.space not in ("pose", "latent"):
             raise ValueError(f"space: expected 'pose' or 'latent', got {self.space!r}.")
-        if self.iterations < 1 or (self.num_starts is not None and self.num_starts < 1):
-            raise ValueError(
-                f"iterations, num_starts: expected 1 or more, got {self.iterations} and {self.num_starts}."
-            )
+        check_whole("iterations", self.iterations, least=1)
+        if self.num_starts is not None:
+            check_whole("num_starts", self.num_starts, least=1)
+        check_whole("seed", self.seed)
         for name in ("rest_sigma", "smooth_sigma"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}: expected a finite number above 0, or None, got {value}.")
-        if not self.learning_rate > 0 or not self.tolerance > 0:
-            raise ValueError(
-                f"learning_rate, tolerance: expected numbers above 0, got {self.learning_rate} and {self.tolerance}."
-            )
+            if value is not None:
+                check_number(name, value, above=0.0)
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("tolerance", self.tolerance, above=0.0)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_whole
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .config import FittingConfig
@@ -75,12 +76,17 @@ def fit_body(
             f"model: expected smplx.create(folder, model_type='smplx'), which takes rotvecs, got {type(model).__name__}, which "
             "takes rotation matrices (smplx.build_layer)."
         )
+    if config is not None and not isinstance(config, FittingConfig):
+        raise ValueError(f"config: expected a FittingConfig, got {type(config).__name__}.")
     config = FittingConfig() if config is None else config
     targets = _as_list(targets)
     template = model.v_template
     assert isinstance(template, Tensor)
     targets = [copy(target) for target in targets]
     for target in targets:
+        beyond = [v for v in target.vertices if v >= len(template)]
+        if beyond:
+            raise ValueError(f"vertices: expected vertices of the model, 0 to {len(template) - 1}, got {beyond[:5]}.")
         target.to(template)
         if not getattr(model, "use_face_contour", False):
             target.without_joints_from(NUM_WITHOUT_CONTOUR)
@@ -98,7 +104,7 @@ def fit_body(
 
 
 def _as_list(targets: Target | Sequence[Target]) -> list[Target]:
-    found = [targets] if isinstance(targets, Target) else list(targets)
+    found = [targets] if isinstance(targets, Target) or not isinstance(targets, Sequence) else list(targets)
     if not found or not all(isinstance(target, Target) for target in found):
         kinds = [type(target).__name__ for target in found]
         raise ValueError(f"targets: expected Joints3D, Keypoints2D or Markers, got {kinds or 'none'}.")
@@ -131,8 +137,7 @@ def _check(targets: list[Target], num_hypotheses: int, config: FittingConfig) ->
             "targets: expected a measured point in some frame, got none (all are NaN or have confidence 0); check the "
             "detector's output and the layout."
         )
-    if num_hypotheses < 1:
-        raise ValueError(f"num_hypotheses: expected 1 or more, got {num_hypotheses}.")
+    check_whole("num_hypotheses", num_hypotheses, least=1)
     if num_hypotheses > 1 and config.smooth_sigma is not None:
         raise ValueError(
             "num_hypotheses: expected 1 with smooth_sigma, since a sequence is fitted as one; leave one out."

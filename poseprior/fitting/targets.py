@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from .._checks import check_whole
 from ..keypoint_layouts import layout as find_layout
 from .camera import NEAR, Camera
 
@@ -56,6 +57,8 @@ class Target(ABC):
         robust: float | None,
     ) -> None:
         self.name, self.joints, self.vertices, self.parts = name, tuple(joints), tuple(vertices), tuple(parts)
+        for vertex in self.vertices:
+            check_whole("vertices", vertex)
         count = len(self.joints) + len(self.vertices)
         points = torch.as_tensor(points)
         if points.dim() == 2:

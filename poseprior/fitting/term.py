@@ -85,6 +85,7 @@ class PosePriorTerm(EnergyTerm):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         self.prior, self.weight, self.robust, self.reduction, self.name = prior, weight, robust, reduction, name
         self.schedule = schedule
+        factor_at(schedule, 0.0)
         self._hands = HandConvention.of(model)
         self._levels = _levels(prior, joints, joint_weights)
         self.joints = self._levels[-1][1]
@@ -175,8 +176,8 @@ def factor_at(schedule: Schedule | None, progress: float) -> float:
     if callable(schedule):
         return float(schedule(progress))
     values = [float(v) for v in schedule]
-    if not values or min(values) <= 0:
-        raise ValueError(f"schedule: expected factors above 0, got {list(schedule)}.")
+    if not values or not all(0 < value < math.inf for value in values):
+        raise ValueError(f"schedule: expected finite factors above 0, got {list(schedule)}.")
     place = min(max(progress, 0.0), 1.0) * (len(values) - 1)
     low = min(int(place), len(values) - 1)
     high = min(low + 1, len(values) - 1)

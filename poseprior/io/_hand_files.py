@@ -41,7 +41,13 @@ def single_hand(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
             "key 'hand_pose': got 48 columns, expected 45; drop the first 3 (the wrist or global rotation)."
         )
     refuse_pca45("hand_pose", arrays["hand_pose"], options)
-    right = _right_side(options.side if options.side is not None else arrays.get("side"), len(hand))
+    stored = None if "side" not in arrays else _right_side(arrays["side"], len(hand))
+    right = stored if options.side is None and stored is not None else _right_side(options.side, len(hand))
+    if stored is not None and bool((stored != right).any()):
+        raise ValueError(
+            f"side: expected what the file's own key 'side' says, got {options.side!r}; leave it out (poseprior.skeleton.mirror "
+            "turns right hands into left ones)."
+        )
     pose = hand.new_zeros(len(hand), NUM_JOINTS, 3)
     mask = torch.zeros(len(hand), NUM_JOINTS, dtype=torch.bool)
     for name, rows in (("left_hand_pose", ~right), ("right_hand_pose", right)):

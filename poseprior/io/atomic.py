@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,8 +16,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: the target; its folder is made when missing.
+
+    Raises:
+        ValueError: the target cannot be written (a folder of that name, a file in place of its folder, no permission, a
+            full disk).
     """
-    target = Path(path)
+    try:
+        with _replacing(Path(path)) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ValueError(f"path: cannot write {path} ({error.strerror or error}); give another place.") from error
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)

@@ -69,10 +69,16 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def _open(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.is_dir():
         raise ValueError(
-            f"path: expected a .safetensors file, {path} is a folder; did you mean {path}/prior.safetensors?"
+            f"path: expected a .safetensors file, {path} is a folder without prior.safetensors; if it is an unfinished run, "
+            "repeat its command."
+            if not (path / "prior.safetensors").exists()
+            else f"path: expected a .safetensors file, {path} is a folder; did you mean {path}/prior.safetensors?"
         )
     if not path.exists():
-        raise ValueError(f"path: no file at {path}; give the path of a .safetensors file that prior.save wrote.")
+        raise ValueError(
+            f"path: no file at {path}; give the path of a .safetensors file that prior.save wrote (poseprior.load "
+            "takes names of shipped priors, too)."
+        )
     _refuse_foreign(path)
     try:
         with safe_open(path, framework="pt") as handle:

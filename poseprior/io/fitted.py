@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._checks import check_number
 from .atomic import replacing
+
+#: Of SMPL-X model files.
+GENDERS = ("neutral", "female", "male")
 
 
 def write_fitted(
@@ -30,7 +34,13 @@ def write_fitted(
         (F, 165), `root_orient`, `pose_body`, `pose_hand`, `pose_jaw`, `pose_eye`, `trans`, `betas` (the mean of the
         frames' if they differ; every frame's are in `betas_by_frame`), `gender`, `surface_model_type`,
         `mocap_frame_rate`; `poseprior.read_poses` reads it too.
+
+    Raises:
+        ValueError: another suffix or gender, a frame rate that is not above 0, or a place that cannot be written.
     """
+    check_number("fps", fps, above=0.0)
+    if gender not in GENDERS:
+        raise ValueError(f"gender: expected one of {', '.join(GENDERS)}, got {gender!r}.")
     target = Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")

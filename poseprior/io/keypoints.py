@@ -80,6 +80,8 @@ def read_keypoints(path: Path | str, *, layout: str | None = None, person: int |
     if source.suffix == ".json":
         return _openpose([source], layout, person)
     if source.suffix == ".npz":
+        if person not in (None, 0):
+            raise ValueError(f"person: expected none for an .npz, which holds one person, got {person}.")
         return _npz(source, layout)
     raise ValueError(f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}.")
 
@@ -95,7 +97,7 @@ def _npz(path: Path, layout: str | None) -> KeypointFile:
             f"path: expected `keypoints` (2D, pixels) or `keypoints3d` (metres) in {path.name}, got "
             f"{'both' if flat else 'neither'}."
         )
-    points = torch.from_numpy(arrays["keypoints" if flat else "keypoints3d"].astype(np.float32))
+    points = _numbers(arrays, "keypoints" if flat else "keypoints3d", path)
     if points.dim() == 2:
         points = points[None]
     if points.dim() != 3 or points.shape[-1] not in ((2, 3) if flat else (3,)):
@@ -105,7 +107,14 @@ def _npz(path: Path, layout: str | None) -> KeypointFile:
     if flat and points.shape[-1] == 3:
         confidence, points = points[..., 2], points[..., :2]
     if "confidence" in arrays:
-        confidence = torch.from_numpy(arrays["confidence"].astype(np.float32)).expand(points.shape[:-1]).clone()
+        confidence = _numbers(arrays, "confidence", path)
+        try:
+            confidence = confidence.expand(points.shape[:-1]).clone()
+        except RuntimeError:
+            raise ValueError(
+                f"confidence: expected {tuple(points.shape[:-1])}, a number for each point of {path.name}, got "
+                f"{tuple(confidence.shape)}."
+            ) from None
     stored = str(arrays["layout"]) if "layout" in arrays else None
     order = _layout_name(points.shape[1], layout, stored, path)
     fields = {
@@ -115,10 +124,21 @@ def _npz(path: Path, layout: str | None) -> KeypointFile:
     return _checked(points, confidence, order, tuple(str(k) for k in range(len(points))), path, **fields)
 
 
+def _numbers(arrays: dict[str, Any], name: str, path: Path) -> Tensor:
+    """An array as float32."""
+    try:
+        return torch.from_numpy(np.asarray(arrays[name]).astype(np.float32))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected numbers in {path.name}, got {arrays[name].dtype}.") from None
+
+
 def _pair(arrays: dict[str, Any], name: str) -> tuple[float, float] | None:
     if name not in arrays:
         return None
-    value = np.asarray(arrays[name], dtype=float).reshape(-1)
+    try:
+        value = np.asarray(arrays[name], dtype=float).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected 1 or 2 numbers, got {arrays[name].dtype}.") from None
     if len(value) not in (1, 2):
         raise ValueError(f"{name}: expected 1 or 2 numbers, got {len(value)}; cameras by frame need fit_body itself.")
     return float(value[0]), float(value[-1])
@@ -142,6 +162,9 @@ def _openpose(files: list[Path], layout: str | None, person: int | None) -> Keyp
         chosen.append(one)
         if last is not None or one[:, 2].any():
             last = one if last is None else np.where(one[:, 2:] > 0, one, last)
+    most = max(len(people) for people in frames)
+    if person is not None and 0 < most <= person:
+        raise ValueError(f"person: expected a number below {most}, since no frame shows more people, got {person}.")
     every = torch.from_numpy(np.stack(chosen))
     order = _layout_name(width, layout, "openpose_25" if width == 25 else "openpose_137", files[0])
     names = tuple(path.stem for path in files)
@@ -162,7 +185,10 @@ def _people(path: Path) -> np.ndarray:
             raise ValueError(f"people: expected OpenPose's objects in {path.name}, got {type(one).__name__}.")
         parts = []
         for name, count in _OPENPOSE_PARTS:
-            value = np.asarray(one.get(name, []), dtype=np.float32)
+            try:
+                value = np.asarray(one.get(name, []), dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}: expected a list of numbers in {path.name} ({error}).") from None
             if name == "pose_keypoints_2d" and value.size != 75:
                 raise ValueError(
                     f"pose_keypoints_2d: expected 75 numbers (BODY_25) in {path.name}, got {value.size}; run OpenPose with "

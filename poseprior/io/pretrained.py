@@ -69,6 +69,8 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
 
 def resolve(path: str | os.PathLike[str]) -> Path:
     """The file that `load` reads for its argument."""
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path: expected a name, a file or a run folder, got {type(path).__name__}.")
     if isinstance(path, str):
         if path.startswith(hub.PREFIX):
             return hub.fetch(path)

@@ -53,15 +53,16 @@ class TangentChart(nn.Module):
         return tangent_to_rotvec(z * self.scale, self.mean)
 
     @torch.no_grad()
-    def fit(self, rotvec: Tensor, observed: Tensor) -> None:
-        """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask."""
+    def fit(self, rotvec: Tensor, observed: Tensor, *, jitter: float = 0.0) -> None:
+        """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask; `jitter` is the noise they carry."""
+        least = max(_LEAST_SCALE, 0.5 * jitter)  # a handful of poses can show less than their noise
         weight = observed.double()
         mean = frechet_mean(rotvec, weight)
         tangent = rotvec_to_tangent(rotvec.double(), mean)
         variance = (weight[..., None] * tangent.square()).sum(0) / weight.sum(0).clamp_min(1.0)[:, None]
         unseen = (weight.sum(0) == 0)[:, None]
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(unseen, torch.ones_like(variance), variance.sqrt().clamp_min(_LEAST_SCALE)))
+        self.scale.copy_(torch.where(unseen, torch.ones_like(variance), variance.sqrt().clamp_min(least)))
 
 
 def training_view(

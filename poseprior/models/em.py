@@ -16,6 +16,16 @@ from .masked_mixture import patterns
 _CHUNK = 16384
 
 
+def shrinkage(count: int, dims: int) -> float:
+    """Share of the unit Gaussian in a pooled covariance: 0 from ten poses a coordinate on, near 1 for a single pose.
+
+    With n poses of D coordinates, as if max(0, D - n / 10) more poses had been drawn from the independent coordinates: a
+    covariance of fewer poses than coordinates is singular, and that of few poses nearly so.
+    """
+    more = max(0.0, dims - count / 10)
+    return more / (count + more)
+
+
 def fit_mixture(
     z: Tensor,
     seen: Tensor,
@@ -24,6 +34,7 @@ def fit_mixture(
     iterations: int,
     prior_count: float,
     generator: torch.Generator,
+    shrinkage: float = 0.0,
     progress: bool = False,
     tol: float = 1e-4,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,6 +47,7 @@ def fit_mixture(
         iterations: most EM steps; one step is exact when K is 1 and nothing is missing.
         prior_count: pseudo-poses of the pooled covariance added to every component, so that none collapses.
         generator: draws the starting components.
+        shrinkage: share of the unit Gaussian in the pooled covariance.
         progress: show a tqdm bar.
         tol: stop when the log-likelihood gains less than this, nats a pose.
 
@@ -54,6 +66,7 @@ def fit_mixture(
     weights, mean, covariance = _em(
         z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol, False
     )
+    covariance = (1.0 - shrinkage) * covariance + shrinkage * identity
     if num_components == 1:
         return weights, mean, covariance
     pool = covariance[0]

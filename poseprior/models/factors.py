@@ -13,7 +13,7 @@ from ..training.config import FitConfig
 from ..training.groups import co_observed, independent_groups, partition
 from .ball import log_mass_in_ball
 from .chart import TangentChart, training_view
-from .em import fit_mixture
+from .em import fit_mixture, shrinkage
 from .masked_mixture import MaskedMixture
 
 #: A joint whose tangent Gaussian leaks more than this out of the ball (a root that turns all the way round) is modelled
@@ -92,13 +92,14 @@ class MixtureFactors(nn.Module):
         iterations: int,
         prior_count: float,
     ) -> None:
-        """Maximum likelihood for (N, J, 3) rotvecs with (N, J) observed, group by group."""
+        """Maximum likelihood for (N, J, 3) rotvecs with (N, J) observed, group by group, shrunk where poses are few."""
         generator = torch.Generator().manual_seed(config.seed)
         z, _ = deepcopy(chart).double()(rotvec, observed)
         for part, place in self._each():
             rows = observed[:, place].any(1)
             moments = fit_mixture(
                 z[rows][:, place].flatten(1), observed[rows][:, place], part.num_components, iterations=iterations,
-                prior_count=prior_count, generator=generator, progress=config.progress,
+                prior_count=prior_count, shrinkage=shrinkage(int(rows.sum()), 3 * len(place)), generator=generator,
+                progress=config.progress,
             )  # fmt: skip
             part.set_moments(*moments)

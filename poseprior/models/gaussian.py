@@ -78,7 +78,7 @@ class GaussianPrior(PosePrior):
         rotvec, observed = training_view(
             train, self.joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed
         )  # fmt: skip
-        self.chart.fit(rotvec, observed)
+        self.chart.fit(rotvec, observed, jitter=config.jitter)
         if self.covariance == "full" and config.max_steps == 0:
             self.factors.fit(self.chart, rotvec, observed, config, iterations=_EM_ITERATIONS, prior_count=0.0)
         # The diagonal closed form is the chart itself: mean 0 and scale 1 of its standardised coordinates.

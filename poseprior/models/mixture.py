@@ -77,7 +77,7 @@ class GaussianMixturePrior(PosePrior):
                 f"train: expected at least num_components={self.num_components} poses, got {len(rotvec)}; use fewer "
                 "components."
             )
-        self.chart.fit(rotvec, observed)
+        self.chart.fit(rotvec, observed, jitter=config.jitter)
         self.factors.fit(
             self.chart, rotvec, observed, config, iterations=self.em_iterations, prior_count=self.prior_count
         )

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._checks import check_number, check_whole
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import rotvec_to_tangent, tangent_to_rotvec
 from ._denoise import denoise
@@ -44,10 +45,9 @@ def interpolate(
     """
     if start.shape != end.shape:
         raise ValueError(f"end: expected the shape of start, {tuple(start.shape)}, got {tuple(end.shape)}.")
-    if steps < 2:
-        raise ValueError(f"steps: expected 2 or more, both ends included, got {steps}.")
-    if pull < 0:
-        raise ValueError(f"pull: expected 0 or more radians, got {pull}.")
+    check_whole("steps", steps, least=2)
+    check_number("pull", pull, least=0.0)
+    end = end.to(start)
     if method not in ("auto", "latent", "geodesic"):
         raise ValueError(f"method: expected 'auto', 'latent' or 'geodesic', got {method!r}.")
     if method == "latent" and not isinstance(prior, LatentPosePrior):

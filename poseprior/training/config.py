@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._checks import check_number, check_whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """How `PosePrior.fit` trains.
+
+    What is not given has the value below, not the model's own: `dataclasses.replace(prior.default_fit, jitter=0.1)`
+    changes one option of a model's defaults (closed forms have `max_steps=0` there).
 
     Attributes:
         max_steps: optimiser steps; 0 keeps the closed-form start (what `GaussianPrior` wants).
@@ -61,19 +66,18 @@ class FitConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "eval_every", "checkpoint_every", "max_val_poses", "learning_rate")
-        not_negative = ("max_steps", "warmup_steps", "clip_grad_norm", "jitter", "patience", "weight_decay")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"FitConfig.{name}: expected a value above 0, got {getattr(self, name)!r}.")
-        for name in not_negative:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"FitConfig.{name}: expected 0 or more, got {getattr(self, name)!r}.")
+        for name in ("batch_size", "eval_every", "checkpoint_every", "max_val_poses"):
+            check_whole(f"FitConfig.{name}", getattr(self, name), least=1)
+        for name in ("max_steps", "warmup_steps", "patience", "seed"):
+            check_whole(f"FitConfig.{name}", getattr(self, name))
+        check_number("FitConfig.learning_rate", self.learning_rate, above=0.0)
+        for name in ("clip_grad_norm", "jitter", "weight_decay"):
+            check_number(f"FitConfig.{name}", getattr(self, name), least=0.0)
+        check_number("FitConfig.subject_balance", self.subject_balance, least=0.0)
         for name in ("ema_decay", "final_lr_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"FitConfig.{name}: expected 0 <= {name} < 1, got {getattr(self, name)!r}.")
-        if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"FitConfig.minutes: expected a time above 0 or None, got {self.minutes!r}.")
+            check_number(f"FitConfig.{name}", getattr(self, name), least=0.0, below=1.0)
+        if self.minutes is not None:
+            check_number("FitConfig.minutes", self.minutes, above=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

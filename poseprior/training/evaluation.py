@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import skeleton
+from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset
 from .completion import completion_metrics
 from .metrics import sample_metrics
@@ -45,12 +46,19 @@ def evaluate(
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
-        masks (`PosePrior.can_score`); `samples`: see `poseprior.training.metrics.sample_metrics`; `completion`: for each
-        hidden part, see `poseprior.training.completion.completion_metrics`.
+        masks (`PosePrior.can_score`); `samples`: see `poseprior.training.metrics.sample_metrics`, or `reason` where too
+        few poses are there to compare with; `completion`: for each hidden part, see
+        `poseprior.training.completion.completion_metrics`.
 
     Raises:
-        ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints.
+        ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints; or numbers
+            out of range.
     """
+    check_number("jitter", jitter, least=0.0)
+    for name, number in (("seed", seed), ("num_samples", num_samples), ("num_completed", num_completed)):
+        check_whole(name, number)
+    if max_poses is not None:
+        check_whole("max_poses", max_poses, least=1)
     pose, observed, left_out = scorable_rows(prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses)
     nll = mean_nll(prior, pose, observed)
     nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
@@ -76,9 +84,12 @@ def evaluate(
     if num_samples:
         generator = torch.Generator(device=prior.device).manual_seed(seed)
         samples = prior.sample(num_samples, generator=generator).cpu()
-        result["samples"] = sample_metrics(
-            samples, real, joints=prior.joints, observed=shown, max_poses=num_samples, seed=seed
-        )
+        try:
+            result["samples"] = sample_metrics(
+                samples, real, joints=prior.joints, observed=shown, max_poses=num_samples, seed=seed
+            )
+        except ValueError as error:  # too few poses to compare with: the other numbers stand
+            result["samples"] = {"reason": str(error)}
     if num_completed:
         result["completion"] = completion_metrics(prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed)
     return result
@@ -114,7 +125,7 @@ def format_table(result: dict[str, Any]) -> str:
     ]
     units = {"frechet": "cm^2", "apd_cm": "cm", "reference_apd_cm": "cm, of the real poses", "nn_cm": "cm"}
     for name, value in result.get("samples", {}).items():
-        text = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+        text = f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else f"{value:.3f}"
         rows.append((f"samples: {name}", text, units.get(name, "")))
     for pattern, numbers in result.get("completion", {}).items():
         for name, value in numbers.items():

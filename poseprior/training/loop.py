@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from ..devices import usable_device
 from ..io.dataset import PoseDataset
 from .batches import BatchSource, derived_seed
 from .config import FitConfig, FitResult
@@ -44,21 +45,10 @@ def run_loop(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, conf
     Called by `PosePrior.fit`. With torch.distributed initialised (torchrun), every rank takes its share of each batch
     and all ranks end with the same weights.
     """
-    prior.to(_device(config))
+    prior.to(usable_device(config.device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if config.max_steps == 0 or not any(p.requires_grad for p in prior.parameters()):
         return _closed_form(prior, train, val, config)
     return _Run(prior, train, val, config).run()
-
-
-def _device(config: FitConfig) -> torch.device:
-    if config.device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=config.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device: {config.device!r} is not usable here ({str(error).splitlines()[0]}); use 'cpu'."
-        ) from None
 
 
 def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:

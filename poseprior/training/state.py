@@ -22,6 +22,10 @@ from ..io.atomic import replacing
 FILE_NAME = "state.safetensors"
 
 
+class ForeignCheckpointError(ValueError):
+    """The checkpoint in the folder belongs to another run."""
+
+
 @dataclass(kw_only=True)
 class Progress:
     """Where a run stands."""
@@ -85,9 +89,9 @@ def load_state(
     differing = [k for k in sorted({*stored, *fingerprint}) if stored.get(k) != fingerprint.get(k)]
     if differing:
         listed = "; ".join(f"{k} was {stored.get(k)!r}, is {fingerprint.get(k)!r}" for k in differing)
-        raise ValueError(
+        raise ForeignCheckpointError(
             f"checkpoint_dir: {path} belongs to another run: {listed}. Repeat that run's options to resume it, or give "
-            "another folder (or resume=False to start over)."
+            "another folder (or start over: resume=False, on the command line --overwrite)."
         )
     device = next(model.parameters()).device
     part = {

@@ -449,7 +449,7 @@ class TestRobustness:
 
         with pytest.raises(ValueError, match="broken: expected finite energies, got nan for body 0"):
             fit_body(model, joints, prior=body_prior, terms=[Broken()], config=_SHORT)
-        with pytest.raises(ValueError, match="iterations, num_starts"):
+        with pytest.raises(ValueError, match="iterations: expected a whole number"):
             FittingConfig(iterations=0)
 
 

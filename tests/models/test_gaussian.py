@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 from poseprior import FitConfig, GaussianPrior, JointFlow, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.models.ball import log_mass_in_ball
+from poseprior.models.em import shrinkage
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent, tangent_to_rotvec
 
 EXACT = FitConfig(max_steps=0, jitter=0.0, mirror=False, progress=False)
@@ -162,6 +163,22 @@ def test_a_root_that_turns_all_round_integrates_to_one_and_samples_fit() -> None
         angle = rotvec_to_tangent(random[:, 0], prior.chart.mean[0]).norm(dim=-1).double()
         assert float(mean_angle) == pytest.approx(float((angle * density).mean() / density.mean()), abs=0.03)
     assert prior.factors.groups == [[0], [4]]
+
+
+@pytest.mark.parametrize("count", [2, 5, 20, 60])
+def test_few_poses_give_a_usable_covariance(count: int) -> None:
+    """Fewer poses than coordinates: no singular covariance, and no worse on other people than independent joints."""
+    data = synthetic_poses(2000, seed=0, num_subjects=8)
+    few, others = data.random_subset(count, seed=0), data.random_subset(500, seed=1)
+    config = FitConfig(max_steps=0, progress=False)
+    full, diagonal = GaussianPrior("body", covariance="full"), GaussianPrior("body")
+    full_nll, diagonal_nll = (prior.fit(few, val=others, config=config).val_nll for prior in (full, diagonal))
+    assert full_nll is not None and diagonal_nll is not None and full_nll < diagonal_nll + 0.3 * abs(diagonal_nll)
+    assert bool(full.sample(200, generator=torch.Generator().manual_seed(0)).isfinite().all())
+
+
+def test_many_poses_are_not_shrunk() -> None:
+    assert shrinkage(570, 57) == 0.0 < shrinkage(500, 57) < shrinkage(1, 57) < 1.0
 
 
 def test_mass_in_ball_against_monte_carlo() -> None:
