@@ -102,7 +102,7 @@ def test_errors() -> None:
         latent_map(prior, lambda pose: pose.sum((-1, -2)) * math.nan, torch.zeros(3, 16))
     with pytest.raises(ValueError, match=r"scale: expected a finite number above 0"):
         project(prior, torch.zeros(55, 3), scale=0.0)
-    with pytest.raises(ValueError, match=r"num: expected 2 or more"):
+    with pytest.raises(ValueError, match=r"num: expected a whole number of 2 or more"):
         interpolate_latent(prior, torch.zeros(55, 3), torch.zeros(55, 3), 1)
     with pytest.raises(ValueError, match=r"path: expected 'spherical' or 'linear'"):
         interpolate_latent(prior, torch.zeros(55, 3), torch.zeros(55, 3), 3, path="cubic")

@@ -293,7 +293,7 @@ def test_bad_input_has_one_clear_error(prior: PosePrior) -> None:
         prior.log_prob(poses, observed=torch.ones(3, 55, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"num_samples: expected a whole number of 1 or more"):
         prior.complete(poses, torch.ones(55, dtype=torch.bool), num_samples=0)
-    with pytest.raises(ValueError, match=r"sample_shape: expected sizes of 0 or more"):
+    with pytest.raises(ValueError, match=r"sample_shape: expected whole sizes of 0 or more"):
         prior.sample(-1)
     if not prior.context_dim:
         with pytest.raises(ValueError, match=r"context: .* built without context_dim"):

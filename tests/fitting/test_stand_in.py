@@ -255,7 +255,7 @@ def test_a_failed_write_leaves_nothing_half_written(tmp_path: Path, monkeypatch:
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez_compressed", fail)
-    with pytest.raises(ValueError, match="cannot write .*disk full"):
+    with pytest.raises(ValueError, match=r"cannot write .*disk full"):
         stand_in_body(tmp_path)
     assert list((tmp_path / "smplx").iterdir()) == []
 

@@ -184,7 +184,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez_compressed", broken)
-    with pytest.raises(ValueError, match="cannot write .*disk full"):
+    with pytest.raises(ValueError, match=r"cannot write .*disk full"):
         write_poses(path, _poses(3))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
