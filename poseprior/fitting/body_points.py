@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .hand_convention import require_smplx
-from .skinning import Tree, posed_points
+from .skinning import Tree, posed_points, turn_axes
 
 _NECK = 12
 
@@ -57,6 +57,7 @@ class BodyPoints:
         rows = self._rows(model, joints, vertices, extra, corners, buffers)
         self._select(joints, vertices, extra, corners, buffers, rows, static)
         self._take_buffers(model, buffers, rows, joints)
+        self.share = self._shares()
         self._wider: BodyPoints | None = None
 
     def __call__(
@@ -98,13 +99,7 @@ class BodyPoints:
             return self._in(dtype)(pose, betas=betas, expression=expression, transl=transl)
         pose = pose.to(self.template)
         local = pose if self._all_joints else pose.index_select(1, self._joints)
-        rest, vertices = self.rest_joints.expand(batch, -1, -1), self.template.expand(batch, -1, -1)
-        shape = _coefficients(betas, expression, self._num_betas, self._num_expression, pose)
-        if shape is not None:
-            change = (shape @ self._shape_basis).unflatten(-1, (-1, 3))
-            rest = rest + change[:, : len(self._joints)]
-            if len(self.template):
-                vertices = vertices + change[:, len(self._joints) :]
+        rest, vertices = self._shaped(pose, betas, expression)
         if self._pose_basis is not None:
             vertices = vertices + self._corrections(pose)
         positions, skinned = posed_points(local, rest, vertices, self.weights, self.tree)
@@ -113,6 +108,46 @@ class BodyPoints:
         if self._dynamic:
             points = self._with_contour(points, skinned, pose)
         return points if transl is None else points + transl.to(points)[:, None]
+
+    def turns(
+        self,
+        pose: Tensor,
+        *,
+        betas: Tensor | None = None,
+        expression: Tensor | None = None,
+        transl: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """How the points move when joints turn: v = share * axis x (point - position), to first order.
+
+        `share` (K, C) says which part of a point each of the C joints in `chain` carries. Exact for joints; for vertices up
+        to pose-dependent corrections and to the bends where weights blend, which makes it a derivative for
+        preconditioners.
+
+        Args: as of the call, of the model's dtype.
+
+        Returns:
+            axes (B, C, 3, 3), a row for each component of a joint's rotvec (the root's: of a turn about its own axes), and
+            positions (B, C, 3) of the joints.
+        """
+        pose = pose.to(self.template)
+        axes, position = turn_axes(pose[:, self._joints], self._shaped(pose, betas, expression)[0], self.tree)
+        return axes, position if transl is None else position + transl.to(position)[:, None]
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """(C,) SMPL-X indices of the joints that carry the points."""
+        return tuple(self._chain)
+
+    def _shaped(self, pose: Tensor, betas: Tensor | None, expression: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Joints (B, C, 3) and vertices (B, N, 3) of the body's shape, in the rest pose."""
+        rest, vertices = self.rest_joints.expand(len(pose), -1, -1), self.template.expand(len(pose), -1, -1)
+        shape = _coefficients(betas, expression, self._num_betas, self._num_expression, pose)
+        if shape is not None:
+            change = (shape @ self._shape_basis).unflatten(-1, (-1, 3))
+            rest = rest + change[:, : len(self._joints)]
+            if len(self.template):
+                vertices = vertices + change[:, len(self._joints) :]
+        return rest, vertices
 
     # ------------------------------------------------------------------ set-up
 
@@ -208,6 +243,15 @@ class BodyPoints:
             poses = buffers["posedirs"].unflatten(-1, (-1, 3))[:, rows]
             if bool(poses.any()):
                 self._pose_basis = poses.flatten(1).contiguous()
+
+    def _shares(self) -> Tensor:
+        """(K, C) share of each point that hangs from each joint of the chain; contour landmarks as with the head straight."""
+        every = torch.cat((self.tree.below.mT, self.weights @ self.tree.below.mT))
+        points = every[self._picked] if self._picked is not None else self._selector @ every
+        if self._order is None:
+            return points
+        contour = every[len(self._chain) + self._contour_rows[0]].mean(1)
+        return torch.cat((points, contour))[self._order]
 
     # ------------------------------------------------------------------ rarely needed parts
 

@@ -5,8 +5,8 @@ hundreds of steps. Started from
 
     H = J^T W J + P + damping,
 
-with J the derivative of the residuals (differences of `BodyPoints`, which are cheap), W the weights that make the robust
-loss quadratic (iteratively reweighted least squares) and P the precision of the prior's own samples, it needs tens. What
+with J the derivative of the residuals (joints turn points about axes, the rest by differences), W the weights that make the
+robust loss quadratic (iteratively reweighted least squares) and P the precision of the prior's own samples, it needs tens. What
 is minimised does not change.
 
 Source: Nocedal and Wright (2006), sections 7.2 and 10.3.
@@ -14,7 +14,7 @@ Source: Nocedal and Wright (2006), sections 7.2 and 10.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .anchor import PoseAnchor
 from .problem import FitProblem, Stage
-from .state import ROTATION_STEP, BodyState
+from .state import METRES_STEP, ROTATION_STEP, BodyState, Variables
 from .term import PosePriorTerm, factor_at
 
 _DIFFERENCE = 1e-2
@@ -64,13 +64,9 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
     body = problem.body(state)
     base = [target.residuals(problem.of_target(body, k)) for k, target in enumerate(problem.targets)]
     columns: list[list[Tensor]] = [[] for _ in problem.targets]
-    steps = _DIFFERENCE * torch.eye(size, dtype=state.pose.dtype, device=state.pose.device)
-    for some in steps.split(max(1, _MOST_ROWS // (starts * bodies))):
-        which = torch.arange(starts, device=state.pose.device).repeat(len(some))[:, None].expand(-1, bodies)
-        vector = some.repeat_interleave(starts * bodies, 0)
-        moved = problem.body(variables.apply(state.pick(which), vector))
+    for moved in (*_turned(problem, state, variables, body), *_stepped(problem, state, variables, size)):
         for k, target in enumerate(problem.targets):
-            there = target.residuals(problem.of_target(moved, k)).unflatten(0, (len(some), starts))
+            there = target.residuals(problem.of_target(moved, k)).unflatten(0, (-1, starts))
             columns[k].append((there - base[k]) / _DIFFERENCE)
     total = torch.zeros(starts * bodies, size, size, dtype=state.pose.dtype, device=state.pose.device)
     for k, target in enumerate(problem.targets):
@@ -83,6 +79,43 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
         jacobian = (torch.cat(columns[k]) * root).flatten(3).permute(1, 2, 3, 0).flatten(0, 1)  # (S B, K d, D)
         total = total + jacobian.mT @ jacobian
     return total
+
+
+def _turned(problem: FitProblem, state: BodyState, variables: Variables, body: Tensor) -> Iterator[Tensor]:
+    """Points (n S, B, K, 3) after steps of root, position and joints, to first order; a few joints at a time."""
+    starts, bodies = state.transl.shape[:2]
+    axes, position, share = problem.turns(state)
+    points = body.flatten(0, 1)[:, None, None]
+    place = {joint: k for k, joint in enumerate(problem.points.chain)}
+
+    def turned(joints: Sequence[int]) -> Tensor:
+        moved = points.new_zeros(len(points), len(joints), 3, points.shape[3], 3)
+        known = [(n, place[joint]) for n, joint in enumerate(joints) if joint in place]  # others carry no point
+        if known:
+            at = [k for _, k in known]
+            arm = points - position[:, at, None, None]
+            velocity = torch.linalg.cross(axes[:, at, :, None].expand(*arm.shape[:2], 3, *arm.shape[3:]), arm.expand(
+                -1, -1, 3, -1, -1))  # fmt: skip
+            moved[:, [n for n, _ in known]] = velocity * share.T[at][:, None, :, None]
+        moved = points + _DIFFERENCE * ROTATION_STEP * moved
+        return moved.flatten(1, 2).transpose(0, 1).unflatten(1, (starts, bodies)).flatten(0, 1)
+
+    yield turned([0])
+    shift = _DIFFERENCE * METRES_STEP * torch.eye(3, dtype=body.dtype, device=body.device)
+    yield (body + shift[:, None, None, None]).flatten(0, 1)
+    few = max(1, _MOST_ROWS // (3 * starts * bodies))
+    for k in range(0, len(variables.joints), few):
+        yield turned(variables.joints[k : k + few])
+
+
+def _stepped(problem: FitProblem, state: BodyState, variables: Variables, size: int) -> Iterator[Tensor]:
+    """Points (n S, B, K, 3) after steps of everything else: hands, expression, latent, shape."""
+    starts, bodies = state.transl.shape[:2]
+    steps = _DIFFERENCE * torch.eye(size, dtype=state.pose.dtype, device=state.pose.device)
+    for some in steps[6 + 3 * len(variables.joints) :].split(max(1, _MOST_ROWS // (starts * bodies))):
+        which = torch.arange(starts, device=state.pose.device).repeat(len(some))[:, None].expand(-1, bodies)
+        vector = some.repeat_interleave(starts * bodies, 0)
+        yield problem.body(variables.apply(state.pick(which), vector))
 
 
 def _regularisers(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:

@@ -92,14 +92,23 @@ class FitProblem:
 
     def body(self, state: BodyState) -> Tensor:
         """The body's own points (S, B, K, 3): 22 joints first, in SMPL-X order."""
-        lead = state.transl.shape[:2]
-        points = self.points(
-            state.pose.flatten(0, 1),
-            betas=state.betas.flatten(0, 1),
-            expression=state.expression.flatten(0, 1),
+        starts, bodies = state.transl.shape[:2]
+        posed = (state.pose, state.betas, state.expression)
+        if bodies > 1 and all(value.stride(1) == 0 for value in posed):  # one body, in many places
+            pose, betas, expression = (value[:, 0] for value in posed)
+            points = self.points(pose, betas=betas, expression=expression)[:, None]
+        else:
+            pose, betas, expression = (value.flatten(0, 1) for value in posed)
+            points = self.points(pose, betas=betas, expression=expression).unflatten(0, (starts, bodies))
+        return points + state.transl[:, :, None].to(points)
+
+    def turns(self, state: BodyState) -> tuple[Tensor, Tensor, Tensor]:
+        """`BodyPoints.turns` of the S B bodies, and the shares (K, C)."""
+        axes, position = self.points.turns(
+            state.pose.flatten(0, 1), betas=state.betas.flatten(0, 1), expression=state.expression.flatten(0, 1),
             transl=state.transl.flatten(0, 1),
-        )
-        return points.unflatten(0, lead)
+        )  # fmt: skip
+        return axes, position, self.points.share
 
     def of_target(self, body: Tensor, number: int) -> Tensor:
         """The points (S, B, K', 3) that a target measures."""

@@ -88,21 +88,45 @@ def posed_points(pose: Tensor, rest: Tensor, vertices: Tensor, weights: Tensor, 
     return joints, skinned
 
 
+def turn_axes(pose: Tensor, rest: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """What joints turn about when their rotvecs change.
+
+    Args:
+        pose, rest, tree: as in `posed_points`.
+
+    Returns:
+        axes (B, J, 3, 3), whose row c is the angular velocity of everything below a joint when component c of its rotvec
+        grows at one radian a second, R_parent J_l(r) e_c; the root's is that of a turn about its own axis, R e_c. And
+        positions (B, J, 3) of the joints, through which the axes go.
+    """
+    a, b, c = _coefficients(pose)
+    rotation, position = _frames(_exp(pose, a, b), rest, tree)
+    basis = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(*pose.shape[:2], 3, 3)
+    r = pose[:, :, None].expand_as(basis)
+    twist = torch.linalg.cross(r, basis)
+    local = basis + b[..., None] * twist + c[..., None] * torch.linalg.cross(r, twist)
+    axes = local @ rotation[:, tree.parents].mT
+    return torch.cat((rotation[:, :1].mT, axes[:, 1:]), 1), position
+
+
+def _frames(local: Tensor, rest: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """Rotations (B, J, 3, 3) to the world and positions (B, J, 3), from rotations to the parent (B, J, 3, 3)."""
+    offset = rest - rest[:, tree.parents]
+    rotations, positions = [local[:, :1]], [rest[:, :1]]
+    for joints, slots in tree.levels:
+        above = rotations[-1][:, slots]
+        positions.append(positions[-1][:, slots] + (above @ offset[:, joints, :, None])[..., 0])
+        rotations.append(above @ local[:, joints])
+    return torch.cat(rotations, 1)[:, tree.order], torch.cat(positions, 1)[:, tree.order]
+
+
 class _PosedPoints(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, pose: Tensor, rest: Tensor, vertices: Tensor, weights: Tensor, tree: Tree
     ) -> tuple[Tensor, Tensor]:
         a, b, c = _coefficients(pose)
-        local = _exp(pose, a, b)
-        offset = rest - rest[:, tree.parents]
-        rotations, positions = [local[:, :1]], [rest[:, :1]]
-        for joints, slots in tree.levels:
-            above = rotations[-1][:, slots]
-            positions.append(positions[-1][:, slots] + (above @ offset[:, joints, :, None])[..., 0])
-            rotations.append(above @ local[:, joints])
-        rotation = torch.cat(rotations, 1)[:, tree.order]
-        position = torch.cat(positions, 1)[:, tree.order]
+        rotation, position = _frames(_exp(pose, a, b), rest, tree)
         if vertices.shape[1]:
             shift = position - (rotation @ rest[..., None])[..., 0]
             transform = weights @ torch.cat((rotation.flatten(2), shift), -1)

@@ -69,7 +69,8 @@ def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, nu
 
     Medians, so that a few wild points do not place the body. A frame without points is put 3 m in front of the camera.
     """
-    local = target.camera.to_camera(problem.of_target(problem.body(state), number))
+    body = problem.body(state)
+    local = target.camera.to_camera(problem.of_target(body, number))
     seen = ((target.confidence > 0) & chosen).expand(local.shape[:-1])[..., None]
     focal, center = target.camera.focal.to(local), target.camera.center.to(local)
     ray = ((target.points - center[..., None, :]) / focal[..., None, :]).expand_as(local[..., :2])
@@ -79,7 +80,7 @@ def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, nu
     depth = torch.where(apparent > 1e-4, size / apparent.clamp_min(1e-6), torch.full_like(size, 3.0)).clamp(0.5, 50.0)
     depth = torch.where(seen.any(-2), depth, torch.full_like(depth, 3.0))
     # Of a frame without points, `ours` is 0; its body is then moved from where its pelvis is.
-    pelvis = target.camera.to_camera(problem.body(state)[..., :1, :])[..., 0, :]
+    pelvis = target.camera.to_camera(body[..., :1, :])[..., 0, :]
     step = torch.cat((theirs * depth, depth), -1) - torch.where(seen.any(-2), ours, pelvis)
     if target.camera.rotation is not None:
         step = (target.camera.rotation.to(step).mT @ step[..., None])[..., 0]
@@ -141,15 +142,17 @@ def candidates_2d(
         score = problem.total(first, stage)
         return first.pick(score.argsort(0)[: min(num_starts, _TURNS)])
     poses, latents = samples
-    many = len(poses) * _TURNS
-    pose = state.pose.expand(many, -1, -1, -1).clone()
+    many, bodies = len(poses) * _TURNS, state.transl.shape[1]
+    alike = bool((turns == turns[:, :1]).all())  # cameras that are turned frame by frame are not
+    wide = (state.shared() if alike else state).expand(many)
+    pose = wide.pose[:, :1].clone() if wide.pose.stride(1) == 0 else wide.pose.clone()
     index = list(joints)
-    pose[..., index, :] = poses.to(pose)[:, None, index].repeat_interleave(_TURNS, 0).expand(-1, pose.shape[1], -1, -1)
-    pose[..., 0, :] = turns.repeat(len(poses), 1, 1)
+    pose[..., index, :] = poses.to(pose)[:, None, index].repeat_interleave(_TURNS, 0)
+    pose[..., 0, :] = turns[:, : pose.shape[1]].repeat(len(poses), 1, 1)
     latent = None
     if latents is not None:
-        latent = latents.to(pose).repeat_interleave(_TURNS, 0)[:, None].expand(-1, pose.shape[1], -1)
-    wide = replace(state.expand(many), pose=pose, latent=latent)
+        latent = latents.to(pose).repeat_interleave(_TURNS, 0)[:, None].expand(-1, bodies, -1)
+    wide = replace(wide, pose=pose.expand(-1, bodies, -1, -1), latent=latent)
     wide = place_in_view(problem, wide, target, number, stage.chosen[number])
     best = problem.total(wide, stage).argsort(0)[: num_starts - _TURNS]
     return first.join(wide.pick(best))

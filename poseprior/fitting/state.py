@@ -47,6 +47,14 @@ class BodyState:
         """Some of the S B bodies, as one start of R bodies; row s B + b is start s of body b."""
         return replace(self, **{name: value.flatten(0, 1)[rows][None] for name, value in self._values().items()})
 
+    def shared(self) -> BodyState:
+        """The same, with poses and shapes that are equal for all bodies stored once: their points are computed once."""
+        values = (self.pose, self.betas, self.expression)
+        if not all(bool((value == value[:, :1]).all()) for value in values):
+            return self
+        pose, betas, expression = (value[:, :1].expand_as(value) for value in values)
+        return replace(self, pose=pose, betas=betas, expression=expression)
+
     def expand(self, count: int) -> BodyState:
         """The first start, `count` times."""
         return replace(self, **{n: v[:1].expand(count, *v.shape[1:]) for n, v in self._values().items()})
