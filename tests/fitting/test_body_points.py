@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from poseprior.fitting import BodyPoints
 from poseprior.fitting.skinning import Tree, posed_points
+from poseprior.rotations import tangent_to_rotvec
 
 _VERTICES = (5, 4000, 9999, 123)
 
@@ -161,3 +162,33 @@ def test_clear_errors(model: nn.Module) -> None:
         BodyPoints(nn.Linear(2, 2), joints=[0])
     with pytest.raises(ValueError, match="betas: expected"):
         BodyPoints(model, joints=[0])(torch.zeros(1, 55, 3), betas=torch.zeros(1, 16))
+
+
+@pytest.mark.parametrize("contour", [False, True])
+def test_turns_are_the_velocities_of_points(make_model: Callable[..., nn.Module], contour: bool) -> None:
+    """Against autograd: exact for joints, close for vertices, whose weights blend."""
+    model = make_model(use_face_contour=contour)
+    chosen = [*range(55), *range(55, 127), *([127, 130] if contour else [])]
+    points = BodyPoints(model, joints=chosen)
+    pose, betas, expression, transl = (t.detach() for t in _inputs(2, torch.float32))
+    axes, position = points.turns(pose, betas=betas, expression=expression, transl=transl)
+    place = points(pose, betas=betas, expression=expression, transl=transl)
+    arm = place[:, None, None] - position[:, :, None, None]  # (B, C, 1, K, 3)
+    velocity = torch.linalg.cross(axes[..., None, :].expand(-1, -1, -1, len(chosen), -1), arm.expand(-1, -1, 3, -1, -1))
+    velocity = velocity * points.share.T[None, :, None, :, None]
+
+    def posed(rotvec: Tensor, body: int) -> Tensor:
+        root = tangent_to_rotvec(rotvec[0], pose[body, 0])  # the root turns about its own axes
+        moved = torch.cat((root[None], rotvec[1:]))[None]
+        rest = {"betas": betas[body, None], "expression": expression[body, None], "transl": transl[body, None]}
+        return points(moved, **rest)[0]
+
+    for body in range(2):
+        start = pose[body].clone()
+        start[0] = 0.0
+        jacobian = torch.autograd.functional.jacobian(lambda r, b=body: posed(r, b), start)  # (K, 3, 55, 3)
+        assert isinstance(jacobian, Tensor)
+        expected = jacobian.permute(2, 3, 0, 1)[list(points.chain)]
+        torch.testing.assert_close(velocity[body, :, :, :55], expected[:, :, :55], atol=1e-4, rtol=0)
+        skin = (velocity[body] - expected)[:, :, 55:].norm() / expected[:, :, 55:].norm()
+        assert float(skin) < 0.05

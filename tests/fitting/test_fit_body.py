@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import roma
 import torch
 from torch import Tensor, nn
 
@@ -98,6 +99,22 @@ def test_keypoints_of_every_layout(
     used = [j for j in target.joints if j < 127]
     kept = [k for k, j in enumerate(target.joints) if j < 127]
     assert (reached[:, used] - target.points[:, kept]).norm(dim=-1).mean() < 6.0
+
+
+def test_a_camera_that_turns_from_frame_to_frame(
+    model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
+) -> None:
+    """The starts of every frame face its own camera."""
+    truth = joints_of(model, people[:1])
+    turn = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, math.pi], [0.0, 1.5, 0.0], [1.2, 0.0, 0.5]])
+    rotation = roma.rotvec_to_rotmat(turn)
+    centre = truth[:, :1].mT
+    camera = Camera(1000.0, (500.0, 500.0), rotation=rotation,
+                    translation=torch.tensor([0.0, 0.0, 3.0]) - (rotation @ centre)[..., 0])  # fmt: skip
+    pixels = camera.project(truth[:, [j or 0 for j in layout("openpose_25").joints]].expand(4, -1, -1))
+    target = Keypoints2D(pixels, camera=camera, layout="openpose_25", sigma=2.0)
+    fit = fit_body(model, target, prior=body_prior, config=_SHORT)
+    assert _error_mm(model, fit, truth.expand(4, -1, -1), root=False).max() < 120.0
 
 
 def test_a_hidden_arm_comes_from_the_prior_and_outliers_are_let_go(

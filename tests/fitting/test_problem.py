@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import poseprior
-from poseprior.fitting import Camera, EnergyTerm, FittingConfig, Joints3D, Keypoints2D, PoseAnchor, PosePriorTerm
+from poseprior.fitting import (
+    Camera,
+    EnergyTerm,
+    FittingConfig,
+    Joints3D,
+    Keypoints2D,
+    PoseAnchor,
+    PosePriorTerm,
+    gauss_newton,
+)
 from poseprior.fitting import problem as problem_module
 from poseprior.fitting.hand_convention import HandConvention
 from poseprior.fitting.hypotheses import repeats
@@ -95,3 +104,44 @@ def test_repeats_are_told_from_different_modes() -> None:
     energy = torch.tensor([[0.0, 3.0], [1.0, 0.0], [2.0, 1.0], [3.0, 2.0]])
     expected = torch.tensor([[False, True], [True, False], [False, False], [True, False]])
     assert torch.equal(repeats(points, energy), expected)
+
+
+def test_bodies_of_one_pose_are_posed_once(measured: tuple[FitProblem, BodyState, Stage]) -> None:
+    problem, state, _ = measured
+    alike = replace(
+        state, pose=state.pose[:, :1].expand_as(state.pose), betas=state.betas[:, :1].expand_as(state.betas)
+    )
+    several = replace(alike, pose=alike.pose.clone(), betas=alike.betas.clone())
+    assert several.shared().pose.stride(1) == 0 and state.shared() is state
+    place = torch.randn(STARTS, BODIES, 3, generator=torch.Generator().manual_seed(2))
+    shared, plain = (replace(s, transl=place) for s in (several.shared(), several))
+    torch.testing.assert_close(problem.body(shared), problem.body(plain))
+
+
+def test_the_preconditioner_inverts_the_curvature_of_joints(measured: tuple[FitProblem, BodyState, Stage]) -> None:
+    """J^T W J against differences of residuals, in every variable."""
+    problem, state, stage = measured
+    variables = stage.variables
+    with torch.no_grad():
+        found = gauss_newton._data(problem, state, stage)
+        size, step = found.shape[-1], 1e-2
+        body = problem.body(state)
+        expected = torch.zeros_like(found)
+        for k, target in enumerate(problem.targets):
+            base = target.residuals(problem.of_target(body, k))
+            columns = []
+            for direction in step * torch.eye(size):
+                moved = problem.body(variables.apply(state, direction.expand(STARTS * BODIES, -1)))
+                columns.append((target.residuals(problem.of_target(moved, k)) - base) / step)
+            assert stage.wide is not None
+            squared = base.square().sum(-1) / target.sigma.square()
+            weight = target.confidence * stage.chosen[k] / target.sigma.square()
+            if target.robust is not None:
+                cap = (target.robust * stage.wide[k]) ** 2
+                weight = weight * (cap / (cap + squared)).square()
+            root = weight.expand(base.shape[:-1]).sqrt()[..., None]
+            jacobian = torch.stack([(c * root).flatten(2).flatten(0, 1) for c in columns], -1)
+            expected += jacobian.mT @ jacobian
+    scale = expected.diagonal(dim1=-2, dim2=-1).clamp_min(1e-3).sqrt()
+    difference = (found - expected) / (scale[:, :, None] * scale[:, None, :])
+    assert float(difference.abs().mean()) < 5e-3 and float(difference.abs().max()) < 0.1
