@@ -29,6 +29,7 @@ from torch import nn
 from tqdm import tqdm
 
 import poseprior
+from poseprior.cli._fit import FEW_ORDERS
 from poseprior.fitting import FittingConfig, PosePriorTerm, fit_body, stand_in_body
 from poseprior.io import read_split
 from poseprior.io.atomic import replacing
@@ -191,9 +192,9 @@ def _fitted(options: Options, part: str, name: str) -> poseprior.PosePrior:
 
 
 def few_orders(prior: poseprior.PosePrior) -> poseprior.PosePrior:
-    """The prior as `poseprior fit` uses it: an order-agnostic one with four orders."""
+    """The prior as `poseprior fit` uses it: an order-agnostic one with few orders."""
     if isinstance(prior, poseprior.OrderAgnosticPrior):
-        prior.num_orders = 4
+        prior.num_orders = FEW_ORDERS
     return prior
 
 

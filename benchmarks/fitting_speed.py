@@ -33,7 +33,7 @@ _WHOLE = (
     "body-gaussian",
     "body-mixture-smooth",
     "body-global-flow-smooth",
-    "body-joint-flow",
+    "body-joint-flow-smooth",
     "body-order-agnostic-smooth",
 )
 NAMES = ("body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae")

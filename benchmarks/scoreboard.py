@@ -32,7 +32,7 @@ from poseprior.io.pretrained import pretrained_files
 SHIPPED = {
     "body": (
         "body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "whole-body",
-        "body-mixture-smooth", "body-global-flow-smooth", "body-order-agnostic-smooth",
+        "body-mixture-smooth", "body-global-flow-smooth", "body-joint-flow-smooth", "body-order-agnostic-smooth",
     ),
     "hands": ("hand-vae", "hand-order-agnostic", "whole-body", "hand-mixture-smooth"),
 }  # fmt: skip

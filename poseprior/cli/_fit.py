@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ..fitting import BodyFit, Camera, EnergyTerm, FittingConfig, Target
 
 _CHUNK = 64
-#: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step.
-_ORDERS = 4
+#: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step, and fits end no better.
+FEW_ORDERS = 2
 _FINGERS = range(25, 55)
 
 
@@ -109,7 +109,7 @@ class Fit:
     def _load(self, name: str) -> PosePrior | None:
         prior = None if name == "none" else load(name, device=self.device)
         if isinstance(prior, OrderAgnosticPrior):
-            prior.num_orders = min(prior.num_orders, _ORDERS)
+            prior.num_orders = min(prior.num_orders, FEW_ORDERS)
         return prior
 
     def _finger_terms(self, target: Target, prior: PosePrior | None) -> list[EnergyTerm]:

@@ -89,6 +89,11 @@ RECIPES: dict[str, Recipe] = {
             prior=GlobalFlow, joints="body", parts=_BODY, fit=replace(GlobalFlow.default_fit, jitter=_SMOOTH),
         ),
         Recipe(
+            name="body-joint-flow-smooth",
+            description="conditional flow for each body joint under 0.1 rad of noise: a strong density for fits and noisy poses",
+            prior=JointFlow, joints="body", parts=_BODY, fit=replace(JointFlow.default_fit, jitter=_SMOOTH),
+        ),
+        Recipe(
             name="body-order-agnostic-smooth",
             description="order-agnostic prior of the body under 0.1 rad of noise: for fits, and for scores of noisy poses",
             prior=OrderAgnosticPrior, joints="body", parts=_BODY, options=_ONE_NETWORK,

@@ -8,30 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sample_poses import haar_poses as _poses
+from sample_poses import labelled as _dataset
 from torch import Tensor
 
 from poseprior import skeleton
 from poseprior.io import PoseDataset
-from poseprior.rotations import random_rotvec
-
-
-def _poses(n: int, seed: int = 0) -> Tensor:
-    return random_rotvec(n, 55, generator=torch.Generator().manual_seed(seed))
-
-
-def _dataset(n: int = 60, subjects: int = 6) -> PoseDataset:
-    rows = np.arange(n)
-    observed = torch.ones(n, 55, dtype=torch.bool)
-    observed[::2, 22:] = False
-    return PoseDataset(
-        _poses(n),
-        observed,
-        subject=[f"s{k}" for k in rows * subjects // n],
-        sequence=[f"walk{k % 2}" for k in rows * 2 * subjects // n],
-        fps=30.0,
-        frame=rows % 5,
-    )
-
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 

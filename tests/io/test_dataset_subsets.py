@@ -7,29 +7,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from sample_poses import haar_poses as _poses
+from sample_poses import labelled as _dataset
 
 from poseprior.io import PoseDataset
-from poseprior.rotations import geodesic_distance, random_rotvec
-
-
-def _poses(n: int, seed: int = 0) -> Tensor:
-    return random_rotvec(n, 55, generator=torch.Generator().manual_seed(seed))
-
-
-def _dataset(n: int = 60, subjects: int = 6) -> PoseDataset:
-    rows = np.arange(n)
-    observed = torch.ones(n, 55, dtype=torch.bool)
-    observed[::2, 22:] = False
-    return PoseDataset(
-        _poses(n),
-        observed,
-        subject=[f"s{k}" for k in rows * subjects // n],
-        sequence=[f"walk{k % 2}" for k in rows * 2 * subjects // n],
-        fps=30.0,
-        frame=rows % 5,
-    )
-
+from poseprior.rotations import geodesic_distance
 
 # -- selecting and splitting ----------------------------------------------------------------------------------------
 

@@ -8,33 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sample_poses import assert_observes as _check
+from sample_poses import haar_poses
+from sample_poses import save_npz as _save
 from torch import Tensor
 
 from poseprior import params
 from poseprior.io import PoseDataset, read_poses, read_split, synthetic_poses, write_poses
-from poseprior.rotations import random_rotvec
 
 N = 6
 
 
 def _poses(n: int = N, seed: int = 0) -> Tensor:
-    return random_rotvec(n, 55, generator=torch.Generator().manual_seed(seed)) * 0.9
-
-
-def _save(path: Path, **arrays: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
-    return path
-
-
-def _check(dataset: PoseDataset, expected: Tensor, joints: tuple[int, ...]) -> None:
-    """Exactly `joints` are observed and equal, all else is zero and unobserved."""
-    pose, observed = dataset.all_poses()
-    mask = torch.zeros(55, dtype=torch.bool)
-    mask[list(joints)] = True
-    assert torch.equal(observed, mask.expand(len(expected), 55))
-    assert torch.equal(pose[:, list(joints)], expected[:, list(joints)])
-    assert not pose[~observed].any()
+    return 0.9 * haar_poses(n, seed)
 
 
 ALL = tuple(range(55))

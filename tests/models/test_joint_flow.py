@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from sample_poses import all_but as _hidden
+from sample_poses import bent_poses as _poses
+from sample_poses import seeded as _generator
 from torch import Tensor, nn
 
 import poseprior
@@ -21,25 +24,6 @@ from poseprior.rotations import geodesic_distance, random_rotvec
 
 _CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)
 _ARM = (16, 18, 20)
-
-
-def _generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _poses(count: int, seed: int = 0) -> Tensor:
-    """Correlated poses with a bend that no Gaussian has."""
-    generator = _generator(seed)
-    factor = torch.randn(count, 6, generator=generator)
-    mixing = torch.randn(6, 55 * 3, generator=_generator(99)) / math.sqrt(6.0)
-    flat = torch.tanh(factor @ mixing) + 0.3 * torch.randn(count, 55 * 3, generator=generator)
-    return (0.3 * flat).view(count, 55, 3)
-
-
-def _hidden(*joints: int) -> Tensor:
-    observed = torch.ones(55, dtype=torch.bool)
-    observed[list(joints)] = False
-    return observed
 
 
 @cache

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from sample_poses import bent_poses as _poses
+from sample_poses import seeded as _generator
 from torch import Tensor
 
 import poseprior
@@ -21,19 +23,6 @@ from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tange
 _CONFIG = FitConfig(max_steps=30, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
 _LEFT, _RIGHT = skeleton.JOINT_SETS["left_hand"], skeleton.JOINT_SETS["right_hand"]
 _ARM = (16, 18, 20)
-
-
-def _generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _poses(count: int, seed: int = 0, width: float = 0.3) -> Tensor:
-    """Correlated poses: a few shared factors and some noise, with a bend that no Gaussian has."""
-    generator = _generator(seed)
-    factor = torch.randn(count, 6, generator=generator)
-    mixing = torch.randn(6, 55 * 3, generator=_generator(99)) / math.sqrt(6.0)
-    flat = torch.tanh(factor @ mixing) + 0.3 * torch.randn(count, 55 * 3, generator=generator)
-    return (width * flat).view(count, 55, 3)
 
 
 def _mask(*joints: int) -> Tensor:

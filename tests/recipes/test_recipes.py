@@ -66,7 +66,7 @@ def test_all_names_of_the_issue_and_the_smooth_ones_are_there() -> None:
     assert set(RECIPES) == {
         "body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "hand-vae",
         "hand-order-agnostic", "whole-body", "body-mixture-smooth", "body-global-flow-smooth",
-        "body-order-agnostic-smooth", "hand-mixture-smooth",
+        "body-order-agnostic-smooth", "body-joint-flow-smooth", "hand-mixture-smooth",
     }  # fmt: skip
     with pytest.raises(ValueError, match="no recipe 'body'; the recipes are body-gaussian"):
         find_recipe("body")
