@@ -68,3 +68,22 @@ def assert_observes(dataset: PoseDataset, expected: Tensor, joints: tuple[int, .
     assert torch.equal(observed, mask.expand(len(expected), 55))
     assert torch.equal(pose[:, list(joints)], expected[:, list(joints)])
     assert not pose[~observed].any()
+
+
+def amass_smplx(poses: Tensor) -> dict[str, Any]:
+    """The arrays of an AMASS file of SMPL-X poses (n, 55, 3)."""
+    vector = poses.flatten(1).double().numpy()
+    return {
+        "poses": vector,
+        "trans": np.zeros((len(vector), 3)),
+        "betas": np.zeros(16),
+        "gender": np.array("neutral"),
+        "mocap_frame_rate": 120.0,
+        "mocap_time_length": len(vector) / 120.0,
+        "surface_model_type": np.array("smplx"),
+        "root_orient": vector[:, :3],
+        "pose_body": vector[:, 3:66],
+        "pose_jaw": vector[:, 66:69],
+        "pose_eye": vector[:, 69:75],
+        "pose_hand": vector[:, 75:],
+    }

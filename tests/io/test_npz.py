@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sample_poses import amass_smplx, haar_poses
 from sample_poses import assert_observes as _check
-from sample_poses import haar_poses
 from sample_poses import save_npz as _save
 from torch import Tensor
 
@@ -71,21 +71,7 @@ def test_one_pose(tmp_path: Path) -> None:
 
 
 def _amass_smplx(n: int = N) -> dict[str, Any]:
-    vector = _poses(n).flatten(1).double().numpy()
-    return {
-        "poses": vector,
-        "trans": np.zeros((n, 3)),
-        "betas": np.zeros(16),
-        "gender": np.array("neutral"),
-        "mocap_frame_rate": 120.0,
-        "mocap_time_length": n / 120.0,
-        "surface_model_type": np.array("smplx"),
-        "root_orient": vector[:, :3],
-        "pose_body": vector[:, 3:66],
-        "pose_jaw": vector[:, 66:69],
-        "pose_eye": vector[:, 69:75],
-        "pose_hand": vector[:, 75:],
-    }
+    return amass_smplx(_poses(n))
 
 
 def test_amass_smplx(tmp_path: Path) -> None:
