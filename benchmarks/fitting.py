@@ -92,7 +92,7 @@ class Options:
     tasks: tuple[str, ...] = tuple(TASKS)
     methods: tuple[str, ...] = ()
     num_starts: int = 16
-    iterations: int = 40
+    iterations: int = 100
     tables: bool = False
     """Only print the tables."""
 

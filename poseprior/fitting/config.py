@@ -16,7 +16,7 @@ class FittingConfig:
         optimizer: "lbfgs" (batched, a line search for each body) or "adam".
         iterations: steps of the last stage; earlier stages take a share of it.
         num_starts: bodies that start from different facing directions and from samples of the prior, all in one batch;
-            None is 16 for 2D keypoints (4 without a prior) and 1 otherwise.
+            None is 16 for 2D keypoints (4 without a prior), otherwise 1, and 4 in latent space.
         space: "pose", or "latent" to move the latent of a `LatentPosePrior` in place of its joints.
         fit_shape: move betas, under N(0, I).
         fit_expression: move the expression, under N(0, I), when a face is seen.

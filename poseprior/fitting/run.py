@@ -25,6 +25,8 @@ from .term import PosePriorTerm
 _SAMPLES = 64
 _ROUND = 25
 _JUDGE = 4.0
+#: Of fits to points in 3D: decoders have valleys that no step leaves, and starts that end where others do cost little.
+_LATENT_STARTS = 4
 _FIRST_LANDMARK = 76
 
 
@@ -196,7 +198,8 @@ class FitRun:
         config, problem = self.config, self.problem
         number = is_2d(problem.targets)
         if number is None:
-            wanted = config.num_starts or (2 * self.hypotheses if self.hypotheses > 1 else 1)
+            alone = _LATENT_STARTS if self.latent else 1
+            wanted = config.num_starts or (2 * self.hypotheses if self.hypotheses > 1 else alone)
             return place_in_3d(problem, self._several(state, wanted), stage.chosen)
         target = problem.targets[number]
         assert isinstance(target, Keypoints2D)
