@@ -14,7 +14,7 @@ class FittingConfig:
 
     Attributes:
         optimizer: "lbfgs" (batched, a line search for each body) or "adam".
-        iterations: steps of the last stage; earlier stages take a share of it.
+        iterations: most steps of the last stage; those before it take 10 to 13, to find the basin.
         num_starts: bodies that start from different facing directions and from samples of the prior, all in one batch;
             None is 16 for 2D keypoints (4 without a prior), otherwise 1, and 4 in latent space.
         space: "pose", or "latent" to move the latent of a `LatentPosePrior` in place of its joints.

@@ -25,6 +25,8 @@ from .term import PosePriorTerm
 _SAMPLES = 64
 _ROUND = 25
 _JUDGE = 4.0
+#: Steps of the tolerant stages. They find the basin; carried on to their own minima, they settle among the outliers.
+_FIRST, _SECOND = 10, 13
 #: Of fits to points in 3D: decoders have valleys that no step leaves, and starts that end where others do cost little.
 _LATENT_STARTS = 4
 _FIRST_LANDMARK = 76
@@ -157,14 +159,14 @@ class FitRun:
         count = config.iterations
         body_points = self.body_points if any(bool(b.any()) for b in self.body_points) else self.visible
         stages = [
-            Stage(root, max(5, count // 4), self.torso, progress=0.0, widen=8.0, reach=3.0, regularised=False),
-            Stage(body, max(5, count // 4), body_points, progress=0.0, widen=4.0, reach=3.0, coarse=True),
-            Stage(body, max(5, count // 3), body_points, progress=0.5, widen=2.0, reach=2.0, coarse=True),
+            Stage(root, min(count, _FIRST), self.torso, progress=0.0, widen=8.0, reach=3.0, regularised=False),
+            Stage(body, min(count, _FIRST), body_points, progress=0.0, widen=4.0, reach=3.0, coarse=True),
+            Stage(body, min(count, _SECOND), body_points, progress=0.5, widen=2.0, reach=2.0, coarse=True),
             Stage(everything, count, self.visible),
         ]
         if self.any_detail:
             details = Stage(
-                everything, max(5, count // 3), self.visible, progress=0.75, widen=2.0, reach=2.0, coarse=True
+                everything, min(count, _SECOND), self.visible, progress=0.75, widen=2.0, reach=2.0, coarse=True
             )  # fmt: skip
             stages.insert(3, details)
         if config.smooth_sigma is not None:
