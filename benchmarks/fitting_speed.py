@@ -27,8 +27,8 @@ from torch import Tensor, nn
 import poseprior
 from poseprior.fitting import BodyPoints, Keypoints2D, PosePriorTerm, layout, stand_in_body
 
-#: Bodies and repetitions of the whole fits.
-_BODIES, _REPEATS = 16, 3
+#: Bodies fitted at once, and repetitions of the whole fits.
+_BODIES, _REPEATS = (16, 128), 3
 _WHOLE = (
     "body-gaussian",
     "body-mixture-smooth",
@@ -60,27 +60,33 @@ def main() -> None:
     _whole_fits(model)
 
 
-def _whole_fits(model: nn.Module) -> None:
-    """Milliseconds a body of whole fits, and their ratio to the fit without a prior."""
-    pose = poseprior.load("body-gaussian").sample(_BODIES, generator=torch.Generator().manual_seed(0))
+def _people(count: int) -> Bodies:
+    """Bodies drawn from `body-gaussian`, facing the camera 3 m away."""
+    pose = poseprior.load("body-gaussian").sample(count, generator=torch.Generator().manual_seed(0))
     pose[:, 0, 0] = math.pi
-    bodies = Bodies(
-        pose, observed=torch.ones(_BODIES, 55, dtype=torch.bool), betas=torch.zeros(_BODIES, 10),
-        transl=torch.tensor([0.0, 0.0, 3.0]).expand(_BODIES, 3), mean=torch.zeros(55, 3),
+    return Bodies(
+        pose, observed=torch.ones(count, 55, dtype=torch.bool), betas=torch.zeros(count, 10),
+        transl=torch.tensor([0.0, 0.0, 3.0]).expand(count, 3), mean=torch.zeros(55, 3),
         whitener=torch.eye(3).expand(55, 3, 3),
     )  # fmt: skip
+
+
+def _whole_fits(model: nn.Module) -> None:
+    """Milliseconds a body of whole fits, and their ratio to the fit without a prior."""
     methods = [Method("no prior"), Method("rest regulariser", l2=True)]
     methods += [Method(name, few_orders(poseprior.load(name))) for name in _WHOLE]
-    print("\n| whole fits, ms a body | " + " | ".join(method.name for method in methods) + " |")
-    print("|---" * (1 + len(methods)) + "|")
+    print("\n| whole fits, ms a body | bodies | " + " | ".join(method.name for method in methods) + " |")
+    print("|---" * (2 + len(methods)) + "|")
     for task in (TASKS["keypoints-5px"], TASKS["joints-20%-missing"]):
-        rounds = [
-            [fit(model, task, method, 1.0, bodies, Options())["seconds_a_frame"] for method in methods]
-            for _ in range(_REPEATS + 1)
-        ]
-        median = torch.tensor(rounds[1:]).median(0).values
-        cells = [f"{1e3 * seconds:.0f} ({seconds / median[0]:.2f})" for seconds in median]
-        print(f"| {task.name} | " + " | ".join(cells) + " |", flush=True)
+        for count in _BODIES:
+            bodies = _people(count)
+            rounds = [
+                [fit(model, task, method, 1.0, bodies, Options())["seconds_a_frame"] for method in methods]
+                for _ in range(_REPEATS + 1)
+            ]
+            median = torch.tensor(rounds[1:]).median(0).values
+            cells = [f"{1e3 * seconds:.0f} ({seconds / median[0]:.2f})" for seconds in median]
+            print(f"| {task.name} | {count} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, seconds: float) -> str:
