@@ -55,7 +55,7 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
     if pose.shape[-2:] != (n, 3):
         raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{_layout_hint(pose)}.")
     batch = pose.shape[:-2]
-    rotvec = pose.index_select(-2, index.to(pose.device)).to(like)
+    rotvec = (pose if len(index) == n else pose.index_select(-2, index.to(pose.device))).to(like)
     if observed is None:
         seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
     else:

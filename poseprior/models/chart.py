@@ -45,6 +45,8 @@ class TangentChart(nn.Module):
         """
         tangent, ratio = log_map(rotvec, kept_turn(self.mean, self.kept))
         log_volume = -2.0 * ratio[..., 0].log() + (self.scale.log().sum(-1) - LOG_TWO_PI_SQUARED)
+        if bool(observed.all()):
+            return tangent / self.scale, log_volume.sum(-1)
         seen = observed.to(tangent.dtype)
         return tangent * (seen[..., None] / self.scale), (log_volume * seen).sum(-1)
 

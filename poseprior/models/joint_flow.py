@@ -144,7 +144,10 @@ class JointFlow(LatentPosePrior):
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         w, volume = self.chart(rotvec, observed)
-        return (self._per_joint(w, observed) * observed).sum(-1) - volume
+        each = self._per_joint(w, observed)
+        if not bool(observed.all()):
+            each = each * observed
+        return each.sum(-1) - volume
 
     # ------------------------------------------------------------------ both directions
 

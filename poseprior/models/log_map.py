@@ -56,11 +56,12 @@ def _forward(rotvec: Tensor, turn: Tensor) -> tuple[Tensor, ...]:
     scale = half.sin() / angle
     quat = torch.cat([rotvec * scale, cosine], -1)
     relative = (turn @ quat[..., None])[..., 0]
-    relative = torch.where(relative[..., 3:] < 0, -relative, relative)
+    flipped = relative[..., 3:] < 0  # of the two quaternions of a rotation, the one with real part >= 0
+    relative = torch.where(flipped, -relative, relative)
     vector, real = relative[..., :3], relative[..., 3:]
     sine = vector.square().sum(-1, keepdim=True).clamp_min(_TINY).sqrt()
     ratio = 2.0 * torch.atan2(sine, real) / sine
-    return vector * ratio, ratio, vector, real, sine, angle, cosine, scale
+    return vector * ratio, ratio, vector, real, sine, angle, cosine, scale, flipped
 
 
 def _derivable(rotvec: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ class _LogMap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
-        rotvec, turn, ratio, vector, real, sine, angle, cosine, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        rotvec, turn, ratio, vector, real, sine, angle, cosine, scale, flipped = ctx.saved_tensors  # type: ignore[attr-defined]
         if torch.is_grad_enabled():  # create_graph: derive the composition, which can be derived again
             outputs = _derivable(rotvec, turn)
             (again,) = torch.autograd.grad(outputs, rotvec, grads, create_graph=True)
@@ -103,10 +104,8 @@ class _LogMap(torch.autograd.Function):
         bend = torch.where(sine > 0.05, (2.0 * real - ratio) / squared, -4.0 / 3.0 - 0.4 * squared)
         grad_vector = grad_tangent * ratio + vector * (grad_ratio * bend)
         grad_relative = torch.cat([grad_vector, -2.0 * grad_ratio], -1)
-        # The sign that brought the real part to w >= 0 was a factor of the quaternion; find it again in q itself.
-        quat_real = (turn[:, 3:, :3] @ (rotvec * scale)[..., None])[..., 0] + turn[:, 3, 3:] * cosine
         grad_quat = (turn.mT @ grad_relative[..., None])[..., 0]
-        grad_quat = torch.where(quat_real < 0, -grad_quat, grad_quat)
+        grad_quat = torch.where(flipped, -grad_quat, grad_quat)
         grad_axis = grad_quat[..., :3]
         along = (grad_axis * rotvec).sum(-1, keepdim=True)
         # ds/da / a with s = sin(a/2)/a, and its series at 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +23,54 @@ class RawChart(nn.Module):
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Wrapped rotvecs (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_rotvec - volume`."""
-        # wrap_rotvec and haar_log_density in one, because at batch 1 the number of operations is the price.
-        least = torch.finfo(rotvec.dtype).eps
-        angle = rotvec.square().sum(-1).clamp_min(least).sqrt()
-        turned = (2.0 * math.pi) * torch.round(angle.detach() / (2.0 * math.pi))
-        wrapped_angle = (angle - turned).abs().clamp_min(math.sqrt(least))
-        log_h = 2.0 * torch.log(torch.sin(0.5 * wrapped_angle) / wrapped_angle) - _LOG_TWO_PI_SQUARED
+        # Rotvecs are zero where unobserved; there log h is a constant, which is taken out again.
+        if bool((rotvec.detach().square().sum(-1) < math.pi**2).all()):
+            w, log_h = rotvec, _LogHaar.apply(rotvec)
+        else:
+            w, log_h = _wrapped(rotvec)
+        if bool(observed.all()):
+            return w, log_h.sum(-1)
         seen = observed.to(rotvec.dtype)
-        factor = torch.where(angle <= math.pi, seen, seen * (1.0 - turned / angle))
-        return rotvec * factor[..., None], (log_h * seen).sum(-1)
+        return w * seen[..., None], (log_h * seen).sum(-1)
 
     def inverse(self, w: Tensor) -> Tensor:
         """(..., J, 3) rotvecs, |r| <= pi."""
         return wrap_rotvec(w)
+
+
+def _wrapped(rotvec: Tensor) -> tuple[Tensor, Tensor]:
+    """`wrap_rotvec` and `haar_log_density` in one: rotvecs (B, J, 3), |r| <= pi, and log h (B, J)."""
+    least = torch.finfo(rotvec.dtype).eps
+    angle = rotvec.square().sum(-1).clamp_min(least).sqrt()
+    turned = (2.0 * math.pi) * torch.round(angle.detach() / (2.0 * math.pi))
+    wrapped_angle = (angle - turned).abs().clamp_min(math.sqrt(least))
+    log_h = 2.0 * torch.log(torch.sin(0.5 * wrapped_angle) / wrapped_angle) - _LOG_TWO_PI_SQUARED
+    factor = torch.where(angle <= math.pi, torch.ones_like(angle), 1.0 - turned / angle)
+    return rotvec * factor[..., None], log_h
+
+
+class _LogHaar(torch.autograd.Function):
+    """log h of rotvecs below pi with its gradient (cot(t/2) - 2/t) r/t: at batch 1 the number of operations is the price.
+
+    A second derivative takes the composition that autograd derives.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rotvec: Tensor) -> Tensor:
+        squared = rotvec.square().sum(-1).clamp_min_(torch.finfo(rotvec.dtype).eps)
+        angle = squared.sqrt()
+        half = 0.5 * angle
+        sine = torch.sin(half)
+        ctx.save_for_backward(rotvec, squared, half, sine)
+        return torch.log(sine / angle).mul_(2.0).sub_(_LOG_TWO_PI_SQUARED)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        rotvec, squared, half, sine = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            (found,) = torch.autograd.grad(_wrapped(rotvec)[1], rotvec, grad, create_graph=True)
+            return found
+        # (cot(t/2) - 2/t) / t, which is -1/6 at 0 and lost in rounding near it.
+        slope = (half * torch.cos(half) / sine - 1.0) * (2.0 / squared)
+        slope = torch.where(squared < 1e-2, -1.0 / 6.0 - squared / 360.0, slope)
+        return rotvec * (grad * slope)[..., None]

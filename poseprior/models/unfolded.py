@@ -81,12 +81,14 @@ class UnfoldedChart(nn.Module):
         """
         tangent, ratio = log_map(rotvec, kept_turn(self.mean, self.kept))
         log_left = _log_left(tangent.square().sum(-1))
-        seen = observed.to(rotvec.dtype)
-        stretch = torch.exp(log_left / -_POWER) * seen
+        stretch = torch.exp(log_left / -_POWER)
         # h = 1 / (2 pi^2 ratio^2), see `log_map`.
         volume = (1.0 + 3.0 / _POWER) * log_left - 2.0 * ratio[..., 0].log()
         volume = volume + (self.scale.log().sum(-1) - LOG_TWO_PI_SQUARED)
-        return tangent * (stretch[..., None] / self.scale), (volume * seen).sum(-1)
+        if not bool(observed.all()):
+            seen = observed.to(rotvec.dtype)
+            stretch, volume = stretch * seen, volume * seen
+        return tangent * (stretch[..., None] / self.scale), volume.sum(-1)
 
     def inverse(self, w: Tensor) -> Tensor:
         """(..., J, 3) rotvecs of coordinates, norm at most pi."""
