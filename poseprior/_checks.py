@@ -36,7 +36,7 @@ def check_whole(name: str, value: object, *, least: int = 0) -> None:
         raise ValueError(f"{name}: expected a whole number of {least} or more{most}, got {value!r}.")
 
 
-def check_floating(name: str, value: object, shape: str) -> None:
+def check_floating(name: str, value: object, shape: str = "") -> None:
     """Refuse what is not a floating-point tensor.
 
     Raises:

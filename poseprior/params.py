@@ -79,7 +79,7 @@ def pose_from_smplx(
         what = f"unknown names {unknown}" if unknown else f"none of them in {sorted(params)}"
         raise ValueError(f"params: expected some of {', '.join(PART_SLICES)}, got {what}; rename the keys.")
     for name, value in given.items():
-        check_floating(name, value, "")
+        check_floating(name, value)
     hands = HandSpace(hands_components, hands_mean, flat_hand_mean, num_pca_comps)
     parts: dict[str, Tensor] = {}
     single: dict[str, Tensor] = {}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
     body = problem.body(state)
     base = [target.residuals(problem.of_target(body, k)) for k, target in enumerate(problem.targets)]
     columns: list[list[Tensor]] = [[] for _ in problem.targets]
-    for moved in (*_turned(problem, state, variables, body), *_stepped(problem, state, variables, size)):
+    for moved in chain(_turned(problem, state, variables, body), _stepped(problem, state, variables, size)):
         for k, target in enumerate(problem.targets):
             there = target.residuals(problem.of_target(moved, k)).unflatten(0, (-1, starts))
             columns[k].append((there - base[k]) / _DIFFERENCE)

@@ -71,9 +71,8 @@ class FitConfig:
         for name in ("max_steps", "warmup_steps", "patience", "seed"):
             check_whole(f"FitConfig.{name}", getattr(self, name))
         check_number("FitConfig.learning_rate", self.learning_rate, above=0.0)
-        for name in ("clip_grad_norm", "jitter", "weight_decay"):
+        for name in ("clip_grad_norm", "jitter", "weight_decay", "subject_balance"):
             check_number(f"FitConfig.{name}", getattr(self, name), least=0.0)
-        check_number("FitConfig.subject_balance", self.subject_balance, least=0.0)
         for name in ("ema_decay", "final_lr_fraction"):
             check_number(f"FitConfig.{name}", getattr(self, name), least=0.0, below=1.0)
         if self.minutes is not None:
