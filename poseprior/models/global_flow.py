@@ -13,12 +13,13 @@ from .. import skeleton
 from ..io.dataset import PoseDataset
 from ..prior import LatentPosePrior
 from ..training.config import FitConfig
-from .chart import training_view
+from .chart import shown, training_view
 from .flow_blocks import blocks_from_masks, check_blocks, whole_blocks
 from .global_realnvp import GlobalRealNVP
 from .raw_chart import RawChart
 from .residual_flow import ResidualFlow, block_membership
 from .unfolded import UnfoldedChart
+from .written_out import written_out
 
 _START_POSES = 60_000
 _LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -181,12 +182,27 @@ class GlobalFlow(LatentPosePrior):
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
-        there = self._whole(observed)
-        used = there @ self.membership.T > 0
-        coordinates, volume = self._coordinates(rotvec, used)
-        latent, log_det = self.flow(coordinates, self._condition(context, len(rotvec)))
-        normal = (latent.square() + _LOG_TWO_PI) @ self.latent_membership
-        return ((log_det - 0.5 * normal) * there).sum(-1) - volume
+        chart, flow = self.chart, self.flow
+        whole = bool(observed.all())
+        there = None if whole else self._whole(observed)
+        used = observed if there is None else there @ self.membership.T > 0
+
+        def composed(rotvec: Tensor) -> Tensor:
+            coordinates, volume = self._coordinates(rotvec, used)
+            latent, log_det = flow(coordinates, self._condition(context, len(rotvec)))
+            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
+            return (each if there is None else each * there).sum(-1) - volume
+
+        if self.context_dim or not (isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow) and flow.frozen):
+            return composed(rotvec)
+        seen = None if whole else shown(used, rotvec)
+
+        def evaluate(rotvec: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            point = chart.point(rotvec, seen)
+            value, slope = flow.value_and_gradient(point.z, self.order, there, need)
+            return value - point.volume, chart.gradient(rotvec, seen, point, slope, -1.0) if need else slope
+
+        return written_out(rotvec, evaluate, composed)
 
     def can_score(self, observed: Tensor) -> Tensor:
         """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.

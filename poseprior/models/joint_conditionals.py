@@ -26,6 +26,13 @@ class JointConditionals(nn.Module, ABC):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
 
+    def total(self, w: Tensor, observed: Tensor) -> Tensor:
+        """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved, and (B, J) bool."""
+        each = self.log_prob(w.transpose(0, 1), self.context(w, observed, None), None).T
+        if not bool(observed.all()):
+            each = each * observed
+        return each.sum(-1)
+
     @abstractmethod
     def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """(P, B, 3) exact draws."""

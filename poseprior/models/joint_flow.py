@@ -12,13 +12,14 @@ from ..io.dataset import PoseDataset
 from ..prior import LatentPosePrior
 from ..training.config import FitConfig
 from ..training.groups import co_observed, independent_groups, partition
-from .chart import training_view
+from .chart import shown, training_view
 from .joint_graph import context_joints, depth_levels
 from .joint_mixture_flow import JointMixtureFlow
 from .joint_realnvp import JointRealNVP
 from .particles import draw_missing, needs_particles
 from .raw_chart import RawChart
 from .unfolded import UnfoldedChart
+from .written_out import written_out
 
 #: Poses at most for the closed-form start, and particles alive at once in `complete`.
 _START_POSES, _MOST_PARTICLES = 40_000, 1 << 17
@@ -138,16 +139,23 @@ class JointFlow(LatentPosePrior):
 
     # ------------------------------------------------------------------ densities
 
-    def _per_joint(self, w: Tensor, observed: Tensor) -> Tensor:
-        context = self.conditionals.context(w, observed, None)
-        return self.conditionals.log_prob(w.transpose(0, 1), context, None).T
-
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        w, volume = self.chart(rotvec, observed)
-        each = self._per_joint(w, observed)
-        if not bool(observed.all()):
-            each = each * observed
-        return each.sum(-1) - volume
+        chart, flow = self.chart, self.conditionals
+
+        def composed(rotvec: Tensor) -> Tensor:
+            w, volume = chart(rotvec, observed)
+            return flow.total(w, observed) - volume
+
+        if not (isinstance(chart, UnfoldedChart) and isinstance(flow, JointMixtureFlow) and flow.frozen):
+            return composed(rotvec)
+        seen = shown(observed, rotvec)
+
+        def evaluate(rotvec: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            point = chart.point(rotvec, seen)
+            value, slope = flow.value_and_gradient(point.z, None if seen is None else observed, need)
+            return value - point.volume, chart.gradient(rotvec, seen, point, slope, -1.0) if need else slope
+
+        return written_out(rotvec, evaluate, composed)
 
     # ------------------------------------------------------------------ both directions
 

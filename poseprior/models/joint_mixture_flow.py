@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .frozen_mixture_flow import LOG_NORMALISER, MixtureTables, broad_tables, value_and_gradient
 from .grouped_mlp import GroupedLinear
 from .joint_conditionals import JointConditionals, grouped_affine
 from .joint_graph import mirror_source
+from .kept import Kept
 from .triangular_mixture import Mixture, decode, draw, encode, log_prob
 
 _PER_COMPONENT = 10
@@ -69,6 +72,7 @@ class JointMixtureFlow(JointConditionals):
         self.log_diagonal = nn.Parameter(torch.zeros(self.num_groups, 1, 3))
         self.lower = nn.Parameter(torch.zeros(self.num_groups, 3, 3))
         self._spread_components()
+        self.kept = Kept(1)
 
     @torch.no_grad()
     def _spread_components(self) -> None:
@@ -125,6 +129,51 @@ class JointMixtureFlow(JointConditionals):
 
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return log_prob(self._flip(own, places), self._mixture(context, places))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no gradient to the weights is asked for, in evaluation."""
+        return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self._tensors()))
+
+    def value_and_gradient(self, w: Tensor, observed: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
+        """`total` of frozen weights, (B,), and where needed its gradient (B, J, 3); `observed` None is all joints."""
+        return value_and_gradient(self.kept(self._tensors(), None, self._tables), w, observed, need)
+
+    def _tensors(self) -> list[Tensor]:
+        """All parameters, without walking the module tree."""
+        layers = (layer for layer in (*self.layers, self.regression) if isinstance(layer, GroupedLinear))
+        return [self.log_diagonal, self.lower, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
+
+    def _tables(self) -> MixtureTables:
+        """The weights joint by joint."""
+        groups, width = self.group, self.slots.shape[1]
+        there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
+        first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        whitener = (torch.diag_embed(self.log_diagonal[:, 0].exp()) + self.lower.tril(-1)).mT[groups]
+        # Units of the first layer, then the whitened residual of the regression: affine in the context and own coordinates.
+        weight = torch.cat([first.weight[groups], -self.regression.weight[groups] @ whitener], -1).unflatten(1, (-1, 4))
+        bias = torch.cat([first.bias[groups], -self.regression.bias[groups] @ whitener], -1)
+        context = (weight[:, :, :3] * self.slot_sign[:, :, :3, None] * there[..., None]).flatten(1, 2)
+        own = nn.functional.pad(self.flip.mT * whitener, (weight.shape[-1] - 3, 0))
+        absent = weight[:, :, 3]
+        outputs = torch.arange(last.bias.shape[-1], device=bias.device).view(-1, _PER_COMPONENT).T.flatten()
+        broad_weight = self.options["broad_weight"]
+        level, rate = broad_tables(broad_weight, bias)
+        return MixtureTables(
+            slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
+            first=torch.cat([context, own], 1),
+            first_bias=bias + (absent * (1.0 - there)).sum(1, keepdim=True),
+            absent=absent * there,
+            second=second.weight[groups],
+            second_bias=second.bias[groups],
+            last=last.weight[groups][..., outputs].contiguous(),
+            last_bias=last.bias[groups][..., outputs].contiguous(),
+            volume=self.log_diagonal.sum(-1, keepdim=True)[groups] + (math.log1p(-broad_weight) - LOG_NORMALISER),
+            broad_level=level,
+            broad_rate=rate,
+            most_context=_MOST_CONTEXT,
+            log_precisions=(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
+        )
 
     def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return encode(self._flip(own, places), self._mixture(context, places))

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .frozen_residual_flow import CouplingTables, ResidualTables, value_and_gradient
+from .kept import Kept
+
 _LAYOUT_SEED = 20
 #: Added to covariances, in units of the chart, so that collinear coordinates stay finite.
 _RIDGE = 1e-6
@@ -44,15 +47,16 @@ class BlockWhitening(nn.Module):
         self.lower = nn.Parameter(torch.zeros(total, total))
         self.log_diagonal = nn.Parameter(torch.zeros(total))
 
-    def _matrix(self) -> Tensor:
+    def matrix(self) -> Tensor:
+        """(D, D) T."""
         return torch.addcmul(torch.diag(self.log_diagonal.exp()), self.lower, self.allowed)
 
     def forward(self, w: Tensor) -> Tensor:
         """(B, D) whitened coordinates; the log-determinant of a coordinate is its `log_diagonal`."""
-        return nn.functional.linear(w - self.shift, self._matrix())
+        return nn.functional.linear(w - self.shift, self.matrix())
 
     def inverse(self, u: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self._matrix(), u.T, upper=False).T + self.shift
+        return torch.linalg.solve_triangular(self.matrix(), u.T, upper=False).T + self.shift
 
     @torch.no_grad()
     def fit(self, w: Tensor, there: Tensor) -> None:
@@ -169,6 +173,21 @@ class MixedCoupling(nn.Module):
         shift, log_scale = self._shift_and_log_scale(kept, context)
         return torch.cat([kept, (moved + shift) * log_scale.exp()], 1), log_scale.sum(-1)
 
+    def linears(self) -> list[nn.Linear]:
+        """Layers of the network, in order."""
+        return [layer for layer in self.network if isinstance(layer, nn.Linear)]
+
+    def tables(self) -> CouplingTables:
+        """The weights as `frozen_residual_flow` takes them; for couplings without context."""
+        first, *others = self.linears()
+        kept, moved = self.mixing[:, : self.kept], self.mixing[:, self.kept :]
+        return CouplingTables(
+            inward=torch.cat([moved, kept, kept @ first.weight.mT], 1),
+            bias=first.bias.clone(),
+            layers=tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in others),
+            most_log_scale=self.most_log_scale,
+        )
+
     def inverse(self, u: Tensor, context: Tensor) -> Tensor:
         kept, moved = u[:, : self.kept], u[:, self.kept :]
         shift, log_scale = self._shift_and_log_scale(kept, context)
@@ -205,6 +224,7 @@ class ResidualFlow(nn.Module):
         self.dims = list(dims)
         self.whitening = BlockWhitening(dims, given)
         self.tails = RadialTails(dims)
+        self.kept = Kept(1)
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
         self.stacks = nn.ModuleList()
         for dim, earlier in zip(dims, given, strict=True):
@@ -233,6 +253,59 @@ class ResidualFlow(nn.Module):
             parts.append(part)
             steps.append(step)
         return torch.cat(parts, 1), log_det + torch.stack(steps, 1)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no gradient to the weights is asked for, in evaluation."""
+        return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self._tensors()))
+
+    def value_and_gradient(
+        self, w: Tensor, order: Tensor, there: Tensor | None, need: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Log-density of frozen weights without context, and where needed its gradient.
+
+        Args:
+            w: (B, J, 3) chart coordinates, zero where unobserved.
+            order: (J,) places of the joints, block by block.
+            there: (B, K) ones where a block counts; None where all do.
+            need: whether the gradient is asked for.
+
+        Returns:
+            (B,) nats, Lebesgue in w, and (B, J, 3).
+        """
+        tables = self.kept((*self._tensors(), order), None, lambda: self._tables(order))
+        value, slope = value_and_gradient(tables, w.flatten(1), there, need)
+        return value, slope.view_as(w) if need else slope
+
+    def _couplings(self) -> list[list[MixedCoupling]]:
+        return [[c for c in stack if isinstance(c, MixedCoupling)] for stack in self.stacks]  # type: ignore[union-attr]
+
+    def _tensors(self) -> list[Tensor]:
+        """All parameters and what is not learned, without walking the module tree."""
+        white, tails = self.whitening, self.tails
+        tensors = [white.shift, white.lower, white.log_diagonal, tails.log_nu, tails.log_scale]
+        for stack in self._couplings():
+            for coupling in stack:
+                tensors.append(coupling.mixing)
+                tensors += [tensor for layer in coupling.linears() for tensor in (layer.weight, layer.bias)]
+        return tensors
+
+    def _tables(self, order: Tensor) -> ResidualTables:
+        white, tails = self.whitening, self.tails
+        matrix = white.matrix()
+        place = (3 * order[:, None] + torch.arange(3, device=order.device)).flatten()
+        level = white.log_diagonal @ tails.membership + tails.dims * (tails.log_scale - 0.5 * math.log(2.0 * math.pi))
+        return ResidualTables(
+            whitener=torch.empty_like(matrix).index_copy_(0, place, matrix.mT),
+            shift=-(matrix @ white.shift),
+            membership=tails.membership,
+            rate=torch.exp(2.0 * tails.log_scale - tails.log_nu),
+            scale=tails.log_scale.exp(),
+            slack=tails.dims - 2.0,
+            level=level,
+            couplings=tuple(tuple(coupling.tables() for coupling in stack) for stack in self._couplings()),
+            dims=tuple(self.dims),
+        )
 
     def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
         parts = []

@@ -6,15 +6,16 @@ import math
 
 import roma
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..rotations import tangent_to_rotvec
-from .chart import TangentChart
-from .kept import Kept
-from .log_map import LOG_TWO_PI_SQUARED, kept_turn, log_map
+from .chart import LEAST_SCALE, Chart, ChartPoint, moments, volume_gradient
+from .log_map import derivable_log_map, log_map, log_map_gradient
 
 #: Sharpness p of the unfolding. Below 1 radian it moves a point by less than a thousandth of a radian.
 _POWER = 6
+#: log|det dy/dx| over -log(1 - (|x|/pi)^p).
+_STRETCHED = 1.0 + 3.0 / _POWER
 #: Rotations are kept this far from the antipode in (|x| / pi)^p, which keeps values and gradients finite there.
 _ROOM = 1e-5
 
@@ -32,7 +33,7 @@ def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
         y (*batch, 3) and log|det dy/dx| (*batch,) = -(1 + 3/p) log(1 - (|x|/pi)^p).
     """
     log_left = _log_left(tangent.square().sum(-1))
-    return tangent * torch.exp(log_left / -_POWER)[..., None], log_left * -(1.0 + 3.0 / _POWER)
+    return tangent * torch.exp(log_left / -_POWER)[..., None], log_left * -_STRETCHED
 
 
 def _log_left(squared_angle: Tensor) -> Tensor:
@@ -50,45 +51,54 @@ def fold(unfolded: Tensor) -> Tensor:
     return torch.where(length >= 1e8, far, shrunk)
 
 
-class UnfoldedChart(nn.Module):
+class UnfoldedChart(Chart):
     """Standardised coordinates w = unfold(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
-
-    `log_haar(w) = log p_w(w) - volume`.
 
     Attributes:
         mean: (J, 4) unit quaternions, xyzw, of the mean rotations.
         scale: (J, 3) standard deviation of each tangent coordinate, radians.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, num_joints: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
-        self.register_buffer("scale", torch.ones(num_joints, 3))
-        self.kept = Kept(1)
+        super().__init__(torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
 
-    def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates and the log-volume of the change of variables.
+    def point(self, rotvec: Tensor, seen: Tensor | None) -> ChartPoint:
+        turn, factor, level = self.constants()
+        log = log_map(rotvec, turn)
+        squared = log.tangent.square().sum(-1, keepdim=True)
+        filled = squared.mul_(1.0 / math.pi**2).pow_(_POWER // 2).clamp_max_(1.0 - _ROOM)
+        log_left = torch.log1p(-filled)
+        # h = 1 / (2 pi^2 ratio^2), see `LogPoint`.
+        volume = (level - log.ratio.square().log_()).add_(log_left, alpha=_STRETCHED)
+        factor = factor * log_left.mul_(-1.0 / _POWER).exp_()
+        if seen is not None:
+            factor, volume = factor * seen, volume * seen
+        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), log, factor, filled)
 
-        Args:
-            rotvec: (B, J, 3) radians, any norm.
-            observed: (B, J) bool.
+    def gradient(
+        self, rotvec: Tensor, seen: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor | float
+    ) -> Tensor:
+        tangent, filled = point.log.tangent, point.filled
+        assert filled is not None
+        grad_tangent = grad_z * point.factor
+        along = (grad_tangent * tangent).sum(-1, keepdim=True)
+        outward = grad_volume if seen is None else grad_volume * seen
+        grad_log_left = _STRETCHED * outward - along.mul_(1.0 / _POWER)
+        # d log(1 - f) = -f' / (1 - f), of f = (|x| / pi)^p where it is not cut off; f' / (2 |x|) = p f / (2 |x|^2).
+        squared = tangent.square().sum(-1, keepdim=True)
+        bend = (filled < 1.0 - _ROOM) * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
+        grad_tangent.addcmul_(tangent, bend.mul_(grad_log_left))
+        grad_ratio = volume_gradient(point.log.ratio, seen, grad_volume)
+        return log_map_gradient(rotvec, self.constants()[0], point.log, grad_tangent, grad_ratio)
 
-        Returns:
-            w (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_w - volume`.
-        """
-        tangent, ratio = log_map(rotvec, kept_turn(self.mean, self.kept))
-        log_left = _log_left(tangent.square().sum(-1))
-        stretch = torch.exp(log_left / -_POWER)
-        # h = 1 / (2 pi^2 ratio^2), see `log_map`.
-        volume = (1.0 + 3.0 / _POWER) * log_left - 2.0 * ratio[..., 0].log()
-        volume = volume + (self.scale.log().sum(-1) - LOG_TWO_PI_SQUARED)
-        if not bool(observed.all()):
-            seen = observed.to(rotvec.dtype)
-            stretch, volume = stretch * seen, volume * seen
-        return tangent * (stretch[..., None] / self.scale), volume.sum(-1)
+    def composed(self, rotvec: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        turn, factor, level = self.constants()
+        tangent, ratio = derivable_log_map(rotvec, turn)
+        unfolded, log_det = unfold(tangent)
+        w, volume = unfolded * factor, level - 2.0 * ratio.log() - log_det[..., None]
+        if seen is not None:
+            w, volume = w * seen, volume * seen
+        return w, volume.sum((1, 2))
 
     def inverse(self, w: Tensor) -> Tensor:
         """(..., J, 3) rotvecs of coordinates, norm at most pi."""
@@ -97,7 +107,6 @@ class UnfoldedChart(nn.Module):
     @torch.no_grad()
     def fit(self, rotvec: Tensor, observed: Tensor) -> None:
         """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask."""
-        tangent = TangentChart(len(self.scale))
-        tangent.fit(rotvec, observed)
-        self.mean.copy_(roma.rotvec_to_unitquat(tangent.mean.double()))
-        self.scale.copy_(tangent.scale)
+        mean, scale = moments(rotvec, observed, LEAST_SCALE)
+        self.mean.copy_(roma.rotvec_to_unitquat(mean))
+        self.scale.copy_(scale)
