@@ -76,7 +76,10 @@ class Chart(nn.Module, ABC):
     def gradient(
         self, rotvec: Tensor, seen: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
-        """(B, J, 3) gradient to the rotvecs, from those to z (B, J, 3) and to the volume, (B, 1, 1) or one number."""
+        """(B, J, 3) gradient to the rotvecs, from those to z (B, J, 3) and to each joint's part of the volume.
+
+        The latter, `grad_volume`, is one number or broadcasts to (B, J, 1).
+        """
 
     @abstractmethod
     def composed(self, rotvec: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:

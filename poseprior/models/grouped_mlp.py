@@ -57,7 +57,11 @@ class GroupedMLP(nn.Module):
 
     def tensors(self) -> list[Tensor]:
         """All parameters, without walking the module tree."""
-        return [tensor for layer in (*self.hidden, self.out) for tensor in (layer.weight, layer.bias)]
+        return [tensor for layer in self.layers() for tensor in (layer.weight, layer.bias)]
+
+    def layers(self) -> list[GroupedLinear]:
+        """Hidden layers and the last one."""
+        return [layer for layer in (*self.hidden, self.out) if isinstance(layer, GroupedLinear)]
 
     def forward(self, x: Tensor) -> Tensor:
         """(G, B, inputs) to (G, B, outputs)."""

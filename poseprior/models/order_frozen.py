@@ -1,14 +1,16 @@
-"""The mixture over orders of a frozen `OrderPart`, with its gradient written out, as one autograd operation.
+"""The mixture over orders of a frozen `OrderPart`, written out: value and gradient to the coordinates only.
 
 At batch 1 the price of `log_prob` is the number of tensor operations, on large batches it is memory traffic. With frozen
 weights everything that depends on orders and masks alone is a table; rows go through in pieces that stay in the cache,
-value and gradient together; joints whose conditionals are not asked for are not computed. A second derivative falls back
-to the composition that autograd derives. The equations are those of `OrderPart.log_prob`.
+value and gradient together; joints whose conditionals are not asked for are not computed. The equations are those of
+`OrderPart.log_prob`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from .joint_mixture import MOST_LOG_SCALE, NUMBERS, standard_log_prob
 from .kept import Kept
 from .ordered_gaussian import arrange
+from .written_out import in_pieces
 
 if TYPE_CHECKING:
     from .grouped_mlp import GroupedMLP
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 #: Chains evaluated at once.
 _CHAINS = 384
-_FEW_COLUMNS = 64
+#: Up to so many chains are multiplied as rows, which is twice as fast there; more of them as columns.
+_FEW_CHAINS = 64
 #: Where the context of the networks saturates, in its units.
 MOST_CONTEXT = 3.0
 #: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
@@ -32,23 +36,27 @@ BROAD_SCALE = 0.7
 
 
 class Expert(NamedTuple):
-    """One network of every target, on the residuals of a Gaussian conditional.
+    """One network of every target, on the residuals of a Gaussian conditional, after its first layer.
 
     Attributes:
-        whitener: (3J, T 3 K), centred coordinates to residuals in every order, laid out (T, 3, K).
-        log_diagonal: (T, K, 1) log-determinants of the conditional's factor.
-        first_bias: (T, H, K, 1) bias of the first layer with the part of its input that says which joints are shown.
-        weights, biases: of all layers, (T, outputs, inputs) and (T, outputs, 1); the first layer takes all 3J coordinates,
-            the last layer's outputs are sorted into logits, means, log-scales and triangles, coordinate by coordinate.
-        log_share: in the mixture of the conditional.
+        weights, biases: (T, inputs, outputs) and (T, 1, outputs) of the layers. The last one's outputs are, for all
+            components each, logits, means, log-scales over `MOST_LOG_SCALE` and triangles.
+        level: (T, 1, K, 1) log share of the network and log-density at the middle of a component.
     """
 
-    whitener: Tensor
-    log_diagonal: Tensor
-    first_bias: Tensor
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
-    log_share: float
+    level: Tensor
+
+    @property
+    def units(self) -> int:
+        """Of the first layer."""
+        return self.weights[0].shape[1]
+
+    @property
+    def components(self) -> int:
+        """C, of the mixture."""
+        return self.weights[-1].shape[2] // NUMBERS
 
 
 class ChainTables(NamedTuple):
@@ -57,94 +65,115 @@ class ChainTables(NamedTuple):
     Attributes:
         perm: (K, J) the orders, missing joints last.
         targets: (T,) places of the targets.
+        before: (T, K, 1, 3J), 1 where a coordinate of the context comes before the target.
+        first, first_bias: (T, 3J, H) and (T, K, 1, H), the first layer of all networks, one after the other; which joints
+            are shown to them is in the bias.
         experts: the networks that see all joints and, where there are any, those that see near joints.
-        before: (T, 3J, K, 1), 1 where a coordinate of the context comes before the target.
-        own_whitener: (T, 3, 3); own_log_diagonal: (T,).
-        mean: (3J,) of the Gaussian; unit: (3J,) context per chart unit; reach: (T, 3) radians per chart unit.
-        broad_constant: (T,) log-density of the broad component at the mean.
+        whitener: (E T 3 K + T 3, 3J), centred coordinates to the residuals that the experts model, laid out (T, 3, K), and
+            those of each joint's own Gaussian.
+        base_level, own_level: (T, 1, K, 1) and (T, 1), log share of the plain conditional and of the joint's own Gaussian
+            and their log-densities at their means; broad_level (T, 1), of the broad component.
+        broad_rate: (T, 3, 1) the precision of the broad component in chart units.
+        mean: (3J,) of the Gaussian; unit: (3J,) context over `MOST_CONTEXT` per chart unit.
+        dof: degrees of freedom of all components but the broad one.
     """
 
     perm: Tensor
     targets: Tensor
-    experts: tuple[Expert, ...]
     before: Tensor
-    own_whitener: Tensor
-    own_log_diagonal: Tensor
+    first: Tensor
+    first_bias: Tensor
+    experts: tuple[Expert, ...]
+    whitener: Tensor
+    base_level: Tensor
+    own_level: Tensor
+    broad_level: Tensor
+    broad_rate: Tensor
     mean: Tensor
     unit: Tensor
-    reach: Tensor
-    broad_constant: Tensor
+    dof: int | None
 
 
 def chain_tables(part: OrderPart, perm: Tensor, targets: Tensor) -> ChainTables:
     """Tables of the orders perm (K, J), missing joints last, for the joints `targets` (T,)."""
     arranged, size = part.base.arrangement(perm), part.num_joints
-    before = arranged.before[:, targets].permute(1, 2, 0)  # (T, J, K)
-    experts = [_expert(part.net, targets, arranged.whitener, arranged.log_diagonal, before, None, part.log_shares[0])]
+    log_net, log_base, log_own, log_broad, log_near = part.log_shares
+    middle = float(standard_log_prob(torch.zeros((), dtype=torch.float64), part.dof))
+    before = arranged.before[:, targets].transpose(0, 1)  # (T, K, J)
+    log_diagonal = arranged.log_diagonal[:, targets].mT[:, None, :, None]
+    firsts = [_first_layer(part.net, targets, before, None)]
+    experts = [_expert(part.net, targets, log_net + middle - log_diagonal)]
+    white = [_residuals(arranged.whitener, targets)]
     if part.near_net is not None and arranged.near is not None:
         near, slots = arranged.near, part.base.slots[targets]
-        shown = near.shown[:, targets].permute(1, 2, 0)  # (T, N, K)
-        experts.append(
-            _expert(part.near_net, targets, near.whitener, near.log_diagonal, shown, (slots, size), part.log_shares[4])
-        )
-    constant = part.broad_log_prob(torch.zeros_like(part.scale))
+        firsts.append(_first_layer(part.near_net, targets, near.shown[:, targets].transpose(0, 1), (slots, size)))
+        near_diagonal = near.log_diagonal[:, targets].mT[:, None, :, None]
+        experts.append(_expert(part.near_net, targets, log_near + middle - near_diagonal))
+        white.append(_residuals(near.whitener, targets))
+    own = torch.zeros(len(targets), 3, size, 3, dtype=before.dtype, device=before.device)
+    own[torch.arange(len(targets)), :, targets] = arranged.own_whitener[targets]
+    weights, biases = zip(*firsts, strict=True)
     return ChainTables(
         perm=perm,
         targets=targets,
+        before=before.repeat_interleave(3, 2)[:, :, None].contiguous(),
+        first=torch.cat(weights, 2),
+        first_bias=torch.cat(biases, 2)[:, :, None],
         experts=tuple(experts),
-        before=before.repeat_interleave(3, 1)[..., None].contiguous(),
-        own_whitener=arranged.own_whitener[targets].contiguous(),
-        own_log_diagonal=arranged.own_log_diagonal[targets],
+        whitener=torch.cat([*white, own.flatten(2).flatten(0, 1)]),
+        base_level=log_base + middle - log_diagonal,
+        own_level=log_own + middle - arranged.own_log_diagonal[targets, None],
+        broad_level=log_broad + part.broad_log_prob(torch.zeros_like(part.scale))[targets, None],
+        broad_rate=(part.scale[targets] / BROAD_SCALE).square()[..., None],
         mean=part.base.mean.clone(),
-        unit=part.context_unit().flatten(),
-        reach=part.scale[targets],
-        broad_constant=constant[targets],
+        unit=part.context_unit().flatten() / MOST_CONTEXT,
+        dof=part.dof,
     )
 
 
-def _expert(
-    net: GroupedMLP, targets: Tensor, whitener: Tensor, log_diagonal: Tensor, shown: Tensor,
-    places: tuple[Tensor, int] | None, log_share: float,
-) -> Expert:  # fmt: skip
-    """Tables of one network.
+def _residuals(whitener: Tensor, targets: Tensor) -> Tensor:
+    """(T 3 K, 3J) rows of the targets, of (K, 3J, 3J) in every order."""
+    count, flat = len(whitener), whitener.shape[1]
+    return whitener.view(count, -1, 3, flat)[:, targets].permute(1, 2, 0, 3).reshape(-1, flat)
+
+
+def _first_layer(
+    net: GroupedMLP, targets: Tensor, shown: Tensor, places: tuple[Tensor, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Weights (T, 3J, H) and biases (T, K, H) of a network that sees C context joints: 3C coordinates, then which are shown.
 
     Args:
-        net: sees C context joints: 3C coordinates, then which of them are shown.
+        net: of all joints.
         targets: (T,).
-        whitener, log_diagonal: (K, 3J, 3J) and (K, J) of the conditional whose residuals it models.
-        shown: (T, C, K), 1 where a context joint is shown.
+        shown: (T, K, C), 1 where a context joint is shown.
         places: (T, C) places of the context joints, and J; None where the context is all joints. Places may repeat where
             nothing is ever shown.
-        log_share: of the network.
     """
-    count, flat = len(whitener), whitener.shape[1]
-    white = whitener.view(count, -1, 3, flat)[:, targets].permute(3, 1, 2, 0)
-    layers = [*net.hidden, net.out]
-    weights = [layer.weight[targets].mT for layer in layers]
-    biases = [layer.bias[targets].mT for layer in layers]
-    coordinates = 3 * shown.shape[1]
-    first = biases[0] + weights[0][:, :, coordinates:] @ (shown - 0.5)
-    own = weights[0][:, :, :coordinates]
+    layer = net.layers()[0]
+    weight, coordinates = layer.weight[targets], 3 * shown.shape[2]
+    bias = layer.bias[targets] + (shown - 0.5) @ weight[:, coordinates:]
+    own = weight[:, :coordinates] * MOST_CONTEXT
     if places is not None:
         slots, size = places
         # A padded slot is never shown; its weights must not reach the joint that it names.
-        own = own * (shown.sum(-1) > 0).repeat_interleave(3, 1)[:, None]
+        own = own * (shown.sum(1) > 0).repeat_interleave(3, 1)[..., None]
         index = (3 * slots[..., None] + torch.arange(3, device=slots.device)).flatten(1)
-        spread = own.new_zeros(*own.shape[:2], 3 * size)
-        own = spread.scatter_add(2, index[:, None].expand_as(own), own)
-    weights[0] = own
-    k = net.out.bias.shape[-1] // NUMBERS
-    blocks = torch.arange(k, NUMBERS * k, device=shown.device).view(3, k, 3).transpose(1, 2).flatten()
-    order = torch.cat((torch.arange(k, device=shown.device), blocks))
-    weights[-1], biases[-1] = weights[-1][:, order], biases[-1][:, order]
-    return Expert(
-        whitener=white.reshape(flat, -1).contiguous(),
-        log_diagonal=log_diagonal[:, targets].mT[..., None].contiguous(),
-        first_bias=first[..., None].contiguous(),
-        weights=tuple(weight.contiguous() for weight in weights),
-        biases=tuple(bias.contiguous() for bias in biases),
-        log_share=log_share,
-    )
+        spread = own.new_zeros(len(own), 3 * size, own.shape[2])
+        own = spread.scatter_add(1, index[..., None].expand_as(own), own)
+    return own, bias
+
+
+def _expert(net: GroupedMLP, targets: Tensor, level: Tensor) -> Expert:
+    """Tables of the layers after the first one."""
+    layers = net.layers()[1:]
+    weights, biases = [layer.weight[targets] for layer in layers], [layer.bias[targets] for layer in layers]
+    k = weights[-1].shape[-1] // NUMBERS
+    numbers = torch.arange(k, NUMBERS * k, device=targets.device).view(3, k, 3).transpose(1, 2).flatten()
+    order = torch.cat((torch.arange(k, device=targets.device), numbers))
+    factor = weights[-1].new_ones(NUMBERS * k)
+    factor[4 * k : 7 * k] /= MOST_LOG_SCALE
+    weights[-1], biases[-1] = weights[-1][..., order] * factor, biases[-1][..., order] * factor
+    return Expert(tuple(weights), tuple(biases), level)
 
 
 def kept_tables(
@@ -160,191 +189,222 @@ def kept_tables(
     return kept(part.tensors(), key, compute)
 
 
-def chain_mixture(part: OrderPart, tables: ChainTables, z: Tensor) -> Tensor:
-    """logsumexp over the K orders of the targets' chains, (B,), for z (B, J, 3), zero where missing.
+def value_and_gradient(tables: ChainTables, z: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+    """logsumexp over the K orders of the targets' chains, and its gradient.
 
-    Gradients flow to z alone. Returns nats, Lebesgue in z.
+    Args:
+        tables: of the orders and one mask.
+        z: (B, J, 3), zero where missing.
+        need: whether the gradient is asked for.
+
+    Returns:
+        (B,) nats, Lebesgue in z, and (B, J, 3), of no meaning unless asked for.
     """
-    value: Tensor = _ChainMixture.apply(z, tables, part)
-    return value
+    return in_pieces(max(1, _CHAINS // len(tables.perm)), partial(_evaluate, tables, need), z)
 
 
-class _ChainMixture(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, z: Tensor, tables: ChainTables, part: OrderPart) -> Tensor:
-        need = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
-        rows = max(1, _CHAINS // len(tables.perm))
-        pieces = [_evaluate(part, tables, piece, need) for piece in z.split(rows)]
-        value = torch.cat([v for v, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
-        if need:
-            ctx.save_for_backward(z, torch.cat([g for _, g in pieces]) if len(pieces) > 1 else pieces[0][1])
-            ctx.part, ctx.tables = part, tables  # type: ignore[attr-defined]
-        return value
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
-        z, slope = ctx.saved_tensors  # type: ignore[attr-defined]
-        if torch.is_grad_enabled():  # create_graph: derive the composition, which can be derived again
-            value = composed_mixture(ctx.part, ctx.tables, z)  # type: ignore[attr-defined]
-            (again,) = torch.autograd.grad(value, z, grads, create_graph=True)
-            return again, None, None
-        return grads[0][:, None, None] * slope, None, None
-
-
-def composed_mixture(part: OrderPart, tables: ChainTables, z: Tensor) -> Tensor:
-    """The same value out of `OrderPart.log_prob`."""
-    target = torch.zeros(z.shape[:2], dtype=torch.bool, device=z.device)
-    target[:, tables.targets] = True
-    orders = len(tables.perm)
-    each = part.log_prob(z.repeat(orders, 1, 1), tables.perm, None, target.repeat(orders, 1))
-    return each.view(orders, -1).logsumexp(0)
-
-
-def _evaluate(part: OrderPart, tables: ChainTables, z: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-    """Value (B,) and, where needed, gradient (B, J, 3). Inside, shapes are (T, features, K, B) or (T, features, K B)."""
-    t, orders = len(tables.targets), len(tables.perm)
-    rows, size = len(z), z.shape[1]
+def _evaluate(t: ChainTables, need: bool, z: Tensor) -> tuple[Tensor, Tensor]:
+    # Shapes are (T, features, K, B), or (T, features, N) with the N = K B chains as columns.
+    rows, count, orders = len(z), len(t.targets), len(t.perm)
     flat = z.flatten(1)
-    centred = flat - tables.mean
-    _, log_base, log_own, log_broad, _ = part.log_shares
-    context = MOST_CONTEXT * torch.tanh(flat * tables.unit / MOST_CONTEXT)
-    shown = (tables.before * context.mT[:, None]).view(t, -1, orders * rows)
-    networks = [_Network(expert, shown, centred, orders) for expert in tables.experts]
-    mixture = _Mixture(networks, part.dof)
-    net_part = mixture.value.view(t, orders, rows)
-    # The other components.
-    full = networks[0]
-    square = full.white.square().sum(1)
-    base = standard_log_prob(square, part.dof)
-    base_part = (base + log_base).view(t, orders, rows) - full.expert.log_diagonal
-    own_white = tables.own_whitener @ centred.view(rows, size, 3)[:, tables.targets].permute(1, 2, 0)
+    white = t.whitener @ (flat - t.mean).mT
+    own_white = white[-3 * count :].view(count, 3, rows)
+    residuals = white[: -3 * count].view(len(t.experts), count, 3, orders * rows)
+    context = torch.tanh(flat * t.unit)
+    networks = _Networks(t, context, few=orders * rows <= _FEW_CHAINS)
+    mixture = _Mixture(t, networks.raw, residuals, rows)
+    # What trusts no context is the same in every order.
     own_square = own_white.square().sum(1)
-    own = standard_log_prob(own_square, part.dof) - tables.own_log_diagonal[:, None]
-    place = z[:, tables.targets].permute(1, 2, 0)
-    spread = (tables.reach / BROAD_SCALE).square()[..., None]
-    broad = tables.broad_constant[:, None] - 0.5 * (place.square() * spread).sum(1)
-    wary = torch.logaddexp(own + log_own, broad + log_broad)[:, None]
-    joint = torch.logaddexp(torch.logaddexp(net_part, base_part), wary)
-    chain = joint.sum(0)
+    own = _log_tail(own_square, t.dof).add_(t.own_level)
+    place = z.permute(1, 2, 0) if count == z.shape[1] else z[:, t.targets].permute(1, 2, 0)
+    pulled = place * t.broad_rate
+    broad = t.broad_level - 0.5 * (pulled * place).sum(1)
+    wary = torch.logaddexp(own, broad)
+    joint = mixture.close(wary)
+    chain = joint.view(count, orders, rows).sum(0)
     value = chain.logsumexp(0)
     if not need:
         return value, value
-    # Gradient: shares of the orders, then of the components of every conditional.
-    upstream = (chain - value).exp()
-    to_base = (upstream * (base_part - joint).exp()).view(t, 1, -1)
-    to_wary = (upstream * (wary - joint).exp()).sum(1)
-    to_own = (to_wary * (own + log_own - wary[:, 0]).exp())[:, None]
-    to_broad = to_wary[:, None] - to_own
-    to_networks = mixture.gradient(upstream.view(1, 1, -1), joint.view(t, 1, -1))
-    slope, grad_shown = torch.zeros_like(flat), torch.zeros_like(shown)
-    for network, (grad_raw, grad_white) in zip(networks, to_networks, strict=True):
-        if network is full:
-            grad_white = grad_white + full.white * (to_base * _slope(square, part.dof)[:, None])
-        slope = slope + (network.expert.whitener @ grad_white.reshape(-1, rows)).mT
-        grad_shown = grad_shown + network.gradient(grad_raw)
-    pull = (grad_shown.unflatten(2, (orders, rows)) * tables.before).sum((0, 2)).mT
-    slope = slope + pull * (1.0 - (context / MOST_CONTEXT).square()) * tables.unit
-    alone = tables.own_whitener.mT @ (own_white * (to_own * _slope(own_square, part.dof)[:, None]))
-    slope = slope.view(rows, size, 3)
-    slope[:, tables.targets] += (alone - to_broad * spread * place).permute(2, 0, 1)
+    share = mixture.share.mul_((chain - value).exp_().view(-1))  # of orders, then of the components of every conditional
+    to_wary = share[:, -1].view(count, orders, rows).sum(1)
+    to_own = to_wary * (own - wary).exp_()
+    to_raw, to_white = mixture.gradient()
+    to_white.append(own_white * (to_own * _slope(own_square, t.dof))[:, None])
+    slope = torch.cat([some.reshape(-1, rows) for some in to_white]).mT @ t.whitener
+    slope += networks.gradient(to_raw) * (1.0 - context.square()).mul_(t.unit)
+    slope = slope.view_as(z)
+    alone = pulled.mul_((to_own - to_wary)[:, None]).permute(2, 0, 1)
+    if count == z.shape[1]:
+        slope += alone
+    else:
+        slope[:, t.targets] += alone
     return value, slope
 
 
-class _Network:
-    """An expert at the contexts `shown` (T, 3J, K B) and centred coordinates (B, 3J).
+class _Networks:
+    """All networks at the contexts of N = K B chains.
+
+    Few chains are rows (T, N, features), many are columns (T, features, N).
+
+    Args:
+        t: tables.
+        context: (B, 3J).
+        few: whether there are few.
 
     Attributes:
-        raw: (T, 10 C, K B) outputs.
-        white: (T, 3, K B) residuals.
-        offset: (T, 1, K B) log share, and the volume of the residuals' scale.
+        raw: of each expert, (T, 10 C, N) outputs.
     """
 
-    def __init__(self, expert: Expert, shown: Tensor, centred: Tensor, orders: int) -> None:
-        self.expert, rows, t = expert, len(centred), len(shown)
-        self.white = (expert.whitener.mT @ centred.mT).view(t, 3, orders * rows)
-        first = _linear(expert.weights[0], shown).unflatten(2, (orders, rows)) + expert.first_bias
-        self._hidden = [first.flatten(2)]
-        active = torch.nn.functional.silu(self._hidden[0])
-        for weight, bias in zip(expert.weights[1:-1], expert.biases[1:-1], strict=True):
-            self._hidden.append(_linear(weight, active, bias))
-            active = torch.nn.functional.silu(self._hidden[-1])
-        self.raw = _linear(expert.weights[-1], active, expert.biases[-1]).contiguous()
-        self.offset = (expert.log_share - expert.log_diagonal).expand(t, orders, rows).reshape(t, 1, -1)
+    def __init__(self, t: ChainTables, context: Tensor, *, few: bool) -> None:
+        self._tables, self._few, self._rows = t, few, len(context)
+        count, orders, _, _ = t.before.shape
+        chains = orders * len(context)
+        if few:
+            shown = (t.before * context).view(count, chains, -1)
+            if len(context) == 1:
+                self._first = torch.baddbmm(t.first_bias[:, :, 0], shown, t.first)
+            else:
+                first = torch.bmm(shown, t.first).view(count, orders, len(context), -1).add_(t.first_bias)
+                self._first = first.view(count, chains, -1)
+        else:
+            shape = (count, context.shape[1], orders, len(context))
+            columns = context.mT.contiguous()[:, None]
+            shown = torch.mul(t.before.permute(0, 3, 1, 2), columns, out=context.new_empty(shape)).flatten(2)
+            first = torch.bmm(t.first.mT, shown).view(count, -1, orders, len(context))
+            self._first = first.add_(t.first_bias.permute(0, 3, 1, 2)).flatten(2)
+        axis = 2 if few else 1
+        self._sizes = [expert.units for expert in t.experts]
+        self._hidden: list[list[Tensor]] = []
+        self.raw = []
+        for expert, active in zip(
+            t.experts, torch.nn.functional.silu(self._first).split(self._sizes, axis), strict=True
+        ):
+            hidden = []
+            for weight, bias in zip(expert.weights[:-1], expert.biases[:-1], strict=True):
+                hidden.append(self._affine(weight, bias, active))
+                active = torch.nn.functional.silu(hidden[-1])
+            raw = self._affine(expert.weights[-1], expert.biases[-1], active)
+            self.raw.append(raw.mT if few else raw)
+            self._hidden.append(hidden)
 
-    def gradient(self, back: Tensor) -> Tensor:
-        """To `shown`, from the gradient to `raw`."""
-        for weight, before in zip(reversed(self.expert.weights), reversed(self._hidden), strict=False):
-            back = torch.ops.aten.silu_backward(_linear(weight.mT, back), before)
-        return _linear(self.expert.weights[0].mT, back)
+    def _affine(self, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+        return torch.baddbmm(bias, x, weight) if self._few else torch.baddbmm(bias.mT, weight.mT, x)
 
+    def gradient(self, to_raw: Sequence[Tensor]) -> Tensor:
+        """(B, 3J) gradient to the context, from those (T, 10 C, N) to `raw`."""
+        backs = []
+        for expert, back, hidden in zip(self._tables.experts, to_raw, self._hidden, strict=True):
+            back = self._back(expert.weights[-1], back.mT if self._few else back)
+            for weight, before in zip(reversed(expert.weights[:-1]), reversed(hidden), strict=True):
+                back = self._back(weight, torch.ops.aten.silu_backward(back, before))
+            backs.append(back)
+        back = torch.cat(backs, 2 if self._few else 1)
+        back = self._back(self._tables.first, torch.ops.aten.silu_backward(back, self._first))
+        before, rows = self._tables.before, self._rows
+        count, orders, _, size = before.shape
+        if self._few:
+            return (back.view(count, orders, rows, size) * before).sum((0, 1))
+        return (back.view(count, size, orders, rows) * before.permute(0, 3, 1, 2)).sum((0, 2)).mT
 
-def _linear(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """weight @ x + bias. Few columns are multiplied as rows, which is twice as fast; the result is a transposed view."""
-    if x.shape[-1] > _FEW_COLUMNS:
-        return weight @ x if bias is None else torch.baddbmm(bias, weight, x)
-    product = x.mT @ weight.mT if bias is None else torch.baddbmm(bias.mT, x.mT, weight.mT)
-    return product.mT
+    def _back(self, weight: Tensor, grad: Tensor) -> Tensor:
+        return torch.bmm(grad, weight.mT) if self._few else torch.bmm(weight, grad)
 
 
 class _Mixture:
-    """The components of all networks as one mixture of C components, each on the residuals of its network.
+    """All components of a conditional, M of them: the plain Gaussian conditional, those of every expert, what trusts nothing.
+
+    The plain conditional is a component whose numbers are all 0.
+
+    Args:
+        t: tables.
+        raw: of each expert, (T, 10 C, N) outputs.
+        residuals: (E, T, 3, N) of each expert's Gaussian conditional.
+        rows: B.
 
     Attributes:
-        value: (T, K B) log-density, of total mass the networks' shares.
+        share: (T, M, N) of the density, once `close` was called.
     """
 
-    def __init__(self, networks: Sequence[_Network], dof: int | None) -> None:
-        self.dof = dof
-        self._counts = [network.raw.shape[1] // NUMBERS for network in networks]
-        heads, rest = zip(
-            *(n.raw.split((k, 9 * k), 1) for n, k in zip(networks, self._counts, strict=True)), strict=True
-        )
-        own = [head.log_softmax(1) for head in heads]
-        self._weights = own
-        log_weight = torch.cat([w + n.offset for w, n in zip(own, networks, strict=True)], 1)
-        numbers = torch.cat([r.unflatten(1, (9, k)) for r, k in zip(rest, self._counts, strict=True)], 2)
-        white = torch.cat(
-            [n.white[:, :, None].expand(-1, -1, k, -1) for n, k in zip(networks, self._counts, strict=True)], 2
-        )  # fmt: skip
-        mean, scale, lower = numbers.split(3, 1)  # (T, 3, C, N)
-        self.log_scale = MOST_LOG_SCALE * torch.tanh(scale / MOST_LOG_SCALE)
-        self.shrink = torch.exp(-self.log_scale)
-        self.unit = (white - mean) * self.shrink
-        self.a, self.b, self.c = lower.unbind(1)
-        first, second, third = self.unit.unbind(1)
-        second = second + self.a * first
-        third = third + self.b * first + self.c * second
-        self.first, self.second, self.third = first, second, third
-        self.square = first.square() + second.square() + third.square()
-        self.each = log_weight + standard_log_prob(self.square, dof) - self.log_scale.sum(1)
-        self.value = self.each.logsumexp(1)
+    share: Tensor
 
-    def gradient(self, upstream: Tensor, total: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Of sum(upstream * total) to the `raw` and `white` of each network.
+    def __init__(self, t: ChainTables, raw: Sequence[Tensor], residuals: Tensor, rows: int) -> None:
+        self._dof = t.dof
+        ends = list(accumulate((expert.components for expert in t.experts), initial=1))
+        self._own = [slice(start, end) for start, end in pairwise(ends)]
+        self._on_residual = [slice(0, ends[1]), *self._own[1:]]
+        _, targets, _, chains = residuals.shape
+        numbers = residuals.new_empty(targets, NUMBERS, ends[-1], chains)
+        numbers[:, :, 0] = 0.0
+        self._unit = residuals.new_empty(targets, 3, ends[-1], chains)
+        self._each = residuals.new_empty(targets, ends[-1] + 1, chains)
+        for own, some, outputs, white in zip(self._own, self._on_residual, raw, residuals, strict=True):
+            numbers[:, :, own] = outputs.unflatten(1, (NUMBERS, -1))
+            torch.sub(white[:, :, None], numbers[:, 1:4, some], out=self._unit[:, :, some])
+        self._bounded = numbers[:, 4:7].tanh()  # log-scales over their bound
+        self._shrink = (self._bounded * -MOST_LOG_SCALE).exp_()
+        self._unit.mul_(self._shrink)
+        self._triangle = numbers[:, 7:].unbind(1)
+        a, b, c = self._triangle
+        self._white = self._unit.clone()
+        first, second, third = self._white.unbind(1)
+        second.addcmul_(a, first)
+        third.addcmul_(b, first).addcmul_(c, second)
+        self._square = self._white.square().sum(1)
+        tail = _log_tail(self._square, t.dof)
+        torch.sub(tail, self._bounded.sum(1), alpha=MOST_LOG_SCALE, out=self._each[:, :-1])
+        self._each[:, :1] += _by_chain(t.base_level, rows)
+        self._logits = []
+        for own, expert in zip(self._own, t.experts, strict=True):
+            logits = numbers[:, 0, own].log_softmax(1)
+            self._each[:, own].add_(logits).add_(_by_chain(expert.level, rows))
+            self._logits.append(logits)
+        self._numbers = numbers
 
-        Args:
-            upstream: (1, 1, N), the same for all targets.
-            total: (T, 1, N) log-density of which the mixture is a part.
-        """
-        mine = upstream * (self.each - total).exp()
-        pull = mine * _slope(self.square, self.dof)
-        third = self.third * pull
-        second = self.second * pull + self.c * third
-        first = self.first * pull + self.a * second + self.b * third
-        to_unit = torch.stack((first, second, third), 1)
-        to_mean = to_unit * self.shrink
-        bend = 1.0 - (self.log_scale / MOST_LOG_SCALE).square()
-        to_scale = (to_unit * self.unit + mine[:, None]) * -bend
-        to_lower = torch.stack((self.first * second, self.first * third, self.second * third), 1)
-        numbers = torch.cat((-to_mean, to_scale, to_lower), 1)
-        found = []
-        parts = (mine.split(self._counts, 1), numbers.split(self._counts, 2), to_mean.split(self._counts, 2))
-        for weights, share, some, white in zip(self._weights, *parts, strict=True):
-            to_logit = share - share.sum(1, keepdim=True) * weights.exp()
-            found.append((torch.cat((to_logit, some.flatten(1, 2)), 1), white.sum(2)))
-        return found
+    def close(self, wary: Tensor) -> Tensor:
+        """(T, N) log-density with what trusts no context, wary (T, B)."""
+        last = self._each[:, -1]
+        last.view(len(last), -1, wary.shape[1]).copy_(wary[:, None])
+        log_share = self._each.log_softmax(1)
+        joint = last - log_share[:, -1]
+        self.share = log_share.exp_()
+        return joint
+
+    def gradient(self) -> tuple[list[Tensor], list[Tensor]]:
+        """To the `raw` and the residuals of each expert, of the sum that `share` stands for; overwrites what is kept."""
+        mine = self.share[:, :-1]
+        a, b, c = self._triangle
+        white = self._white
+        grad = white * (mine * _slope(self._square, self._dof))[:, None]
+        first, second, third = grad.unbind(1)
+        second.addcmul_(c, third)
+        first.addcmul_(a, second).addcmul_(b, third)
+        numbers = torch.empty_like(self._numbers)
+        torch.mul(white[:, :1], grad[:, 1:], out=numbers[:, 7:9])
+        torch.mul(white[:, 1], third, out=numbers[:, 9])
+        # d tanh = 1 - tanh^2; log-scales make components wider, hence the sign.
+        bend = self._bounded.square_().sub_(1.0).mul_(MOST_LOG_SCALE)
+        torch.mul(torch.addcmul(mine[:, None], grad, self._unit), bend, out=numbers[:, 4:7])
+        to_mean = grad.mul_(self._shrink)
+        torch.neg(to_mean, out=numbers[:, 1:4])
+        to_raw, to_white = [], []
+        for own, some, logits in zip(self._own, self._on_residual, self._logits, strict=True):
+            share = mine[:, own]
+            torch.sub(share, logits.exp_().mul_(share.sum(1, keepdim=True)), out=numbers[:, 0, own])
+            to_raw.append(numbers[:, :, own].flatten(1, 2))
+            to_white.append(to_mean[:, :, some].sum(2))
+        return to_raw, to_white
+
+
+def _by_chain(level: Tensor, rows: int) -> Tensor:
+    """(T, 1, N) of a table (T, 1, K, 1)."""
+    return level.expand(-1, -1, -1, rows).flatten(2)
+
+
+def _log_tail(square: Tensor, dof: int | None) -> Tensor:
+    """`standard_log_prob` less its value at 0."""
+    return square * -0.5 if dof is None else (square * (1.0 / dof)).log1p_().mul_(-0.5 * (dof + 3))
 
 
 def _slope(square: Tensor, dof: int | None) -> Tensor:
     """d log-density / d e, over e."""
-    return torch.full_like(square, -1.0) if dof is None else -(dof + 3) / (dof + square)
+    return torch.full_like(square, -1.0) if dof is None else (square + dof).reciprocal_().mul_(-(dof + 3.0))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from ..training.groups import partition
-from .chart import TangentChart
+from .chart import TangentChart, shown
 from .factors import MixtureFactors
 from .order_part import OrderPart
 from .ordered_gaussian import arrange
+from .written_out import written_out
 
 #: Orders drawn for each training batch.
 _ORDERS_PER_BATCH = 32
@@ -111,17 +112,48 @@ class OrderGroups(nn.Module):
 
     def log_prob(self, rotvec: Tensor, seen: Tensor, num_orders: int, given: Tensor | None = None) -> Tensor:
         """(B,) log-density of the mixture over the fixed orders in each group; arguments as in `order_log_prob`."""
-        if not all(part.frozen for part, _ in self.each()):
+
+        def composed(rotvec: Tensor) -> Tensor:
             chains, rest = self.order_log_prob(rotvec, seen, num_orders, given=given)
             return (chains.logsumexp(0) - math.log(num_orders)).sum(-1) + rest
-        z, wanted, total = self._start(rotvec, seen, given)
-        for part, sides in self.each():
-            values, mask, target = (stack_sides(sides, t) for t in (z, seen, wanted))
-            first = torch.zeros_like(mask) if given is None else stack_sides(sides, given)
-            ranks = self.ranks(mask.shape[1], num_orders, z.device)
-            chains = _by_mask(part, values, mask, first, target, ranks) - math.log(num_orders) * target.any(1)
-            total = total + chains.view(len(sides), -1).sum(0)
-        return total
+
+        if not self.frozen:
+            return composed(rotvec)
+        wanted = seen if given is None else seen & ~given
+        mask_of_chart = shown(seen, rotvec)
+
+        def evaluate(rotvec: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            point = self.chart.point(rotvec, mask_of_chart)
+            total, slope = self._lone_value_and_gradient(point.z, wanted, need)
+            for part, sides in self.each():
+                values, mask, target = (stack_sides(sides, t) for t in (point.z, seen, wanted))
+                first = torch.zeros_like(mask) if given is None else stack_sides(sides, given)
+                ranks = self.ranks(mask.shape[1], num_orders, rotvec.device)
+                chains, pull = _by_mask(part, values, mask, first, target, ranks, need)
+                total = total + (chains - math.log(num_orders) * target.any(1)).view(len(sides), -1).sum(0)
+                if need:
+                    add_sides(slope, sides, pull)
+            total = total - (point.volume if given is None else self.chart.point(rotvec, shown(wanted, rotvec)).volume)
+            counted = 1.0 if given is None else wanted[..., None].to(rotvec.dtype)
+            return total, self.chart.gradient(rotvec, mask_of_chart, point, slope, -counted) if need else slope
+
+        return written_out(rotvec, evaluate, composed)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no gradient to the weights is asked for, in evaluation."""
+        lone = tuple(self.singles.parameters()) if self.lone else ()
+        asked = torch.is_grad_enabled() and any(t.requires_grad for t in lone)
+        return not asked and all(part.frozen for part, _ in self.each())
+
+    def _lone_value_and_gradient(self, z: Tensor, seen: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+        """(B,) log-density of the lone joints and its gradient (B, J, 3)."""
+        if not self.lone or not need:
+            return self._lone_log_prob(z, seen), torch.zeros_like(z)
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value = self._lone_log_prob(leaf, seen)
+        return value.detach(), torch.autograd.grad(value.sum(), leaf)[0]
 
     def _start(self, rotvec: Tensor, seen: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Chart coordinates, the joints whose conditionals are wanted, and the log-density of what has no order."""
@@ -223,21 +255,26 @@ class OrderGroups(nn.Module):
         return self.chart.inverse(result)
 
 
-def _by_mask(part: OrderPart, z: Tensor, seen: Tensor, given: Tensor, target: Tensor, ranks: Tensor) -> Tensor:
-    """(R,) logsumexp over orders of a frozen part's chains; rows with equal masks are computed together."""
-    if len(z) == 1:
-        return part.mixture(z, ranks, seen[0], given[0], target[0]) if bool(target.any()) else z.new_zeros(1)
+def _by_mask(
+    part: OrderPart, z: Tensor, seen: Tensor, given: Tensor, target: Tensor, ranks: Tensor, need: bool
+) -> tuple[Tensor, Tensor]:
+    """(R,) logsumexp over orders of a frozen part's chains, and gradient; rows with equal masks are computed together."""
     masks = torch.stack((seen, given & seen, target), 1)
-    if bool((masks == masks[:1]).all()):
+    if len(z) == 1 or bool((masks == masks[:1]).all()):
         one = masks[0]
-        return part.mixture(z, ranks, *one) if bool(one[2].any()) else z.new_zeros(len(z))
+        if bool(one[2].any()):
+            return part.value_and_gradient(z, ranks, *one, need)
+        return z.new_zeros(len(z)), torch.zeros_like(z)
     distinct, inverse = torch.unique(masks.flatten(1), dim=0, return_inverse=True)
-    total = z.new_zeros(len(z))
+    total, slope = z.new_zeros(len(z)), torch.zeros_like(z)
     for number, mask in enumerate(distinct.view(-1, 3, seen.shape[1])):
         if bool(mask[2].any()):
             rows = (inverse == number).nonzero()[:, 0]
-            total = total.index_add(0, rows, part.mixture(z[rows], ranks, *mask))
-    return total
+            value, pull = part.value_and_gradient(z[rows], ranks, *mask, need)
+            total[rows] = value
+            if need:
+                slope[rows] = pull
+    return total, slope
 
 
 @cache
@@ -248,9 +285,25 @@ def _fixed_ranks(size: int, num_orders: int) -> Tensor:
 
 def stack_sides(sides: list[Side], values: Tensor) -> Tensor:
     """The joints of each side, one side's rows after the other's: (B, J, 3) or (B, J) to (S B, J', ...)."""
+    if _is_whole(sides, values):
+        return values
     if values.dim() == 2:
         return torch.cat([values[:, side.places] for side in sides])
     return torch.cat([
         values[:, side.places] if side.sign[1] > 0 else values[:, side.places] * values.new_tensor(side.sign)
         for side in sides
     ])  # fmt: skip
+
+
+def add_sides(total: Tensor, sides: list[Side], values: Tensor) -> None:
+    """Add what `stack_sides` would have made, (S B, J', 3), to where it came from, in place: (B, J, 3)."""
+    if _is_whole(sides, total):
+        total += values
+        return
+    for side, own in zip(sides, values.split(len(total)), strict=True):
+        total[:, side.places] += own if side.sign[1] > 0 else own * own.new_tensor(side.sign)
+
+
+def _is_whole(sides: list[Side], values: Tensor) -> bool:
+    """Whether there is one side, with all joints in their places."""
+    return len(sides) == 1 and sides[0].places == list(range(values.shape[1])) and sides[0].sign[1] > 0

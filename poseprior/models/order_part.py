@@ -13,7 +13,7 @@ from .grouped_mlp import GroupedMLP
 from .joint_graph import near_joints
 from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
 from .kept import Kept
-from .order_frozen import BROAD_SCALE, MOST_CONTEXT, chain_mixture, kept_tables
+from .order_frozen import BROAD_SCALE, MOST_CONTEXT, kept_tables, value_and_gradient
 from .ordered_gaussian import OrderedGaussian
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -152,15 +152,21 @@ class OrderPart(nn.Module):
         """Whether no gradient to the weights is asked for, in evaluation."""
         return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self.tensors()))
 
-    def mixture(self, z: Tensor, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor) -> Tensor:
-        """logsumexp over orders of the chains, (B,), frozen weights, all rows with the same masks.
+    def value_and_gradient(
+        self, z: Tensor, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor, need: bool
+    ) -> tuple[Tensor, Tensor]:
+        """logsumexp over orders of the chains of frozen weights, all rows with the same masks, and its gradient.
 
         Args:
             z: (B, J, 3) chart coordinates, zero where missing.
             ranks: (K, J) position of each joint in K orders.
             seen, given, target: (J,) bool: shown joints, those to put first, and those whose conditionals are summed.
+            need: whether the gradient is asked for.
+
+        Returns:
+            (B,) nats, Lebesgue in z, and (B, J, 3), of no meaning unless asked for.
         """
-        return chain_mixture(self, kept_tables(self, ranks, seen, given, target, self.kept), z)
+        return value_and_gradient(kept_tables(self, ranks, seen, given, target, self.kept), z, need)
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""
