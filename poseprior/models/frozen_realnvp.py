@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 #: Rows (groups x batch) that go through together.
-_ROWS = 2048
+_ROWS = 4096
 _LOG_NORMALISER = 1.5 * math.log(2.0 * math.pi)
 #: Components 0 and 2, component 1; and the parts of gradients: what is kept, then the context.
 _OUTER, _MIDDLE = slice(None, None, 2), slice(1, 2)

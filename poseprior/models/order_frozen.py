@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .joint_mixture import MOST_LOG_SCALE, NUMBERS, standard_log_prob
 from .kept import Kept
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from .grouped_mlp import GroupedMLP
     from .order_part import OrderPart
 
-#: Chains evaluated at once.
-_CHAINS = 384
-#: Up to so many chains are multiplied as rows, which is twice as fast there; more of them as columns.
-_FEW_CHAINS = 64
+#: Chains evaluated at once: with more of them memory goes back to the system after every piece, and fresh pages cost as much
+#: as the products.
+_CHAINS = 48
 #: Where the context of the networks saturates, in its units.
 MOST_CONTEXT = 3.0
 #: Spread of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back from afar.
@@ -41,11 +41,13 @@ class Expert(NamedTuple):
     Attributes:
         weights, biases: (T, inputs, outputs) and (T, 1, outputs) of the layers. The last one's outputs are, for all
             components each, logits, means, log-scales over `MOST_LOG_SCALE` and triangles.
+        turned: (T, outputs, inputs), the same weights in the order that gradients are multiplied with.
         level: (T, 1, K, 1) log share of the network and log-density at the middle of a component.
     """
 
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
+    turned: tuple[Tensor, ...]
     level: Tensor
 
     @property
@@ -66,8 +68,8 @@ class ChainTables(NamedTuple):
         perm: (K, J) the orders, missing joints last.
         targets: (T,) places of the targets.
         before: (T, K, 1, 3J), 1 where a coordinate of the context comes before the target.
-        first, first_bias: (T, 3J, H) and (T, K, 1, H), the first layer of all networks, one after the other; which joints
-            are shown to them is in the bias.
+        first, first_turned, first_bias: (T, 3J, H), (T, H, 3J) and (T, K, 1, H), the first layer of all networks, one after
+            the other; which joints are shown to them is in the bias.
         experts: the networks that see all joints and, where there are any, those that see near joints.
         whitener: (E T 3 K + T 3, 3J), centred coordinates to the residuals that the experts model, laid out (T, 3, K), and
             those of each joint's own Gaussian.
@@ -82,6 +84,7 @@ class ChainTables(NamedTuple):
     targets: Tensor
     before: Tensor
     first: Tensor
+    first_turned: Tensor
     first_bias: Tensor
     experts: tuple[Expert, ...]
     whitener: Tensor
@@ -118,6 +121,7 @@ def chain_tables(part: OrderPart, perm: Tensor, targets: Tensor) -> ChainTables:
         targets=targets,
         before=before.repeat_interleave(3, 2)[:, :, None].contiguous(),
         first=torch.cat(weights, 2),
+        first_turned=torch.cat(weights, 2).mT.contiguous(),
         first_bias=torch.cat(biases, 2)[:, :, None],
         experts=tuple(experts),
         whitener=torch.cat([*white, own.flatten(2).flatten(0, 1)]),
@@ -173,7 +177,8 @@ def _expert(net: GroupedMLP, targets: Tensor, level: Tensor) -> Expert:
     factor = weights[-1].new_ones(NUMBERS * k)
     factor[4 * k : 7 * k] /= MOST_LOG_SCALE
     weights[-1], biases[-1] = weights[-1][..., order] * factor, biases[-1][..., order] * factor
-    return Expert(tuple(weights), tuple(biases), level)
+    turned = tuple(weight.mT.contiguous() for weight in weights)
+    return Expert(tuple(weights), tuple(biases), turned, level)
 
 
 def kept_tables(
@@ -204,14 +209,14 @@ def value_and_gradient(tables: ChainTables, z: Tensor, need: bool) -> tuple[Tens
 
 
 def _evaluate(t: ChainTables, need: bool, z: Tensor) -> tuple[Tensor, Tensor]:
-    # Shapes are (T, features, K, B), or (T, features, N) with the N = K B chains as columns.
+    # Shapes are (T, features, K, B), or (T, features, N) with N = K B chains.
     rows, count, orders = len(z), len(t.targets), len(t.perm)
     flat = z.flatten(1)
     white = t.whitener @ (flat - t.mean).mT
     own_white = white[-3 * count :].view(count, 3, rows)
     residuals = white[: -3 * count].view(len(t.experts), count, 3, orders * rows)
     context = torch.tanh(flat * t.unit)
-    networks = _Networks(t, context, few=orders * rows <= _FEW_CHAINS)
+    networks = _Networks(t, context)
     mixture = _Mixture(t, networks.raw, residuals, rows)
     # What trusts no context is the same in every order.
     own_square = own_white.square().sum(1)
@@ -244,70 +249,47 @@ def _evaluate(t: ChainTables, need: bool, z: Tensor) -> tuple[Tensor, Tensor]:
 class _Networks:
     """All networks at the contexts of N = K B chains.
 
-    Few chains are rows (T, N, features), many are columns (T, features, N).
-
     Args:
         t: tables.
         context: (B, 3J).
-        few: whether there are few.
 
     Attributes:
-        raw: of each expert, (T, 10 C, N) outputs.
+        raw: of each expert, (T, N, 10 C) outputs.
     """
 
-    def __init__(self, t: ChainTables, context: Tensor, *, few: bool) -> None:
-        self._tables, self._few, self._rows = t, few, len(context)
-        count, orders, _, _ = t.before.shape
-        chains = orders * len(context)
-        if few:
-            shown = (t.before * context).view(count, chains, -1)
-            if len(context) == 1:
-                self._first = torch.baddbmm(t.first_bias[:, :, 0], shown, t.first)
-            else:
-                first = torch.bmm(shown, t.first).view(count, orders, len(context), -1).add_(t.first_bias)
-                self._first = first.view(count, chains, -1)
+    def __init__(self, t: ChainTables, context: Tensor) -> None:
+        self._tables = t
+        targets, orders, _, size = t.before.shape
+        shown = (t.before * context).view(targets, -1, size)
+        if len(context) == 1:
+            self._first = torch.baddbmm(t.first_bias[:, :, 0], shown, t.first)
         else:
-            shape = (count, context.shape[1], orders, len(context))
-            columns = context.mT.contiguous()[:, None]
-            shown = torch.mul(t.before.permute(0, 3, 1, 2), columns, out=context.new_empty(shape)).flatten(2)
-            first = torch.bmm(t.first.mT, shown).view(count, -1, orders, len(context))
-            self._first = first.add_(t.first_bias.permute(0, 3, 1, 2)).flatten(2)
-        axis = 2 if few else 1
-        self._sizes = [expert.units for expert in t.experts]
+            first = torch.bmm(shown, t.first)
+            first.view(targets, orders, len(context), -1).add_(t.first_bias)
+            self._first = first
         self._hidden: list[list[Tensor]] = []
         self.raw = []
-        for expert, active in zip(
-            t.experts, torch.nn.functional.silu(self._first).split(self._sizes, axis), strict=True
-        ):
+        actives = functional.silu(self._first).split([expert.units for expert in t.experts], 2)
+        for expert, active in zip(t.experts, actives, strict=True):
             hidden = []
             for weight, bias in zip(expert.weights[:-1], expert.biases[:-1], strict=True):
-                hidden.append(self._affine(weight, bias, active))
-                active = torch.nn.functional.silu(hidden[-1])
-            raw = self._affine(expert.weights[-1], expert.biases[-1], active)
-            self.raw.append(raw.mT if few else raw)
+                hidden.append(torch.baddbmm(bias, active, weight))
+                active = functional.silu(hidden[-1])
+            self.raw.append(torch.baddbmm(expert.biases[-1], active, expert.weights[-1]))
             self._hidden.append(hidden)
 
-    def _affine(self, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-        return torch.baddbmm(bias, x, weight) if self._few else torch.baddbmm(bias.mT, weight.mT, x)
-
     def gradient(self, to_raw: Sequence[Tensor]) -> Tensor:
-        """(B, 3J) gradient to the context, from those (T, 10 C, N) to `raw`."""
+        """(B, 3J) gradient to the context, from those (T, N, 10 C) to `raw`."""
         backs = []
         for expert, back, hidden in zip(self._tables.experts, to_raw, self._hidden, strict=True):
-            back = self._back(expert.weights[-1], back.mT if self._few else back)
-            for weight, before in zip(reversed(expert.weights[:-1]), reversed(hidden), strict=True):
-                back = self._back(weight, torch.ops.aten.silu_backward(back, before))
+            back = torch.bmm(back, expert.turned[-1])
+            for weight, before in zip(reversed(expert.turned[:-1]), reversed(hidden), strict=True):
+                back = torch.bmm(torch.ops.aten.silu_backward(back, before), weight)
             backs.append(back)
-        back = torch.cat(backs, 2 if self._few else 1)
-        back = self._back(self._tables.first, torch.ops.aten.silu_backward(back, self._first))
-        before, rows = self._tables.before, self._rows
-        count, orders, _, size = before.shape
-        if self._few:
-            return (back.view(count, orders, rows, size) * before).sum((0, 1))
-        return (back.view(count, size, orders, rows) * before.permute(0, 3, 1, 2)).sum((0, 2)).mT
-
-    def _back(self, weight: Tensor, grad: Tensor) -> Tensor:
-        return torch.bmm(grad, weight.mT) if self._few else torch.bmm(weight, grad)
+        back = torch.ops.aten.silu_backward(torch.cat(backs, 2), self._first)
+        targets, orders, _, size = self._tables.before.shape
+        to_shown = torch.bmm(back, self._tables.first_turned).view(targets, orders, -1, size)
+        return to_shown.mul_(self._tables.before).sum((0, 1))
 
 
 class _Mixture:
@@ -317,7 +299,7 @@ class _Mixture:
 
     Args:
         t: tables.
-        raw: of each expert, (T, 10 C, N) outputs.
+        raw: of each expert, (T, N, 10 C) outputs.
         residuals: (E, T, 3, N) of each expert's Gaussian conditional.
         rows: B.
 
@@ -338,7 +320,7 @@ class _Mixture:
         self._unit = residuals.new_empty(targets, 3, ends[-1], chains)
         self._each = residuals.new_empty(targets, ends[-1] + 1, chains)
         for own, some, outputs, white in zip(self._own, self._on_residual, raw, residuals, strict=True):
-            numbers[:, :, own] = outputs.unflatten(1, (NUMBERS, -1))
+            numbers[:, :, own] = outputs.mT.unflatten(1, (NUMBERS, -1))
             torch.sub(white[:, :, None], numbers[:, 1:4, some], out=self._unit[:, :, some])
         self._bounded = numbers[:, 4:7].tanh()  # log-scales over their bound
         self._shrink = (self._bounded * -MOST_LOG_SCALE).exp_()
@@ -390,7 +372,7 @@ class _Mixture:
         for own, some, logits in zip(self._own, self._on_residual, self._logits, strict=True):
             share = mine[:, own]
             torch.sub(share, logits.exp_().mul_(share.sum(1, keepdim=True)), out=numbers[:, 0, own])
-            to_raw.append(numbers[:, :, own].flatten(1, 2))
+            to_raw.append(numbers[:, :, own].flatten(1, 2).mT)
             to_white.append(to_mean[:, :, some].sum(2))
         return to_raw, to_white
 

@@ -259,11 +259,11 @@ def _by_mask(
     part: OrderPart, z: Tensor, seen: Tensor, given: Tensor, target: Tensor, ranks: Tensor, need: bool
 ) -> tuple[Tensor, Tensor]:
     """(R,) logsumexp over orders of a frozen part's chains, and gradient; rows with equal masks are computed together."""
-    masks = torch.stack((seen, given & seen, target), 1)
+    if len(z) > 1:
+        masks = torch.stack((seen, given & seen, target), 1)
     if len(z) == 1 or bool((masks == masks[:1]).all()):
-        one = masks[0]
-        if bool(one[2].any()):
-            return part.value_and_gradient(z, ranks, *one, need)
+        if bool(target[0].any()):
+            return part.value_and_gradient(z, ranks, seen[0], given[0] & seen[0], target[0], need)
         return z.new_zeros(len(z)), torch.zeros_like(z)
     distinct, inverse = torch.unique(masks.flatten(1), dim=0, return_inverse=True)
     total, slope = z.new_zeros(len(z)), torch.zeros_like(z)

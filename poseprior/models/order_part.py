@@ -21,7 +21,7 @@ _LOG_2PI = math.log(2.0 * math.pi)
 _LEAST_FEATURE_SCALE = 0.1
 #: Components of the networks that see near joints alone.
 _NEAR_COMPONENTS = 4
-_MOST_KEPT = 32
+_MOST_KEPT = 16
 
 
 class OrderPart(nn.Module):
