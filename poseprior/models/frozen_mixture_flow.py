@@ -18,7 +18,7 @@ from .triangular_mixture import BROAD
 from .written_out import in_pieces
 
 #: Rows (joints x poses) that go through together.
-_ROWS = 1024
+_ROWS = 2048
 LOG_NORMALISER = 1.5 * math.log(2.0 * math.pi)
 
 

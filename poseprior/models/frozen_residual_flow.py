@@ -6,7 +6,6 @@ the whitening, and the mixing and the first layer of a coupling are one product.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import NamedTuple
 

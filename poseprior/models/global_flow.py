@@ -193,7 +193,9 @@ class GlobalFlow(LatentPosePrior):
             each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
             return (each if there is None else each * there).sum(-1) - volume
 
-        if self.context_dim or not (isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow) and flow.frozen):
+        if self.context_dim or not (
+            isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow) and flow.frozen
+        ):
             return composed(rotvec)
         seen = None if whole else shown(used, rotvec)
 

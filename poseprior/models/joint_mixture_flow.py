@@ -146,7 +146,7 @@ class JointMixtureFlow(JointConditionals):
 
     def _tables(self) -> MixtureTables:
         """The weights joint by joint."""
-        groups, width = self.group, self.slots.shape[1]
+        groups = self.group
         there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
         first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
         whitener = (torch.diag_embed(self.log_diagonal[:, 0].exp()) + self.lower.tril(-1)).mT[groups]

@@ -270,7 +270,8 @@ def _by_mask(
     for number, mask in enumerate(distinct.view(-1, 3, seen.shape[1])):
         if bool(mask[2].any()):
             rows = (inverse == number).nonzero()[:, 0]
-            value, pull = part.value_and_gradient(z[rows], ranks, *mask, need)
+            own, first, wanted = mask
+            value, pull = part.value_and_gradient(z[rows], ranks, own, first, wanted, need)
             total[rows] = value
             if need:
                 slope[rows] = pull

@@ -259,9 +259,7 @@ class ResidualFlow(nn.Module):
         """Whether no gradient to the weights is asked for, in evaluation."""
         return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self._tensors()))
 
-    def value_and_gradient(
-        self, w: Tensor, order: Tensor, there: Tensor | None, need: bool
-    ) -> tuple[Tensor, Tensor]:
+    def value_and_gradient(self, w: Tensor, order: Tensor, there: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
         """Log-density of frozen weights without context, and where needed its gradient.
 
         Args:
@@ -278,12 +276,12 @@ class ResidualFlow(nn.Module):
         return value, slope.view_as(w) if need else slope
 
     def _couplings(self) -> list[list[MixedCoupling]]:
-        return [[c for c in stack if isinstance(c, MixedCoupling)] for stack in self.stacks]  # type: ignore[union-attr]
+        return [[c for c in stack if isinstance(c, MixedCoupling)] for stack in self.stacks]  # type: ignore[attr-defined]
 
     def _tensors(self) -> list[Tensor]:
         """All parameters and what is not learned, without walking the module tree."""
         white, tails = self.whitening, self.tails
-        tensors = [white.shift, white.lower, white.log_diagonal, tails.log_nu, tails.log_scale]
+        tensors: list[Tensor] = [white.shift, white.lower, white.log_diagonal, tails.log_nu, tails.log_scale]
         for stack in self._couplings():
             for coupling in stack:
                 tensors.append(coupling.mixing)

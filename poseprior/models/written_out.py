@@ -26,7 +26,10 @@ def written_out(
 class _WrittenOut(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, evaluate: Callable[[Tensor, bool], tuple[Tensor, Tensor]], plain: Callable[[Tensor], Tensor]
+        ctx: Any,
+        x: Tensor,
+        evaluate: Callable[[Tensor, bool], tuple[Tensor, Tensor]],
+        plain: Callable[[Tensor], Tensor],
     ) -> Tensor:
         need = ctx.needs_input_grad[0]
         value, slope = evaluate(x, need)
