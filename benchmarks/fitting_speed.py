@@ -4,7 +4,8 @@
 
 Steps (energy and gradient) of two loops: `fit_body`'s own, which computes no mesh, and one through smplx's forward pass, as
 most code has it. 25 2D keypoints; 1 body and 32 bodies. Whole fits: tasks of `benchmarks/fitting.py` on bodies drawn from
-`body-gaussian`, without a prior, with the rest regulariser alone, and with each prior, with the same starts.
+`body-gaussian`, without a prior, with the rest regulariser alone, and with each prior; in 2D from 16 starts, most of them
+samples of the prior (so 4 without a prior), and from 4 for all.
 """
 
 from __future__ import annotations
@@ -75,18 +76,19 @@ def _whole_fits(model: nn.Module) -> None:
     """Milliseconds a body of whole fits, and their ratio to the fit without a prior."""
     methods = [Method("no prior"), Method("rest regulariser", l2=True)]
     methods += [Method(name, few_orders(poseprior.load(name))) for name in _WHOLE]
-    print("\n| whole fits, ms a body | bodies | " + " | ".join(method.name for method in methods) + " |")
-    print("|---" * (2 + len(methods)) + "|")
-    for task in (TASKS["keypoints-5px"], TASKS["joints-20%-missing"]):
+    print("\n| whole fits, ms a body | starts | bodies | " + " | ".join(method.name for method in methods) + " |")
+    print("|---" * (3 + len(methods)) + "|")
+    for task, starts in ((TASKS["keypoints-5px"], 16), (TASKS["keypoints-5px"], 4), (TASKS["joints-20%-missing"], 1)):
+        options = Options(num_starts=starts)
         for count in _BODIES:
             bodies = _people(count)
             rounds = [
-                [fit(model, task, method, 1.0, bodies, Options())["seconds_a_frame"] for method in methods]
+                [fit(model, task, method, 1.0, bodies, options)["seconds_a_frame"] for method in methods]
                 for _ in range(_REPEATS + 1)
             ]
             median = torch.tensor(rounds[1:]).median(0).values
             cells = [f"{1e3 * seconds:.0f} ({seconds / median[0]:.2f})" for seconds in median]
-            print(f"| {task.name} | {count} | " + " | ".join(cells) + " |", flush=True)
+            print(f"| {task.name} | {starts} | {count} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, seconds: float) -> str:
