@@ -19,7 +19,7 @@ from .global_realnvp import GlobalRealNVP
 from .raw_chart import RawChart
 from .residual_flow import ResidualFlow, block_membership
 from .unfolded import UnfoldedChart
-from .written_out import written_out
+from .written_out import density_in_chart
 
 _START_POSES = 60_000
 _LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -181,9 +181,9 @@ class GlobalFlow(LatentPosePrior):
         return torch.cat([context * there, there], 1)
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
         chart, flow = self.chart, self.flow
         whole = bool(observed.all())
+        # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
         there = None if whole else self._whole(observed)
         used = observed if there is None else there @ self.membership.T > 0
 
@@ -198,13 +198,9 @@ class GlobalFlow(LatentPosePrior):
         ):
             return composed(rotvec)
         seen = None if whole else shown(used, rotvec)
-
-        def evaluate(rotvec: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            point = chart.point(rotvec, seen)
-            value, slope = flow.value_and_gradient(point.z, self.order, there, need)
-            return value - point.volume, chart.gradient(rotvec, seen, point, slope, -1.0) if need else slope
-
-        return written_out(rotvec, evaluate, composed)
+        return density_in_chart(
+            rotvec, chart, seen, lambda w, need: flow.value_and_gradient(w, self.order, there, need), composed
+        )
 
     def can_score(self, observed: Tensor) -> Tensor:
         """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.

@@ -19,7 +19,7 @@ from .joint_realnvp import JointRealNVP
 from .particles import draw_missing, needs_particles
 from .raw_chart import RawChart
 from .unfolded import UnfoldedChart
-from .written_out import written_out
+from .written_out import density_in_chart
 
 #: Poses at most for the closed-form start, and particles alive at once in `complete`.
 _START_POSES, _MOST_PARTICLES = 40_000, 1 << 17
@@ -149,13 +149,8 @@ class JointFlow(LatentPosePrior):
         if not (isinstance(chart, UnfoldedChart) and isinstance(flow, JointMixtureFlow) and flow.frozen):
             return composed(rotvec)
         seen = shown(observed, rotvec)
-
-        def evaluate(rotvec: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            point = chart.point(rotvec, seen)
-            value, slope = flow.value_and_gradient(point.z, None if seen is None else observed, need)
-            return value - point.volume, chart.gradient(rotvec, seen, point, slope, -1.0) if need else slope
-
-        return written_out(rotvec, evaluate, composed)
+        masked = None if seen is None else observed
+        return density_in_chart(rotvec, chart, seen, lambda w, need: flow.value_and_gradient(w, masked, need), composed)
 
     # ------------------------------------------------------------------ both directions
 

@@ -13,7 +13,7 @@ from .frozen_mixture_flow import LOG_NORMALISER, MixtureTables, broad_tables, va
 from .grouped_mlp import GroupedLinear
 from .joint_conditionals import JointConditionals, grouped_affine
 from .joint_graph import mirror_source
-from .kept import Kept
+from .kept import Kept, is_frozen
 from .triangular_mixture import Mixture, decode, draw, encode, log_prob
 
 _PER_COMPONENT = 10
@@ -133,7 +133,7 @@ class JointMixtureFlow(JointConditionals):
     @property
     def frozen(self) -> bool:
         """Whether no gradient to the weights is asked for, in evaluation."""
-        return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self._tensors()))
+        return is_frozen(self, self._tensors())
 
     def value_and_gradient(self, w: Tensor, observed: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
         """`total` of frozen weights, (B,), and where needed its gradient (B, J, 3); `observed` None is all joints."""

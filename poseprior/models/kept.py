@@ -11,6 +11,11 @@ from torch import Tensor, nn
 _T = TypeVar("_T")
 
 
+def is_frozen(module: nn.Module, tensors: Iterable[Tensor]) -> bool:
+    """Whether `module` is in evaluation and no gradient to its tensors is asked for: what is kept can be used."""
+    return not module.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+
+
 class Kept(nn.Module):
     """Values computed from tensors, kept until one of the tensors changes.
 

@@ -12,7 +12,7 @@ from .ball import log_mass_in_ball
 from .grouped_mlp import GroupedMLP
 from .joint_graph import near_joints
 from .joint_mixture import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
-from .kept import Kept
+from .kept import Kept, is_frozen
 from .order_frozen import BROAD_SCALE, MOST_CONTEXT, kept_tables, value_and_gradient
 from .ordered_gaussian import OrderedGaussian
 
@@ -150,7 +150,7 @@ class OrderPart(nn.Module):
     @property
     def frozen(self) -> bool:
         """Whether no gradient to the weights is asked for, in evaluation."""
-        return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self.tensors()))
+        return is_frozen(self, self.tensors())
 
     def value_and_gradient(
         self, z: Tensor, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor, need: bool

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .frozen_residual_flow import CouplingTables, ResidualTables, value_and_gradient
-from .kept import Kept
+from .kept import Kept, is_frozen
 
 _LAYOUT_SEED = 20
 #: Added to covariances, in units of the chart, so that collinear coordinates stay finite.
@@ -257,7 +257,7 @@ class ResidualFlow(nn.Module):
     @property
     def frozen(self) -> bool:
         """Whether no gradient to the weights is asked for, in evaluation."""
-        return not self.training and not (torch.is_grad_enabled() and any(t.requires_grad for t in self._tensors()))
+        return is_frozen(self, self._tensors())
 
     def value_and_gradient(self, w: Tensor, order: Tensor, there: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
         """Log-density of frozen weights without context, and where needed its gradient.

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .chart import Chart
+
 
 def written_out(
     x: Tensor, evaluate: Callable[[Tensor, bool], tuple[Tensor, Tensor]], plain: Callable[[Tensor], Tensor]
@@ -21,6 +23,31 @@ def written_out(
     """
     value: Tensor = _WrittenOut.apply(x, evaluate, plain)
     return value
+
+
+def density_in_chart(
+    rotvec: Tensor,
+    chart: Chart,
+    seen: Tensor | None,
+    density: Callable[[Tensor, bool], tuple[Tensor, Tensor]],
+    plain: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """(B,) Haar nats of rotvecs (B, J, 3), by a density in a chart, as one operation for autograd.
+
+    Args:
+        rotvec: what gradients reach.
+        chart: takes rotvecs to coordinates.
+        seen: (B, J, 1) as from `shown`.
+        density: log-densities of coordinates (B, J, 3) and, where the flag asks for it, their gradient.
+        plain: see `written_out`.
+    """
+
+    def evaluate(rotvec: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+        point = chart.point(rotvec, seen)
+        value, slope = density(point.z, need)
+        return value - point.volume, chart.gradient(rotvec, seen, point, slope, -1.0) if need else slope
+
+    return written_out(rotvec, evaluate, plain)
 
 
 class _WrittenOut(torch.autograd.Function):
