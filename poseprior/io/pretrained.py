@@ -43,11 +43,12 @@ class PretrainedPrior:
     licence: str
 
 
-def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> PosePrior:
+def load(path: str | os.PathLike[str] | PretrainedPrior, *, device: str | torch.device = "cpu") -> PosePrior:
     """Any prior: one that ships with the package, or one that `PosePrior.save` wrote. Nothing in a file is executed.
 
     Args:
-        path: a name of `list_pretrained()` (works offline); a `.safetensors` file; a run folder of `poseprior train`; or
+        path: a name or an entry of `list_pretrained()` (works offline); a `.safetensors` file; a run folder of `poseprior train`;
+            or
             `hf://owner/repo/file[@revision][#sha256=...]`, which needs the `hub` extra, is cached, and is checked against
             the given hash or the hub's own. A string that is a shipped name means that prior, whatever lies in the
             working folder: write `./name` or pass a `Path` for a folder of the same name.
@@ -67,8 +68,10 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
     return PosePrior.load(resolve(path), device=device)
 
 
-def resolve(path: str | os.PathLike[str]) -> Path:
+def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
     """The file that `load` reads for its argument."""
+    if isinstance(path, PretrainedPrior):
+        path = path.name
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path: expected a name, a file or a run folder, got {type(path).__name__}.")
     if isinstance(path, str):

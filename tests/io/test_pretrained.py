@@ -60,6 +60,12 @@ def test_list_describes_every_shipped_file_without_reading_tensors(monkeypatch: 
             info.name = "x"  # type: ignore[misc]
 
 
+def test_an_entry_of_the_list_loads() -> None:
+    first = poseprior.list_pretrained()[0]
+    prior = poseprior.load(first)
+    assert type(prior).__name__ == first.class_name and prior.num_parameters == first.num_parameters
+
+
 def test_the_command_line_takes_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
