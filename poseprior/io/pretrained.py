@@ -48,9 +48,8 @@ def load(path: str | os.PathLike[str] | PretrainedPrior, *, device: str | torch.
 
     Args:
         path: a name or an entry of `list_pretrained()` (works offline); a `.safetensors` file; a run folder of `poseprior train`;
-            or
-            `hf://owner/repo/file[@revision][#sha256=...]`, which needs the `hub` extra, is cached, and is checked against
-            the given hash or the hub's own. A string that is a shipped name means that prior, whatever lies in the
+            or `hf://owner/repo/file[@revision][#sha256=...]`, which needs the `hub` extra, is cached, and is checked
+            against the given hash or the hub's own. A string that is a shipped name means that prior, whatever lies in the
             working folder: write `./name` or pass a `Path` for a folder of the same name.
         device: where to put the weights.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, final
 
@@ -14,6 +15,7 @@ from ..training.config import FitConfig
 from .ball import log_mass_in_ball
 from .chart import TangentChart, training_view
 from .factors import MixtureFactors, data_groups
+from .kept import Kept, is_frozen
 
 #: EM steps for a covariance with missing joints; it converges in far fewer on real masks.
 _EM_ITERATIONS = 100
@@ -63,6 +65,7 @@ class GaussianPrior(PosePrior):
         else:
             self.mean = nn.Parameter(torch.zeros(len(self.joints), 3))
             self.log_scale = nn.Parameter(torch.zeros(len(self.joints), 3))
+            self.kept = Kept(1)
 
     def get_config(self) -> dict[str, Any]:
         groups = self.factors.groups if self.covariance == "full" else None
@@ -87,12 +90,20 @@ class GaussianPrior(PosePrior):
         z, volume = self.chart(rotvec, observed)
         if self.covariance == "full":
             return self.factors.log_prob(z, observed, self.chart.scale) - volume
-        white = (z - self.mean) * torch.exp(-self.log_scale)
-        constant = self.log_scale.new_tensor(2.0 * torch.pi).log() * 1.5
-        scale = self.log_scale.exp() * self.chart.scale
-        mass = log_mass_in_ball(self.mean * self.chart.scale, torch.diag_embed(scale.square()))
-        per_joint = -0.5 * white.square().sum(-1) - self.log_scale.sum(-1) - constant - mass
+        rate, level = self._diagonal()
+        per_joint = level - 0.5 * ((z - self.mean) * rate).square().sum(-1)
         return (per_joint * observed).sum(-1) - volume
+
+    def _diagonal(self) -> tuple[Tensor, Tensor]:
+        """1 / scale (J, 3) and the log-densities at the mean (J,) of a diagonal covariance; kept while they are frozen."""
+
+        def compute() -> tuple[Tensor, Tensor]:
+            scale = self.log_scale.exp() * self.chart.scale
+            mass = log_mass_in_ball(self.mean * self.chart.scale, torch.diag_embed(scale.square()))
+            return torch.exp(-self.log_scale), -self.log_scale.sum(-1) - 1.5 * math.log(2.0 * math.pi) - mass
+
+        tensors = (self.mean, self.log_scale, self.chart.scale)
+        return self.kept(tensors, None, compute) if is_frozen(self, tensors) else compute()
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         empty = self.chart.mean.new_zeros(num, len(self.joints), 3)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from .frozen_global_realnvp import GlobalTables, StepTables, value_and_gradient
+from .kept import Kept, is_frozen
 
 _LAYOUT_SEED = 21
 _BLOCKS, _HIDDEN = 7, 128
@@ -50,6 +55,12 @@ class _Block(nn.Module):
             nn.Linear(len(self.kept) + context, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(), last
         )
 
+    def tensors(self) -> list[Tensor]:
+        """Parameters and the permutation."""
+        layers = [layer for layer in self.network if isinstance(layer, nn.Linear)]
+        norms = [tensor for norm in (self.first, self.second) for tensor in (norm.log_scale, norm.shift)]
+        return [self.permutation, *norms, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
+
     def _couple(self, u: Tensor, context: Tensor, *, back: bool) -> tuple[Tensor, Tensor]:
         shift, raw = self.network(torch.cat([u[:, self.kept], context], 1)).chunk(2, -1)
         log_scale = torch.tanh(raw)
@@ -85,6 +96,7 @@ class GlobalRealNVP(nn.Module):
         super().__init__()
         self.context = context
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
+        self.kept = Kept(1)
         self.blocks = nn.ModuleList(_Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS))
 
     def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +106,53 @@ class GlobalRealNVP(nn.Module):
             w, log_det = block(w, context)
             total = total + log_det
         return w, total[:, None]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no gradient to the weights is asked for, in evaluation."""
+        return is_frozen(self, self._tensors())
+
+    def value_and_gradient(self, w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+        """Log-densities (B,) of frozen weights without context at w (B, D), and where needed the gradient (B, D)."""
+        return value_and_gradient(self.kept(self._tensors(), None, self._tables), w, need)
+
+    def _each(self) -> list[_Block]:
+        return [block for block in self.blocks if isinstance(block, _Block)]
+
+    def _tensors(self) -> list[Tensor]:
+        """All parameters and permutations, without walking the module tree."""
+        return [tensor for block in self._each() for tensor in block.tensors()]
+
+    def _tables(self) -> GlobalTables:
+        blocks = self._each()
+        dim = len(blocks[0].permutation)
+        # What stands between couplings: columns of what the one before gave, then their scale and shift.
+        columns = torch.arange(dim, device=blocks[0].permutation.device)
+        scale, shift = torch.ones_like(blocks[0].first.shift), torch.zeros_like(blocks[0].first.shift)
+        level = scale.new_tensor(-0.5 * dim * math.log(2.0 * math.pi))
+        steps = []
+        for block in blocks:
+            own, given = block.first.log_scale.exp(), torch.cat([block.kept, block.moved])
+            scale, shift = scale * own, shift * own + block.first.shift
+            chosen = columns[given]
+            layers = [layer for layer in block.network if isinstance(layer, nn.Linear)]
+            steps.append(
+                StepTables(
+                    columns=chosen,
+                    back=chosen.argsort(),
+                    scale=scale[given],
+                    shift=shift[given],
+                    weights=tuple(layer.weight.mT.contiguous() for layer in layers),
+                    biases=tuple(layer.bias.clone() for layer in layers),
+                )
+            )
+            level = level + block.first.log_scale.sum() + block.second.log_scale.sum()
+            # The coupling gives kept components first: where every component is, then the permutation.
+            columns = given.argsort()[block.permutation]
+            scale = block.second.log_scale.exp()[block.permutation]
+            shift = block.second.shift[block.permutation]
+        # z in the order in which the last coupling gives it: its density does not depend on the order.
+        return GlobalTables(tuple(steps), scale[columns.argsort()], shift[columns.argsort()], level)
 
     def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
         for block in reversed(self.blocks):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..rotations import wrap_rotvec
 
 _LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
+_SMALL = 1e-2
 
 
 class RawChart(nn.Module):
@@ -40,11 +41,15 @@ class RawChart(nn.Module):
 
 def _wrapped(rotvec: Tensor) -> tuple[Tensor, Tensor]:
     """`wrap_rotvec` and `haar_log_density` in one: rotvecs (B, J, 3), |r| <= pi, and log h (B, J)."""
-    least = torch.finfo(rotvec.dtype).eps
-    angle = rotvec.square().sum(-1).clamp_min(least).sqrt()
+    squared = rotvec.square().sum(-1)
+    small = squared < _SMALL
+    # log(sin(t/2) / t) is a series where t is small, which autograd can derive twice, at 0 too.
+    series = -math.log(2.0) - squared * (1 / 24 + squared * (1 / 2880 + squared * (1 / 181440)))
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
     turned = (2.0 * math.pi) * torch.round(angle.detach() / (2.0 * math.pi))
-    wrapped_angle = (angle - turned).abs().clamp_min(math.sqrt(least))
-    log_h = 2.0 * torch.log(torch.sin(0.5 * wrapped_angle) / wrapped_angle) - _LOG_TWO_PI_SQUARED
+    wrapped_angle = (angle - turned).abs().clamp_min(math.sqrt(torch.finfo(rotvec.dtype).eps))
+    log_sine = torch.where(small, series, torch.log(torch.sin(0.5 * wrapped_angle) / wrapped_angle))
+    log_h = 2.0 * log_sine - _LOG_TWO_PI_SQUARED
     factor = torch.where(angle <= math.pi, torch.ones_like(angle), 1.0 - turned / angle)
     return rotvec * factor[..., None], log_h
 
