@@ -142,7 +142,7 @@ def test_metadata_cannot_say_what_the_file_is(tmp_path: Path) -> None:
 
 
 def test_double_weights_come_back_double(tmp_path: Path) -> None:
-    prior = GlobalFlow((1, 2), hidden=4).double()
+    prior = GlobalFlow((1, 2), hidden=4).double().requires_grad_(False)  # as loaded priors are
     with torch.no_grad():
         for weight in prior.parameters():
             weight.add_(1e-12)
