@@ -35,15 +35,24 @@ from poseprior.training.batches import BatchSource
 BATCHES = (1, 64, 1024)
 #: Share of one smplx forward and backward that log_prob with gradient may cost at batch 1.
 SHARE = {"OrderAgnosticPrior": 0.20}
-NAMES = ("Gaussian, full", "mixture of 8", "JointFlow", "GlobalFlow", "OrderAgnosticPrior")
+#: The rows of `benchmarks/held_out.py`, but published presets with all 55 joints.
+MADE: dict[str, Callable[[], PosePrior]] = {
+    **MODELS,
+    "JointFlow, published": lambda: poseprior.JointFlow("all", preset="published"),
+    "GlobalFlow, published": lambda: poseprior.GlobalFlow("all", preset="published"),
+}
+NAMES = (
+    "Gaussian, diagonal", "Gaussian, full", "mixture of 8", "JointFlow", "JointFlow, published", "GlobalFlow",
+    "GlobalFlow, published", "OrderAgnosticPrior",
+)  # fmt: skip
 
 
 def fitted(name: str, runs: Path | None) -> PosePrior:
     """The prior of a row."""
     path = None if runs is None else runs / name.replace(",", "").replace(" ", "-").lower() / "prior.safetensors"
-    if path is not None and path.exists():
+    if path is not None and path.exists() and "published" not in name:
         return poseprior.load(path)
-    prior = MODELS[name]()
+    prior = MADE[name]()
     steps = min(3, prior.default_fit.max_steps)
     prior.fit(synthetic_poses(4000, seed=0), config=replace(prior.default_fit, max_steps=steps, progress=False))
     return prior
