@@ -230,9 +230,8 @@ def _evaluate(t: ChainTables, need: bool, z: Tensor) -> tuple[Tensor, Tensor]:
     value = chain.logsumexp(0)
     if not need:
         return value, value
-    share = mixture.share.mul_(
-        (chain - value).exp_().view(-1)
-    )  # of orders, then of the components of every conditional
+    # Shares of the orders, then of the components of every conditional.
+    share = mixture.share.mul_((chain - value).exp_().view(-1))
     to_wary = share[:, -1].view(count, orders, rows).sum(1)
     to_own = to_wary * (own - wary).exp_()
     to_raw, to_white = mixture.gradient()
