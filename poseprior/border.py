@@ -71,17 +71,18 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
                 f"observed: shape {tuple(observed.shape)} does not broadcast to the pose batch {tuple(batch)}."
             ) from None
         rotvec = torch.where(seen[..., None], rotvec, torch.zeros_like(rotvec))
-    rotvec = rotvec.reshape(-1, len(index), 3)
-    good = rotvec.abs() < _MOST_RADIANS
-    if not bool(good.all()):
-        row, place, axis = (~good).nonzero()[0].tolist()
+    # At batch 1 every operation counts, and twice where autograd notes it.
+    if len(batch) != 1:
+        rotvec, seen = rotvec.reshape(-1, len(index), 3), seen.reshape(-1, len(index))
+    if rotvec.numel() and not float(rotvec.detach().abs().max()) < _MOST_RADIANS:  # a NaN fails the comparison
+        row, place, axis = (~(rotvec.abs() < _MOST_RADIANS)).nonzero()[0].tolist()
         value = float(rotvec[row, place, axis])
         what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
         raise ValueError(
             f"pose: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(index[place])]} of pose {row}; mark "
             "missing joints in `observed` instead."
         )
-    return batch, rotvec, seen.reshape(-1, len(index))
+    return batch, rotvec, seen
 
 
 def _layout_hint(pose: Tensor) -> str:

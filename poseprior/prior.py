@@ -161,7 +161,8 @@ class PosePrior(nn.Module, ABC):
             self._refuse_partial(seen)
         wide = self._check_context(context, batch)
         value = self._log_prob(rotvec, seen, wide) if len(rotvec) else rotvec.sum((1, 2))
-        return value.to(pose.dtype).reshape(batch)
+        value = value.to(pose.dtype)
+        return value if len(batch) == 1 else value.reshape(batch)
 
     @final
     @in_full_precision

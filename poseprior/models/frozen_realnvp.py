@@ -1,17 +1,16 @@
-"""The published joint flow with frozen weights as one written-out operation: density and gradient to the pose only.
+"""The published joint flow with frozen weights, written out: density and gradient to the pose only.
 
 The density of a joint depends on its own rotvec and its parent's, so its gradient is known as soon as its value is: the
 forward pass computes both, a few groups at a time while their units are in the cache, and keeps six numbers of a joint
 in place of four layers of units. (What is kept until `backward` is what costs: at batch 64 the kernel took longer to
 hand out fresh pages for it than the products took.) Units stand before the batch, (groups, units, batch), so that the
-thin products at both ends run along the batch. A second derivative takes the plain composition.
+thin products at both ends run along the batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,65 +23,38 @@ _OUTER, _MIDDLE = slice(None, None, 2), slice(1, 2)
 _FIRST, _AFTER_FIRST, _PAIR, _AFTER_PAIR = slice(0, 1), slice(1, None), slice(0, 2), slice(2, None)
 
 
-def frozen_realnvp_log_prob(
-    own: Tensor, context: Tensor, weights: Sequence[Tensor], plain: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """`JointRealNVP.log_prob` of all joints; gradients reach `own` and `context`, not the weights.
+def value_and_gradient(own: Tensor, context: Tensor, weights: Sequence[Tensor], need: bool) -> tuple[Tensor, Tensor]:
+    """`JointRealNVP.log_prob` of all joints, and its gradient.
 
     Args:
         own: (G, B, 3) rotvecs.
         context: (G, B, 3) parents' rotvecs.
         weights: weight (G, in, out) and bias (G, 1, out) of the three layers of the coupling that moves component 1,
             then of the one that moves components 0 and 2.
-        plain: the same function of `own` and `context`, composed of operations that autograd derives.
+        need: whether the gradient is asked for.
 
     Returns:
-        (G, B) log-densities, Lebesgue in the rotvec.
+        (G, B) log-densities, Lebesgue in the rotvec, and (G, B, 6) gradients to the rotvec and the parent's, of no meaning
+        unless asked for.
     """
-    result: Tensor = _FrozenRealNVP.apply(own, context, plain, weights)
-    return result
-
-
-class _FrozenRealNVP(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, own: Tensor, context: Tensor, plain: Callable[[Tensor, Tensor], Tensor], weights: Sequence[Tensor]
-    ) -> Tensor:
-        # The weights come as one argument: at batch 1 autograd's look at twelve more costs as much as a product.
-        groups, batch, _ = own.shape
-        step = max(1, _ROWS // max(1, batch))
-        with_gradient = any(ctx.needs_input_grad[:2])
-        # A single pose is a row (groups, 1, units): no product has to be turned, and turning is a tenth of the time.
-        axis = 2 if batch == 1 else 1
-        x, c = (own, context) if axis == 2 else (own.transpose(1, 2), context.transpose(1, 2))
-        # One set of units for all pieces: memory that is freed and taken again costs a page fault every 4 KB.
-        hidden = weights[0].shape[-1]
-        shape = (1, hidden) if axis == 2 else (hidden, batch)
-        units = own.new_empty(5, min(step, groups), *shape)
-        if groups <= step:
-            value, gradient = _value_and_gradient(x, c, weights, units, with_gradient, axis)
-        else:
-            results = [
-                _value_and_gradient(some, given, w, units[:, : len(some)], with_gradient, axis)
-                for some, given, *w in zip(*(t.split(step) for t in (x, c, *weights)), strict=True)
-            ]
-            value, gradient = (torch.cat(parts) for parts in zip(*results, strict=True))
-        if with_gradient:
-            ctx.plain, ctx.axis = plain, axis
-            ctx.save_for_backward(gradient, own, context)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, *inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: derive the composition, which can be derived again
-            wanted = [x for x, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(ctx.plain(*inputs), wanted, grad, create_graph=True))
-            own, context = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
-        else:
-            scaled = gradient * grad.unsqueeze(ctx.axis)
-            own, context = (scaled if ctx.axis == 2 else scaled.transpose(1, 2)).split(3, -1)
-        return own, context, None, None
+    groups, batch, _ = own.shape
+    step = max(1, _ROWS // max(1, batch))
+    # A single pose is a row (groups, 1, units): no product has to be turned, and turning is a tenth of the time.
+    axis = 2 if batch == 1 else 1
+    x, c = (own, context) if axis == 2 else (own.transpose(1, 2), context.transpose(1, 2))
+    # One set of units for all pieces: memory that is freed and taken again costs a page fault every 4 KB.
+    hidden = weights[0].shape[-1]
+    shape = (1, hidden) if axis == 2 else (hidden, batch)
+    units = own.new_empty(5, min(step, groups), *shape)
+    if groups <= step:
+        value, gradient = _value_and_gradient(x, c, weights, units, need, axis)
+    else:
+        results = [
+            _value_and_gradient(some, given, w, units[:, : len(some)], need, axis)
+            for some, given, *w in zip(*(t.split(step) for t in (x, c, *weights)), strict=True)
+        ]
+        value, gradient = (torch.cat(parts) for parts in zip(*results, strict=True))
+    return value, gradient if axis == 2 or not need else gradient.transpose(1, 2)
 
 
 def _value_and_gradient(

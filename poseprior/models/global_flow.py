@@ -19,7 +19,7 @@ from .global_realnvp import GlobalRealNVP
 from .raw_chart import RawChart
 from .residual_flow import ResidualFlow, block_membership
 from .unfolded import UnfoldedChart
-from .written_out import density_in_chart, written_out
+from .written_out import density_in_chart
 
 _START_POSES = 60_000
 _LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -187,14 +187,11 @@ class GlobalFlow(LatentPosePrior):
         there = None if whole else self._whole(observed)
         used = observed if there is None else there @ self.membership.T > 0
 
-        def density(coordinates: Tensor) -> Tensor:
-            latent, log_det = flow(coordinates, self._condition(context, len(coordinates)))
-            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
-            return (each if there is None else each * there).sum(-1)
-
         def composed(rotvec: Tensor) -> Tensor:
             coordinates, volume = self._coordinates(rotvec, used)
-            return density(coordinates) - volume
+            latent, log_det = flow(coordinates, self._condition(context, len(rotvec)))
+            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
+            return (each if there is None else each * there).sum(-1) - volume
 
         if self.context_dim or not flow.frozen:
             return composed(rotvec)
@@ -203,9 +200,8 @@ class GlobalFlow(LatentPosePrior):
             return density_in_chart(
                 rotvec, chart, seen, lambda w, need: own.value_and_gradient(w, self.order, there, need), composed
             )
-        if isinstance(flow, GlobalRealNVP) and there is None:
-            coordinates, volume = self._coordinates(rotvec, used)
-            return written_out(coordinates, flow.value_and_gradient, density) - volume
+        if isinstance(chart, RawChart) and isinstance(flow, GlobalRealNVP) and whole and chart.holds(rotvec):
+            return density_in_chart(rotvec, chart, None, flow.value_and_gradient, composed)
         return composed(rotvec)
 
     def can_score(self, observed: Tensor) -> Tensor:

@@ -113,8 +113,9 @@ class GlobalRealNVP(nn.Module):
         return is_frozen(self, self._tensors())
 
     def value_and_gradient(self, w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-        """Log-densities (B,) of frozen weights without context at w (B, D), and where needed the gradient (B, D)."""
-        return value_and_gradient(self.kept(self._tensors(), None, self._tables), w, need)
+        """Log-densities (B,) of frozen weights without context at w (B, D / 3, 3), and where needed the gradient."""
+        value, slope = value_and_gradient(self.kept(self._tensors(), None, self._tables), w.flatten(1), need)
+        return value, slope.view_as(w) if need else slope
 
     def _each(self) -> list[_Block]:
         return [block for block in self.blocks if isinstance(block, _Block)]

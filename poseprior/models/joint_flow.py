@@ -146,11 +146,17 @@ class JointFlow(LatentPosePrior):
             w, volume = chart(rotvec, observed)
             return flow.total(w, observed) - volume
 
-        if not (isinstance(chart, UnfoldedChart) and isinstance(flow, JointMixtureFlow) and flow.frozen):
+        if not flow.frozen or (isinstance(chart, RawChart) and not chart.holds(rotvec)):
             return composed(rotvec)
         seen = shown(observed, rotvec)
         masked = None if seen is None else observed
-        return density_in_chart(rotvec, chart, seen, lambda w, need: flow.value_and_gradient(w, masked, need), composed)
+
+        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            return flow.value_and_gradient(w, masked, need)
+
+        if isinstance(chart, RawChart):
+            return density_in_chart(rotvec, chart, seen, density, composed)
+        return density_in_chart(rotvec, chart, seen, density, composed)
 
     # ------------------------------------------------------------------ both directions
 

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .frozen_realnvp import frozen_realnvp_log_prob
+from .frozen_realnvp import value_and_gradient
 from .grouped_mlp import GroupedLinear
 from .joint_conditionals import JointConditionals, grouped_affine
+from .kept import is_frozen
 
 
 class _GroupedCoupling(nn.Module):
@@ -73,14 +74,32 @@ class JointRealNVP(JointConditionals):
         return latent, torch.cat([log_scale, outer_log_scale], -1).sum(-1)
 
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
-        weights = [*self.first.tensors(), *self.second.tensors()]
-        if places is None and not any(weight.requires_grad for weight in weights):
-            return frozen_realnvp_log_prob(own, context, weights, self._plain_log_prob)
-        return self._plain_log_prob(own, context, places)
-
-    def _plain_log_prob(self, own: Tensor, context: Tensor, places: Tensor | None = None) -> Tensor:
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no gradient to the weights is asked for."""
+        return is_frozen(self, self._tensors())
+
+    def value_and_gradient(self, w: Tensor, observed: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
+        """`total` of frozen weights, (B,), and where needed its gradient (B, J, 3); `observed` None is all joints."""
+        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
+        context = padded.index_select(1, self.parents).transpose(0, 1)
+        value, gradient = value_and_gradient(w.transpose(0, 1), context, self._tensors(), need)
+        if observed is not None:
+            value = value * observed.T
+        if not need:
+            return value.sum(0), value
+        gradient = gradient.transpose(0, 1)  # (B, J, 6)
+        if observed is not None:
+            gradient = gradient * observed[..., None]
+        to_parents = torch.zeros_like(padded).index_add_(1, self.parents, gradient[..., 3:])
+        return value.sum(0), to_parents[:, :-1].add_(gradient[..., :3])
+
+    def _tensors(self) -> list[Tensor]:
+        """Weights and biases of both couplings, layer by layer."""
+        return [*self.first.tensors(), *self.second.tensors()]
 
     def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return self._forward(own, context, places)[0][..., [0, 2, 1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,25 +14,56 @@ _LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 _SMALL = 1e-2
 
 
+class RawPoint(NamedTuple):
+    """Rotvecs as coordinates: z (B, J, 3), the volume (B,), and `bend` (B, J, 1), the gradient of log h over the rotvec."""
+
+    z: Tensor
+    volume: Tensor
+    bend: Tensor
+
+
 class RawChart(nn.Module):
     """Rotvecs wrapped into |r| <= pi as coordinates of R^3, as the published flows use them.
 
     The exponential map takes the ball |r| < pi and everything beyond it to the same rotations, so the density of Exp(r)
     is a sum over all rotvecs of a rotation. Only the one in the ball is counted here: a lower bound, tight where the flow
-    puts next to nothing beyond pi, as a trained one over limbs does. The interface of `UnfoldedChart`.
+    puts next to nothing beyond pi, as a trained one over limbs does. The interface of `UnfoldedChart`, but that `point` and
+    `gradient` are for rotvecs in the ball.
     """
 
     def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Wrapped rotvecs (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_rotvec - volume`."""
         # Rotvecs are zero where unobserved; there log h is a constant, which is taken out again.
-        if bool((rotvec.detach().square().sum(-1) < math.pi**2).all()):
-            w, log_h = rotvec, _LogHaar.apply(rotvec)
-        else:
-            w, log_h = _wrapped(rotvec)
+        w, log_h = _wrapped(rotvec)
         if bool(observed.all()):
             return w, log_h.sum(-1)
         seen = observed.to(rotvec.dtype)
         return w * seen[..., None], (log_h * seen).sum(-1)
+
+    @staticmethod
+    def holds(rotvec: Tensor) -> bool:
+        """Whether all rotvecs are in the ball."""
+        return bool((rotvec.detach().square().sum(-1) < math.pi**2).all())
+
+    def point(self, rotvec: Tensor, seen: Tensor | None) -> RawPoint:
+        """z and volume, not to be derived by autograd; `seen` (B, J, 1) as from `shown`."""
+        squared = rotvec.square().sum(-1, keepdim=True).clamp_min_(torch.finfo(rotvec.dtype).eps)
+        angle = squared.sqrt()
+        half = 0.5 * angle
+        sine = torch.sin(half)
+        log_h = torch.log(sine / angle).mul_(2.0).sub_(_LOG_TWO_PI_SQUARED)
+        # (cot(t/2) - 2/t) / t, which is -1/6 at 0 and lost in rounding near it.
+        bend = (half * torch.cos(half) / sine - 1.0) * (2.0 / squared)
+        bend = torch.where(squared < _SMALL, -1.0 / 6.0 - squared / 360.0, bend)
+        if seen is None:
+            return RawPoint(rotvec, log_h.sum((1, 2)), bend)
+        return RawPoint(rotvec * seen, (log_h * seen).sum((1, 2)), bend * seen)
+
+    def gradient(
+        self, rotvec: Tensor, seen: Tensor | None, point: RawPoint, grad_z: Tensor, grad_volume: Tensor | float
+    ) -> Tensor:
+        """(B, J, 3) gradient to the rotvecs, as `Chart.gradient`."""
+        return torch.addcmul(grad_z if seen is None else grad_z * seen, rotvec, point.bend * grad_volume)
 
     def inverse(self, w: Tensor) -> Tensor:
         """(..., J, 3) rotvecs, |r| <= pi."""
@@ -52,30 +83,3 @@ def _wrapped(rotvec: Tensor) -> tuple[Tensor, Tensor]:
     log_h = 2.0 * log_sine - _LOG_TWO_PI_SQUARED
     factor = torch.where(angle <= math.pi, torch.ones_like(angle), 1.0 - turned / angle)
     return rotvec * factor[..., None], log_h
-
-
-class _LogHaar(torch.autograd.Function):
-    """log h of rotvecs below pi with its gradient (cot(t/2) - 2/t) r/t: at batch 1 the number of operations is the price.
-
-    A second derivative takes the composition that autograd derives.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rotvec: Tensor) -> Tensor:
-        squared = rotvec.square().sum(-1).clamp_min_(torch.finfo(rotvec.dtype).eps)
-        angle = squared.sqrt()
-        half = 0.5 * angle
-        sine = torch.sin(half)
-        ctx.save_for_backward(rotvec, squared, half, sine)
-        return torch.log(sine / angle).mul_(2.0).sub_(_LOG_TWO_PI_SQUARED)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        rotvec, squared, half, sine = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            (found,) = torch.autograd.grad(_wrapped(rotvec)[1], rotvec, grad, create_graph=True)
-            return found
-        # (cot(t/2) - 2/t) / t, which is -1/6 at 0 and lost in rounding near it.
-        slope = (half * torch.cos(half) / sine - 1.0) * (2.0 / squared)
-        slope = torch.where(squared < 1e-2, -1.0 / 6.0 - squared / 360.0, slope)
-        return rotvec * (grad * slope)[..., None]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-
-from .chart import Chart
 
 
 def written_out(
@@ -25,9 +23,30 @@ def written_out(
     return value
 
 
+class _HasCoordinates(Protocol):
+    @property
+    def z(self) -> Tensor: ...
+
+    @property
+    def volume(self) -> Tensor: ...
+
+
+_Point = TypeVar("_Point", bound=_HasCoordinates)
+
+
+class _WrittenOutChart(Protocol[_Point]):
+    """What `Chart` and `RawChart` have in common."""
+
+    def point(self, rotvec: Tensor, seen: Tensor | None) -> _Point: ...
+
+    def gradient(
+        self, rotvec: Tensor, seen: Tensor | None, point: _Point, grad_z: Tensor, grad_volume: Tensor | float
+    ) -> Tensor: ...
+
+
 def density_in_chart(
     rotvec: Tensor,
-    chart: Chart,
+    chart: _WrittenOutChart[_Point],
     seen: Tensor | None,
     density: Callable[[Tensor, bool], tuple[Tensor, Tensor]],
     plain: Callable[[Tensor], Tensor],

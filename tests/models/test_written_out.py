@@ -31,6 +31,10 @@ def _global_flow() -> PosePrior:
     return GlobalFlow(_JOINTS, hidden=16, layers=2)
 
 
+def _published_joints() -> PosePrior:
+    return JointFlow(_JOINTS, preset="published")
+
+
 def _diagonal() -> PosePrior:
     return GaussianPrior(_JOINTS, covariance="diagonal")
 
@@ -51,7 +55,7 @@ def _fitted(make: Callable[[], PosePrior]) -> PosePrior:
     return prior
 
 
-_MAKERS = [_joint_flow, _unshared, _global_flow, _published, _diagonal, _order_agnostic]
+_MAKERS = [_joint_flow, _unshared, _global_flow, _published, _published_joints, _diagonal, _order_agnostic]
 
 
 def _poses(rows: int) -> Tensor:
