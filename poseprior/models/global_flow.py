@@ -193,15 +193,17 @@ class GlobalFlow(LatentPosePrior):
             each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
             return (each if there is None else each * there).sum(-1) - volume
 
-        if self.context_dim or not flow.frozen:
+        if self.context_dim:
             return composed(rotvec)
         if isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow):
-            seen, own = None if whole else shown(used, rotvec), flow
-            return density_in_chart(
-                rotvec, chart, seen, lambda w, need: own.value_and_gradient(w, self.order, there, need), composed
-            )
+            density = flow.frozen_density(self.order, there)
+            if density is not None:
+                seen = None if whole else shown(used, rotvec)
+                return density_in_chart(rotvec, chart, seen, density, composed)
         if isinstance(chart, RawChart) and isinstance(flow, GlobalRealNVP) and whole and chart.holds(rotvec):
-            return density_in_chart(rotvec, chart, None, flow.value_and_gradient, composed)
+            density = flow.frozen_density()
+            if density is not None:
+                return density_in_chart(rotvec, chart, None, density, composed)
         return composed(rotvec)
 
     def can_score(self, observed: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -107,15 +108,18 @@ class GlobalRealNVP(nn.Module):
             total = total + log_det
         return w, total[:, None]
 
-    @property
-    def frozen(self) -> bool:
-        """Whether no gradient to the weights is asked for, in evaluation."""
-        return is_frozen(self, self._tensors())
+    def frozen_density(self) -> Callable[[Tensor, bool], tuple[Tensor, Tensor]] | None:
+        """The log-density of frozen weights without context, and its gradient, as `ResidualFlow.frozen_density`."""
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        tables = self.kept(tensors, None, self._tables)
 
-    def value_and_gradient(self, w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-        """Log-densities (B,) of frozen weights without context at w (B, D / 3, 3), and where needed the gradient."""
-        value, slope = value_and_gradient(self.kept(self._tensors(), None, self._tables), w.flatten(1), need)
-        return value, slope.view_as(w) if need else slope
+        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            value, slope = value_and_gradient(tables, w.flatten(1), need)
+            return value, slope.view_as(w) if need else slope
+
+        return density
 
     def _each(self) -> list[_Block]:
         return [block for block in self.blocks if isinstance(block, _Block)]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from .grouped_mlp import GroupedLinear
+
+#: `JointConditionals.total` of w (B, J, 3) and the mask (B, J), None where all joints are observed: (B,), and, where the flag
+#: asks for it, its gradient (B, J, 3), else anything.
+FrozenDensity = Callable[[Tensor, Tensor | None, bool], tuple[Tensor, Tensor]]
 
 
 class JointConditionals(nn.Module, ABC):
@@ -32,6 +37,10 @@ class JointConditionals(nn.Module, ABC):
         if not bool(observed.all()):
             each = each * observed
         return each.sum(-1)
+
+    @abstractmethod
+    def frozen_density(self) -> FrozenDensity | None:
+        """`total` and its gradient, written out; None where gradients to the weights are asked for, or in training."""
 
     @abstractmethod
     def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:

@@ -146,15 +146,16 @@ class JointFlow(LatentPosePrior):
             w, volume = chart(rotvec, observed)
             return flow.total(w, observed) - volume
 
-        if not flow.frozen or (isinstance(chart, RawChart) and not chart.holds(rotvec)):
+        frozen = flow.frozen_density()
+        if frozen is None or (isinstance(chart, RawChart) and not chart.holds(rotvec)):
             return composed(rotvec)
         seen = shown(observed, rotvec)
         masked = None if seen is None else observed
 
         def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            return flow.value_and_gradient(w, masked, need)
+            return frozen(w, masked, need)
 
-        if isinstance(chart, RawChart):
+        if isinstance(chart, RawChart):  # the same call, of another type
             return density_in_chart(rotvec, chart, seen, density, composed)
         return density_in_chart(rotvec, chart, seen, density, composed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from .frozen_mixture_flow import LOG_NORMALISER, MixtureTables, broad_tables, value_and_gradient
 from .grouped_mlp import GroupedLinear
-from .joint_conditionals import JointConditionals, grouped_affine
+from .joint_conditionals import FrozenDensity, JointConditionals, grouped_affine
 from .joint_graph import mirror_source
 from .kept import Kept, is_frozen
 from .triangular_mixture import Mixture, decode, draw, encode, log_prob
@@ -130,14 +131,11 @@ class JointMixtureFlow(JointConditionals):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return log_prob(self._flip(own, places), self._mixture(context, places))
 
-    @property
-    def frozen(self) -> bool:
-        """Whether no gradient to the weights is asked for, in evaluation."""
-        return is_frozen(self, self._tensors())
-
-    def value_and_gradient(self, w: Tensor, observed: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
-        """`total` of frozen weights, (B,), and where needed its gradient (B, J, 3); `observed` None is all joints."""
-        return value_and_gradient(self.kept(self._tensors(), None, self._tables), w, observed, need)
+    def frozen_density(self) -> FrozenDensity | None:
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        return partial(value_and_gradient, self.kept(tensors, None, self._tables))
 
     def _tensors(self) -> list[Tensor]:
         """All parameters, without walking the module tree."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .frozen_realnvp import value_and_gradient
 from .grouped_mlp import GroupedLinear
-from .joint_conditionals import JointConditionals, grouped_affine
+from .joint_conditionals import FrozenDensity, JointConditionals, grouped_affine
 from .kept import is_frozen
 
 
@@ -77,16 +78,16 @@ class JointRealNVP(JointConditionals):
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
 
-    @property
-    def frozen(self) -> bool:
-        """Whether no gradient to the weights is asked for."""
-        return is_frozen(self, self._tensors())
+    def frozen_density(self) -> FrozenDensity | None:
+        weights = [*self.first.tensors(), *self.second.tensors()]
+        return partial(self._value_and_gradient, weights) if is_frozen(self, weights) else None
 
-    def value_and_gradient(self, w: Tensor, observed: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
-        """`total` of frozen weights, (B,), and where needed its gradient (B, J, 3); `observed` None is all joints."""
+    def _value_and_gradient(
+        self, weights: list[Tensor], w: Tensor, observed: Tensor | None, need: bool
+    ) -> tuple[Tensor, Tensor]:
         padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
         context = padded.index_select(1, self.parents).transpose(0, 1)
-        value, gradient = value_and_gradient(w.transpose(0, 1), context, self._tensors(), need)
+        value, gradient = value_and_gradient(w.transpose(0, 1), context, weights, need)
         if observed is not None:
             value = value * observed.T
         if not need:
@@ -96,10 +97,6 @@ class JointRealNVP(JointConditionals):
             gradient = gradient * observed[..., None]
         to_parents = torch.zeros_like(padded).index_add_(1, self.parents, gradient[..., 3:])
         return value.sum(0), to_parents[:, :-1].add_(gradient[..., :3])
-
-    def _tensors(self) -> list[Tensor]:
-        """Weights and biases of both couplings, layer by layer."""
-        return [*self.first.tensors(), *self.second.tensors()]
 
     def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return self._forward(own, context, places)[0][..., [0, 2, 1]]

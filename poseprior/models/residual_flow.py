@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -254,26 +254,29 @@ class ResidualFlow(nn.Module):
             steps.append(step)
         return torch.cat(parts, 1), log_det + torch.stack(steps, 1)
 
-    @property
-    def frozen(self) -> bool:
-        """Whether no gradient to the weights is asked for, in evaluation."""
-        return is_frozen(self, self._tensors())
-
-    def value_and_gradient(self, w: Tensor, order: Tensor, there: Tensor | None, need: bool) -> tuple[Tensor, Tensor]:
-        """Log-density of frozen weights without context, and where needed its gradient.
+    def frozen_density(
+        self, order: Tensor, there: Tensor | None
+    ) -> Callable[[Tensor, bool], tuple[Tensor, Tensor]] | None:
+        """The log-density of frozen weights without context, and its gradient.
 
         Args:
-            w: (B, J, 3) chart coordinates, zero where unobserved.
             order: (J,) places of the joints, block by block.
             there: (B, K) ones where a block counts; None where all do.
-            need: whether the gradient is asked for.
 
         Returns:
-            (B,) nats, Lebesgue in w, and (B, J, 3).
+            A function of w (B, J, 3), zero where unobserved, and whether the gradient is asked for: (B,) nats, Lebesgue in w,
+            and (B, J, 3). None where gradients to the weights are asked for, or in training.
         """
-        tables = self.kept((*self._tensors(), order), None, lambda: self._tables(order))
-        value, slope = value_and_gradient(tables, w.flatten(1), there, need)
-        return value, slope.view_as(w) if need else slope
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        tables = self.kept((*tensors, order), None, lambda: self._tables(order))
+
+        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            value, slope = value_and_gradient(tables, w.flatten(1), there, need)
+            return value, slope.view_as(w) if need else slope
+
+        return density
 
     def _couplings(self) -> list[list[MixedCoupling]]:
         return [[c for c in stack if isinstance(c, MixedCoupling)] for stack in self.stacks]  # type: ignore[attr-defined]
