@@ -24,6 +24,7 @@ class ChartPoint(NamedTuple):
     Attributes:
         z: (B, J, 3), zero where unobserved.
         volume: (B,) `log p_haar = log p_z - volume`.
+        turn: `turn_matrices` of the means.
         log: the logarithm at the means.
         factor: (B, J, 3) or (J, 3), z over the tangent coordinates.
         filled: (B, J, 1) share of the ball that lies within the rotation's angle, for charts that unfold it.
@@ -31,6 +32,7 @@ class ChartPoint(NamedTuple):
 
     z: Tensor
     volume: Tensor
+    turn: Tensor
     log: LogPoint
     factor: Tensor
     filled: Tensor | None = None
@@ -141,13 +143,13 @@ class TangentChart(Chart):
         volume = level - log.ratio.square().log_()
         if seen is not None:
             factor, volume = factor * seen, volume * seen
-        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), log, factor)
+        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), turn, log, factor)
 
     def gradient(
         self, rotvec: Tensor, seen: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
         grad_ratio = volume_gradient(point.log.ratio, seen, grad_volume)
-        return log_map_gradient(rotvec, self.constants()[0], point.log, grad_z * point.factor, grad_ratio)
+        return log_map_gradient(rotvec, point.turn, point.log, grad_z * point.factor, grad_ratio)
 
     def composed(self, rotvec: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         turn, factor, level = self.constants()

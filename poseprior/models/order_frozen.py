@@ -65,7 +65,6 @@ class ChainTables(NamedTuple):
     """What the chains of K orders over J joints need for T of them, the targets.
 
     Attributes:
-        perm: (K, J) the orders, missing joints last.
         targets: (T,) places of the targets.
         before: (T, K, 1, 3J), 1 where a coordinate of the context comes before the target.
         first, first_turned, first_bias: (T, 3J, H), (T, H, 3J) and (T, K, 1, H), the first layer of all networks, one after
@@ -80,7 +79,6 @@ class ChainTables(NamedTuple):
         dof: degrees of freedom of all components but the broad one.
     """
 
-    perm: Tensor
     targets: Tensor
     before: Tensor
     first: Tensor
@@ -115,14 +113,13 @@ def chain_tables(part: OrderPart, perm: Tensor, targets: Tensor) -> ChainTables:
         white.append(_residuals(near.whitener, targets))
     own = torch.zeros(len(targets), 3, size, 3, dtype=before.dtype, device=before.device)
     own[torch.arange(len(targets)), :, targets] = arranged.own_whitener[targets]
-    weights, biases = zip(*firsts, strict=True)
+    weights, biases = (torch.cat(parts, 2) for parts in zip(*firsts, strict=True))
     return ChainTables(
-        perm=perm,
         targets=targets,
         before=before.repeat_interleave(3, 2)[:, :, None].contiguous(),
-        first=torch.cat(weights, 2),
-        first_turned=torch.cat(weights, 2).mT.contiguous(),
-        first_bias=torch.cat(biases, 2)[:, :, None],
+        first=weights,
+        first_turned=weights.mT.contiguous(),
+        first_bias=biases[:, :, None],
         experts=tuple(experts),
         whitener=torch.cat([*white, own.flatten(2).flatten(0, 1)]),
         base_level=log_base + middle - log_diagonal,
@@ -205,12 +202,12 @@ def value_and_gradient(tables: ChainTables, z: Tensor, need: bool) -> tuple[Tens
     Returns:
         (B,) nats, Lebesgue in z, and (B, J, 3), of no meaning unless asked for.
     """
-    return in_pieces(max(1, _CHAINS // len(tables.perm)), partial(_evaluate, tables, need), z)
+    return in_pieces(max(1, _CHAINS // tables.before.shape[1]), partial(_evaluate, tables, need), z)
 
 
 def _evaluate(t: ChainTables, need: bool, z: Tensor) -> tuple[Tensor, Tensor]:
     # Shapes are (T, features, K, B), or (T, features, N) with N = K B chains.
-    rows, count, orders = len(z), len(t.targets), len(t.perm)
+    rows, count, orders = len(z), len(t.targets), t.before.shape[1]
     flat = z.flatten(1)
     white = t.whitener @ (flat - t.mean).mT
     own_white = white[-3 * count :].view(count, 3, rows)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..rotations import wrap_rotvec
+from .log_map import LOG_TWO_PI_SQUARED
 
-_LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 _SMALL = 1e-2
 
 
@@ -51,7 +51,7 @@ class RawChart(nn.Module):
         angle = squared.sqrt()
         half = 0.5 * angle
         sine = torch.sin(half)
-        log_h = torch.log(sine / angle).mul_(2.0).sub_(_LOG_TWO_PI_SQUARED)
+        log_h = torch.log(sine / angle).mul_(2.0).sub_(LOG_TWO_PI_SQUARED)
         # (cot(t/2) - 2/t) / t, which is -1/6 at 0 and lost in rounding near it.
         bend = (half * torch.cos(half) / sine - 1.0) * (2.0 / squared)
         bend = torch.where(squared < _SMALL, -1.0 / 6.0 - squared / 360.0, bend)
@@ -80,6 +80,6 @@ def _wrapped(rotvec: Tensor) -> tuple[Tensor, Tensor]:
     turned = (2.0 * math.pi) * torch.round(angle.detach() / (2.0 * math.pi))
     wrapped_angle = (angle - turned).abs().clamp_min(math.sqrt(torch.finfo(rotvec.dtype).eps))
     log_sine = torch.where(small, series, torch.log(torch.sin(0.5 * wrapped_angle) / wrapped_angle))
-    log_h = 2.0 * log_sine - _LOG_TWO_PI_SQUARED
+    log_h = 2.0 * log_sine - LOG_TWO_PI_SQUARED
     factor = torch.where(angle <= math.pi, torch.ones_like(angle), 1.0 - turned / angle)
     return rotvec * factor[..., None], log_h

@@ -73,7 +73,7 @@ class UnfoldedChart(Chart):
         factor = factor * log_left.mul_(-1.0 / _POWER).exp_()
         if seen is not None:
             factor, volume = factor * seen, volume * seen
-        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), log, factor, filled)
+        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), turn, log, factor, filled)
 
     def gradient(
         self, rotvec: Tensor, seen: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor | float
@@ -89,7 +89,7 @@ class UnfoldedChart(Chart):
         bend = (filled < 1.0 - _ROOM) * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
         grad_tangent.addcmul_(tangent, bend.mul_(grad_log_left))
         grad_ratio = volume_gradient(point.log.ratio, seen, grad_volume)
-        return log_map_gradient(rotvec, self.constants()[0], point.log, grad_tangent, grad_ratio)
+        return log_map_gradient(rotvec, point.turn, point.log, grad_tangent, grad_ratio)
 
     def composed(self, rotvec: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         turn, factor, level = self.constants()
