@@ -48,6 +48,14 @@ class Columns:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if not (value is None or isinstance(value, tuple))}
 
+    def said(self) -> str:
+        """The first of what was ignored and noted, for `repr`."""
+        words = []
+        for name, items in (("ignored", self.ignored), ("notes", self.notes)):
+            more = f"; and {len(items) - 4} more" if len(items) > 4 else ""
+            words += [f", {name}: {'; '.join(items[:4])}{more}"] if items else []
+        return "".join(words)
+
     def take(self, index: NDArray[np.int64]) -> Columns:
         """Some rows."""
         rows: dict[str, Any] = {

@@ -120,9 +120,7 @@ def right_side(name: str, side: Any, n: int) -> Tensor:
 
 def _is_a_side(value: NDArray[Any]) -> bool:
     """`right` may also be an array of something else."""
-    return value.ndim <= 2 and (
-        value.dtype.kind in "USbiu" or (value.dtype.kind == "f" and value.ndim < 2) or value.size == 1
-    )
+    return value.ndim < 2 or value.shape[1:] == (1,)
 
 
 def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:

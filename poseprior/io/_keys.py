@@ -35,7 +35,7 @@ _POSE_KEYS = frozenset((*WHOLE, *HANDS, EYES, *(name for names in PARTS.values()
 _LIKE_A_POSE = re.compile(r"pose|orient|rot|quat|theta|6d|hand|finger|thumb|wrist|jaw|euler|axis_?angle", re.IGNORECASE)
 _NO_ROTATIONS = re.compile(
     r"trans|beta|shape|expr|dmpl|marker|vert|joint|key_?point|kp|landmark|cam|intrin|focal|cent|bbox|box|scale|score|conf|"
-    r"time|frame|fps|rate|weight|height|width|size|label|index|^faces?$|^K$|visib|valid|mean|component",
+    r"time|frame|fps|rate|weight|height|width|size|label|index|^faces?$|^K(_|$)|visib|valid|mean|component",
     re.IGNORECASE,
 )
 

@@ -38,17 +38,18 @@ def joint_flags(key: str, stored: NDArray[Any], n: int, columns: Mapping[int, Se
     return torch.from_numpy(np.broadcast_to(mask, (n, NUM_JOINTS)).copy())
 
 
-def without_still_joints(pose: Tensor, mask: Tensor) -> tuple[Tensor, str | None]:
+def without_still_joints(pose: Tensor, mask: Tensor, *, parts: bool) -> tuple[Tensor, str | None]:
     """The mask without what never moves in a recording of two poses or more, and words that say so.
 
-    Jaw, eyes and hands that are constant were filled in, not measured; and so was any joint that is zero throughout.
+    A joint that is zero throughout was filled in, not measured; and so, with `parts`, were jaw, eyes and hands that are
+    constant.
     """
     if len(pose) < 2:
         return mask, None
     moves = (pose.amax(0) - pose.amin(0)).amax(-1)
     still = ~(moves > _STILL) & torch.isfinite(moves)
     unseen = still & (pose[0].abs().amax(-1) <= _STILL)
-    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose"):
+    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose") if parts else ():
         unseen[PART_SLICES[name]] |= still[PART_SLICES[name]].all()
     lost = unseen & mask.any(0)
     if not bool(lost.any()):

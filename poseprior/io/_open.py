@@ -24,7 +24,7 @@ _SMALL, _SMALL_MASK, _MOST_UNFOLDED = 64 * 2**20, 512 * 2**20, 100
 
 
 class ArrayFile(Mapping[str, NDArray[Any]]):
-    """The arrays of a file by name; `used` are the names that were read.
+    """The arrays of a file by name; `used` are the names that were read, `kind` is "npz", "npy" or "torch".
 
     Args:
         path: of the file, for messages.
@@ -34,16 +34,17 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
     """
 
     def __init__(
-        self, path: Path, headers: Mapping[str, Header | str], load: Callable[[str], NDArray[Any]], prefix: str = ""
-    ) -> None:
+        self, path: Path, headers: Mapping[str, Header | str], load: Callable[[str], NDArray[Any]], prefix: str = "",
+        kind: str = "npz",
+    ) -> None:  # fmt: skip
         self.path, self.headers, self.prefix, self.used = path, dict(headers), prefix, set[str]()
-        self._load = load
+        self._load, self.kind = load, kind
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         header = self.headers[key]
         why = header if isinstance(header, str) else ""
         if not why and is_pickle(header):
-            code = conversion_code(self.path, "npz")
+            code = conversion_code(self.path, self.kind)
             raise ValueError(
                 f"{self.path}: key '{key}' holds Python objects (a pickle), which are never loaded; save it as plain numbers or "
                 f"strings. For a file that you trust:\n{code}"
@@ -71,13 +72,13 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
 
     def without(self, keys: Collection[str]) -> ArrayFile:
         """The file as if it had no arrays of these names."""
-        return ArrayFile(self.path, {k: h for k, h in self.headers.items() if k not in keys}, self._load)
+        return ArrayFile(self.path, {k: h for k, h in self.headers.items() if k not in keys}, self._load, "", self.kind)
 
     def group(self, name: str) -> ArrayFile:
         """The arrays whose names begin with `name/`, without that."""
         start = f"{name}/"
         headers = {key[len(start) :]: header for key, header in self.headers.items() if key.startswith(start)}
-        return ArrayFile(self.path, headers, lambda key: self._load(start + key), start)
+        return ArrayFile(self.path, headers, lambda key: self._load(start + key), start, self.kind)
 
     def contents(self) -> str:
         """Names and shapes, for messages."""
@@ -134,7 +135,7 @@ def open_npy(path: Path, key: str) -> ArrayFile:
                 raise ValueError("less data than its header says")
             return read_data(stream, found)
 
-    return ArrayFile(path, {key: header}, load)
+    return ArrayFile(path, {key: header}, load, kind="npy")
 
 
 def load_arrays(path: Path, keys: Collection[str]) -> dict[str, NDArray[Any]]:
@@ -156,7 +157,8 @@ def require_file(path: Path, kind: str) -> None:
 
 def short(error: BaseException) -> str:
     """The first line of an error, printable."""
-    return f"{type(error).__name__}: {printable(str(error).splitlines()[0], 100) if str(error) else 'no details'}"
+    first = str(error).splitlines()[0].split(". ")[0] if str(error) else "no details"
+    return f"{type(error).__name__}: {printable(first, 100)}"
 
 
 def printable(text: str, most: int = 60) -> str:

@@ -52,7 +52,7 @@ def read_recordings(
 
     for place, (path, folder) in enumerate(files):
         read = _read(path, folder, options, subject, fps)
-        if len(read.rows.pose) == 1 and read.sequence is None and read.frame is None and len(files) > 1:
+        if len(read.rows.pose) == 1 and read.sequence is None and len(files) > 1:
             frames[path.parent].append((place, read))
         else:
             finish(place, [read])
@@ -61,7 +61,8 @@ def read_recordings(
         recordings: dict[str, list[tuple[int, _Read]]] = defaultdict(list)
         for k, (place, read) in enumerate(single):
             if names is not None:
-                read.sequence, read.frame = names[k]
+                read.sequence, number = names[k]
+                read.frame = number if read.frame is None else read.frame
             recordings[str(place) if names is None else names[k][0]].append((place, read))
         for members in recordings.values():
             finish(members[0][0], [read for _, read in members])
@@ -143,8 +144,8 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     if any(r.rows.imputed is not None for r in reads):
         parts = [torch.zeros_like(r.rows.mask) if r.rows.imputed is None else r.rows.imputed for r in reads]
         imputed = torch.cat(parts)
-    if options.constant_parts_unobserved and not any(r.rows.told for r in reads) and not _one_hand(mask):
-        mask, note = without_still_joints(pose, mask)
+    if options.constant_parts_unobserved and not any(r.rows.told for r in reads):
+        mask, note = without_still_joints(pose, mask, parts=not _one_hand(mask))
         notes += [] if note is None else [note]
     try:
         _require_finite(pose, mask, reads)
@@ -158,7 +159,7 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
             fps=_column(reads, "fps"),
             frame=(np.arange(n) if reads[0].sequence is None and reads[0].frame is None else reads[0].frame)
             if alone
-            else [r.frame for r in reads],
+            else np.concatenate([np.atleast_1d(np.asarray(r.frame)) for r in reads]),
             rig=_column(reads, "rig"),
             imputed=imputed,
         )

@@ -69,12 +69,13 @@ def read_rows(file: ArrayFile, options: Options) -> Rows:
         notes.append(
             "the rotation beside 'hand_pose' is the wrist's in the world, which says nothing of a body: it is left out"
         )
-    claims += _hands(file, options, claims, mask, notes)
+    claims += _hands(file, options, claims, pose, notes)
     if not claims and key is None:
         raise ValueError(_nothing(file))
     if any(claim.key in HANDS or claim.key in WHOLE for claim in claims):
         columns.setdefault(15, [*[-1] * 25, *range(15), *range(15)])
-    pose, mask = _together(pose, mask, claims, notes)
+    pose, mask, left_out = _together(pose, mask, claims, notes)
+    file.used -= left_out
     keys = "', '".join(dict.fromkeys(([] if key is None else [key]) + [claim.key for claim in claims]))
     if len(pose) == 0:
         raise ValueError(f"key '{keys}': expected at least one pose, got none; leave the file out.")
@@ -105,13 +106,13 @@ def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str]) -> bool:
     return hand and len(shape) <= 4 and not any(name in file for name in body)
 
 
-def _hands(file: ArrayFile, options: Options, claims: list[Claim], mask: Tensor, notes: list[str]) -> list[Claim]:
-    """Claims of the hands; where another array has the fingers already, ones that cannot be read are left out."""
-    with_body = bool(claims) or bool(len(mask))
+def _hands(file: ArrayFile, options: Options, claims: list[Claim], pose: Tensor, notes: list[str]) -> list[Claim]:
+    """Claims of the hands; where another array has bent fingers already, ones that cannot be read are left out."""
+    with_body = bool(claims) or bool(len(pose))
     try:
         return hand_claims(file, options, with_body=with_body, notes=notes)
     except ValueError as error:
-        if not len(mask) or not bool(mask[:, 25:].all()):
+        if not bool((pose[:, 25:].abs() > _STILL).any()):
             raise
         for key in (*HANDS, *PARTS["left_hand_pose"], *PARTS["right_hand_pose"]):
             file.used.discard(key)
@@ -119,8 +120,9 @@ def _hands(file: ArrayFile, options: Options, claims: list[Claim], mask: Tensor,
         return []
 
 
-def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str]) -> tuple[Tensor, Tensor]:
-    """Poses and mask of the whole array and of the parts, which must agree where both say something."""
+def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str]) -> tuple[Tensor, Tensor, set[str]]:
+    """Poses and mask of the whole array and of the parts, which must agree where both say something; and what was not
+    taken, as the array of all joints has the fingers."""
     lengths = {claim.key: len(claim.value) for claim in claims} | ({"the poses": len(pose)} if len(pose) else {})
     n = max(lengths.values(), default=len(pose))
     if any(length not in (1, n) for length in lengths.values()) or (len(pose) and len(pose) != n):
@@ -132,6 +134,7 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
         pose, mask = torch.zeros(n, NUM_JOINTS, 3, dtype=dtype), torch.zeros(n, NUM_JOINTS, dtype=torch.bool)
     pose, mask = pose.to(dtype), mask.clone()
     sources: dict[str, str] = {}
+    left_out = set()
     for claim in claims:
         part = PART_SLICES[claim.part]
         value, rows = claim.value.to(dtype).expand(n, -1, -1), claim.rows.expand(n)
@@ -145,6 +148,7 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
             joint = _differs(pose[have][:, part], value[have])
             if joint is not None and filler:
                 notes.append(f"'{claim.key}' holds other fingers than the array of all joints, which was taken")
+                left_out.add(claim.key)
             elif joint is not None:
                 name = JOINT_NAMES[part.start + joint]
                 raise ValueError(
@@ -155,7 +159,7 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
         pose[fresh, part] = value[fresh]
         mask[fresh, part] = True
         sources.setdefault(claim.part, claim.key)
-    return pose, mask
+    return pose, mask, left_out
 
 
 def _differs(first: Tensor, second: Tensor) -> int | None:

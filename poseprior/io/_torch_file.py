@@ -50,7 +50,7 @@ def open_torch(path: Path) -> ArrayFile:
             f"{conversion_code(path, 'torch')}"
         ) from None
     headers = {key: Header(array.shape, array.dtype, False, 0) for key, array in arrays.items()}
-    return ArrayFile(path, headers, arrays.__getitem__)
+    return ArrayFile(path, headers, arrays.__getitem__, kind="torch")
 
 
 def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -151,7 +151,11 @@ def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
     what = f"key '{key}': got {count} joints ({count * 3} columns)"
     others = [m for m, layouts in _MODELS.items() if m and count in layouts]
     if model:
-        fix = f"pass model_type={others[0]!r} if that is what the file holds" if others else "save 55 joints"
+        fix = (
+            f"pass model_type={others[0]!r} if that is what the file holds"
+            if others
+            else f"save 55 joints{_other_forms(count)}"
+        )
         raise ValueError(f"{what}, expected {sorted(known)} joints for model type {model!r}; {fix}.")
     if count == 52:
         why = "SMPL-H (columns 66:69 are the left index finger) or 53 joints without the root (63:66 are the jaw)"
@@ -164,8 +168,14 @@ def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
     raise ValueError(
         f"{what}, expected 55 (SMPL-X), 53 (no eyes), 52 (SMPL-H) or 24 (SMPL) with the root first; save the "
         "parts under their names (global_orient, body_pose, left_hand_pose, ...) instead, or pass layout= as the list of "
-        "joint names."
+        f"joint names{_other_forms(count)}."
     )
+
+
+def _other_forms(count: int) -> str:
+    """What so many joints of three numbers would be as other rotations."""
+    known = [w for w in (4, 6, 9) if count * 3 % w == 0 and count * 3 // w in _COUNTS]
+    return "".join(f"; or, if it holds {count * 3 // w} joints as {_forms.HINTS[w]}" for w in known)
 
 
 def model_type(file: ArrayFile, options: Options) -> str:

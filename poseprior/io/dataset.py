@@ -149,8 +149,7 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         return (
             f"PoseDataset({len(self)} poses, {len(self.observed_joints)} joints observed, "
             f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''}"
-            f"{', ignored: ' + ', '.join(self.ignored) if self.ignored else ''}"
-            f"{', notes: ' + '; '.join(self.notes) if self.notes else ''})"
+            f"{self._columns().said()})"
         )
 
     # -- other data sets made from this one --------------------------------------------------------------------------
