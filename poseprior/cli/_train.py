@@ -12,13 +12,13 @@ import torch
 
 from .. import skeleton
 from ..io import PoseDataset, read_poses, read_split
+from ..io.atomic import write_json
 from ..io.pretrained import load
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult
 from ..training.evaluation import evaluate, format_table
 from ..training.state import ForeignCheckpointError
-from ._common import write_json
 from ._models import HandVae, OptionalModel
 
 #: Flags that, when given, replace the model's own `default_fit`.

@@ -13,12 +13,13 @@ import tyro
 from .. import skeleton
 from .._checks import check_whole
 from ..io import write_poses
+from ..io.atomic import write_json
 from ..io.pretrained import list_pretrained, load
 from ..prior import PosePrior
 from ..tasks import score
 from ..training.completion import COMPLETION_PATTERNS
 from ..training.evaluation import evaluate, format_table
-from ._common import check_suffix, generator, held_out, write_json
+from ._common import check_suffix, generator, held_out
 
 
 @dataclass(frozen=True, kw_only=True)
