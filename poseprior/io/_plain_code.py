@@ -7,7 +7,7 @@ from pathlib import Path
 _LOADERS = {
     "npz": ("", "dict(np.load({path!r}, allow_pickle=True))"),
     "npy": ("", "{{'poses': np.load({path!r}, allow_pickle=True)}}"),
-    "pickle": ("import pickle\n", "pickle.load(open({path!r}, 'rb'))"),
+    "pickle": ("import pathlib, pickle\n", "pickle.loads(pathlib.Path({path!r}).read_bytes())"),
     "torch": ("import torch\n", "torch.load({path!r}, map_location='cpu', weights_only=False)"),
 }
 

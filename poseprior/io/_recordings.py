@@ -31,6 +31,7 @@ class _Read:
     """One file: its rows, and what it says of them."""
 
     path: Path
+    file: ArrayFile
     rows: Rows
     subject: Any
     sequence: Any
@@ -112,7 +113,7 @@ def _read(path: Path, folder: Path | None, options: Options, subject: str | None
             person = np.char.add("sitting", file["sitting"].astype(np.str_))
         rate = _first(file, RATES)
         return _Read(
-            path, rows, _folder_subject(path, folder, file) if person is None else person, _first(file, SEQUENCES),
+            path, everything, rows, _folder_subject(path, folder, file) if person is None else person, _first(file, SEQUENCES),
             file.get("frame"), fps if rate is None else rate,
             file.get("rig"),
         )  # fmt: skip
@@ -164,7 +165,7 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
             imputed=imputed,
         )
     except ValueError as error:
-        raise ValueError(f"{path}: {error}" if not str(error).startswith(str(path)) else str(error)) from None
+        raise _told(path, reads[0].file, error) from None
     data.notes = tuple(dict.fromkeys(notes))
     data.ignored = tuple(dict.fromkeys(key for r in reads for key in r.rows.ignored))
     return data
