@@ -17,9 +17,9 @@ from torch import Tensor
 
 import poseprior
 from poseprior import PosePrior, skeleton
+from poseprior.evaluation.completion import COMPLETION_PATTERNS, moved_keypoint_mask
 from poseprior.io import PoseDataset, read_split
 from poseprior.kinematics import keypoint_positions
-from poseprior.training.completion import COMPLETION_PATTERNS, moved_keypoint_mask
 
 BASELINES = ("Gaussian, full", "mixture of 4")
 SHIPPED = ("body-order-agnostic", "body-joint-flow")

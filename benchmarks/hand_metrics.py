@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from poseprior import LatentPosePrior, PosePrior
+from poseprior.evaluation.sample_metrics import sample_metrics
 from poseprior.kinematics import tip_positions
 from poseprior.latent import interpolate_latent
-from poseprior.models.vae_base import BaseVAE
+from poseprior.models.vae.base import BaseVAE
 from poseprior.rotations import geodesic_distance, rotvec_to_tangent, tangent_to_rotvec
-from poseprior.training.metrics import sample_metrics
 
 RIGHT = tuple(range(40, 55))
 #: K of the bound of variational priors in the table.

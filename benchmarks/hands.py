@@ -26,7 +26,7 @@ from poseprior.io.atomic import replacing
 from poseprior.models.joint_flow import JointFlow
 from poseprior.models.order_agnostic import OrderAgnosticPrior
 from poseprior.models.vae import HandVAE
-from poseprior.models.vae_options import VAEOptions
+from poseprior.models.vae.options import VAEOptions
 from poseprior.recipes import RECIPES
 from poseprior.rotations import add_tangent_noise
 

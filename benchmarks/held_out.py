@@ -21,9 +21,9 @@ from kept_prior import file_stem, kept_prior
 
 import poseprior
 from poseprior import PosePrior, skeleton
+from poseprior.evaluation.report import evaluate
 from poseprior.io import PoseDataset, read_split
 from poseprior.io.atomic import replacing
-from poseprior.training.evaluation import evaluate
 from poseprior.training.validation import jittered_rows, mean_nll
 
 #: Joints that every frame of the shared data observes: what flows that cannot take masks are compared on.

@@ -14,7 +14,7 @@ from pathlib import Path
 import poseprior
 from poseprior import skeleton
 from poseprior.io.atomic import replacing
-from poseprior.io.pretrained import PretrainedPrior, pretrained_files
+from poseprior.pretrained.loading import PretrainedPrior, pretrained_files
 
 OPEN = "<!-- numbers: python benchmarks/model_cards.py -->\n"
 CLOSE = "<!-- /numbers -->"

@@ -15,7 +15,7 @@ from torch import Tensor
 import poseprior
 from poseprior import skeleton
 from poseprior.io import read_split
-from poseprior.io.pretrained import pretrained_files
+from poseprior.pretrained.loading import pretrained_files
 from poseprior.rotations import geodesic_distance
 
 DRAWS = 5000

@@ -26,7 +26,7 @@ import poseprior
 from poseprior import GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, PoseDataset, PosePrior
 from poseprior.io import read_split
 from poseprior.io.atomic import replacing
-from poseprior.io.pretrained import pretrained_files
+from poseprior.pretrained.loading import pretrained_files
 
 #: Shipped priors of each table; the full Gaussian of the body is the shipped one.
 SHIPPED = {

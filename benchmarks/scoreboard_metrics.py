@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from poseprior import PoseDataset, PosePrior, skeleton
+from poseprior.evaluation.report import evaluate
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise
-from poseprior.training.evaluation import evaluate
 
 JITTER = 0.02
 #: Noise that denoising takes away, radians (5.7 degrees).

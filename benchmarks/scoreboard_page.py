@@ -111,8 +111,8 @@ def _notes() -> str:
   mean rotation error. It is the mode that is scored, and a mode is not what a mean error rewards: a prior with a better density
   may score worse here.
 - **Samples**: {SAMPLES:,} draws against as many test poses, keypoint positions in cm on the neutral skeleton
-  (`poseprior.training.metrics`). Hands are compared on the right side, which most test poses show. Test people do things that no
-  training person does, so a faithful sampler of the training poses scores low on recall, and a blurred one higher.
+  (`poseprior.evaluation.sample_metrics`). Hands are compared on the right side, which most test poses show. Test people do
+  things that no training person does, so a faithful sampler of the training poses scores low on recall, and a blurred one higher.
 - **Latency**: median of `log_prob` with its gradient to the pose, one thread, on a machine that other jobs shared.
 - Names that end in **-smooth**: trained under 0.1 rad of noise, for fits (fitting.md). Their densities of recordings and their
   draws are blurred by design.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from poseprior.models.joint_flow import JointFlow
-from poseprior.models.joint_realnvp import JointRealNVP
+from poseprior.models.joint_flow.realnvp import JointRealNVP
 from poseprior.rotations import haar_log_density, wrap_rotvec
 
 BATCHES = (1, 64, 1024)

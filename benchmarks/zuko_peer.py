@@ -19,7 +19,7 @@ from tqdm import trange
 from poseprior import FitConfig
 from poseprior.io import read_split
 from poseprior.io.atomic import replacing
-from poseprior.models.chart import TangentChart, training_view
+from poseprior.models.charts.tangent import TangentChart, training_view
 from poseprior.training.batches import BatchSource
 from poseprior.training.validation import jittered_rows
 

@@ -20,15 +20,14 @@ from typing import Any, ClassVar, Literal, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from . import skeleton
+from . import checkpoint, skeleton
 from ._checks import check_floating, check_whole
-from .border import check_context, check_pose, in_full_precision
+from ._pose_checks import check_context, check_pose, in_full_precision
 from .devices import usable_device
-from .io import checkpoint
 from .io.dataset import PoseDataset, as_dataset
+from .models.shared.independent_groups import co_observed
 from .training.config import FitConfig, FitResult
 from .training.generators import borrowed_generators
-from .training.groups import co_observed
 from .training.loop import run_loop
 
 _Self = TypeVar("_Self", bound="PosePrior")

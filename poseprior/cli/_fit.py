@@ -19,8 +19,8 @@ from .._checks import check_number
 from ..devices import usable_device
 from ..io.fitted import GENDERS
 from ..io.keypoints import KeypointFile, read_keypoints
-from ..io.pretrained import load
 from ..models import OrderAgnosticPrior
+from ..pretrained.loading import load
 from ..prior import PosePrior
 from ._common import check_suffix
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from .. import skeleton
+from ..evaluation.report import evaluate, format_table
 from ..io import PoseDataset, read_poses, read_split
-from ..io.pretrained import load
+from ..pretrained.loading import load
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult
-from ..training.evaluation import evaluate, format_table
 from ..training.state import ForeignCheckpointError
 from ._common import write_json
 from ._models import HandVae, OptionalModel

@@ -19,15 +19,7 @@ from torch import Tensor
 from ..params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH, pose_from_smplx
 from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES, NUM_JOINTS
-from ._hand_files import (
-    Arrays,
-    Options,
-    hand_options,
-    refuse_pca45,
-    require_floating,
-    single_hand,
-    to_tensor,
-)
+from ._hand_files import Arrays, Options, hand_options, refuse_pca45, require_floating, single_hand, to_tensor
 from ._masks import observed_mask, without_constant_parts
 
 WHOLE = ("poses", "fullpose")

@@ -1,12 +1,12 @@
 """The priors."""
 
-from .gaussian import GaussianPrior
-from .global_flow import GlobalFlow
-from .joint_flow import JointFlow
-from .mixture import GaussianMixturePrior
-from .order_agnostic import OrderAgnosticPrior
+from .gaussian.gaussian import GaussianPrior
+from .gaussian.mixture import GaussianMixturePrior
+from .global_flow.global_flow import GlobalFlow
+from .joint_flow.joint_flow import JointFlow
+from .order_agnostic.order_agnostic import OrderAgnosticPrior
 from .product import ProductPrior
-from .vae import BodyVAE, HandVAE, VAEPrior
+from .vae.vae import BodyVAE, HandVAE, VAEPrior
 
 __all__ = [
     "BodyVAE",

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, GlobalFlow, PoseDataset
-from poseprior.models.flow_blocks import blocks_from_masks
-from poseprior.models.global_realnvp import GlobalRealNVP
-from poseprior.models.residual_flow import BlockWhitening, RadialTails
+from poseprior.models.global_flow.blocks import blocks_from_masks
+from poseprior.models.global_flow.realnvp import GlobalRealNVP
+from poseprior.models.global_flow.residual_flow import BlockWhitening, RadialTails
 from poseprior.rotations import geodesic_distance, random_rotvec
 
 _CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)
