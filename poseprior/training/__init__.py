@@ -1,5 +1,6 @@
-"""The training loop, its options, and the metrics."""
+"""Training: `fit`, the loop, its options, and what it returns."""
 
 from .config import FitConfig, FitResult
+from .fit import fit, start_from
 
-__all__ = ["FitConfig", "FitResult"]
+__all__ = ["FitConfig", "FitResult", "fit", "start_from"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import skeleton
 from ..io.dataset import PoseDataset
 from ..rotations import add_tangent_noise
-from .config import FitConfig
+from .config import FitOptions
 
 _LARGE_PRIME = 2_147_483_629
 
@@ -49,7 +49,7 @@ class BatchSource:
     """
 
     def __init__(
-        self, data: PoseDataset, joints: tuple[int, ...], config: FitConfig, *, rank: int = 0, world_size: int = 1
+        self, data: PoseDataset, joints: tuple[int, ...], config: FitOptions, *, rank: int = 0, world_size: int = 1
     ) -> None:
         if config.batch_size < world_size:
             raise ValueError(f"batch_size: expected at least one pose a rank ({world_size}), got {config.batch_size}.")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..io.dataset import PoseDataset
+from ..prior import PosePrior
 from ..rotations import add_tangent_noise, haar_log_density, wrap_rotvec
 from .batches import derived_seed, nothing_observed
-
-if TYPE_CHECKING:
-    from ..prior import PosePrior
 
 _BATCH = 2048
 
