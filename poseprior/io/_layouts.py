@@ -19,8 +19,16 @@ from torch import Tensor
 from ..params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH, pose_from_smplx
 from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES, NUM_JOINTS
-from ._hand_files import Arrays, Options, hand_options, refuse_pca45, require_floating, single_hand, to_tensor
-from ._masks import observed_mask, without_constant_parts
+from ._hand_files import (
+    Arrays,
+    Options,
+    hand_options,
+    refuse_pca45,
+    require_floating,
+    single_hand,
+    to_tensor,
+)
+from ._masks import joint_flags, without_constant_parts
 
 WHOLE = ("poses", "fullpose")
 PARTS: dict[str, tuple[str, ...]] = {
@@ -43,6 +51,7 @@ KEYS = frozenset(
         "hand_pose",
         "side",
         "observed",
+        "imputed",
         "surface_model_type",
         "flat_hand_mean",
     ]
@@ -57,11 +66,11 @@ _LAYOUTS: dict[str, dict[int, tuple[int, ...]]] = {
 }
 
 
-def to_joints55(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
-    """Wrapped float32 poses (N, 55, 3) and observed (N, 55); a ValueError names the key, not the file."""
+def to_joints55(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Wrapped float32 poses (N, 55, 3), observed and maybe imputed (N, 55); a ValueError names the key, not the file."""
     model = _model_type(arrays, options)
     key = next((k for k in WHOLE if k in arrays), None)
-    columns: dict[int, Sequence[int]] = {NUM_JOINTS: _ALL}  # what an `observed` array may have: see `observed_mask`
+    columns: dict[int, Sequence[int]] = {NUM_JOINTS: _ALL}  # what `observed` and `imputed` may have: see `joint_flags`
     if key is not None:
         pose, mask, stored = _whole(key, arrays, model)
         columns.update(stored)
@@ -79,7 +88,7 @@ def to_joints55(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
     if len(pose) == 0:
         raise ValueError(f"key '{key}': expected at least one pose, got none; leave the file out.")
     if "observed" in arrays:
-        mask = mask & observed_mask(arrays["observed"], len(pose), columns)
+        mask = mask & joint_flags("observed", arrays["observed"], len(pose), columns)
     elif options.constant_parts_unobserved and key != "hand_pose":
         mask = without_constant_parts(pose, mask)
     broken = ~torch.isfinite(pose).all(-1) & mask
@@ -92,7 +101,8 @@ def to_joints55(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
             "the rows, or mark the joints false in an 'observed' array."
         )
     pose = torch.where(mask[..., None], pose, torch.zeros_like(pose))
-    return wrap_rotvec(pose).float(), mask
+    imputed = joint_flags("imputed", arrays["imputed"], len(pose), columns) if "imputed" in arrays else None
+    return wrap_rotvec(pose).float(), mask, imputed
 
 
 def _model_type(arrays: Arrays, options: Options) -> str:

@@ -24,7 +24,7 @@ PathInput = str | PathLike[str]
 _SUBJECT_KEYS = ("subject", "subject_id")
 _SEQUENCE_KEYS = ("seq", "sequence", "recording")
 _FPS_KEYS = ("fps", "mocap_framerate", "mocap_frame_rate")
-_KEYS = frozenset((*_layouts.KEYS, *_SUBJECT_KEYS, *_SEQUENCE_KEYS, *_FPS_KEYS, "frame", "sitting"))
+_KEYS = frozenset((*_layouts.KEYS, *_SUBJECT_KEYS, *_SEQUENCE_KEYS, *_FPS_KEYS, "frame", "sitting", "rig"))
 
 
 def read_poses(
@@ -46,9 +46,9 @@ def read_poses(
 
     A file holds `poses` as (N, J, 3) or (N, J * 3) rotvecs in radians: 55 joints (SMPL-X), 53 (no eyes), 52 (SMPL-H) or
     24 (SMPL); or parts by name (`global_orient` or `root_orient`, `body_pose` or `pose_body`, ..., `pose_hand`); or
-    single hands, `hand_pose` (N, 15, 3) and `side`. An `observed` mask, `subject`, `sequence` or `seq`, `fps` and
-    `frame` are used where present; `trans`, `betas`, `gender` and all else is left unread. Rotations beyond pi are
-    wrapped.
+    single hands, `hand_pose` (N, 15, 3) and `side`. An `observed` mask, an `imputed` mask, `subject`, `sequence` or
+    `seq`, `fps`, `frame` and `rig` are used where present; `trans`, `betas`, `gender` and all else is left unread.
+    Rotations beyond pi are wrapped.
 
     A folder is read whole: the files of `read_split`, train before val before test, else every `.npz` below it. Use
     `split=` or `read_split` to keep the parts apart.
@@ -126,7 +126,7 @@ def write_poses(
 
     Returns:
         The path. Keys: `poses` (N, 55, 3) float32, `observed` (N, 55), `joint_names`, `surface_model_type`, and
-        `subject`, `sequence`, `fps`, `frame` where the data set has them.
+        `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) where the data set has them.
     """
     target = Path(path)
     if target.suffix != ".npz":
@@ -142,7 +142,7 @@ def write_poses(
             value[None] if value.dim() == 2 else value, mask[None] if mask is not None and mask.dim() == 1 else mask
         )
     pose, seen = data.all_poses()
-    columns = {"subject": data.subject, "sequence": data.sequence, "fps": data.fps, "frame": data.frame}
+    columns = {name: getattr(data, name) for name in ("subject", "sequence", "fps", "frame", "rig", "imputed")}
     arrays: dict[str, Any] = {k: np.asarray(v) for k, v in columns.items() if v is not None}
     arrays.update(
         poses=pose.numpy(), observed=seen.numpy(), joint_names=np.array(JOINT_NAMES), surface_model_type="smplx"
@@ -157,7 +157,7 @@ def _read_file(
 ) -> PoseDataset:
     arrays = load_arrays(path, _KEYS)
     try:
-        pose, observed = _layouts.to_joints55(arrays, options)
+        pose, observed, imputed = _layouts.to_joints55(arrays, options)
         n = len(pose)
         person: Any = subject if subject is not None else _first(arrays, _SUBJECT_KEYS)
         if person is None and "sitting" in arrays:  # prefixed: sitting 2 is not the subject 2 of another file
@@ -172,6 +172,8 @@ def _read_file(
             sequence=path.stem if sequence is None else sequence,
             fps=fps if rate is None else rate,
             frame=frame,
+            rig=arrays.get("rig"),
+            imputed=imputed,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
