@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import skeleton
+from .face_contour import FaceContour
 from .hand_convention import require_smplx
 from .skinning import Tree, posed_points, turn_axes
 
@@ -53,11 +54,12 @@ class BodyPoints:
             if bad:
                 hint = "; contour landmarks need use_face_contour=True" if name == "joints" else ""
                 raise ValueError(f"{name}: expected indices from 0 to {most - 1}, got {bad[:5]}{hint}.")
-        self._dynamic = [int(j) - static for j in joints if int(j) >= static]
+        sliding = [int(j) - static for j in joints if int(j) >= static]
+        self._contour = FaceContour(buffers, sliding) if sliding else None
         rows = self._rows(model, joints, vertices, extra, corners, buffers)
         self._select(joints, vertices, extra, corners, buffers, rows, static)
         self._take_buffers(model, buffers, rows, joints)
-        self.share = self._shares()
+        self.carried = self._carried()
         self._wider: BodyPoints | None = None
 
     def __call__(
@@ -105,8 +107,9 @@ class BodyPoints:
         positions, skinned = posed_points(local, rest, vertices, self.weights, self.tree)
         both = torch.cat((positions, skinned), 1) if len(self.template) else positions
         points = both.index_select(1, self._picked) if self._picked is not None else self._selector @ both
-        if self._dynamic:
-            points = self._with_contour(points, skinned, pose)
+        if self._contour is not None:
+            both = torch.cat((points, self._contour.points(skinned, pose)), 1)
+            points = both.index_select(1, self._order)
         return points if transl is None else points + transl.to(points)[:, None]
 
     def turns(
@@ -117,9 +120,9 @@ class BodyPoints:
         expression: Tensor | None = None,
         transl: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """How the points move when joints turn: v = share * axis x (point - position), to first order.
+        """How the points move when joints turn: v = carried * axis x (point - position), to first order.
 
-        `share` (K, C) says which part of a point each of the C joints in `chain` carries. Exact for joints; for vertices up
+        `carried` (K, C) says which part of a point each of the C joints in `chain` carries. Exact for joints; for vertices up
         to pose-dependent corrections and to the bends where weights blend, which makes it a derivative for
         preconditioners.
 
@@ -163,11 +166,8 @@ class BodyPoints:
                 wanted.add(extra[joint - first])
             elif first + len(extra) <= joint < first + len(extra) + len(corners):
                 wanted.update(corners[joint - first - len(extra)].tolist())
-        if self._dynamic:
-            self._contour_faces = buffers["faces_tensor"][buffers["dynamic_lmk_faces_idx"][:, self._dynamic]]
-            self._contour_weights = buffers["dynamic_lmk_bary_coords"][:, self._dynamic]
-            self._neck_chain = buffers["neck_kin_chain"].tolist()
-            wanted.update(self._contour_faces.flatten().tolist())
+        if self._contour is not None:
+            wanted.update(self._contour.faces.flatten().tolist())
         return sorted(wanted)
 
     def _select(
@@ -179,7 +179,7 @@ class BodyPoints:
         used = {0, *(int(j) for j in joints if j < skeleton.NUM_JOINTS)}
         if rows:
             used |= set((weights[rows] != 0).any(0).nonzero()[:, 0].tolist())
-        if self._dynamic:
+        if self._contour is not None:
             used.add(_NECK)
         for joint in sorted(used):
             while joint > 0:
@@ -202,16 +202,13 @@ class BodyPoints:
         self._num_static = len(mixes)
         mixes += [[(row[int(v)], 1.0)] for v in vertices]
         like = buffers["v_template"]
-        self._order = None
-        if self._dynamic:
+        if self._contour is not None:
             statics = iter(range(self._num_static))
-            contours = iter(range(len(mixes), len(mixes) + len(self._dynamic)))
+            contours = iter(range(len(mixes), len(mixes) + self._contour.faces.shape[1]))
             order = [next(contours) if int(j) >= static else next(statics) for j in joints]
             order += list(range(self._num_static, len(mixes)))
             self._order = torch.tensor(order, device=like.device)
-            lookup = torch.full((len(buffers["v_template"]),), -1, dtype=torch.long, device=like.device)
-            lookup[rows] = torch.arange(len(rows), device=like.device)
-            self._contour_rows = lookup[self._contour_faces]
+            self._contour.among(rows, len(like))
         self._picked: Tensor | None = None
         if all(len(mix) == 1 for mix in mixes):
             self._picked = torch.tensor([mix[0][0] for mix in mixes], dtype=torch.long, device=like.device)
@@ -244,13 +241,13 @@ class BodyPoints:
             if bool(poses.any()):
                 self._pose_basis = poses.flatten(1).contiguous()
 
-    def _shares(self) -> Tensor:
-        """(K, C) share of each point that hangs from each joint of the chain; contour landmarks as with the head straight."""
+    def _carried(self) -> Tensor:
+        """(K, C) which part of each point hangs from each joint of the chain; contour landmarks as with the head straight."""
         every = torch.cat((self.tree.below.mT, self.weights @ self.tree.below.mT))
         points = every[self._picked] if self._picked is not None else self._selector @ every
-        if self._order is None:
+        if self._contour is None:
             return points
-        contour = every[len(self._chain) + self._contour_rows[0]].mean(1)
+        contour = every[len(self._chain) + self._contour.rows[0]].mean(1)
         return torch.cat((points, contour))[self._order]
 
     # ------------------------------------------------------------------ rarely needed parts
@@ -262,33 +259,16 @@ class BodyPoints:
             for name, value in vars(self).items():
                 if isinstance(value, Tensor) and value.is_floating_point():
                     setattr(wider, name, value.to(dtype))
+            wider._contour = None if self._contour is None else self._contour.to(dtype)
             wider.tree = replace(self.tree, below=self.tree.below.to(dtype), is_root=self.tree.is_root.to(dtype))
             self._wider = wider
         return self._wider
 
     def _corrections(self, pose: Tensor) -> Tensor:
         """(B, N, 3) pose-dependent corrections of the vertices, linear in Exp(pose_j) - I."""
-
         assert self._pose_basis is not None
         turn = roma.rotvec_to_rotmat(pose[:, 1:]) - torch.eye(3, dtype=pose.dtype, device=pose.device)
         return (turn.flatten(1) @ self._pose_basis).unflatten(-1, (-1, 3))
-
-    def _with_contour(self, points: Tensor, skinned: Tensor, pose: Tensor) -> Tensor:
-        """Insert the contour landmarks, which slide with the turn of the head (not differentiable in the choice)."""
-
-        with torch.no_grad():
-            turn = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(len(pose), 3, 3)
-            for joint in self._neck_chain:
-                turn = roma.rotvec_to_rotmat(pose[:, joint]) @ turn
-            yaw = torch.atan2(-turn[:, 2, 0], (turn[:, 0, 0].square() + turn[:, 1, 0].square()).sqrt())
-            degrees = torch.round(torch.clamp(-yaw * 180.0 / torch.pi, max=39)).long()
-            mask = (degrees < -39).long()
-            index = (degrees < 0).long() * (mask * 78 + (1 - mask) * (39 - degrees)) + (degrees >= 0).long() * degrees
-        corners = self._contour_rows[index]  # (B, D, 3)
-        found = skinned.gather(1, corners.flatten(1)[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))
-        contour = (found * self._contour_weights[index][..., None]).sum(-2)
-        assert self._order is not None
-        return torch.cat((points, contour), 1).index_select(1, self._order)
 
 
 def _vertex_joints(model: nn.Module) -> list[int]:

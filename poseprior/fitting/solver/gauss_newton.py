@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ..anchor import PoseAnchor
 from ..term import PosePriorTerm, factor_at
-from .problem import FitProblem, Stage
+from .problem import FitProblem
+from .stages import Stage
 from .state import METRES_STEP, ROTATION_STEP, BodyState, Variables
 
 _DIFFERENCE = 1e-2
@@ -74,7 +75,7 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
         weight = target.confidence * stage.chosen[k].to(target.confidence) / target.sigma.square()
         if target.robust is not None:
             squared = base[k].square().sum(-1) / target.sigma.square()
-            cap = (target.robust * (stage.wide[k] if stage.wide else stage.widen)) ** 2
+            cap = (target.robust * (stage.outlier_scales[k] if stage.outlier_scales else stage.outlier_scale)) ** 2
             weight = weight * (cap / (cap + squared)).square()
         root = weight.expand(base[k].shape[:-1]).sqrt()[..., None]
         jacobian = (torch.cat(columns[k]) * root).flatten(3).permute(1, 2, 3, 0).flatten(0, 1)  # (S B, K d, D)
@@ -85,7 +86,7 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
 def _turned(problem: FitProblem, state: BodyState, variables: Variables, body: Tensor) -> Iterator[Tensor]:
     """Points (n S, B, K, 3) after steps of root, position and joints, to first order; a few joints at a time."""
     starts, bodies = state.transl.shape[:2]
-    axes, position, share = problem.turns(state)
+    axes, position, carried = problem.turns(state)
     points = body.flatten(0, 1)[:, None, None]
     place = {joint: k for k, joint in enumerate(problem.points.chain)}
 
@@ -97,7 +98,7 @@ def _turned(problem: FitProblem, state: BodyState, variables: Variables, body: T
             arm = points - position[:, at, None, None]
             velocity = torch.linalg.cross(axes[:, at, :, None].expand(*arm.shape[:2], 3, *arm.shape[3:]), arm.expand(
                 -1, -1, 3, -1, -1))  # fmt: skip
-            moved[:, [n for n, _ in known]] = velocity * share.T[at][:, None, :, None]
+            moved[:, [n for n, _ in known]] = velocity * carried.T[at][:, None, :, None]
         moved = points + _DIFFERENCE * ROTATION_STEP * moved
         return moved.flatten(1, 2).transpose(0, 1).unflatten(1, (starts, bodies)).flatten(0, 1)
 

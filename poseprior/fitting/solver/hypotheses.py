@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ...optim import value_and_gradient
-from .problem import FitProblem, Stage
+from .problem import FitProblem
+from .stages import Stage
 from .state import BodyState
 
 #: Modes whose body points lie this close together, metres, on average, are one.

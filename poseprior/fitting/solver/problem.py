@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,42 +17,13 @@ from ..config import FitBodyConfig
 from ..energy import EnergyTerm
 from ..targets import Target
 from ..term import PosePriorTerm
+from .stages import Stage
 from .state import BodyState, Variables
 from .surrogate import GaussianSurrogate
 
 _BODY = 22
 #: Joints whose points place the torso in space.
 _TORSO = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One minimisation.
-
-    Attributes:
-        variables: what moves.
-        iterations: most steps.
-        chosen: for each target the (B, K) points that count.
-        progress: for schedules of terms.
-        widen: least factor on the outlier threshold of the targets.
-        reach: the threshold is widened to so many times a body's median residual at the start of the stage, so that
-            few points begin as outliers; 0 leaves it at `widen`.
-        wide: the factors that follow, for each target (S, B, 1); see `FitProblem.widened`.
-        regularised: whether priors count; the first stage places the root without them.
-        coarse: whether Gaussian surrogates stand for the priors.
-        smooth: standard deviation of second differences over the frames of a problem.
-    """
-
-    variables: Variables
-    iterations: int
-    chosen: list[Tensor]
-    progress: float = 1.0
-    widen: float = 1.0
-    reach: float = 0.0
-    wide: tuple[Tensor, ...] | None = None
-    regularised: bool = True
-    coarse: bool = False
-    smooth: float | None = None
 
 
 class FitProblem:
@@ -103,12 +74,12 @@ class FitProblem:
         return points + state.transl[:, :, None].to(points)
 
     def turns(self, state: BodyState) -> tuple[Tensor, Tensor, Tensor]:
-        """`BodyPoints.turns` of the S B bodies, and the shares (K, C)."""
+        """`BodyPoints.turns` of the S B bodies, and what they carry (K, C)."""
         axes, position = self.points.turns(
             state.pose.flatten(0, 1), betas=state.betas.flatten(0, 1), expression=state.expression.flatten(0, 1),
             transl=state.transl.flatten(0, 1),
         )  # fmt: skip
-        return axes, position, self.points.share
+        return axes, position, self.points.carried
 
     def of_target(self, body: Tensor, number: int) -> Tensor:
         """The points (S, B, K', 3) that a target measures."""
@@ -119,21 +90,25 @@ class FitProblem:
         body = self.body(state)
         return {
             target.name: target.energy(
-                self.of_target(body, k), chosen=stage.chosen[k], widen=stage.wide[k] if stage.wide else stage.widen
+                self.of_target(body, k),
+                chosen=stage.chosen[k],
+                outlier_scale=stage.outlier_scales[k] if stage.outlier_scales else stage.outlier_scale,
             )
             for k, target in enumerate(self.targets)
         }
 
-    def widened(self, state: BodyState, stage: Stage) -> Stage:
+    def with_outlier_scales(self, state: BodyState, stage: Stage) -> Stage:
         """The stage with the outlier thresholds that suit where the bodies stand."""
-        if not stage.reach:
+        if not stage.median_factor:
             return stage
         body = self.body(state)
-        wide = tuple(
-            (stage.reach * target.spread(self.of_target(body, k), stage.chosen[k])).clamp_min(stage.widen)
+        scales = tuple(
+            (stage.median_factor * target.spread(self.of_target(body, k), stage.chosen[k])).clamp_min(
+                stage.outlier_scale
+            )
             for k, target in enumerate(self.targets)
         )
-        return replace(stage, wide=wide)
+        return replace(stage, outlier_scales=scales)
 
     def energies(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
         """Energies (S, B) by term, nats."""
@@ -213,8 +188,12 @@ class FitProblem:
         part = copy(self)
         part.targets = tuple(target.select(bodies) for target in self.targets)
         part.terms = tuple(term for term in (term.select(bodies) for term in self.terms) if term is not None)
-        wide = None if stage.wide is None else tuple(factor.flatten(0, 1)[rows][None] for factor in stage.wide)
-        stage = replace(stage, chosen=[chosen[bodies] for chosen in stage.chosen], wide=wide)
+        scales = (
+            None
+            if stage.outlier_scales is None
+            else tuple(factor.flatten(0, 1)[rows][None] for factor in stage.outlier_scales)
+        )
+        stage = replace(stage, chosen=[chosen[bodies] for chosen in stage.chosen], outlier_scales=scales)
         return part._energy(state.rows(rows), stage)
 
     def _roughness(self, state: BodyState, frames: int) -> Tensor:

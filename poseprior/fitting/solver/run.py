@@ -18,7 +18,8 @@ from ..targets import Keypoints2D, Target
 from ..term import PosePriorTerm
 from .gauss_newton import preconditioner
 from .hypotheses import mode_weights, repeats
-from .problem import FitProblem, Stage, torso_points
+from .problem import FitProblem, torso_points
+from .stages import Stage
 from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
 from .state import BodyState, Variables, decode_hands
 
@@ -75,7 +76,7 @@ class FitRun:
                 state = self._place(state, stages[0])
             for number, stage in enumerate(stages):
                 with torch.no_grad():
-                    stage = problem.widened(state, stage)
+                    stage = problem.with_outlier_scales(state, stage)
                     if stage.smooth is not None:
                         state = between_seen(state, torch.stack([v.any(-1) for v in self.visible]).any(0))
                     if number == len(stages) - 1:
@@ -85,7 +86,7 @@ class FitRun:
                 steps += count
                 with torch.no_grad():
                     if number == 0:  # judged by all points: a wild one in the torso must not misplace a body
-                        stage = replace(stage, chosen=self.visible, widen=_JUDGE, wide=None)
+                        stage = replace(stage, chosen=self.visible, outlier_scale=_JUDGE, outlier_scales=None)
                         better = problem.total(state, stage) <= problem.total(before, stage)
                         state = state.where(better, before)
                     energy = problem.total(state, stage)
@@ -159,14 +160,26 @@ class FitRun:
         count = config.iterations
         body_points = self.body_points if any(bool(b.any()) for b in self.body_points) else self.visible
         stages = [
-            Stage(root, min(count, _FIRST), self.torso, progress=0.0, widen=8.0, reach=3.0, regularised=False),
-            Stage(body, min(count, _FIRST), body_points, progress=0.0, widen=4.0, reach=3.0, coarse=True),
-            Stage(body, min(count, _SECOND), body_points, progress=0.5, widen=2.0, reach=2.0, coarse=True),
+            Stage(
+                root,
+                min(count, _FIRST),
+                self.torso,
+                progress=0.0,
+                outlier_scale=8.0,
+                median_factor=3.0,
+                regularised=False,
+            ),
+            Stage(
+                body, min(count, _FIRST), body_points, progress=0.0, outlier_scale=4.0, median_factor=3.0, coarse=True
+            ),
+            Stage(
+                body, min(count, _SECOND), body_points, progress=0.5, outlier_scale=2.0, median_factor=2.0, coarse=True
+            ),
             Stage(everything, count, self.visible),
         ]
         if self.any_detail:
             details = Stage(
-                everything, min(count, _SECOND), self.visible, progress=0.75, widen=2.0, reach=2.0, coarse=True
+                everything, min(count, _SECOND), self.visible, progress=0.75, outlier_scale=2.0, median_factor=2.0, coarse=True
             )  # fmt: skip
             stages.insert(3, details)
         if config.smooth_sigma is not None:

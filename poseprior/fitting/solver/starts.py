@@ -14,7 +14,8 @@ from ... import skeleton
 from ...prior import LatentPosePrior, PosePrior
 from ...rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..targets import Keypoints2D, Target
-from .problem import FitProblem, Stage
+from .problem import FitProblem
+from .stages import Stage
 from .state import BodyState
 
 _TURNS = 4
@@ -144,18 +145,18 @@ def candidates_2d(
     poses, latents = samples
     many, bodies = len(poses) * _TURNS, state.transl.shape[1]
     alike = bool((turns == turns[:, :1]).all())  # cameras that are turned frame by frame are not
-    wide = (state.shared() if alike else state).expand(many)
-    pose = wide.pose[:, :1].clone() if wide.pose.stride(1) == 0 else wide.pose.clone()
+    many_states = (state.shared() if alike else state).expand(many)
+    pose = many_states.pose[:, :1].clone() if many_states.pose.stride(1) == 0 else many_states.pose.clone()
     index = list(joints)
     pose[..., index, :] = poses.to(pose)[:, None, index].repeat_interleave(_TURNS, 0)
     pose[..., 0, :] = turns[:, : pose.shape[1]].repeat(len(poses), 1, 1)
     latent = None
     if latents is not None:
         latent = latents.to(pose).repeat_interleave(_TURNS, 0)[:, None].expand(-1, bodies, -1)
-    wide = replace(wide, pose=pose.expand(-1, bodies, -1, -1), latent=latent)
-    wide = place_in_view(problem, wide, target, number, stage.chosen[number])
-    best = problem.total(wide, stage).argsort(0)[: num_starts - _TURNS]
-    return first.join(wide.pick(best))
+    many_states = replace(many_states, pose=pose.expand(-1, bodies, -1, -1), latent=latent)
+    many_states = place_in_view(problem, many_states, target, number, stage.chosen[number])
+    best = problem.total(many_states, stage).argsort(0)[: num_starts - _TURNS]
+    return first.join(many_states.pick(best))
 
 
 def _facing(rotation: Tensor | None, like: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class GaussianSurrogate(EnergyTerm):
 
     def __init__(self, term: PosePriorTerm) -> None:
         self.term, self.name, self.joints = term, term.name, term.prior.joints
-        self.mean, self._covariance = _kept_moments(term.prior)
+        self.mean, self._covariance = _cached_moments(term.prior)
         self._precision: dict[tuple[int, ...], Tensor] = {}
 
     def precision(self, joints: tuple[int, ...]) -> Tensor:
@@ -56,16 +56,16 @@ class GaussianSurrogate(EnergyTerm):
 
 
 #: Moments of priors that are alive, with what they were computed from: fits of single frames share them.
-_KEPT: WeakKeyDictionary[PosePrior, tuple[object, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+_CACHE: WeakKeyDictionary[PosePrior, tuple[object, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
-def _kept_moments(prior: PosePrior) -> tuple[Tensor, Tensor]:
+def _cached_moments(prior: PosePrior) -> tuple[Tensor, Tensor]:
     """`_moments`, computed anew when the prior has changed."""
     tensors = (*prior.parameters(), *prior.buffers())
     stamp = (repr(prior.get_config()), tuple((id(t), t.data_ptr(), t._version, t.dtype, t.device) for t in tensors))
-    found = _KEPT.get(prior)
+    found = _CACHE.get(prior)
     if found is None or found[0] != stamp:
-        found = _KEPT[prior] = stamp, _moments(prior)
+        found = _CACHE[prior] = stamp, _moments(prior)
     return found[1]
 
 

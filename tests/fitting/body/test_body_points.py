@@ -175,7 +175,7 @@ def test_turns_are_the_velocities_of_points(make_model: Callable[..., nn.Module]
     place = points(pose, betas=betas, expression=expression, transl=transl)
     arm = place[:, None, None] - position[:, :, None, None]  # (B, C, 1, K, 3)
     velocity = torch.linalg.cross(axes[..., None, :].expand(-1, -1, -1, len(chosen), -1), arm.expand(-1, -1, 3, -1, -1))
-    velocity = velocity * points.share.T[None, :, None, :, None]
+    velocity = velocity * points.carried.T[None, :, None, :, None]
 
     def posed(rotvec: Tensor, body: int) -> Tensor:
         root = tangent_to_rotvec(rotvec[0], pose[body, 0])  # the root turns about its own axes

@@ -24,7 +24,8 @@ from poseprior.fitting.body.hand_convention import HandConvention
 from poseprior.fitting.solver import gauss_newton
 from poseprior.fitting.solver import problem as problem_module
 from poseprior.fitting.solver.hypotheses import repeats
-from poseprior.fitting.solver.problem import FitProblem, Stage
+from poseprior.fitting.solver.problem import FitProblem
+from poseprior.fitting.solver.stages import Stage
 from poseprior.fitting.solver.state import BodyState, Variables
 
 STARTS, BODIES = 2, 6
@@ -54,9 +55,9 @@ def measured(
         torch.randn(*shape, 10, generator=generator), torch.zeros(*shape, 10),
     )  # fmt: skip
     chosen = [torch.rand(BODIES, 55, generator=generator) > 0.2 for _ in targets]
-    wide = tuple(1.0 + torch.rand(*shape, 1, generator=generator) for _ in targets)
+    scales = tuple(1.0 + torch.rand(*shape, 1, generator=generator) for _ in targets)
     variables = Variables(joints, shape=True, convention=HandConvention.of(model))
-    return problem, state, Stage(variables, 5, chosen, wide=wide)
+    return problem, state, Stage(variables, 5, chosen, outlier_scales=scales)
 
 
 def test_rows_are_those_bodies_of_the_whole(measured: tuple[FitProblem, BodyState, Stage]) -> None:
@@ -133,11 +134,11 @@ def test_the_preconditioner_inverts_the_curvature_of_joints(measured: tuple[FitP
             for direction in step * torch.eye(size):
                 moved = problem.body(variables.apply(state, direction.expand(STARTS * BODIES, -1)))
                 columns.append((target.residuals(problem.of_target(moved, k)) - base) / step)
-            assert stage.wide is not None
+            assert stage.outlier_scales is not None
             squared = base.square().sum(-1) / target.sigma.square()
             weight = target.confidence * stage.chosen[k] / target.sigma.square()
             if target.robust is not None:
-                cap = (target.robust * stage.wide[k]) ** 2
+                cap = (target.robust * stage.outlier_scales[k]) ** 2
                 weight = weight * (cap / (cap + squared)).square()
             root = weight.expand(base.shape[:-1]).sqrt()[..., None]
             jacobian = torch.stack([(c * root).flatten(2).flatten(0, 1) for c in columns], -1)
