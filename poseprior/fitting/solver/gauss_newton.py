@@ -75,7 +75,7 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
         weight = target.confidence * stage.chosen[k].to(target.confidence) / target.sigma.square()
         if target.robust is not None:
             squared = base[k].square().sum(-1) / target.sigma.square()
-            cap = (target.robust * (stage.outlier_scales[k] if stage.outlier_scales else stage.outlier_scale)) ** 2
+            cap = (target.robust * stage.scale_of(k)) ** 2
             weight = weight * (cap / (cap + squared)).square()
         root = weight.expand(base[k].shape[:-1]).sqrt()[..., None]
         jacobian = (torch.cat(columns[k]) * root).flatten(3).permute(1, 2, 3, 0).flatten(0, 1)  # (S B, K d, D)

@@ -92,7 +92,7 @@ class FitProblem:
             target.name: target.energy(
                 self.of_target(body, k),
                 chosen=stage.chosen[k],
-                outlier_scale=stage.outlier_scales[k] if stage.outlier_scales else stage.outlier_scale,
+                outlier_scale=stage.scale_of(k),
             )
             for k, target in enumerate(self.targets)
         }
@@ -188,12 +188,7 @@ class FitProblem:
         part = copy(self)
         part.targets = tuple(target.select(bodies) for target in self.targets)
         part.terms = tuple(term for term in (term.select(bodies) for term in self.terms) if term is not None)
-        scales = (
-            None
-            if stage.outlier_scales is None
-            else tuple(factor.flatten(0, 1)[rows][None] for factor in stage.outlier_scales)
-        )
-        stage = replace(stage, chosen=[chosen[bodies] for chosen in stage.chosen], outlier_scales=scales)
+        stage = stage.rows(rows, state.transl.shape[1])
         return part._energy(state.rows(rows), stage)
 
     def _roughness(self, state: BodyState, frames: int) -> Tensor:
