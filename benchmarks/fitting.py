@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 import poseprior
 from poseprior.cli._fit import FEW_ORDERS
-from poseprior.fitting import FittingConfig, PosePriorTerm, fit_body, stand_in_body
+from poseprior.fitting import FitBodyConfig, PosePriorTerm, fit_body, stand_in_body
 from poseprior.io import read_split
 from poseprior.io.atomic import replacing
 from poseprior.recipes import RECIPES
@@ -143,7 +143,7 @@ def fit(
 ) -> dict[str, object]:
     """One fit of all frames; errors by frame, and seconds a frame."""
     rest = 0.3 / weight**0.5 if method.l2 else (None if method.prior is None else 0.3)
-    config = FittingConfig(
+    config = FitBodyConfig(
         space=method.space, rest_sigma=rest, iterations=options.iterations,
         num_starts=options.num_starts if task.flat else None,
     )  # fmt: skip
