@@ -106,13 +106,11 @@ def sampling_rows(priors: dict[str, PosePrior], seconds: float) -> None:
         print(f"{name:<22}{milliseconds / 1e3:8.3f}")
 
 
-def training_rows(steps: int) -> None:
+def training_rows(num_parameters: dict[str, int], steps: int) -> None:
     """Print the poses a second of the training loop."""
     print(f"\ntraining, poses/s at batch {_BATCH_SIZE}, everything a step of `fit` does, one thread")
-    for name in TRAINED:
-        prior = PRIORS[name]()
-        rate = training_rate(PRIORS[name], steps)
-        print(f"{name:<22}{rate:8,.0f}   ({prior.num_parameters:,} parameters before fitting)")
+    for name, count in num_parameters.items():
+        print(f"{name:<22}{training_rate(PRIORS[name], steps):8,.0f}   ({count:,} parameters)")
 
 
 def training_rate(build: Callable[[], PosePrior], steps: int) -> float:
@@ -157,7 +155,7 @@ def main() -> None:
     priors = {name: fitted(name, args.runs) for name in PRIORS}
     density_rows(priors, args.seconds)
     sampling_rows(priors, args.seconds)
-    training_rows(args.steps)
+    training_rows({name: priors[name].num_parameters for name in TRAINED}, args.steps)
     if args.zuko:
         zuko_rows(args.data, args.steps)
 
