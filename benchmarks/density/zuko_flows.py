@@ -1,24 +1,24 @@
 """zuko's MAF or NSF on the 15 body joints that every frame observes: same charts, jitter, mirroring, early stopping.
 
-Its own process, because importing zuko switches off the argument checks of torch.distributions for all of it.
+    python -m benchmarks.density.zuko_flows NSF --data DIR --out runs/held_out/zuko-nsf.json
+
+Writes one row of `benchmarks.density.held_out`, which runs this in a process of its own: importing zuko switches off the
+argument checks of torch.distributions for the whole process.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import time
 from pathlib import Path
 
 import torch
-import zuko
-from held_out import ALWAYS, JITTER
 from tqdm import trange
 
+from benchmarks.common import JITTER, parser_for, write_json
+from benchmarks.density.held_out import ALWAYS_OBSERVED
 from poseprior import FitConfig
 from poseprior.io import read_split
-from poseprior.io.atomic import replacing
 from poseprior.models.charts.tangent import TangentChart, training_view
 from poseprior.training.batches import BatchSource
 from poseprior.training.validation import jittered_rows
@@ -29,22 +29,24 @@ EVAL_EVERY, PATIENCE = 100, 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Train one flow and write its row."""
+    parser = parser_for(__doc__)
     parser.add_argument("flow", choices=sorted(SHAPES))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--steps", type=int, default=3000, help="at most this many optimiser steps")
     args = parser.parse_args()
+    import zuko  # not at the top: it changes torch.distributions
+
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    splits = read_split(args.data)
-    index = list(ALWAYS)
+    splits = read_split(args.data / "body")
+    index = list(ALWAYS_OBSERVED)
     config = FitConfig(batch_size=512, subject_balance=0.5, jitter=JITTER)
     chart = TangentChart(len(index))
-    chart.fit(*training_view(splits["train"], ALWAYS, mirror=True, jitter=JITTER, seed=0, max_poses=60_000))
+    chart.fit(*training_view(splits["train"], ALWAYS_OBSERVED, mirror=True, jitter=JITTER, seed=0, max_poses=60_000))
 
     def held_out(split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        pose, observed = jittered_rows(splits[split], ALWAYS, JITTER, seed=0)
+        pose, observed = jittered_rows(splits[split], ALWAYS_OBSERVED, JITTER, seed=0)
         z, volume = chart(pose[:, index], observed[:, index])
         return z.flatten(1), volume
 
@@ -53,7 +55,7 @@ def main() -> None:
     flow = getattr(zuko.flows, args.flow)(3 * len(index), transforms=transforms, hidden_features=hidden)
     average, best, best_value, stale = copy.deepcopy(flow), copy.deepcopy(flow), float("inf"), 0
     optimiser = torch.optim.AdamW(flow.parameters(), lr=1e-3, weight_decay=1e-2)
-    source = BatchSource(splits["train"], ALWAYS, config)
+    source = BatchSource(splits["train"], ALWAYS_OBSERVED, config)
 
     @torch.no_grad()
     def nll(model: torch.nn.Module, z: torch.Tensor, volume: torch.Tensor) -> float:
@@ -87,8 +89,8 @@ def main() -> None:
         "test_always": nll(best, *test), "steps": steps, "poses_per_second": steps * config.batch_size / seconds,
         "zuko": zuko.__version__,
     }  # fmt: skip
-    with replacing(args.out) as temporary:
-        temporary.write_text(json.dumps(row))
+    write_json(args.out, row)
+    print(row)
 
 
 if __name__ == "__main__":

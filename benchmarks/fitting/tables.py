@@ -1,4 +1,4 @@
-"""Tables of `benchmarks/fitting.py`, as Markdown, from its results."""
+"""Tables of `benchmarks.fitting.compare_priors`, as Markdown, from its results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import markdown_table
+
 _BASELINE = "mixture"
 _RESAMPLES = 2000
+_HEAD = (
+    "prior", "MPJPE, mm", "PA-MPJPE, mm", "hidden joints, mm", "rotation, degrees", "implausible joints", "s a frame",
+    "against the mixture, mm (95 %)", "default / best weight",
+)  # fmt: skip
 _COLUMNS = ("mpjpe_mm", "pa_mpjpe_mm", "hidden_mm", "rotation_deg", "implausible", "seconds_a_frame")
 
 
@@ -20,17 +26,15 @@ def print_tables(results: Path) -> None:
         task, method, weight, split = _parts(path.stem)
         found.setdefault(task, {}).setdefault(method, {})[weight, split] = json.loads(path.read_text())
     for task, methods in found.items():
-        print(f"\n### {task}\n")
-        print("| prior | MPJPE, mm | PA-MPJPE, mm | hidden joints, mm | rotation, degrees | implausible joints | s a "
-              "frame | against the mixture, mm (95 %) | default / best weight |")  # fmt: skip
-        print("|---|---|---|---|---|---|---|---|---|")
+        rows = []
         base = methods.get(_BASELINE, {}).get((1.0, "test"))
         for method, runs in methods.items():
             entry = runs.get((1.0, "test"))
             if entry is None:
                 continue
             cells = [_cell(name, entry[name]) for name in _COLUMNS]
-            print(f"| {method} | {' | '.join(cells)} | {_paired(entry, base)} | {_weights(runs)} |")
+            rows.append([method, *cells, _paired(entry, base), _weights(runs)])
+        print(f"\n### {task}\n\n{markdown_table(_HEAD, rows)}", end="")
 
 
 def _parts(stem: str) -> tuple[str, str, float, str]:

@@ -1,4 +1,4 @@
-"""A body model of the licensed file's sizes (10,475 vertices, 400 shape columns) with random numbers in it: for timing only."""
+"""A body model as large as the licensed SMPL-X file, filled with random numbers: for timing only."""
 
 from __future__ import annotations
 

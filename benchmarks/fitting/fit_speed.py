@@ -1,64 +1,58 @@
 """What a prior adds to a step of a fit, and to a whole fit, side by side, one thread, medians.
 
-    python benchmarks/fitting_speed.py [--seconds 2]
+    python -m benchmarks.fitting.fit_speed
 
 Steps (energy and gradient) of two loops: `fit_body`'s own, which computes no mesh, and one through smplx's forward pass, as
-most code has it. 25 2D keypoints; 1 body and 32 bodies. Whole fits: tasks of `benchmarks/fitting.py` on bodies drawn from
-`body-gaussian`, without a prior, with the rest regulariser alone, and with each prior; in 2D from 16 starts, most of them
-samples of the prior (so 4 without a prior), and from 4 for all.
+most code has it. 25 2D keypoints; 1 body and 32 bodies. Whole fits: tasks of `benchmarks.fitting.compare_priors` on bodies
+drawn from `body-gaussian`, without a prior, with the rest regulariser alone, and with each prior; in 2D from 16 starts, most
+of them samples of the prior (so 4 without a prior), and from 4 for all.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import tempfile
-import time
-import warnings
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
-from fitting import Method, Options, few_orders, fit
-from fitting_tasks import CAMERA, TASKS, Bodies
-from speed_joint_flow import median_ms
 from torch import Tensor, nn
 
 import poseprior
-from poseprior.fitting import BodyPoints, Keypoints2D, PosePriorTerm, layout, stand_in_body
+from benchmarks.common import machine_line, markdown_head, markdown_row, median_ms, parser_for
+from benchmarks.fitting.compare_priors import Method, Options, fit, stand_in_model, with_few_orders
+from benchmarks.fitting.tasks import CAMERA, TASKS, Bodies
+from poseprior.fitting import BodyPoints, Keypoints2D, PosePriorTerm, layout
 
-#: Bodies fitted at once, and repetitions of the whole fits.
-_BODIES, _REPEATS = (16, 128), 3
-_WHOLE = (
+#: Bodies in a step, and bodies of a whole fit.
+STEP_BODIES, FIT_BODIES = (1, 32), (16, 128)
+STEP_PRIORS = ("body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae")
+FIT_PRIORS = (
     "body-gaussian",
     "body-mixture-smooth",
     "body-global-flow-smooth",
     "body-joint-flow-smooth",
     "body-order-agnostic-smooth",
 )
-NAMES = ("body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae")
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each median")
-    seconds: float = parser.parse_args().seconds
-    import smplx
-
+    """Print both tables."""
+    parser = parser_for(__doc__, data=False)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for the median of a step; default %(default)s")
+    parser.add_argument("--repeats", type=int, default=3, help="of whole fits, 0 for none; default %(default)s")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        model = smplx.create(str(stand_in_body(Path(folder))), "smplx", use_pca=False, flat_hand_mean=True)
-    print(f"{time.strftime('%Y-%m-%d')}, 1 thread; torch {torch.__version__}, poseprior {poseprior.__version__}, smplx "
-          f"{version('smplx')}")  # fmt: skip
-    print("\n| prior | bodies | points alone, ms | + prior, ms | share | mesh, ms | + prior, ms | share |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in NAMES:
-        for bodies in (1, 32):
-            row = _row(model, poseprior.load(name), name, bodies, seconds)
-            print(f"| {row} |", flush=True)
-    _whole_fits(model)
+    model = stand_in_model()
+    print(f"{machine_line()}\n")
+    print(
+        markdown_head(
+            ("prior", "bodies", "points alone, ms", "+ prior, ms", "added", "mesh, ms", "+ prior, ms", "added")
+        )
+    )
+    for name in STEP_PRIORS:
+        for bodies in STEP_BODIES:
+            print(markdown_row(_step_row(model, poseprior.load(name), name, bodies, args.seconds)), flush=True)
+    if args.repeats:
+        _whole_fits(model, args.repeats)
 
 
 def _people(count: int) -> Bodies:
@@ -72,29 +66,29 @@ def _people(count: int) -> Bodies:
     )  # fmt: skip
 
 
-def _whole_fits(model: nn.Module) -> None:
+def _whole_fits(model: nn.Module, repeats: int) -> None:
     """Milliseconds a body of whole fits, and their ratio to the fit without a prior."""
     methods = [Method("no prior"), Method("rest regulariser", l2=True)]
-    methods += [Method(name, few_orders(poseprior.load(name))) for name in _WHOLE]
-    print("\n| whole fits, ms a body | starts | bodies | " + " | ".join(method.name for method in methods) + " |")
-    print("|---" * (3 + len(methods)) + "|")
+    methods += [Method(name, with_few_orders(poseprior.load(name))) for name in FIT_PRIORS]
+    head = ("whole fits, ms a body", "starts", "bodies", *(method.name for method in methods))
+    print(f"\n{markdown_head(head)}")
     for task, starts in ((TASKS["keypoints-5px"], 16), (TASKS["keypoints-5px"], 4), (TASKS["joints-20%-missing"], 1)):
         options = Options(num_starts=starts)
-        for count in _BODIES:
+        for count in FIT_BODIES:
             bodies = _people(count)
             rounds = [
                 [fit(model, task, method, 1.0, bodies, options)["seconds_a_frame"] for method in methods]
-                for _ in range(_REPEATS + 1)
+                for _ in range(repeats + 1)
             ]
             median = torch.tensor(rounds[1:]).median(0).values
             cells = [f"{1e3 * seconds:.0f} ({seconds / median[0]:.2f})" for seconds in median]
-            print(f"| {task.name} | {starts} | {count} | " + " | ".join(cells) + " |", flush=True)
+            print(markdown_row([task.name, str(starts), str(count), *cells]), flush=True)
 
 
-def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, seconds: float) -> str:
+def _step_row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, seconds: float) -> list[str]:
+    """Cells: milliseconds of a step without and with the prior, in both loops."""
     pose = torch.zeros(bodies, 55, 3)
-    latent = name == "body-vae"
-    z = torch.zeros(bodies, prior.latent_dim) if isinstance(prior, poseprior.LatentPosePrior) and latent else None
+    latent_prior = prior if name == "body-vae" and isinstance(prior, poseprior.LatentPosePrior) else None
     pose[:, list(prior.joints)] = prior.sample(bodies, generator=torch.Generator().manual_seed(0))[
         :, list(prior.joints)
     ]
@@ -105,7 +99,7 @@ def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, s
     pixels = CAMERA.project(points(pose, transl=place))
     target = Keypoints2D(pixels, camera=CAMERA, layout="openpose_25")
 
-    def lean(p: Tensor) -> Tensor:
+    def points_only(p: Tensor) -> Tensor:
         return target.energy(points(p, transl=place)).sum()
 
     def mesh(p: Tensor) -> Tensor:
@@ -118,23 +112,21 @@ def _row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: int, s
     def step(data: Callable[[Tensor], Tensor], with_prior: bool) -> Callable[[], object]:
         def run() -> object:
             leaf = pose.clone().requires_grad_()
-            if z is None:
+            if latent_prior is None:
                 return torch.autograd.grad(data(leaf) + (term(leaf).sum() if with_prior else 0.0), leaf)
-            code = z.clone().requires_grad_()
-            full = leaf + prior.decode(code) if with_prior else leaf  # type: ignore[attr-defined]
+            code = torch.zeros(bodies, latent_prior.latent_dim, requires_grad=True)
+            full = leaf + latent_prior.decode(code) if with_prior else leaf
             energy = data(full) + (term(latent=code).sum() if with_prior else 0.0)
             return torch.autograd.grad(energy, (leaf, code) if with_prior else leaf)
 
         return run
 
-    cells = [name + (" (latent)" if latent else ""), str(bodies)]
-    for data in (lean, mesh):
+    cells = [name + (" (latent)" if latent_prior is not None else ""), str(bodies)]
+    for data in (points_only, mesh):
         bare, full = (median_ms(step(data, with_prior), seconds=seconds) for with_prior in (False, True))
         cells += [f"{bare:.2f}", f"{full:.2f}", f"{full / bare - 1.0:.0%}"]
-    return " | ".join(cells)
+    return cells
 
 
 if __name__ == "__main__":
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        main()
+    main()

@@ -1,33 +1,34 @@
-"""Speed of `JointFlow(preset="published")` against the same flows in a Python loop over joints.
+"""Speed of the published `JointFlow` against the same flows in a Python loop over joints.
 
-Run: `python benchmarks/speed_joint_flow.py`. One thread, medians of wall time, log_prob with gradient to the pose.
+    python -m benchmarks.speed.joint_flow_loop
+
+One thread, medians of wall time, log_prob with gradient to the pose, 55 joints, frozen weights.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from poseprior.models.joint_flow import JointFlow
+from benchmarks.common import gradient_step, machine_line, median_ms, parser_for
+from benchmarks.priors import published_joint_flow
+from poseprior import JointFlow
 from poseprior.models.joint_flow.realnvp import JointRealNVP
 from poseprior.rotations import haar_log_density, wrap_rotvec
 
 BATCHES = (1, 64, 1024)
-#: What issue 3 asks for.
+#: How many times faster than the loop `JointFlow` is meant to be, by batch size.
 TARGETS = {1: 20.0, 64: 8.0, 1024: 1.8}
 
 
 class LoopCoupling(nn.Module):
     """One affine coupling of one joint, as the reference writes it."""
 
-    def __init__(self, kept: list[int], moved: list[int], weights: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, unchanged: list[int], transformed: list[int], weights: list[tuple[Tensor, Tensor]]) -> None:
         super().__init__()
-        self.kept, self.moved = kept, moved
+        self.unchanged, self.transformed = unchanged, transformed
         layers: list[nn.Module] = []
         for weight, bias in weights:
             linear = nn.Linear(weight.shape[0], weight.shape[1])
@@ -36,10 +37,10 @@ class LoopCoupling(nn.Module):
         self.network = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor, parent: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = self.network(torch.cat([x[:, self.kept], parent], -1)).chunk(2, -1)
+        shift, raw = self.network(torch.cat([x[:, self.unchanged], parent], -1)).chunk(2, -1)
         log_scale = torch.tanh(raw)
         result = x.clone()
-        result[:, self.moved] = x[:, self.moved] * torch.exp(log_scale) + shift
+        result[:, self.transformed] = x[:, self.transformed] * torch.exp(log_scale) + shift
         return result, log_scale.sum(-1)
 
 
@@ -53,8 +54,8 @@ class LoopJointFlow(nn.Module):
         self.joints, self.parents = list(prior.joints), grouped.parents.tolist()
         self.flows = nn.ModuleList(
             nn.ModuleList(
-                LoopCoupling(kept, moved, [(layer.weight[j], layer.bias[j]) for layer in part.layers])  # type: ignore[union-attr,index]
-                for part, kept, moved in ((grouped.first, [0, 2], [1]), (grouped.second, [1], [0, 2]))
+                LoopCoupling(unchanged, transformed, [(layer.weight[j], layer.bias[j]) for layer in part.layers])  # type: ignore[index]
+                for part, unchanged, transformed in ((grouped.first, [0, 2], [1]), (grouped.second, [1], [0, 2]))
             )
             for j in range(len(self.joints))
         )
@@ -75,29 +76,6 @@ class LoopJointFlow(nn.Module):
         return total - haar_log_density(rotvec).sum(-1)
 
 
-def median_ms(step: Callable[[], object], *, seconds: float = 2.0, least: int = 15) -> float:
-    """Median wall time of `step` in ms, after warm-up."""
-    for _ in range(3):
-        step()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < least or time.perf_counter() < end:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
-
-
-def gradient_step(log_prob: Callable[[Tensor], Tensor], pose: Tensor) -> Callable[[], object]:
-    """log_prob and its gradient to the pose."""
-
-    def step() -> object:
-        leaf = pose.detach().requires_grad_()
-        return torch.autograd.grad(log_prob(leaf).sum(), leaf)
-
-    return step
-
-
 def measure(*, seconds: float = 2.0) -> list[dict[str, float]]:
     """Rows of batch size, ms of the loop, ms of `JointFlow`, their ratio and the target; one thread, restored after."""
     threads = torch.get_num_threads()
@@ -106,7 +84,7 @@ def measure(*, seconds: float = 2.0) -> list[dict[str, float]]:
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            prior = JointFlow("all", preset="published").eval().requires_grad_(False)
+            prior = published_joint_flow("all").eval().requires_grad_(False)
         loop = LoopJointFlow(prior).eval().requires_grad_(False)
         rows = []
         for batch in BATCHES:
@@ -123,12 +101,23 @@ def measure(*, seconds: float = 2.0) -> list[dict[str, float]]:
         torch.set_num_threads(threads)
 
 
+def print_rows(rows: list[dict[str, float]]) -> None:
+    """The rows of `measure` as a table."""
+    print("published JointFlow (55 joints) against the same flows in a Python loop, log_prob + gradient, ms")
+    print(f"{'batch':>6}{'loop':>10}{'JointFlow':>11}{'ratio':>8}{'at least':>10}")
+    for row in rows:
+        times = f"{row['loop_ms']:10.2f}{row['joint_flow_ms']:11.2f}"
+        print(f"{row['batch']:6.0f}{times}{row['ratio']:8.1f}{row['target']:10.1f}")
+
+
 def main() -> None:
-    print("JointFlow published preset, 55 joints, log_prob + gradient to the pose, 1 thread, median ms")
-    print(f"{'batch':>6} {'loop':>9} {'JointFlow':>10} {'ratio':>7} {'target':>7}")
-    for row in measure():
-        times = f"{row['loop_ms']:9.2f} {row['joint_flow_ms']:10.2f}"
-        print(f"{row['batch']:6.0f} {times} {row['ratio']:7.1f} {row['target']:7.1f}")
+    """Measure and print."""
+    parser = parser_for(__doc__, data=False)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each median; default %(default)s")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(machine_line())
+    print_rows(measure(seconds=args.seconds))
 
 
 if __name__ == "__main__":

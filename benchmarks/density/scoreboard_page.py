@@ -1,11 +1,11 @@
-"""The page that `benchmarks/scoreboard.py` writes."""
+"""The page that `benchmarks.density.scoreboard` writes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from scoreboard_metrics import COMPLETED, DENOISED, JITTER, NOISE, SAMPLES
-
+from benchmarks.common import JITTER, markdown_table
+from benchmarks.density.scoreboard_metrics import COMPLETED, DENOISED, NOISE, SAMPLES
 from poseprior import PoseDataset
 
 Rows = list[dict[str, Any]]
@@ -15,7 +15,7 @@ _HEAD = """# Scoreboard
 Every prior that ships, and baselines, on people and sittings that no prior was trained on. Written by
 
 ```sh
-python benchmarks/scoreboard.py --data ../shared/data --out docs/scoreboard.md
+python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
 ```
 
 Do not edit by hand. NLL, BPD, Fréchet, nearest, errors, latency: lower is better; precision, recall, log p: higher.
@@ -60,7 +60,7 @@ def _densities(rows: Rows) -> str:
             f"{row['latency_ms']['1']:.1f}", f"{row['latency_ms']['1024']:,.0f}",
         ])  # fmt: skip
     noisy = rows[0]["denoise"]["noisy_deg"]
-    return _table(head, table) + f"\nBefore denoising: {noisy:.2f} degrees.\n"
+    return markdown_table(head, table) + f"\nBefore denoising: {noisy:.2f} degrees.\n"
 
 
 def _samples(rows: Rows) -> str:
@@ -73,7 +73,7 @@ def _samples(rows: Rows) -> str:
             row["title"], f"{s['frechet']:,.0f}" if s["frechet"] >= 100 else f"{s['frechet']:.1f}",
             f"{s['precision']:.3f}", f"{s['recall']:.3f}", f"{s['apd_cm']:.1f}", f"{s['nn_cm']:.2f}",
         ])  # fmt: skip
-    return _table(head, table)
+    return markdown_table(head, table)
 
 
 def _completion(rows: Rows) -> str:
@@ -84,7 +84,7 @@ def _completion(rows: Rows) -> str:
         got = [row["completion"].get(pattern, {}) for pattern in patterns]
         cells = [" / ".join("-" if g.get(k) is None else f"{g[k]:.{int(k[0] == 'c')}f}" for k in keys) for g in got]
         table.append([row["title"], *("-" if set(cell) <= set("- /") else cell for cell in cells)])
-    return _table(("prior", *(p.replace("_", " ") for p in patterns)), table)
+    return markdown_table(("prior", *(p.replace("_", " ") for p in patterns)), table)
 
 
 def _fingers(rows: Rows) -> str:
@@ -99,7 +99,7 @@ def _fingers(rows: Rows) -> str:
         table.append([
             row["title"], f"{-f['conditional_nll']:.2f}{bound}", f"{f['best_tip_mm']:.2f}", f"{f['tip_mm']:.2f}",
         ])  # fmt: skip
-    return _table(head, table)
+    return markdown_table(head, table)
 
 
 def _notes() -> str:
@@ -120,8 +120,3 @@ def _notes() -> str:
   `GlobalFlow, published` scores only the poses that observe every joint.
 - Baselines are fitted on the same training poses with their own defaults, weights selected on the validation subjects.
 """
-
-
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"

@@ -1,31 +1,29 @@
 """Every prior that ships, and the baselines, on held-out subjects: one command, one page.
 
-    python benchmarks/scoreboard.py --data ../shared/data --out docs/scoreboard.md
+    python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
 
-Baselines are fitted into `--cache` (runs/scoreboard) and every prior's numbers kept there, by the hash of its weights:
-interrupt and run again to go on. One thread.
+Baselines are fitted into `--cache` (runs/scoreboard), and every prior's numbers are stored there with the hash of its
+weights: interrupt and run again to go on. One thread.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import scoreboard_page
 import torch
-from hands import read_right
-from kept_prior import file_stem, kept_prior
-from scoreboard_metrics import measure_body, measure_hands
 
 import poseprior
-from poseprior import GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, PoseDataset, PosePrior
+from benchmarks.common import file_stem, parser_for, train_once, write_json, write_text
+from benchmarks.density.scoreboard_metrics import measure_body, measure_hands
+from benchmarks.density.scoreboard_page import page
+from benchmarks.hands.right_hands import read_right
+from benchmarks.priors import BODY, published_global_flow
+from poseprior import GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
 from poseprior.io import read_split
-from poseprior.io.atomic import replacing
 from poseprior.pretrained.loading import pretrained_files
 
 #: Shipped priors of each table; the full Gaussian of the body is the shipped one.
@@ -39,10 +37,10 @@ SHIPPED = {
 #: Fitted here: (title, builder, minutes for those without a closed form).
 BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ...]] = {
     "body": (
-        ("Gaussian, diagonal", lambda: GaussianPrior("body"), None),
-        ("mixture of 4 Gaussians", lambda: GaussianMixturePrior("body", num_components=4), None),
-        ("JointFlow, published", lambda: JointFlow("body", preset="published"), 1.5),
-        ("GlobalFlow, published", lambda: GlobalFlow("body", preset="published"), 1.5),
+        ("Gaussian, diagonal", BODY["Gaussian, diagonal"], None),
+        ("mixture of 4 Gaussians", BODY["mixture of 4"], None),
+        ("JointFlow, published", BODY["JointFlow, published"], 1.5),
+        ("GlobalFlow, published", lambda: published_global_flow("body"), 1.5),
     ),
     "hands": (
         ("Gaussian, diagonal", lambda: GaussianPrior("hands"), None),
@@ -56,7 +54,7 @@ def baseline_file(part: str, title: str, splits: dict[str, PoseDataset], cache: 
     """The weights of a baseline, fitted now if there are none."""
     path = cache / f"{part}-{file_stem(title)}.safetensors"
     _, build, minutes = next(row for row in BASELINES[part] if row[0] == title)
-    kept_prior(path, build, lambda: splits, lambda own: replace(own, minutes=minutes))
+    train_once(path, build, lambda: splits, {} if minutes is None else {"minutes": minutes})
     return path
 
 
@@ -74,8 +72,7 @@ def measured(part: str, path: Path, data: dict[str, Any], cache: Path, max_poses
     else:
         result = measure_hands(prior, data["test"], data["right"], max_poses=max_poses)
     result |= {"weights": digest, "max_poses": max_poses, "bytes": path.stat().st_size}
-    with replacing(record) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(record, result)
     return result
 
 
@@ -88,17 +85,17 @@ def read_data(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with body/ and hands/")
+    """Measure what the cache does not hold, and write the page."""
+    parser = parser_for(__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/scoreboard.md"), help="the page to write")
     parser.add_argument(
-        "--cache", type=Path, default=Path("runs/scoreboard"), help="baselines and numbers are kept here"
+        "--cache", type=Path, default=Path("runs/scoreboard"), help="where baselines and numbers are stored"
     )
     parser.add_argument("--max-poses", type=int, help="score a random subset of the test poses; default all")
-    parser.add_argument("--only", nargs="*", help="measure only these shipped priors, into the cache; writes no page")
+    parser.add_argument("--only", nargs="*", choices=sorted({name for names in SHIPPED.values() for name in names}),
+                        metavar="PRIOR", help="measure only these shipped priors, into the cache; writes no page")  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.cache.mkdir(parents=True, exist_ok=True)
     data = read_data(args.data)
     rows: dict[str, list[dict[str, Any]]] = {}
     for part, shipped in SHIPPED.items():
@@ -109,10 +106,11 @@ def main() -> None:
         for title, path in files.items():
             print(f"{part}: {title}", flush=True)
             rows[part].append({"title": title, **measured(part, path, data[part], args.cache, args.max_poses)})
+            print(f"  NLL {rows[part][-1]['nll']:.2f}")
     if args.only:
+        print(f"results: {args.cache}/*.json")
         return
-    with replacing(args.out) as temporary:
-        temporary.write_text(scoreboard_page.page(rows, {part: data[part]["test"] for part in rows}))
+    write_text(args.out, page(rows, {part: data[part]["test"] for part in rows}))
     print(f"results: {args.out}, {args.cache}/*.json")
 
 

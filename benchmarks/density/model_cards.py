@@ -1,25 +1,24 @@
 """Write the numbers of the shipped weights into their cards (docs/models/*.md), from the metadata of the files.
 
-    python benchmarks/model_cards.py
+    python -m benchmarks.density.model_cards
 
 Only what stands between the markers changes. tests/test_model_cards.py fails when a card and its weights disagree.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
 import poseprior
+from benchmarks.common import markdown_table, parser_for, write_text
 from poseprior import skeleton
-from poseprior.io.atomic import replacing
 from poseprior.pretrained.loading import PretrainedPrior, pretrained_files
 
-OPEN = "<!-- numbers: python benchmarks/model_cards.py -->\n"
+OPEN = "<!-- numbers: python -m benchmarks.density.model_cards -->\n"
 CLOSE = "<!-- /numbers -->"
 _BLOCK = re.compile(re.escape(OPEN) + ".*?" + re.escape(CLOSE), re.DOTALL)
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "models"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "models"
 
 
 def _parts(info: PretrainedPrior) -> dict[str, dict[str, dict[str, float]]]:
@@ -32,14 +31,14 @@ def _sign(info: PretrainedPrior) -> str:
 
 def overview() -> str:
     """The table of all shipped priors."""
-    lines = ["| name | class | joints | parameters | file | test NLL |", "|---|---|---|---|---|---|"]
+    rows = []
     for info in poseprior.list_pretrained():
         nll = ", ".join(f"{part} {_sign(info)}{numbers['test']['nll']:.2f}" for part, numbers in _parts(info).items())
-        lines.append(
-            f"| [`{info.name}`]({info.name}.md) | `{info.class_name}` | {len(info.joints)} | {info.num_parameters:,} | "
-            f"{_size(info.num_bytes)} | {nll} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append([
+            f"[`{info.name}`]({info.name}.md)", f"`{info.class_name}`", str(len(info.joints)), f"{info.num_parameters:,}",
+            _size(info.num_bytes), nll,
+        ])  # fmt: skip
+    return markdown_table(("name", "class", "joints", "parameters", "file", "test NLL"), rows)
 
 
 def _size(num_bytes: int) -> str:
@@ -50,20 +49,14 @@ def numbers(info: PretrainedPrior) -> str:
     """The table of one card."""
     meta = poseprior.load(pretrained_files()[info.name]).metadata
     training, versions = meta["training"], meta["versions"]
-    lines = [
-        f"`{info.class_name}`, {info.num_parameters:,} parameters, {_size(info.num_bytes)}. Models {len(info.joints)} joints: "
-        f"{_spans(info.joints)}.",
-        "",
-        "| held out | poses | NLL, Haar | NLL, rotvec | BPD |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     sign = _sign(info)
     for part, splits in _parts(info).items():
         for split, row in splits.items():
-            lines.append(
-                f"| {part}, {split} | {row['num_poses']:,} | {sign}{row['nll']:.2f} | {sign}{row['nll_rotvec']:.2f} | "
-                f"{sign}{row['bpd']:.3f} |"
-            )
+            rows.append([
+                f"{part}, {split}", f"{row['num_poses']:,}", f"{sign}{row['nll']:.2f}", f"{sign}{row['nll_rotvec']:.2f}",
+                f"{sign}{row['bpd']:.3f}",
+            ])  # fmt: skip
     steps = (
         f"{training['steps']:,} steps, weights of step {training['best_step']:,}"
         if training["steps"]
@@ -71,13 +64,14 @@ def numbers(info: PretrainedPrior) -> str:
     )
     smooth = training["jitter"] != info.metrics["jitter"]
     jitter = f" Trained with {training['jitter']} rad of jitter." if smooth else ""
-    lines += [
-        "",
-        f"Jitter {info.metrics['jitter']} rad, nats a pose{'; `≤`: a bound' if sign else ''}. Weights selected on val. Trained "
-        f"in {training['seconds']:,.0f} s ({steps}), seed {training['seed']}, torch {versions['torch']}, poseprior "
-        f"{versions['poseprior']}.{jitter} Licence of the weights: {info.licence}.",
-    ]
-    return "\n".join(lines) + "\n"
+    return (
+        f"`{info.class_name}`, {info.num_parameters:,} parameters, {_size(info.num_bytes)}. Models {len(info.joints)} joints: "
+        f"{_spans(info.joints)}.\n\n"
+        + markdown_table(("held out", "poses", "NLL, Haar", "NLL, rotvec", "BPD"), rows)
+        + f"\nJitter {info.metrics['jitter']} rad, nats a pose{'; `≤`: a bound' if sign else ''}. Weights selected on val. "
+        f"Trained in {training['seconds']:,.0f} s ({steps}), seed {training['seed']}, torch {versions['torch']}, poseprior "
+        f"{versions['poseprior']}.{jitter} Licence of the weights: {info.licence}.\n"
+    )
 
 
 def _spans(joints: tuple[str, ...]) -> str:
@@ -105,10 +99,10 @@ def cards() -> dict[Path, str]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    """Rewrite the cards."""
+    parser_for(__doc__, data=False).parse_args()
     for path, text in cards().items():
-        with replacing(path) as temporary:
-            temporary.write_text(text)
+        write_text(path, text)
         print(path)
 
 

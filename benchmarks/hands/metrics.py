@@ -1,4 +1,4 @@
-"""Measurements of `benchmarks/hands.py`, for any prior over right hands and for PCA."""
+"""Measurements of `benchmarks.hands.compare_priors`, for any prior over right hands and for PCA."""
 
 from __future__ import annotations
 
@@ -8,34 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poseprior import LatentPosePrior, PosePrior
+from benchmarks.hands.right_hands import RIGHT_HAND, right_mask
+from poseprior import HandVAE, LatentPosePrior, PosePrior
 from poseprior.evaluation.sample_metrics import sample_metrics
 from poseprior.kinematics import tip_positions
 from poseprior.latent import interpolate_latent
-from poseprior.models.vae.base import BaseVAE
 from poseprior.rotations import geodesic_distance, rotvec_to_tangent, tangent_to_rotvec
 
-RIGHT = tuple(range(40, 55))
 #: K of the bound of variational priors in the table.
 BOUND_SAMPLES = 64
 _PAIRS = tuple(combinations(range(5), 2))
 _CHUNK = 128
 
 
-def right_mask() -> Tensor:
-    """(55,) bool: the right hand."""
-    mask = torch.zeros(55, dtype=torch.bool)
-    mask[list(RIGHT)] = True
-    return mask
-
-
 def mean_nll(prior: PosePrior, pose: Tensor, mask: Tensor) -> float:
     """Mean Haar nats of (N, 55, 3) over the joints of `mask`, (55,) or (N, 55)."""
-    observed = mask.expand(len(pose), 55)
+    observed = mask.expand(len(pose), -1)
     total = 0.0
     with torch.no_grad():
         for p, o in zip(pose.split(_CHUNK), observed.split(_CHUNK), strict=True):
-            if isinstance(prior, BaseVAE):
+            if isinstance(prior, HandVAE):
                 value = prior.bound(p, observed=o, num_samples=BOUND_SAMPLES)
             else:
                 value = prior.log_prob(p, observed=o)
@@ -45,7 +37,7 @@ def mean_nll(prior: PosePrior, pose: Tensor, mask: Tensor) -> float:
 
 def reconstruction(first: Tensor, second: Tensor) -> dict[str, float]:
     """Mean rotation error in degrees and mean fingertip distance in millimetres of right hands (N, 55, 3)."""
-    angle = geodesic_distance(first[:, list(RIGHT)], second[:, list(RIGHT)])
+    angle = geodesic_distance(first[:, list(RIGHT_HAND)], second[:, list(RIGHT_HAND)])
     tips = (tip_positions(first) - tip_positions(second))[:, 5:].norm(dim=-1)
     return {"degrees": float(torch.rad2deg(angle).mean()), "tip_mm": 1000.0 * float(tips.mean())}
 
@@ -67,9 +59,9 @@ class HandPCA:
     def reconstruct(self, pose: Tensor, components: int) -> Tensor:
         """(N, 55, 3) right hands from their first coefficients."""
         axes = self.axes[:components]
-        flat = pose[:, list(RIGHT)].flatten(1).double() - self.mean
+        flat = pose[:, list(RIGHT_HAND)].flatten(1).double() - self.mean
         result = torch.zeros_like(pose)
-        result[:, list(RIGHT)] = (flat @ axes.T @ axes + self.mean).unflatten(1, (15, 3)).to(pose)
+        result[:, list(RIGHT_HAND)] = (flat @ axes.T @ axes + self.mean).unflatten(1, (15, 3)).to(pose)
         return result
 
 
@@ -82,7 +74,7 @@ def completion(prior: PosePrior, pose: Tensor, jittered: Tensor, *, num_samples:
     hidden = torch.zeros(len(pose), 5, dtype=torch.bool)
     for row in range(len(pose)):
         hidden[row, list(_PAIRS[row % len(_PAIRS)])] = True
-    observed = right_mask().expand(len(pose), 55).clone()
+    observed = right_mask().expand(len(pose), -1).clone()
     observed[:, 40:] &= ~hidden.repeat_interleave(3, dim=1)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.cat(
@@ -92,7 +84,7 @@ def completion(prior: PosePrior, pose: Tensor, jittered: Tensor, *, num_samples:
         ],
         dim=1,
     )
-    drawn[..., : RIGHT[0], :] = 0.0  # a prior of more than this hand draws the arm as well
+    drawn[..., : RIGHT_HAND[0], :] = 0.0  # a prior of more than this hand draws the arm as well
     error = 1000.0 * (tip_positions(drawn)[..., 5:, :] - tip_positions(pose)[:, 5:]).norm(dim=-1)
     error = (error * hidden).sum(-1) / hidden.sum(-1)
     whole = mean_nll(prior, jittered, right_mask())
@@ -113,12 +105,12 @@ def interpolation(prior: LatentPosePrior | None, judge: PosePrior, pose: Tensor,
     start, end = pose[:half], pose[half : 2 * half]
     if prior is None:
         step = rotvec_to_tangent(end, start)
-        share = torch.linspace(0.0, 1.0, num)[:, None, None, None]
-        path = tangent_to_rotvec(share * step, start.expand(num, *start.shape))
+        fraction = torch.linspace(0.0, 1.0, num)[:, None, None, None]
+        path = tangent_to_rotvec(fraction * step, start.expand(num, *start.shape))
     else:
         with torch.no_grad():
             path = interpolate_latent(prior, start, end, num)
-    index = list(RIGHT)
+    index = list(RIGHT_HAND)
     steps = geodesic_distance(path[1:, :, index], path[:-1, :, index]).mean(-1)
     direct = geodesic_distance(path[-1][:, index], path[0][:, index]).mean(-1)
     return {
@@ -131,7 +123,7 @@ def interpolation(prior: LatentPosePrior | None, judge: PosePrior, pose: Tensor,
 def samples(prior: PosePrior, reference: Tensor) -> dict[str, float]:
     """Fréchet distance, precision and recall of draws against real hands (N, 55, 3)."""
     drawn = prior.sample(len(reference), generator=torch.Generator().manual_seed(0))
-    return sample_metrics(drawn, reference, joints=RIGHT, max_poses=1500)
+    return sample_metrics(drawn, reference, joints=RIGHT_HAND, max_poses=1500)
 
 
 def measure(prior: PosePrior, judge: PosePrior, clean: Tensor, jittered: Tensor, *, max_poses: int) -> dict[str, Any]:
@@ -150,7 +142,7 @@ def measure(prior: PosePrior, judge: PosePrior, clean: Tensor, jittered: Tensor,
     if isinstance(prior, LatentPosePrior):
         result["reconstruction"] = reconstruction(encode_decode(prior, few), few)
         result["interpolation"] = interpolation(prior, judge, few)
-    if isinstance(prior, BaseVAE):
+    if isinstance(prior, HandVAE):
         result["active_units"] = prior.active_units(few)
         counts = (1, 4, 16, BOUND_SAMPLES)
         bounds = [prior.bound(few_jittered, observed=right_mask(), num_samples=k) for k in counts]

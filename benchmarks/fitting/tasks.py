@@ -1,4 +1,4 @@
-"""What `benchmarks/fitting.py` fits: measurements made from real held-out poses on the stand-in body, and the errors."""
+"""What `benchmarks.fitting.compare_priors` fits: measurements of held-out poses on the stand-in body, and the errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from poseprior import PoseDataset, skeleton
 from poseprior.fitting import BodyPoints, Camera, Joints3D, Keypoints2D, Markers, Target, layout
-from poseprior.io.npz import read_poses
+from poseprior.io import read_poses
+from poseprior.params import pose_from_smplx
 from poseprior.rotations import frechet_mean, geodesic_distance, rotvec_to_tangent, tangent_to_rotvec
 
 CAMERA = Camera(1100.0, (512.0, 512.0))
 _SIZE = 1024.0
 _BODY = 22
 _SHAPE_SPREAD = 0.5
-# Squared distance of a Gaussian in 3-D that 1 in 1,000 exceeds.
-_FAR = 16.27
+#: Squared Mahalanobis distance in 3-D that 1 of 1,000 Gaussian draws exceeds: beyond it a joint counts as implausible.
+_IMPLAUSIBLE = 16.27
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Task:
         target: makes the measurement of bodies; the noise has a fixed seed.
         scored: joints whose rotations are scored.
         points: joints of smplx whose positions are scored.
-        flat: whether it is seen by one camera.
+        single_view: whether one camera sees it, so that depth is unknown.
         hands: whether it is about a hand.
         hidden: joints whose position error is the task's, None for all points.
     """
@@ -62,12 +63,12 @@ class Task:
     target: Callable[[nn.Module, Bodies], Target]
     scored: tuple[int, ...] = tuple(range(1, _BODY))
     points: tuple[int, ...] = tuple(range(_BODY))
-    flat: bool = True
+    single_view: bool = True
     hands: bool = False
     hidden: tuple[int, ...] | None = None
 
 
-def read_bodies(data: Path, split: str, count: int, model: nn.Module) -> Bodies:
+def read_bodies(data: Path, split: str, count: int) -> Bodies:
     """`count` frames spread over the subjects of a split, seen from any side."""
     dataset = read_poses(data / "body" / f"{split}_poses.npz")
     generator = torch.Generator().manual_seed(0 if split == "val" else 1)
@@ -91,12 +92,12 @@ def spread_over_subjects(dataset: PoseDataset, count: int, generator: torch.Gene
     rows = []
     for number, subject in enumerate(subjects):
         own = torch.tensor([k for k, name in enumerate(names) if name == subject])
-        share = count // len(subjects) + (number < count % len(subjects))
-        rows.append(own[torch.randperm(len(own), generator=generator)[:share]])
+        wanted = count // len(subjects) + (number < count % len(subjects))
+        rows.append(own[torch.randperm(len(own), generator=generator)[:wanted]])
     return torch.cat(rows)
 
 
-def read_hands(data: Path, split: str, count: int, model: nn.Module) -> Bodies:
+def read_hands(data: Path, split: str, count: int) -> Bodies:
     """Right hands of the unseen sitting on a body at rest, its palm towards the camera in any turn."""
     dataset = read_poses(data / "hands" / f"hands_{split}.npz")
     right = dataset.observed[:, 40].nonzero()[:, 0]
@@ -138,8 +139,8 @@ def _keypoints(
         joints = tuple(0 if j is None or j > 126 else j for j in order.joints)
         pixels = CAMERA.project(points(model, bodies, joints))
         pixels = pixels + sigma * torch.randn(pixels.shape, generator=generator)
-        wild = torch.rand(pixels.shape[:2], generator=generator) < outliers
-        pixels = torch.where(wild[..., None], _SIZE * torch.rand(pixels.shape, generator=generator), pixels)
+        outlier = torch.rand(pixels.shape[:2], generator=generator) < outliers
+        pixels = torch.where(outlier[..., None], _SIZE * torch.rand(pixels.shape, generator=generator), pixels)
         seen = [not any(n.startswith(h) for h in hide) and (p == "body" or p == only or not only)
                 for n, p in zip(order.names, order.parts, strict=True)]  # fmt: skip
         confidence = torch.tensor(seen, dtype=torch.float32).expand(len(pixels), -1)
@@ -175,11 +176,11 @@ def _marker_vertices(model: nn.Module) -> list[int]:
     """12 vertices: two on the head and the pelvis, one on the chest and on each wrist, elbow, knee... of the skin."""
     template, weights = model.v_template, model.lbs_weights
     assert isinstance(template, Tensor) and isinstance(weights, Tensor)
-    wanted = (("pelvis", 1), ("pelvis", -1), ("spine3", 1), ("head", 1), ("left_wrist", 1), ("right_wrist", 1),
+    places = (("pelvis", 1), ("pelvis", -1), ("spine3", 1), ("head", 1), ("left_wrist", 1), ("right_wrist", 1),
               ("left_elbow", 1), ("right_elbow", 1), ("left_knee", 1), ("right_knee", 1), ("left_ankle", 1),
               ("right_ankle", 1))  # fmt: skip
     chosen = []
-    for name, side in wanted:
+    for name, side in places:
         joint = skeleton.JOINT_NAMES.index(name)
         score = weights[:, joint] * 10.0 + side * template[:, 2]  # on the front, or the back for -1
         chosen.append(int(score.argmax()))
@@ -198,8 +199,8 @@ TASKS: dict[str, Task] = {
         Task("keypoints-5px", _keypoints(sigma=5.0)),
         Task("keypoints-15px", _keypoints(sigma=15.0)),
         Task("outliers-20%", _keypoints(sigma=5.0, outliers=0.2)),
-        Task("joints-20%-missing", _joints(sigma=0.02, missing=0.2), flat=False),
-        Task("markers-12", _markers(sigma=0.01), flat=False),
+        Task("joints-20%-missing", _joints(sigma=0.02, missing=0.2), single_view=False),
+        Task("markers-12", _markers(sigma=0.01), single_view=False),
         Task(
             "hand-2d", _keypoints(sigma=1.5, name="openpose_137", only="right_hand"), scored=tuple(range(40, 55)),
             points=_HAND_POINTS, hands=True,
@@ -210,8 +211,6 @@ TASKS: dict[str, Task] = {
 
 def errors(model: nn.Module, params: dict[str, Tensor], bodies: Bodies, task: Task) -> dict[str, list[float]]:
     """By frame: MPJPE (root or wrist aligned), PA-MPJPE, hidden joints' error, rotation error, implausible joints."""
-    from poseprior.params import pose_from_smplx
-
     pose, _ = pose_from_smplx({k: v for k, v in params.items() if "pose" in k or k == "global_orient"})
     chosen = BodyPoints(model, joints=(21 if task.hands else 0, *task.points))
     found = chosen(pose, betas=params["betas"], transl=params["transl"])
@@ -223,14 +222,14 @@ def errors(model: nn.Module, params: dict[str, Tensor], bodies: Bodies, task: Ta
     weight = bodies.observed[:, scored].float()
     turn = torch.rad2deg(geodesic_distance(pose[:, scored], bodies.pose[:, scored]))
     x = (bodies.whitener[scored] @ rotvec_to_tangent(pose[:, scored], bodies.mean[scored])[..., None])[..., 0]
-    far = (x.square().sum(-1) > _FAR).float()
+    implausible = (x.square().sum(-1) > _IMPLAUSIBLE).float()
     known = weight.sum(-1).clamp_min(1.0)
     return {
         "mpjpe_mm": distance.mean(-1).tolist(),
         "pa_mpjpe_mm": _aligned(found, true).tolist(),
         "hidden_mm": hidden.mean(-1).tolist(),
         "rotation_deg": ((turn * weight).sum(-1) / known).tolist(),
-        "implausible": ((far * weight).sum(-1) / known).tolist(),
+        "implausible": ((implausible * weight).sum(-1) / known).tolist(),
     }
 
 

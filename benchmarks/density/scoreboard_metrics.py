@@ -1,31 +1,29 @@
-"""Measurements of `benchmarks/scoreboard.py`: the same for every prior, on poses that no prior was trained on."""
+"""Measurements of `benchmarks.density.scoreboard`: the same for every prior, on poses that no prior was trained on."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from typing import Any
 
-import hand_metrics
 import torch
 from torch import Tensor
 
+from benchmarks.common import JITTER, gradient_step, median_ms
+from benchmarks.hands.metrics import completion
+from benchmarks.hands.right_hands import right_mask
 from poseprior import PoseDataset, PosePrior, skeleton
 from poseprior.evaluation.report import evaluate
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise
 
-JITTER = 0.02
 #: Noise that denoising takes away, radians (5.7 degrees).
 NOISE = 0.1
 SAMPLES, COMPLETED, DENOISED = 3000, 300, 100
 BATCHES = (1, 1024)
-_SECONDS, _MOST_REPEATS = 3.0, 30
 
 
 def measure_body(prior: PosePrior, test: PoseDataset, *, max_poses: int | None) -> dict[str, Any]:
     """Everything about the body joints of a prior."""
-    pose, observed = _whole_rows(prior, test, DENOISED)
+    pose, observed = fully_observed_rows(prior, test, DENOISED)
     return {
         **evaluate(
             prior, test, jitter=JITTER, num_samples=SAMPLES, num_completed=COMPLETED, max_poses=max_poses
@@ -41,10 +39,10 @@ def measure_hands(prior: PosePrior, test: PoseDataset, right: Tensor, *, max_pos
     jittered = add_tangent_noise(few, JITTER, generator=torch.Generator().manual_seed(1))
     result = evaluate(prior, test, jitter=JITTER, num_samples=SAMPLES, num_completed=0, max_poses=max_poses)
     try:
-        result["fingers"] = hand_metrics.completion(prior, few, jittered)
+        result["fingers"] = completion(prior, few, jittered)
     except ValueError as error:
         result["fingers"] = {"reason": str(error)}
-    mask = hand_metrics.right_mask().expand(DENOISED, 55)
+    mask = right_mask().expand(DENOISED, -1)
     result["denoise"] = denoising(prior, right[:DENOISED], mask)
     result["latency_ms"] = {str(n): latency(prior, right[:DENOISED], mask, n) for n in BATCHES}
     return result
@@ -65,20 +63,13 @@ def denoising(prior: PosePrior, pose: Tensor, observed: Tensor) -> dict[str, flo
 
 
 def latency(prior: PosePrior, pose: Tensor, observed: Tensor, batch: int) -> float:
-    """Median milliseconds of log_prob with its gradient to the pose, one thread, after one run to warm up."""
+    """Median milliseconds of log_prob with its gradient to the pose, one thread."""
     rows = torch.arange(batch) % len(pose)
     mask = observed[rows]
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < 4 or (time.perf_counter() - begin < _SECONDS and len(times) < _MOST_REPEATS):
-        leaf = pose[rows].clone().requires_grad_()
-        start = time.perf_counter()
-        prior.log_prob(leaf, observed=mask).sum().backward()
-        times.append(time.perf_counter() - start)
-    return 1000.0 * statistics.median(times[1:])
+    return median_ms(gradient_step(lambda p: prior.log_prob(p, observed=mask), pose[rows]), seconds=3.0, least=3)
 
 
-def _whole_rows(prior: PosePrior, test: PoseDataset, count: int) -> tuple[Tensor, Tensor]:
+def fully_observed_rows(prior: PosePrior, test: PoseDataset, count: int) -> tuple[Tensor, Tensor]:
     """Random test poses that observe every modelled body joint, and their masks."""
     pose, observed = test.all_poses()
     body = [j for j in prior.joints if j in skeleton.JOINT_SETS["body"]]

@@ -1,18 +1,17 @@
-"""Simple anatomical facts of the shipped priors' draws beside the recordings: what the model cards quote.
+"""How anatomical the shipped priors' samples are, beside the recordings: the percentages that the model cards quote.
 
-python benchmarks/sample_facts.py --data ../shared/data
+python -m benchmarks.density.sample_anatomy --data DIR
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import poseprior
+from benchmarks.common import parser_for
 from poseprior import skeleton
 from poseprior.io import read_split
 from poseprior.pretrained.loading import pretrained_files
@@ -25,38 +24,38 @@ _HINGES = [40 + 3 * finger + k for finger in range(4) for k in (1, 2)]
 
 
 def body_facts(pose: Tensor, observed: Tensor) -> str:
-    """Shares of (N, 55, 3) poses, in per cent."""
+    """Facts about the body of (N, 55, 3) poses; (N, 55) says which joints to look at."""
     limbs = [j for j in skeleton.JOINT_SETS["body"] if bool(observed[:, j].any())]
     knees, hips = pose[:, [4, 5], 0], pose[:, [1, 2], 0]
     elbows = torch.stack([-pose[:, 18, 1], pose[:, 19, 1]], 1)
     halves = torch.rad2deg(geodesic_distance(pose[:, 3], pose[:, 6])).mean()
     return (
-        f"knees bent backwards > 5 degrees {_share(knees < -math.radians(5)):.1f}, "
-        f"elbows > 10 degrees {_share(elbows < -math.radians(10)):.1f}, "
-        f"poses with a joint turned > 150 degrees {_share((pose[:, limbs].norm(dim=-1) > 2.6).any(1)):.1f}, "
-        f"both hips flexed > 60 degrees {_share((hips < -math.radians(60)).all(1)):.1f}; "
+        f"knees bent backwards > 5 degrees {percent(knees < -math.radians(5)):.1f}, "
+        f"elbows > 10 degrees {percent(elbows < -math.radians(10)):.1f}, "
+        f"poses with a joint turned > 150 degrees {percent((pose[:, limbs].norm(dim=-1) > 2.6).any(1)):.1f}, "
+        f"both hips flexed > 60 degrees {percent((hips < -math.radians(60)).all(1)):.1f}; "
         f"spine1 to spine2 {float(halves):.1f} degrees"
     )
 
 
 def hand_facts(pose: Tensor) -> str:
-    """Of right hands (N, 55, 3)."""
+    """Facts about the right hands of (N, 55, 3) poses."""
     flexion = torch.rad2deg(pose[:, _HINGES, 2])
     off_axis = torch.rad2deg(pose[:, _HINGES, :2].norm(dim=-1))
     return (
-        f"hinges bent back > 20 degrees {_share(flexion < -20):.1f}, flexed > 95 degrees {_share(flexion > 95):.1f}, "
+        f"hinges bent back > 20 degrees {percent(flexion < -20):.1f}, flexed > 95 degrees {percent(flexion > 95):.1f}, "
         f"median turn off the hinge's axis {float(off_axis.median()):.1f} degrees"
     )
 
 
-def _share(mask: Tensor) -> float:
+def percent(mask: Tensor) -> float:
+    """How much of a boolean tensor is true."""
     return 100.0 * float(mask.float().mean())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    args = parser.parse_args()
+    """Print a line for the recordings and one for each prior."""
+    args = parser_for(__doc__).parse_args()
     torch.set_num_threads(1)
     print(f"per cent; {DRAWS:,} draws of each prior, recordings: the training poses")
     body, hands = (read_split(args.data / part)["train"] for part in ("body", "hands"))
