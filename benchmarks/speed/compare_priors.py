@@ -118,8 +118,8 @@ def training_rate(build: Callable[[], PosePrior], steps: int) -> float:
 
     def seconds(count: int) -> float:
         prior = build()
-        options = {"max_steps": count, "batch_size": _BATCH_SIZE, "progress": False, "minutes": None}
-        return prior.fit(poses, config=FitConfig(**options)).seconds
+        config = FitConfig(max_steps=count, batch_size=_BATCH_SIZE, progress=False)
+        return prior.fit(poses, config=config).seconds
 
     short = 3
     return steps * _BATCH_SIZE / (seconds(short + steps) - seconds(short))
