@@ -11,14 +11,15 @@ from ..keypoint_layouts import LAYOUTS, KeypointLayout, LayoutInput, layouts_of_
 from ..keypoint_layouts import layout as find_layout
 from ._json import read_json
 
-#: Bones of the two orders of 17 points: those of the right one are short.
+#: Bones of the two orders of 17 points.
 _BONES = {
     "coco_17": ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12),
                 (11, 13), (13, 15), (12, 14), (14, 16)),
     "h36m_17": ((0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10), (8, 11), (11, 12),
                 (12, 13), (8, 14), (14, 15), (15, 16)),
 }  # fmt: skip
-_CLEARLY = 1.25
+#: Bones of Human3.6M's order against those of COCO's: 0.42 to 0.50 for its people, 0.74 to 1.6 for COCO's.
+_H36M_BELOW, _COCO_ABOVE = 0.56, 0.68
 
 
 def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
@@ -54,7 +55,7 @@ def choose_layout(
     if chosen is None:
         found = layouts_of_length(count)
         if set(found) == set(_BONES):
-            found = _shorter_bones(points, confidence)
+            found = _by_bones(points, confidence)
         if len(found) != 1:
             one_of = " or ".join(f"layout={name!r}" for name in found) or f"one of {', '.join(LAYOUTS)}"
             raise ValueError(
@@ -67,8 +68,8 @@ def choose_layout(
     return chosen
 
 
-def _shorter_bones(points: Tensor, confidence: Tensor) -> tuple[str, ...]:
-    """The one of the orders whose bones are clearly shorter than the other's, else both."""
+def _by_bones(points: Tensor, confidence: Tensor) -> tuple[str, ...]:
+    """The one of the orders that makes bones of the lengths that people have, else both."""
     lengths = {}
     for name, bones in _BONES.items():
         first, second = torch.tensor(bones).T
@@ -76,5 +77,5 @@ def _shorter_bones(points: Tensor, confidence: Tensor) -> tuple[str, ...]:
         length = (points[:, first] - points[:, second]).norm(dim=-1)
         seen &= torch.isfinite(length)
         lengths[name] = float(length[seen].mean()) if bool(seen.any()) else float("nan")
-    short, long = sorted(lengths, key=lambda name: lengths[name])
-    return (short,) if lengths[long] > _CLEARLY * lengths[short] > 0 else tuple(_BONES)
+    ratio = lengths["h36m_17"] / max(lengths["coco_17"], 1e-12)
+    return ("h36m_17",) if ratio < _H36M_BELOW else ("coco_17",) if ratio > _COCO_ABOVE else tuple(_BONES)
