@@ -192,7 +192,7 @@ def _numbers(file: ArrayFile, name: str) -> Tensor:
     array = file[name]
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected numbers in {file.path.name}, got {array.dtype}.")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy(array.astype(np.float32))
 
 
