@@ -103,7 +103,7 @@ class Fit:
         with self._model() as model:
             config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
             fit = _fit_in_chunks(model, target, prior, fingers, config)
-            fit.save(self.out, gender=self.gender, fps=self.fps)
+            fit.save(self.out, gender=self.gender, fps=self.fps, frame_names=found.names)
             self._summary(fit, time.monotonic() - started)
             print(f"results: {self.out}")
             if self.png is not None:
