@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
 
-.PHONY: demo test test-slow lint setup clean
+.PHONY: demo test test-slow test-kernels lint docs dist-check setup clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA))
@@ -18,10 +18,24 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# The fits once more, as a processor without vector instructions would compute them: a fit must not hang on rounding.
+test-kernels: $(READY)
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(BIN)/python -m pytest tests/fitting
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages of docs/ as a site in build/docs; a broken link is an error.
+docs: $(READY)
+	$(BIN)/python -m pip install -qq --editable ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+# Source distribution and wheel in dist/, checked as a package index checks them, and installed into a fresh environment.
+dist-check: $(READY)
+	$(BIN)/python -m pip install -qq --editable ".[release]"
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" BIN="$(BIN)" .ci/dist_check
 
 setup: $(READY)
 

@@ -10,7 +10,7 @@ import torch
 from poses import arguments, effort, splits
 
 import poseprior
-from poseprior.training.evaluation import evaluate, format_table
+from poseprior.evaluation.report import evaluate, format_table
 
 
 def main() -> None:

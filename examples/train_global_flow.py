@@ -10,8 +10,8 @@ import torch
 from poses import arguments, config, effort, kept, splits
 
 import poseprior
+from poseprior.evaluation.report import evaluate, format_table
 from poseprior.rotations import geodesic_distance
-from poseprior.training.evaluation import evaluate, format_table
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ import torch
 from poses import arguments, config, effort, kept, splits
 
 import poseprior
+from poseprior.evaluation.report import evaluate, format_table
 from poseprior.skeleton import JOINT_NAMES
 from poseprior.tasks import score
-from poseprior.training.evaluation import evaluate, format_table
 
 
 def main() -> None:

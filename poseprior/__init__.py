@@ -2,7 +2,6 @@
 
 from ._version import __version__
 from .io import PoseDataset, read_poses
-from .io.pretrained import list_pretrained, load
 from .models import (
     BodyVAE,
     GaussianMixturePrior,
@@ -14,6 +13,7 @@ from .models import (
     ProductPrior,
     VAEPrior,
 )
+from .pretrained.loading import list_pretrained, load
 from .prior import LatentPosePrior, PosePrior
 from .training import FitConfig, FitResult
 

@@ -12,8 +12,8 @@ import torch
 
 import poseprior
 from poseprior import FitConfig, GaussianPrior, GlobalFlow, PoseDataset, latent, params, tasks
+from poseprior.evaluation.report import evaluate
 from poseprior.io.atomic import replacing
-from poseprior.training.evaluation import evaluate
 
 _POSE = torch.zeros(2, 55, 3)
 _ALL = torch.ones(55, dtype=torch.bool)

@@ -12,7 +12,7 @@ from poseprior import FitConfig
 from poseprior.io import synthetic_poses
 from poseprior.latent import interpolate_latent, latent_map, project
 from poseprior.models.vae import BodyVAE
-from poseprior.models.vae_options import VAEOptions
+from poseprior.models.vae.options import VAEOptions
 from poseprior.rotations import geodesic_distance, random_rotvec
 
 

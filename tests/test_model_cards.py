@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from benchmark_scripts import ROOT, benchmark_script
 
 import poseprior
+from benchmarks.density.model_cards import cards
 from poseprior.recipes import RECIPES
 
-CARDS = ROOT / "docs" / "models"
+CARDS = Path(__file__).resolve().parents[1] / "docs" / "models"
 
 
 def test_cards_agree_with_the_weights() -> None:
-    for path, text in benchmark_script("model_cards").cards().items():
-        assert path.read_text() == text, f"{path.name} is out of date: run python benchmarks/model_cards.py"
+    for path, text in cards().items():
+        assert path.read_text() == text, f"{path.name} is out of date: run python -m benchmarks.density.model_cards"
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -13,7 +13,7 @@ import torch
 import poseprior
 from poseprior import PoseDataset, PosePrior, skeleton
 from poseprior.io import read_split
-from poseprior.io.pretrained import FOLDER, pretrained_files
+from poseprior.pretrained.loading import FOLDER, pretrained_files
 from poseprior.recipes import RECIPES, check_log_prob, held_out_nll
 from poseprior.recipes.sources import SOURCES
 

@@ -12,13 +12,13 @@ import tyro
 
 from .. import skeleton
 from .._checks import check_whole
+from ..evaluation.completion import COMPLETION_PATTERNS
+from ..evaluation.report import evaluate, format_table
 from ..io import write_poses
 from ..io.atomic import write_json
-from ..io.pretrained import list_pretrained, load
+from ..pretrained.loading import list_pretrained, load
 from ..prior import PosePrior
 from ..tasks import score
-from ..training.completion import COMPLETION_PATTERNS
-from ..training.evaluation import evaluate, format_table
 from ._common import check_suffix, generator, held_out
 
 

@@ -17,8 +17,8 @@ import roma
 import torch
 from torch import Tensor, nn
 
-from ..io.pretrained import load
-from ..models.vae_base import BaseVAE
+from ..models.vae.base import BaseVAE
+from ..pretrained.loading import load
 from ..prior import LatentPosePrior
 from ..skeleton import NUM_JOINTS, PART_SLICES
 

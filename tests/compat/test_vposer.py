@@ -15,7 +15,7 @@ from poseprior.compat.vposer import VPoser, load_model, load_vposer
 from poseprior.io import synthetic_poses
 from poseprior.kinematics import REST_OFFSETS
 from poseprior.models.vae import BodyVAE, HandVAE
-from poseprior.models.vae_options import VAEOptions
+from poseprior.models.vae.options import VAEOptions
 from poseprior.rotations import geodesic_distance
 from poseprior.skeleton import PARENTS
 

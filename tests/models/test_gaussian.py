@@ -11,8 +11,8 @@ from scipy.stats import multivariate_normal
 
 from poseprior import FitConfig, GaussianPrior, JointFlow, PoseDataset
 from poseprior.io import synthetic_poses
-from poseprior.models.ball import log_mass_in_ball
-from poseprior.models.em import shrinkage
+from poseprior.models.charts.truncation_mass import log_mass_in_ball
+from poseprior.models.gaussian.em import shrinkage
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent, tangent_to_rotvec
 
 EXACT = FitConfig(max_steps=0, jitter=0.0, mirror=False, progress=False)
@@ -223,8 +223,8 @@ def test_bad_options() -> None:
 
 @pytest.mark.real_data
 def test_held_out_subjects_as_the_readme_says(real_data_dir) -> None:  # type: ignore[no-untyped-def]
+    from poseprior.evaluation.report import evaluate
     from poseprior.io import read_split
-    from poseprior.training.evaluation import evaluate
 
     splits = read_split(real_data_dir / "body")
     prior = GaussianPrior("body")

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 import poseprior
 from poseprior import FitConfig, JointFlow, PoseDataset, skeleton
-from poseprior.models.joint_graph import context_joints, depth_levels, mirror_source
-from poseprior.models.joint_mixture_flow import JointMixtureFlow
-from poseprior.models.joint_realnvp import JointRealNVP
-from poseprior.models.unfolded import UnfoldedChart
+from poseprior.models.charts.compact import UnfoldedChart
+from poseprior.models.joint_flow.graph import context_joints, depth_levels, mirror_source
+from poseprior.models.joint_flow.mixture_flow import JointMixtureFlow
+from poseprior.models.joint_flow.realnvp import JointRealNVP
 from poseprior.rotations import geodesic_distance, random_rotvec
 
 _CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, PoseDataset
-from poseprior.models.em import fit_mixture
-from poseprior.models.masked_mixture import MaskedMixture
+from poseprior.models.gaussian.em import fit_mixture
+from poseprior.models.gaussian.masked_mixture import MaskedMixture
 
 
 def _truth() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ import torch
 
 import poseprior
 from poseprior import FitConfig, GaussianPrior, PoseDataset, ProductPrior
+from poseprior.checkpoint import read_metadata
 from poseprior.io import synthetic_poses
-from poseprior.io.checkpoint import read_metadata
 from poseprior.skeleton import mirror
 
 CLOSED = FitConfig(max_steps=0, progress=False)

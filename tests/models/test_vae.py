@@ -15,10 +15,10 @@ from torch import Tensor
 import poseprior
 from poseprior import FitConfig, GaussianPrior, PoseDataset
 from poseprior.io import read_poses
-from poseprior.models.rotation_likelihood import RotationNoise
 from poseprior.models.vae import BodyVAE, HandVAE, VAEPrior
-from poseprior.models.vae_layers import LatentFlow, normal_points
-from poseprior.models.vae_options import VAEOptions
+from poseprior.models.vae.layers import LatentFlow, normal_points
+from poseprior.models.vae.options import VAEOptions
+from poseprior.models.vae.rotation_likelihood import RotationNoise
 from poseprior.rotations import geodesic_distance, haar_log_density, random_rotvec, tangent_to_rotvec
 from poseprior.training.validation import mean_selection_penalty
 

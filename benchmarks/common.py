@@ -1,0 +1,153 @@
+"""What several benchmarks need: where the data is, priors that are trained once, tables, files and timing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import poseprior
+from poseprior import FitConfig, PoseDataset, PosePrior
+from poseprior.io.atomic import replacing
+
+#: Tangent noise under which held-out densities are measured, radians.
+JITTER = 0.02
+#: The folder that holds `body/` and `hands/`, where none is named on the command line.
+DATA = Path(os.environ.get("POSEPRIOR_DATA") or "../shared/data")
+
+
+def parser_for(description: str | None, *, data: bool = True) -> argparse.ArgumentParser:
+    """A parser that shows a module's docstring and, with `data`, takes `--data`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if data:
+        parser.add_argument(
+            "--data",
+            type=Path,
+            default=DATA,
+            help="folder with body/ and hands/; default $POSEPRIOR_DATA, else ../shared/data",
+        )
+    return parser
+
+
+# Priors
+
+
+def file_stem(title: str) -> str:
+    """A row's title as the name of a file."""
+    return title.replace(",", "").replace(" ", "-").lower()
+
+
+def has_closed_form(prior: PosePrior) -> bool:
+    """Whether `prior.fit` takes no optimiser steps by default."""
+    return prior.default_fit.get("max_steps") == 0
+
+
+def train_once(
+    path: Path,
+    build: Callable[[], PosePrior],
+    splits: Callable[[], Mapping[str, PoseDataset]],
+    options: Mapping[str, Any] | None = None,
+) -> PosePrior:
+    """The prior in `path`, trained first if there is none; an interrupted training goes on where it stopped.
+
+    Args:
+        path: the weights; delete the file to train anew.
+        build: the untrained prior.
+        splits: reads "train" and "val"; called only to train.
+        options: fields of `FitConfig` that differ from the model's own defaults.
+
+    Raises:
+        SystemExit: the training was interrupted.
+    """
+    if not path.exists():
+        prior, data = build(), splits()
+        checkpoint = path.with_suffix(".checkpoint")
+        config = FitConfig(**{**(options or {}), "checkpoint_dir": str(checkpoint)})
+        if prior.fit(data["train"], val=data["val"], config=config).stopped == "interrupted":
+            # `fit` returns the best weights so far; saving them would pass them off as trained.
+            sys.exit("interrupted: run the same command again to go on")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prior.save(path)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return poseprior.load(path)
+
+
+# Files and tables
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or leave the old one."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, value: object) -> None:
+    """The same as JSON."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, ending in a newline."""
+    return "\n".join([markdown_head(head), *map(markdown_row, rows)]) + "\n"
+
+
+def markdown_head(head: Sequence[str]) -> str:
+    """The first two lines of a Markdown table, for one that is printed row by row."""
+    return f"{markdown_row(head)}\n|{'---|' * len(head)}"
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+# Timing
+
+
+def median_ms(step: Callable[[], object], *, seconds: float = 2.0, least: int = 15) -> float:
+    """Median wall time of `step` in milliseconds, after three calls to warm up.
+
+    Args:
+        step: what is timed.
+        seconds: call it for at least this long.
+        least: and at least this often.
+    """
+    for _ in range(3):
+        step()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def gradient_step(log_prob: Callable[[Tensor], Tensor], pose: Tensor) -> Callable[[], object]:
+    """A call that computes log_prob of the poses and its gradient to them."""
+
+    def step() -> object:
+        leaf = pose.detach().requires_grad_()
+        return torch.autograd.grad(log_prob(leaf).sum(), leaf)
+
+    return step
+
+
+def machine_line() -> str:
+    """Date, processor architecture, threads and versions: the first line of what a speed benchmark prints."""
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {torch.get_num_threads()} thread(s); torch "
+        f"{torch.__version__}, poseprior {poseprior.__version__}, smplx {version('smplx')}, roma {version('roma')}"
+    )

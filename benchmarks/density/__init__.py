@@ -1,0 +1,1 @@
+"""Held-out densities, completion, samples, and the pages that report them."""

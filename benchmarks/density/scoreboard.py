@@ -1,0 +1,118 @@
+"""Every prior that ships, and the baselines, on held-out subjects: one command, one page.
+
+    python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
+
+Baselines are fitted into `--cache` (runs/scoreboard), and every prior's numbers are stored there with the hash of its
+weights: interrupt and run again to go on. One thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import poseprior
+from benchmarks.common import file_stem, parser_for, train_once, write_json, write_text
+from benchmarks.density.scoreboard_metrics import measure_body, measure_hands
+from benchmarks.density.scoreboard_page import page
+from benchmarks.hands.right_hands import read_right
+from benchmarks.priors import BODY, published_global_flow
+from poseprior import GaussianMixturePrior, GaussianPrior, PoseDataset, PosePrior
+from poseprior.io import read_split
+from poseprior.pretrained.loading import pretrained_files
+
+#: Shipped priors of each table; the full Gaussian of the body is the shipped one.
+SHIPPED = {
+    "body": (
+        "body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "whole-body",
+        "body-mixture-smooth", "body-global-flow-smooth", "body-joint-flow-smooth", "body-order-agnostic-smooth",
+    ),
+    "hands": ("hand-vae", "hand-order-agnostic", "whole-body", "hand-mixture-smooth"),
+}  # fmt: skip
+#: Fitted here: (title, builder, minutes for those without a closed form).
+BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ...]] = {
+    "body": (
+        ("Gaussian, diagonal", BODY["Gaussian, diagonal"], None),
+        ("mixture of 4 Gaussians", BODY["mixture of 4"], None),
+        ("JointFlow, published", BODY["JointFlow, published"], 1.5),
+        ("GlobalFlow, published", lambda: published_global_flow("body"), 1.5),
+    ),
+    "hands": (
+        ("Gaussian, diagonal", lambda: GaussianPrior("hands"), None),
+        ("Gaussian, full", lambda: GaussianPrior("hands", covariance="full"), None),
+        ("mixture of 8 Gaussians", lambda: GaussianMixturePrior("hands", num_components=8), None),
+    ),
+}
+
+
+def baseline_file(part: str, title: str, splits: dict[str, PoseDataset], cache: Path) -> Path:
+    """The weights of a baseline, fitted now if there are none."""
+    path = cache / f"{part}-{file_stem(title)}.safetensors"
+    _, build, minutes = next(row for row in BASELINES[part] if row[0] == title)
+    train_once(path, build, lambda: splits, {} if minutes is None else {"minutes": minutes})
+    return path
+
+
+def measured(part: str, path: Path, data: dict[str, Any], cache: Path, max_poses: int | None) -> dict[str, Any]:
+    """The numbers of a file, from the cache or measured now."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    record = cache / f"{part}-{path.stem}.json"
+    if record.exists():
+        known = json.loads(record.read_text())
+        if known["weights"] == digest and known["max_poses"] == max_poses:
+            return known
+    prior = poseprior.load(path)
+    if part == "body":
+        result = measure_body(prior, data["test"], max_poses=max_poses)
+    else:
+        result = measure_hands(prior, data["test"], data["right"], max_poses=max_poses)
+    result |= {"weights": digest, "max_poses": max_poses, "bytes": path.stat().st_size}
+    write_json(record, result)
+    return result
+
+
+def read_data(folder: Path) -> dict[str, dict[str, Any]]:
+    """Splits of body and hands, and the test hands as right hands in random order."""
+    data: dict[str, dict[str, Any]] = {part: dict(read_split(folder / part)) for part in ("body", "hands")}
+    right = read_right(folder / "hands" / "hands_test.npz").poses
+    data["hands"]["right"] = right[torch.randperm(len(right), generator=torch.Generator().manual_seed(0))]
+    return data
+
+
+def main() -> None:
+    """Measure what the cache does not hold, and write the page."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/scoreboard.md"), help="the page to write")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/scoreboard"), help="where baselines and numbers are stored"
+    )
+    parser.add_argument("--max-poses", type=int, help="score a random subset of the test poses; default all")
+    parser.add_argument("--only", nargs="*", choices=sorted({name for names in SHIPPED.values() for name in names}),
+                        metavar="PRIOR", help="measure only these shipped priors, into the cache; writes no page")  # fmt: skip
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = read_data(args.data)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for part, shipped in SHIPPED.items():
+        baselines = [] if args.only else [title for title, _, _ in BASELINES[part]]
+        files = {title: baseline_file(part, title, data[part], args.cache) for title in baselines}
+        files |= {f"`{name}`": pretrained_files()[name] for name in shipped if not args.only or name in args.only}
+        rows[part] = []
+        for title, path in files.items():
+            print(f"{part}: {title}", flush=True)
+            rows[part].append({"title": title, **measured(part, path, data[part], args.cache, args.max_poses)})
+            print(f"  NLL {rows[part][-1]['nll']:.2f}")
+    if args.only:
+        print(f"results: {args.cache}/*.json")
+        return
+    write_text(args.out, page(rows, {part: data[part]["test"] for part in rows}))
+    print(f"results: {args.out}, {args.cache}/*.json")
+
+
+if __name__ == "__main__":
+    main()

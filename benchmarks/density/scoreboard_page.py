@@ -1,0 +1,122 @@
+"""The page that `benchmarks.density.scoreboard` writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.common import JITTER, markdown_table
+from benchmarks.density.scoreboard_metrics import COMPLETED, DENOISED, NOISE, SAMPLES
+from poseprior import PoseDataset
+
+Rows = list[dict[str, Any]]
+
+_HEAD = """# Scoreboard
+
+Every prior that ships, and baselines, on people and sittings that no prior was trained on. Written by
+
+```sh
+python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
+```
+
+Do not edit by hand. NLL, BPD, Fréchet, nearest, errors, latency: lower is better; precision, recall, log p: higher.
+What an NLL is against, and why its jitter matters: [conventions.md](conventions.md).
+"""
+
+
+def page(rows: dict[str, Rows], test: dict[str, PoseDataset]) -> str:
+    """Markdown of all tables."""
+    body, hands = rows["body"], rows["hands"]
+    blocks = [
+        _HEAD,
+        f"## Body: {len(test['body']):,} poses of {test['body'].num_subjects} subjects\n",
+        _densities(body),
+        "### Samples\n",
+        _samples(body),
+        "### Completion\n",
+        f"{COMPLETED} poses for each hidden part: log p(hidden given rest) in nats / best of 10 draws / mean of draws, in mm "
+        "of joint position.\n",
+        _completion(body),
+        f"## Hands: {len(test['hands']):,} single hands of a sitting of its own\n",
+        _densities(hands),
+        "### Samples\n",
+        _samples(hands),
+        "### Completion of two hidden fingers\n",
+        _fingers(hands),
+        _notes(),
+    ]
+    return "\n".join(blocks)
+
+
+def _densities(rows: Rows) -> str:
+    head = (
+        "prior", "parameters", "NLL, Haar", "NLL, rotvec", "BPD", "denoised, degrees", "ms at batch 1", "ms at batch 1,024",
+    )  # fmt: skip
+    table = []
+    for row in rows:
+        sign = "≤ " if row["log_prob_kind"] == "lower_bound" else ""
+        table.append([
+            row["title"], f"{row['num_parameters']:,}", f"{sign}{row['nll']:.2f}", f"{sign}{row['nll_rotvec']:.2f}",
+            f"{sign}{row['bpd']:.3f}", f"{row['denoise']['denoised_deg']:.2f}",
+            f"{row['latency_ms']['1']:.1f}", f"{row['latency_ms']['1024']:,.0f}",
+        ])  # fmt: skip
+    noisy = rows[0]["denoise"]["noisy_deg"]
+    return markdown_table(head, table) + f"\nBefore denoising: {noisy:.2f} degrees.\n"
+
+
+def _samples(rows: Rows) -> str:
+    real = rows[0]["samples"]["reference_apd_cm"]
+    head = ("prior", "Fréchet, cm²", "precision", "recall", f"APD, cm (real: {real:.1f})", "nearest real pose, cm")
+    table = []
+    for row in rows:
+        s = row["samples"]
+        table.append([
+            row["title"], f"{s['frechet']:,.0f}" if s["frechet"] >= 100 else f"{s['frechet']:.1f}",
+            f"{s['precision']:.3f}", f"{s['recall']:.3f}", f"{s['apd_cm']:.1f}", f"{s['nn_cm']:.2f}",
+        ])  # fmt: skip
+    return markdown_table(head, table)
+
+
+def _completion(rows: Rows) -> str:
+    patterns = ("left_arm", "right_arm", "legs", "trunk")
+    keys = ("cond_log_prob", "best_of_10_mm", "mean_mm")
+    table = []
+    for row in rows:
+        got = [row["completion"].get(pattern, {}) for pattern in patterns]
+        cells = [" / ".join("-" if g.get(k) is None else f"{g[k]:.{int(k[0] == 'c')}f}" for k in keys) for g in got]
+        table.append([row["title"], *("-" if set(cell) <= set("- /") else cell for cell in cells)])
+    return markdown_table(("prior", *(p.replace("_", " ") for p in patterns)), table)
+
+
+def _fingers(rows: Rows) -> str:
+    head = ("prior", "log p(hidden given rest), nats", "best of 10, mm at the tip", "mean, mm")
+    table = []
+    for row in rows:
+        f = row["fingers"]
+        if "reason" in f:
+            table.append([row["title"], "-", "-", "-"])
+            continue
+        bound = " (difference of bounds)" if row["log_prob_kind"] == "lower_bound" else ""
+        table.append([
+            row["title"], f"{-f['conditional_nll']:.2f}{bound}", f"{f['best_tip_mm']:.2f}", f"{f['tip_mm']:.2f}",
+        ])  # fmt: skip
+    return markdown_table(head, table)
+
+
+def _notes() -> str:
+    return f"""## How it was measured
+
+- **NLL, BPD**: mean over the test poses, each with its own mask, jitter {JITTER} rad, seed 0. `≤` marks a bound, for priors
+  whose `log_prob` is one.
+- **Denoised**: posterior mode under tangent noise of {NOISE} rad, {DENOISED} poses that observe every modelled joint of the part;
+  mean rotation error. It is the mode that is scored, and a mode is not what a mean error rewards: a prior with a better density
+  may score worse here.
+- **Samples**: {SAMPLES:,} draws against as many test poses, keypoint positions in cm on the neutral skeleton
+  (`poseprior.evaluation.sample_metrics`). Hands are compared on the right side, which most test poses show. Test people do
+  things that no training person does, so a faithful sampler of the training poses scores low on recall, and a blurred one higher.
+- **Latency**: median of `log_prob` with its gradient to the pose, one thread, on a machine that other jobs shared.
+- Names that end in **-smooth**: trained under 0.1 rad of noise, for fits (fitting.md). Their densities of recordings and their
+  draws are blurred by design.
+- **Published** flows: the reference architectures, trained here for a minute and a half with this loop. They take no masks:
+  `GlobalFlow, published` scores only the poses that observe every joint.
+- Baselines are fitted on the same training poses with their own defaults, weights selected on the validation subjects.
+"""

@@ -1,0 +1,1 @@
+"""Fits of a body to measurements of held-out poses."""

@@ -1,0 +1,1 @@
+"""Wall time, as ratios measured side by side."""

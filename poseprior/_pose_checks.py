@@ -1,0 +1,174 @@
+"""Checks of poses, masks, latents and contexts: what users pass to a prior is checked and flattened here, once."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from . import skeleton
+from ._checks import check_floating
+
+_Given = ParamSpec("_Given")
+_Got = TypeVar("_Got")
+
+
+def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
+    """Out of autocast: half a precision would cost whole nats."""
+
+    @functools.wraps(method)
+    def outside(*args: _Given.args, **kwargs: _Given.kwargs) -> _Got:
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return method(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return method(*args, **kwargs)
+
+    return outside
+
+
+#: Poses that one call draws at most: 165 numbers each, 66 GB in single precision.
+MOST_DRAWS = 100_000_000
+#: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
+_MOST_RADIANS = 1e15
+
+
+def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
+    """Poses and masks as models take them.
+
+    Args:
+        pose: (*batch, 55, 3) rotvecs.
+        observed: (*batch, 55) bool or broadcastable to it; None means all.
+        index: (J,) SMPL-X indices of the modelled joints.
+        like: gives dtype and device.
+
+    Returns:
+        The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool.
+
+    Raises:
+        ValueError: another type or shape, a mask that does not broadcast, or values that are not finite on observed
+            modelled joints.
+    """
+    n = skeleton.NUM_JOINTS
+    check_floating("pose", pose, f"(*batch, {n}, 3)")
+    if pose.shape[-2:] != (n, 3):
+        raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{_layout_hint(pose)}.")
+    batch = pose.shape[:-2]
+    rotvec = (pose if len(index) == n else pose.index_select(-2, index.to(pose.device))).to(like)
+    if observed is None:
+        seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
+    else:
+        if not isinstance(observed, Tensor) or observed.dtype != torch.bool or observed.shape[-1:] != (n,):
+            what = (
+                f"{observed.dtype} {tuple(observed.shape)}" if isinstance(observed, Tensor) else type(observed).__name__
+            )
+            raise ValueError(f"observed: expected a bool tensor (*batch, {n}), got {what}.")
+        try:
+            seen = observed.to(rotvec.device).index_select(-1, index.to(rotvec.device)).expand(rotvec.shape[:-1])
+        except RuntimeError:
+            raise ValueError(
+                f"observed: shape {tuple(observed.shape)} does not broadcast to the pose batch {tuple(batch)}."
+            ) from None
+        rotvec = torch.where(seen[..., None], rotvec, torch.zeros_like(rotvec))
+    # At batch 1 every operation counts, and twice where autograd notes it.
+    if len(batch) != 1:
+        rotvec, seen = rotvec.reshape(-1, len(index), 3), seen.reshape(-1, len(index))
+    if rotvec.numel() and not float(rotvec.detach().abs().max()) < _MOST_RADIANS:  # a NaN fails the comparison
+        row, place, axis = (~(rotvec.abs() < _MOST_RADIANS)).nonzero()[0].tolist()
+        value = float(rotvec[row, place, axis])
+        what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
+        raise ValueError(
+            f"pose: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(index[place])]} of pose {row}; mark "
+            "missing joints in `observed` instead."
+        )
+    return batch, rotvec, seen
+
+
+def _layout_hint(pose: Tensor) -> str:
+    """How to make a pose of another layout ours."""
+    joints = pose.shape[-2] if pose.dim() > 1 and pose.shape[-1] == 3 else None
+    width = pose.shape[-1] if pose.dim() else None
+    if joints == 53 or width == 159:
+        return "; poseprior.params.pose_from_joints53 adds the eyes"
+    if joints in (52, 24):
+        return f"; poseprior.params.pose_from_{'smplh' if joints == 52 else 'smpl'} takes {joints} joints"
+    if joints == 21 or width == 63:
+        return '; poseprior.params.pose_from_smplx({"body_pose": pose}) takes a body pose alone'
+    if width in (165, 156, 72):
+        return "; poseprior.params.pose_from_vector takes flat vectors"
+    return ""
+
+
+def check_context(context: Tensor | None, batch: Sequence[int], size: int, like: Tensor, owner: str) -> Tensor | None:
+    """(B, size) of a conditioning vector (*batch, size) or broadcastable to it; None where none is given.
+
+    Args:
+        context: what the user passed.
+        batch: the batch shape.
+        size: length of the conditioning vector; 0 for unconditional priors.
+        like: gives dtype and device.
+        owner: class name of the prior, for messages.
+
+    Raises:
+        ValueError: a context for an unconditional prior, another size, or a shape that does not broadcast.
+    """
+    if context is None:
+        return None
+    if not size:
+        raise ValueError(f"context: {owner} was built without context_dim; leave context out.")
+    check_floating("context", context, f"(*batch, {size})")
+    if context.shape[-1:] != (size,):
+        raise ValueError(f"context: expected (*batch, {size}), got {tuple(context.shape)}.")
+    try:
+        expanded = context.to(like).expand(*batch, size)
+    except RuntimeError:
+        raise ValueError(
+            f"context: shape {tuple(context.shape)} does not broadcast to the batch {tuple(batch)}."
+        ) from None
+    return expanded.reshape(-1, size)
+
+
+def check_latent(latent: Tensor, dim: int) -> None:
+    """Refuse what is not a floating-point tensor (*batch, dim).
+
+    Raises:
+        ValueError: another type or length.
+    """
+    check_floating("latent", latent, f"(*batch, {dim})")
+    if latent.shape[-1:] != (dim,):
+        raise ValueError(f"latent: expected (*batch, {dim}), got {tuple(latent.shape)}.")
+
+
+def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of independent draws; an int n means (n,).
+
+    Raises:
+        ValueError: sizes that are not whole numbers of 0 or more, or more draws than memory addresses.
+    """
+    shape = (int(sample_shape),) if isinstance(sample_shape, int | Integral) else sample_shape
+    if not isinstance(shape, Sequence) or not all(isinstance(n, Integral) and n >= 0 for n in shape):
+        raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {sample_shape!r}.")
+    if math.prod(int(n) for n in shape) > MOST_DRAWS:
+        raise ValueError(
+            f"sample_shape: expected at most {MOST_DRAWS:,} poses a call, got {sample_shape!r}; draw in several calls."
+        )
+    return tuple(int(n) for n in shape)
+
+
+def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:
+    """Refuse masks (B, J) that leave out joints, for a prior that cannot marginalise.
+
+    Raises:
+        ValueError: some joint is unobserved.
+    """
+    if not bool(seen.all()):
+        missing = [skeleton.JOINT_NAMES[joints[k]] for k in (~seen).any(0).nonzero()[:, 0].tolist()]
+        raise ValueError(
+            f"observed: {owner} cannot marginalise, and {', '.join(missing[:4])} "
+            f"{'are' if len(missing) > 1 else 'is'} unobserved; use a prior that can (GaussianPrior, "
+            "GaussianMixturePrior, OrderAgnosticPrior)."
+        )

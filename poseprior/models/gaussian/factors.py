@@ -1,0 +1,102 @@
+"""Independent groups of joints, each with its own Gaussian mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from ...trainable import TrainingPoses
+from ..charts.tangent import TangentChart
+from ..charts.truncation_mass import log_mass_in_ball
+from ..shared.independent_groups import independent_groups, partition
+from .em import fit_mixture, shrinkage
+from .masked_mixture import MaskedMixture
+
+#: A joint whose tangent Gaussian leaks more than this out of the ball (a root that turns all the way round) is modelled
+#: on its own, where the cut-off is exact.
+_MOST_LEAK = 1e-3
+_LEAK_POSES = 20000
+
+
+def data_groups(train: TrainingPoses, joints: tuple[int, ...]) -> list[list[int]]:
+    """Groups to model as independent: joints never shown together, and joints that spread over the whole of SO(3)."""
+    rotvec, observed = train.poses(joints, max_poses=_LEAK_POSES)
+    chart = TangentChart(len(joints))
+    chart.fit(rotvec, observed)
+    leak = -torch.expm1(log_mass_in_ball(torch.zeros(len(joints), 3), torch.diag_embed(chart.scale.square())))
+    wide = {j for j, lost in zip(joints, leak.tolist(), strict=True) if lost > _MOST_LEAK}
+    rest = tuple(j for j in joints if j not in wide)
+    groups = independent_groups(train.co_observed, rest)
+    return sorted([*([j] for j in sorted(wide)), *(list(g) for g in groups)])
+
+
+class MixtureFactors(nn.Module):
+    """A product over groups of `MaskedMixture`.
+
+    Args:
+        joints: all joints, sorted SMPL-X indices.
+        groups: partition of `joints`; None is one group.
+        num_components: mixture components of each group.
+
+    Raises:
+        ValueError: groups that are not a partition of the joints.
+    """
+
+    def __init__(self, joints: tuple[int, ...], groups: Sequence[Sequence[int]] | None, *, num_components: int) -> None:
+        super().__init__()
+        self.groups = partition(joints, groups)
+        place = {j: k for k, j in enumerate(joints)}
+        for k, group in enumerate(self.groups):
+            self.register_buffer(f"_place{k}", torch.tensor([place[j] for j in group]), persistent=False)
+        self.parts = nn.ModuleList(MaskedMixture(len(group), num_components) for group in self.groups)
+
+    def _each(self) -> Iterator[tuple[MaskedMixture, Tensor]]:
+        """Mixtures, each with the places of its joints among all joints."""
+        for k, part in enumerate(self.parts):
+            assert isinstance(part, MaskedMixture)
+            yield part, self.get_buffer(f"_place{k}")
+
+    def log_prob(self, z: Tensor, seen: Tensor, scale: Tensor) -> Tensor:
+        """(B,) log-density of z (B, J, 3), Lebesgue in z, cut off at the tangent balls."""
+        total = z.new_zeros(len(z))
+        for part, place in self._each():
+            one_group = len(place) == z.shape[1]
+            own, inside = (z, seen) if one_group else (z.index_select(1, place), seen.index_select(1, place))
+            total = total + part.log_prob(own.flatten(1), inside) - part.log_mass(inside, scale, place)
+        return total
+
+    def draw(
+        self, z: Tensor, seen: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """(S, B, J, 3) draws of the missing joints given the observed."""
+        result = z.expand(num_samples, *z.shape).clone()
+        for part, place in self._each():
+            drawn = part.draw(z[:, place].flatten(1), seen[:, place], scale[place], num_samples, generator)
+            result[:, :, place] = drawn.unflatten(-1, (-1, 3))
+        return result
+
+    @torch.no_grad()
+    def fit(
+        self,
+        chart: TangentChart,
+        rotvec: Tensor,
+        observed: Tensor,
+        train: TrainingPoses,
+        *,
+        iterations: int,
+        prior_count: float,
+    ) -> None:
+        """Maximum likelihood for (N, J, 3) rotvecs with (N, J) observed, group by group, shrunk where poses are few."""
+        generator = torch.Generator().manual_seed(train.seed)
+        z, _ = deepcopy(chart).double()(rotvec, observed)
+        for part, place in self._each():
+            rows = observed[:, place].any(1)
+            moments = fit_mixture(
+                z[rows][:, place].flatten(1), observed[rows][:, place], part.num_components, iterations=iterations,
+                prior_count=prior_count, shrinkage=shrinkage(int(rows.sum()), 3 * len(place)), generator=generator,
+                progress=train.progress, out_of_time=train.out_of_time,
+            )  # fmt: skip
+            part.set_moments(*moments)

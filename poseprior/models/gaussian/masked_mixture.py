@@ -1,0 +1,213 @@
+"""A mixture of full-covariance Gaussians over standardised tangent coordinates, with any joints missing.
+
+The shared engine of `GaussianPrior(covariance="full")` (one component) and `GaussianMixturePrior`. Marginals and
+conditionals of a Gaussian mixture are Gaussian mixtures (Bishop 2006, sections 2.3 and 9.2), so every quantity is exact
+for every subset of joints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..charts.truncation_mass import log_mass_in_ball
+from ..shared.cache import Kept
+
+_LOG_2PI = math.log(2.0 * math.pi)
+_MOST_REDRAWS = 200
+_MOST_KEPT = 128
+_T = TypeVar("_T")
+
+
+def patterns(seen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of (B, J) bool grouped by equal masks: yields (row indices, (J,) mask)."""
+    if bool(seen.all()):
+        yield torch.arange(len(seen), device=seen.device), seen.new_ones(seen.shape[1])
+        return
+    distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
+    for k in range(len(distinct)):
+        yield (inverse == k).nonzero()[:, 0], distinct[k]
+
+
+class MaskedMixture(nn.Module):
+    """p(z) = sum_k w_k N(z; mean_k, L_k L_k^T) over J joints of 3 standardised coordinates each.
+
+    Args:
+        num_joints: J.
+        num_components: K.
+
+    Parameters: `logits` (K,) unless K is 1, `mean` (K, 3J), `log_scale` (K, 3J) the log-diagonal of L, `lower`
+    (K, 3J(3J-1)/2) its strictly lower part, row by row.
+    """
+
+    tangent_scale: Tensor
+
+    def __init__(self, num_joints: int, num_components: int = 1) -> None:
+        super().__init__()
+        self.num_joints, self.num_components = num_joints, num_components
+        dims = 3 * num_joints
+        if num_components > 1:
+            self.logits = nn.Parameter(torch.zeros(num_components))
+        self.mean = nn.Parameter(torch.zeros(num_components, dims))
+        self.log_scale = nn.Parameter(torch.zeros(num_components, dims))
+        self.lower = nn.Parameter(torch.zeros(num_components, dims * (dims - 1) // 2))
+        self.kept, self.kept_mass = Kept(_MOST_KEPT), Kept(1)
+
+    def log_weights(self) -> Tensor:
+        """(K,) log w_k."""
+        return self.logits.log_softmax(0) if self.num_components > 1 else self.mean.new_zeros(1)
+
+    def factor(self) -> Tensor:
+        """(K, 3J, 3J) lower-triangular L_k."""
+        dims = 3 * self.num_joints
+        factor = torch.diag_embed(self.log_scale.exp())
+        row, column = torch.tril_indices(dims, dims, -1, device=factor.device)
+        return factor.index_put(
+            (torch.arange(self.num_components, device=factor.device)[:, None], row, column), self.lower
+        )
+
+    def covariance(self) -> Tensor:
+        """(K, 3J, 3J)."""
+        factor = self.factor()
+        return factor @ factor.mT
+
+    @torch.no_grad()
+    def set_moments(self, weights: Tensor, mean: Tensor, covariance: Tensor) -> None:
+        """Set weights (K,), means (K, 3J) and covariances (K, 3J, 3J)."""
+        if self.num_components > 1:
+            self.logits.copy_(weights.log())
+        self.mean.copy_(mean)
+        factor = torch.linalg.cholesky(covariance)
+        self.log_scale.copy_(factor.diagonal(dim1=-2, dim2=-1).log())
+        row, column = torch.tril_indices(factor.shape[-1], factor.shape[-1], -1)
+        self.lower.copy_(factor[:, row, column])
+
+    # ------------------------------------------------------------------ density
+
+    def component_log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
+        """(B, K) log w_k N_k over the observed coordinates of z (B, 3J) with seen (B, J)."""
+        result = z.new_zeros(len(z), self.num_components)
+        for rows, pattern in patterns(seen):
+            dims = pattern.repeat_interleave(3).nonzero()[:, 0]
+            key = ("whitener", pattern.cpu().numpy().tobytes())
+            whitener, log_det = self._when_frozen(key, partial(self._whitener, dims))
+            whole = len(dims) == z.shape[1] and len(rows) == len(z)
+            error = (z if whole else z[rows][:, dims]) - self.mean[:, None, dims]
+            white = error @ whitener.mT
+            part = (-0.5 * (white.square().sum(-1) + len(dims) * _LOG_2PI) - log_det[:, None]).mT
+            result = part if whole else result.index_copy(0, rows, part)
+        return result + self.log_weights()
+
+    def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
+        """(B,) log-density of the observed coordinates, Lebesgue in z."""
+        return self.component_log_prob(z, seen).logsumexp(-1)
+
+    def _whitener(self, dims: Tensor) -> tuple[Tensor, Tensor]:
+        """Inverse Cholesky factors (K, d, d) of the marginal covariances and half their log-determinants (K,)."""
+        if len(dims) == 3 * self.num_joints:
+            factor = self.factor()
+        else:
+            factor = torch.linalg.cholesky(self.covariance()[:, dims][:, :, dims])
+        identity = torch.eye(len(dims), dtype=factor.dtype, device=factor.device).expand_as(factor)
+        whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return whitener, factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def log_mass(self, seen: Tensor, scale: Tensor, place: Tensor) -> Tensor:
+        """(B,) log of the mass that the tangent balls of the observed joints hold, taken joint by joint.
+
+        Exact for one joint. Priors keep joints that leak more than a thousandth in groups of their own, so that the
+        product over joints is exact to that order.
+
+        Args:
+            seen: (B, J) bool.
+            scale: (>= J, 3) radians per standardised unit, of all joints of the prior.
+            place: (J,) rows of `scale` that are this mixture's joints.
+        """
+        per_joint = self._when_frozen("mass", lambda: self._log_mass_by_joint(scale[place]), scale)
+        return (seen * per_joint).sum(-1)
+
+    def _log_mass_by_joint(self, scale: Tensor) -> Tensor:
+        factor = self.factor()
+        rows = factor.unflatten(1, (self.num_joints, 3)) * scale[:, :, None]
+        mean = self.mean.unflatten(1, (self.num_joints, 3)) * scale
+        mass = log_mass_in_ball(mean.flatten(0, 1), (rows @ rows.mT).flatten(0, 1))
+        return (mass.unflatten(0, (self.num_components, self.num_joints)) + self.log_weights()[:, None]).logsumexp(0)
+
+    def _when_frozen(self, key: Hashable, compute: Callable[[], _T], *others: Tensor) -> _T:
+        """What `compute` gives for the weights and `others`, kept while the weights are frozen.
+
+        Inside a fit the same few masks come back thousands of times.
+        """
+        parameters = tuple(self.parameters())
+        if any(p.requires_grad for p in parameters):
+            return compute()
+        return (self.kept if not others else self.kept_mass)((*parameters, *others), key, compute)
+
+    # ------------------------------------------------------------------ draws
+
+    def draw(
+        self, z: Tensor, seen: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """(S, B, 3J) draws of p(missing | observed), observed coordinates as given.
+
+        Draws outside the tangent ball are drawn again: the density is that of the Gaussian cut off at the ball.
+
+        Args:
+            z: (B, 3J); seen: (B, J).
+            scale: (J, 3) radians per standardised unit.
+            num_samples: S.
+            generator: source of randomness.
+        """
+        responsibility = self.component_log_prob(z, seen).softmax(-1)
+        result = z.expand(num_samples, *z.shape).clone()
+        for rows, pattern in patterns(seen):
+            if bool(pattern.all()) or len(rows) == 0:
+                continue
+            target = rows.repeat(num_samples)
+            place = torch.arange(num_samples, device=z.device).repeat_interleave(len(rows))
+            for _ in range(_MOST_REDRAWS):
+                drawn = self._draw_pattern(z[target], pattern, responsibility[target], generator)
+                inside = (drawn.unflatten(1, (-1, 3)) * scale).square().sum(-1)[:, ~pattern].le(math.pi**2).all(1)
+                result[place[inside], target[inside]] = drawn[inside]
+                target, place = target[~inside], place[~inside]
+                if len(target) == 0:
+                    break
+            else:  # a component almost wholly outside: keep the last draw, which wraps to some rotation
+                result[place, target] = drawn[~inside]
+        return result
+
+    def _draw_pattern(
+        self, z: Tensor, pattern: Tensor, responsibility: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """(B, 3J) draws for rows that all observe the same joints."""
+        dims = pattern.repeat_interleave(3)
+        known, missing = dims.nonzero()[:, 0], (~dims).nonzero()[:, 0]
+        component = torch.multinomial(responsibility, 1, generator=generator)[:, 0]
+        gain, factor = self._conditional(known, missing)
+        noise = torch.randn(len(z), len(missing), generator=generator, dtype=z.dtype, device=z.device)
+        result = z.clone()
+        for k in torch.unique(component).tolist():
+            rows = (component == k).nonzero()[:, 0]
+            drawn = self.mean[k, missing] + noise[rows] @ factor[k].mT
+            if len(known):
+                drawn = drawn + (z[rows][:, known] - self.mean[k, known]) @ gain[k].mT
+            result[rows[:, None], missing] = drawn
+        return result
+
+    def _conditional(self, known: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Regression matrices (K, m, o) and Cholesky factors (K, m, m) of x_missing given x_known."""
+        covariance = self.covariance()
+        m_m = covariance[:, missing][:, :, missing]
+        if len(known) == 0:
+            return m_m[:, :, :0], torch.linalg.cholesky(m_m)
+        m_o = covariance[:, missing][:, :, known]
+        factor = torch.linalg.cholesky(covariance[:, known][:, :, known])
+        gain = torch.cholesky_solve(m_o.mT, factor).mT
+        rest = m_m - gain @ m_o.mT
+        ridge = 1e-7 * torch.eye(len(missing), dtype=rest.dtype, device=rest.device)
+        return gain, torch.linalg.cholesky(0.5 * (rest + rest.mT) + ridge)

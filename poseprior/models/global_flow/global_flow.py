@@ -1,0 +1,275 @@
+"""`GlobalFlow`: the whole pose as one vector, with a latent space that is one pass away in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from ... import skeleton
+from ...prior import LatentPosePrior
+from ...trainable import TrainingPoses
+from ..charts.axis_angle import RawChart
+from ..charts.compact import UnfoldedChart
+from ..charts.tangent import shown
+from ..fused.autograd import density_in_chart
+from .blocks import blocks_from_masks, check_blocks, whole_blocks
+from .realnvp import GlobalRealNVP
+from .residual_flow import ResidualFlow, block_membership
+
+_START_POSES = 60_000
+_LOG_TWO_PI = math.log(2.0 * math.pi)
+
+
+@final
+class GlobalFlow(LatentPosePrior):
+    """A normalising flow over all joints at once: `encode` and `decode` are exact inverses, z ~ N(0, I).
+
+    A flow cannot marginalise, so this prior has joints in blocks, each a flow given the earlier blocks, and leaves out
+    trailing blocks exactly: `fit` learns the blocks from what the data misses (toes in some takes, wrists in others).
+    Other partial masks are refused. `complete` draws whole missing blocks exactly and refuses the rest.
+
+    `preset="default"` starts as the exact Gaussian, gives every block Student-like tails, and lets couplings with dropout
+    learn the rest: few of them, since unseen subjects gain most from the tails (docs/flows.md). `preset="published"` is
+    the reference architecture: one block on the raw axis-angle, seven times (ActNorm, affine coupling, ActNorm,
+    permutation), 343,950 parameters at 165 dimensions. The options of the default design do not apply to it, and its
+    `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
+
+    Args:
+        joints: joints to model; `fit` drops those that no pose observes.
+        preset: "default" or "published".
+        couplings, hidden, layers, dropout, noise, most_log_scale: see `MixedCoupling`.
+        blocks: (joints, positions of earlier blocks it is given) of each block; None makes one block. `fit` learns it.
+        context_dim: length of an optional conditioning vector (class label, shape betas, image feature).
+        context_dropout: probability in training that the context is withheld, so that one model serves without it.
+
+    >>> prior = GlobalFlow("all", preset="published")
+    >>> prior.num_parameters
+    343950
+    >>> prior = GlobalFlow("body")
+    >>> prior.decode(torch.zeros(2, prior.latent_dim)).shape
+    torch.Size([2, 55, 3])
+    """
+
+    order: Tensor
+    place: Tensor
+    membership: Tensor
+    latent_membership: Tensor
+
+    can_marginalise = False
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({
+        "max_steps": 3000, "warmup_steps": 100, "clip_grad_norm": 5.0, "ema_decay": 0.998, "subject_balance": 0.5,
+        "eval_every": 50, "patience": 12,
+    })  # fmt: skip
+
+    def __init__(
+        self,
+        joints: str | int | Iterable[str | int] = "body",
+        *,
+        preset: Literal["default", "published"] = "default",
+        couplings: int = 2,
+        hidden: int = 96,
+        layers: int = 1,
+        dropout: float = 0.2,
+        noise: float = 0.1,
+        most_log_scale: float = 2.0,
+        blocks: Sequence[tuple[Sequence[int], Sequence[int]]] | None = None,
+        context_dim: int = 0,
+        context_dropout: float = 0.2,
+    ) -> None:
+        super().__init__(joints, context_dim=context_dim)
+        if preset not in ("default", "published"):
+            raise ValueError(f"preset: expected 'default' or 'published', got {preset!r}.")
+        for name, number in (("hidden", hidden), ("layers", layers)):
+            if number < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {number!r}.")
+        for name, share in (("dropout", dropout), ("context_dropout", context_dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name}: expected a probability below 1, got {share!r}.")
+        self.preset, self.context_dropout = preset, context_dropout
+        self._options: dict[str, Any] = {
+            "couplings": couplings, "hidden": hidden, "layers": layers, "dropout": dropout, "noise": noise,
+            "most_log_scale": most_log_scale,
+        }  # fmt: skip
+        self.blocks = check_blocks([(list(self.joints), [])] if blocks is None else blocks, self.joints)
+        if preset == "published" and len(self.blocks) > 1:
+            raise ValueError(f"blocks: the published preset has one block, got {len(self.blocks)}; leave blocks out.")
+        place = {joint: k for k, joint in enumerate(self.joints)}
+        self._members = [[place[j] for j in members] for members, _ in self.blocks]
+        dims = [3 * len(own) for own in self._members]
+        self.latent_dim = sum(dims)
+        order = torch.tensor([k for own in self._members for k in own])
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("place", order.argsort(), persistent=False)
+        membership = block_membership([len(own) for own in self._members])[order.argsort()]
+        self.register_buffer("membership", membership, persistent=False)  # (J, K), which joint is in which block
+        self.register_buffer("latent_membership", block_membership(dims), persistent=False)
+        # The conditioning vector comes with a flag that says whether it is there.
+        width = context_dim + 1 if context_dim else 0
+        self.chart: RawChart | UnfoldedChart
+        self.flow: GlobalRealNVP | ResidualFlow
+        if preset == "published":
+            self.chart = RawChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+            self.log_prob_kind = "lower_bound"
+            self.flow = GlobalRealNVP(self.latent_dim, width)
+        else:
+            self.chart = UnfoldedChart(len(self.joints))
+            self.flow = ResidualFlow(dims, [given for _, given in self.blocks], width, **self._options)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "joints": list(self.joints), "preset": self.preset, **self._options,
+            "blocks": [[list(members), list(given)] for members, given in self.blocks],
+            "context_dim": self.context_dim, "context_dropout": self.context_dropout,
+        }  # fmt: skip
+
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        seen = tuple(rebuilt["joints"])
+        observed = torch.as_tensor(train.observed)
+        if self.preset == "default":
+            return {**rebuilt, "blocks": blocks_from_masks(observed, seen, mirror=train.mirror)}
+        if not bool(observed[:, list(seen)].all(1).any()):
+            raise ValueError(
+                "train: no pose observes all of the prior's joints, which preset='published' needs; use "
+                "preset='default', which learns blocks, or fewer joints."
+            )
+        return {**rebuilt, "blocks": None}
+
+    def _initialise(self, train: TrainingPoses) -> None:
+        rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
+        if isinstance(self.chart, UnfoldedChart):
+            self.chart.fit(rotvec, observed)
+        there = self._whole(observed) > 0
+        coordinates, _ = self._coordinates(rotvec.to(self.dtype), observed)
+        was_training = self.training
+        self.eval()
+        self.flow.fit_start(coordinates, there)
+        self.train(was_training)
+
+    def _whole(self, observed: Tensor) -> Tensor:
+        """(B, K) ones where a whole block is observed."""
+        missing = (~observed).to(self.membership.dtype) @ self.membership
+        return (missing == 0).to(self.membership.dtype)
+
+    def _coordinates(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) chart coordinates, block by block, and the log-volume (B,)."""
+        w, volume = self.chart(rotvec, observed)
+        if len(self.blocks) > 1:
+            w = w.index_select(1, self.order)
+        return w.flatten(1), volume
+
+    # ------------------------------------------------------------------ densities
+
+    def _condition(self, context: Tensor | None, rows: int) -> Tensor:
+        """(B, context_dim + 1): the context and a flag, zeros when there is none; (B, 0) for unconditional priors."""
+        reference = self._reference_tensor()
+        if not self.context_dim:
+            return reference.new_zeros(rows, 0)
+        if context is None:
+            return reference.new_zeros(rows, self.context_dim + 1)
+        there = torch.ones(rows, 1, dtype=context.dtype, device=context.device)
+        if self.training and self.context_dropout:
+            there = (torch.rand_like(there) >= self.context_dropout).to(context.dtype)
+        return torch.cat([context * there, there], 1)
+
+    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        chart, flow = self.chart, self.flow
+        whole = bool(observed.all())
+        # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
+        there = None if whole else self._whole(observed)
+        used = observed if there is None else there @ self.membership.T > 0
+
+        def composed(rotvec: Tensor) -> Tensor:
+            coordinates, volume = self._coordinates(rotvec, used)
+            latent, log_det = flow(coordinates, self._condition(context, len(rotvec)))
+            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
+            return (each if there is None else each * there).sum(-1) - volume
+
+        if self.context_dim:
+            return composed(rotvec)
+        if isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow):
+            density = flow.frozen_density(self.order, there)
+            if density is not None:
+                seen = None if whole else shown(used, rotvec)
+                return density_in_chart(rotvec, chart, seen, density, composed)
+        if isinstance(chart, RawChart) and isinstance(flow, GlobalRealNVP) and whole and chart.holds(rotvec):
+            density = flow.frozen_density()
+            if density is not None:
+                return density_in_chart(rotvec, chart, None, density, composed)
+        return composed(rotvec)
+
+    def can_score(self, observed: Tensor) -> Tensor:
+        """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.
+
+        True where every block of joints is observed as a whole or not at all, none without the blocks it is given, and
+        at least one block is.
+        """
+        return self._can_score(observed[..., list(self.joints)])
+
+    def _can_score(self, seen: Tensor) -> Tensor:
+        return whole_blocks(seen, self._members, [given for _, given in self.blocks])
+
+    def _refuse_partial(self, seen: Tensor) -> None:
+        """Allow the masks of `can_score`, refuse others."""
+        bad = (~self._can_score(seen)).nonzero()
+        if len(bad) == 0:
+            return
+        row = int(bad[0, 0])
+        missing = [skeleton.JOINT_NAMES[self.joints[k]] for k in (~seen[row]).nonzero()[:, 0].tolist()]
+        droppable = [" with ".join(skeleton.JOINT_NAMES[j] for j in members) for members, _ in self.blocks[1:]]
+        exact = f" (it can only leave out {', '.join(droppable)})" if droppable else ""
+        raise ValueError(
+            f"observed: GlobalFlow cannot marginalise{exact}, and pose {row} leaves out {', '.join(missing[:4])}"
+            f"{', ...' if len(missing) > 4 else ''}; use a prior that can (GaussianPrior, GaussianMixturePrior, "
+            "OrderAgnosticPrior)."
+        )
+
+    # ------------------------------------------------------------------ both directions
+
+    def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        everything = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
+        coordinates, _ = self._coordinates(rotvec, everything)
+        latent: Tensor = self.flow(coordinates, self._condition(context, len(rotvec)))[0]
+        return latent
+
+    def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
+        w = self.flow.inverse(latent, self._condition(context, len(latent))).unflatten(1, (-1, 3))
+        return self.chart.inverse(w.index_select(1, self.place))
+
+    # ------------------------------------------------------------------ draws
+
+    def _noise(self, rows: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(rows, self.latent_dim, generator=generator, dtype=self.dtype, device=self.device)
+
+    def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+        return self._decode(self._noise(num, generator), context)
+
+    def _complete(
+        self,
+        rotvec: Tensor,
+        observed: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        context: Tensor | None,
+    ) -> Tensor:
+        if not bool((self._can_score(observed) | ~observed.any(1)).all()):
+            droppable = [[skeleton.JOINT_NAMES[j] for j in members] for members, _ in self.blocks[1:]]
+            raise ValueError(
+                f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses, or {droppable} "
+                "given all the rest. Use GaussianPrior, GaussianMixturePrior or OrderAgnosticPrior."
+            )
+        many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
+        seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
+        wide = None if context is None else context.expand(num_samples, *context.shape).flatten(0, 1)
+        # Latents of observed blocks come from the pose, those of missing blocks are drawn: given blocks come first.
+        keep = self._whole(seen) @ self.latent_membership.T > 0
+        coordinates, _ = self._coordinates(many, seen)
+        there = self.flow(coordinates, self._condition(wide, len(many)))[0]
+        latent = torch.where(keep, there, self._noise(len(many), generator))
+        return self._decode(latent, wide).unflatten(0, (num_samples, -1))

@@ -1,0 +1,176 @@
+"""The published global flow: ActNorm, affine couplings on alternating components, fixed permutations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..fused.global_realnvp import GlobalTables, StepTables, value_and_gradient
+from ..shared.cache import Kept, is_frozen
+
+_LAYOUT_SEED = 21
+_BLOCKS, _HIDDEN = 7, 128
+
+
+class ActNorm(nn.Module):
+    """u -> u exp(log_scale) + shift, set by data to zero mean and unit variance (Kingma and Dhariwal 2018)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+        self.shift = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, u: Tensor) -> Tensor:
+        return u * self.log_scale.exp() + self.shift
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return (u - self.shift) * torch.exp(-self.log_scale)
+
+    @torch.no_grad()
+    def fit(self, u: Tensor) -> None:
+        self.log_scale.copy_(-u.std(0).clamp_min(1e-3).log())
+        self.shift.copy_(-u.mean(0) * self.log_scale.exp())
+
+
+class _Block(nn.Module):
+    """ActNorm, affine coupling, ActNorm, permutation. Even blocks keep the even components, odd blocks the odd ones."""
+
+    kept: Tensor
+    moved: Tensor
+    permutation: Tensor
+
+    def __init__(self, dim: int, context: int, *, even: bool, generator: torch.Generator) -> None:
+        super().__init__()
+        index = torch.arange(dim)
+        self.register_buffer("kept", index[index % 2 == (0 if even else 1)], persistent=False)
+        self.register_buffer("moved", index[index % 2 == (1 if even else 0)], persistent=False)
+        self.register_buffer("permutation", torch.randperm(dim, generator=generator))
+        self.first, self.second = ActNorm(dim), ActNorm(dim)
+        last = nn.Linear(_HIDDEN, 2 * len(self.moved))
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+        self.network = nn.Sequential(
+            nn.Linear(len(self.kept) + context, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(), last
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Parameters and the permutation."""
+        layers = [layer for layer in self.network if isinstance(layer, nn.Linear)]
+        norms = [tensor for norm in (self.first, self.second) for tensor in (norm.log_scale, norm.shift)]
+        return [self.permutation, *norms, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
+
+    def _couple(self, u: Tensor, context: Tensor, *, back: bool) -> tuple[Tensor, Tensor]:
+        shift, raw = self.network(torch.cat([u[:, self.kept], context], 1)).chunk(2, -1)
+        log_scale = torch.tanh(raw)
+        moved = u[:, self.moved]
+        moved = (moved - shift) * torch.exp(-log_scale) if back else moved * log_scale.exp() + shift
+        return u.index_copy(1, self.moved, moved), log_scale.sum(-1)
+
+    def forward(self, u: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        u, log_det = self._couple(self.first(u), context, back=False)
+        log_det = log_det + self.first.log_scale.sum() + self.second.log_scale.sum()
+        return self.second(u)[:, self.permutation], log_det
+
+    def inverse(self, u: Tensor, context: Tensor) -> Tensor:
+        u = torch.empty_like(u).index_copy(1, self.permutation, u)
+        return self.first.inverse(self._couple(self.second.inverse(u), context, back=True)[0])
+
+    @torch.no_grad()
+    def fit_start(self, u: Tensor, context: Tensor) -> Tensor:
+        self.first.fit(u)
+        self.second.fit(self._couple(self.first(u), context, back=False)[0])
+        return self(u, context)[0]
+
+
+class GlobalRealNVP(nn.Module):
+    """Seven blocks from the pose vector to N(0, I); 343,950 parameters at 165 dimensions.
+
+    Args:
+        dim: length of the pose vector.
+        context: length of the conditioning vector.
+    """
+
+    def __init__(self, dim: int, context: int) -> None:
+        super().__init__()
+        self.context = context
+        generator = torch.Generator().manual_seed(_LAYOUT_SEED)
+        self.kept = Kept(1)
+        self.blocks = nn.ModuleList(_Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS))
+
+    def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) latents and log-determinants (B, 1); the published flow has one block of joints."""
+        total = w.new_zeros(len(w))
+        for block in self.blocks:
+            w, log_det = block(w, context)
+            total = total + log_det
+        return w, total[:, None]
+
+    def frozen_density(self) -> Callable[[Tensor, bool], tuple[Tensor, Tensor]] | None:
+        """The log-density of frozen weights without context, and its gradient, as `ResidualFlow.frozen_density`."""
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        tables = self.kept(tensors, None, self._tables)
+
+        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
+            value, slope = value_and_gradient(tables, w.flatten(1), need)
+            return value, slope.view_as(w) if need else slope
+
+        return density
+
+    def _each(self) -> list[_Block]:
+        return [block for block in self.blocks if isinstance(block, _Block)]
+
+    def _tensors(self) -> list[Tensor]:
+        """All parameters and permutations, without walking the module tree."""
+        return [tensor for block in self._each() for tensor in block.tensors()]
+
+    def _tables(self) -> GlobalTables:
+        blocks = self._each()
+        dim = len(blocks[0].permutation)
+        # What stands between couplings: columns of what the one before gave, then their scale and shift.
+        columns = torch.arange(dim, device=blocks[0].permutation.device)
+        scale, shift = torch.ones_like(blocks[0].first.shift), torch.zeros_like(blocks[0].first.shift)
+        level = scale.new_tensor(-0.5 * dim * math.log(2.0 * math.pi))
+        steps = []
+        for block in blocks:
+            own, given = block.first.log_scale.exp(), torch.cat([block.kept, block.moved])
+            scale, shift = scale * own, shift * own + block.first.shift
+            chosen = columns[given]
+            layers = [layer for layer in block.network if isinstance(layer, nn.Linear)]
+            steps.append(
+                StepTables(
+                    columns=chosen,
+                    back=chosen.argsort(),
+                    scale=scale[given],
+                    shift=shift[given],
+                    weights=tuple(layer.weight.mT.contiguous() for layer in layers),
+                    biases=tuple(layer.bias.clone() for layer in layers),
+                )
+            )
+            level = level + block.first.log_scale.sum() + block.second.log_scale.sum()
+            # The coupling gives kept components first: where every component is, then the permutation.
+            columns = given.argsort()[block.permutation]
+            scale = block.second.log_scale.exp()[block.permutation]
+            shift = block.second.shift[block.permutation]
+        # z in the order in which the last coupling gives it: its density does not depend on the order.
+        return GlobalTables(tuple(steps), scale[columns.argsort()], shift[columns.argsort()], level)
+
+    def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
+        for block in reversed(self.blocks):
+            assert isinstance(block, _Block)
+            latent = block.inverse(latent, context)
+        return latent
+
+    def fit_start(self, w: Tensor, there: Tensor) -> None:
+        """Data-dependent ActNorm, layer by layer, from rows (N, D) and the mask of whole poses (N, 1)."""
+        w = w[there[:, 0]]
+        if len(w) < 2:
+            return
+        context = w.new_zeros(len(w), self.context)
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            w = block.fit_start(w, context)

@@ -1,0 +1,63 @@
+"""What `JointFlow` is made of: one conditional density for each joint, all evaluated together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..shared.grouped_mlp import GroupedLinear
+
+#: `JointConditionals.total` of w (B, J, 3) and the mask (B, J), None where all joints are observed: (B,), and, where the flag
+#: asks for it, its gradient (B, J, 3), else anything.
+FrozenDensity = Callable[[Tensor, Tensor | None, bool], tuple[Tensor, Tensor]]
+
+
+class JointConditionals(nn.Module, ABC):
+    """p(w_j | context joints) for every joint j, in chart coordinates w.
+
+    `places` (P,) are positions of joints in the prior's list, None all of them; all methods work on those joints only,
+    along the leading axis.
+    """
+
+    @abstractmethod
+    def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+        """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3), zero where not
+        known, and the mask of known joints (B, J)."""
+
+    @abstractmethod
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
+
+    def total(self, w: Tensor, observed: Tensor) -> Tensor:
+        """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved, and (B, J) bool."""
+        each = self.log_prob(w.transpose(0, 1), self.context(w, observed, None), None).T
+        if not bool(observed.all()):
+            each = each * observed
+        return each.sum(-1)
+
+    @abstractmethod
+    def frozen_density(self) -> FrozenDensity | None:
+        """`total` and its gradient, written out; None where gradients to the weights are asked for, or in training."""
+
+    @abstractmethod
+    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """(P, B, 3) exact draws."""
+
+    @abstractmethod
+    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        """(P, B, 3) latents, standard normal under the model."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        """Inverse of `encode`, differentiable."""
+
+
+def grouped_affine(layer: nn.Module, x: Tensor, groups: Tensor | None) -> Tensor:
+    """Affine maps of chosen groups, (P, B, inputs) to (P, B, outputs); `groups` (P,) may repeat, None takes all."""
+    assert isinstance(layer, GroupedLinear)
+    if groups is None:
+        return torch.baddbmm(layer.bias, x, layer.weight)
+    return torch.baddbmm(layer.bias[groups], x, layer.weight[groups])

@@ -1,0 +1,91 @@
+"""Which joints depend on which: context joints, mirror sharing and the order of sampling of `JointFlow`, near joints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ... import skeleton
+
+#: Context joints of the default design beyond the parent (left side and middle): the grandparent where a limb acts as a
+#: whole, and for right joints also the same joint on the left. `docs/flows.md` has the measurements.
+_PARTNERS: dict[int, tuple[int, ...]] = {
+    2: (1,), 4: (2,), 5: (4, 1), 7: (1,), 8: (2, 7), 10: (4,), 11: (5, 10), 12: (6,), 14: (13,), 15: (9,),
+    16: (9, 3), 17: (9, 16, 3), 18: (9,), 19: (18, 16), 20: (16,), 21: (17, 20),
+    # Fingers: the finger beside it, from the index outwards; SMPL-X order is index, middle, pinky, ring, thumb.
+    **{base + k: (base + k - beside,) for base in (25, 40) for k, beside in (
+        (3, 3), (9, 6), (6, -3), (12, 12), (4, 3), (10, 6), (7, -3),
+    )},
+}  # fmt: skip
+#: Joints whose kinematic parent says nothing about them get another one: the thighs (their parent is the root, which
+#: heads where the person goes) the spine, the shoulders the chest when the collars are not modelled.
+_STAND_INS: dict[int, int] = {1: 3, 2: 3}
+
+#: Joints at most that `near_joints` gives to a joint.
+MOST_NEAR = 6
+
+
+def context_joints(
+    joints: tuple[int, ...], *, partners: bool, groups: Sequence[Sequence[int]] | None = None
+) -> dict[int, tuple[int, ...]]:
+    """The joints that each joint is conditioned on; acyclic, within `joints`.
+
+    Args:
+        joints: modelled joints, SMPL-X indices.
+        partners: besides the nearest modelled ancestor, use the stand-ins and partners.
+        groups: partition of `joints`; contexts stay within a group. None is one group.
+    """
+    group_of = {joint: set(group) for group in (groups or [joints]) for joint in group}
+    result = {}
+    for joint in joints:
+        known = group_of[joint]
+        parent = _STAND_INS.get(joint, -1) if partners else -1
+        if parent not in known:
+            parent = skeleton.PARENTS[joint]
+            while parent not in known and parent != -1:
+                parent = skeleton.PARENTS[parent]
+        chosen = [parent] if parent in known else []
+        if partners:
+            chosen += [j for j in _PARTNERS.get(joint, ()) if j in known and j not in chosen]
+        result[joint] = tuple(chosen)
+    return result
+
+
+def mirror_source(contexts: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
+    """For each joint the joint whose network it uses: its left counterpart where contexts are mirror images too."""
+    source = {}
+    for joint, context in contexts.items():
+        other = skeleton.MIRROR[joint]
+        same = other < joint and contexts.get(other) == tuple(skeleton.MIRROR[c] for c in context)
+        source[joint] = other if same else joint
+    return source
+
+
+def depth_levels(contexts: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
+    """Joints in layers such that every context joint is in an earlier layer."""
+    depth: dict[int, int] = {}
+    while len(depth) < len(contexts):
+        for joint, context in contexts.items():
+            if joint not in depth and all(c in depth for c in context):
+                depth[joint] = 1 + max((depth[c] for c in context), default=-1)
+    return [[j for j in contexts if depth[j] == level] for level in range(1 + max(depth.values()))]
+
+
+def near_joints(joints: Sequence[int]) -> list[list[int]]:
+    """Places in `joints` of those near each joint: its parent, its children, its grandparent, its mirror image.
+
+    Thighs, whose parent is the root, get the spine and the other thigh first. At most `MOST_NEAR` of them.
+
+    Args:
+        joints: joints of one group, SMPL-X indices.
+    """
+    place = {joint: k for k, joint in enumerate(joints)}
+    result = []
+    for joint in joints:
+        parent = skeleton.PARENTS[joint]
+        stand_in = _STAND_INS.get(joint)
+        wanted = [parent, *(j for j in joints if skeleton.PARENTS[j] == joint)]
+        wanted += [] if stand_in is None else [stand_in, skeleton.MIRROR[joint]]
+        wanted += [skeleton.PARENTS[parent] if parent > 0 else -1, skeleton.MIRROR[joint]]
+        near = dict.fromkeys(place[j] for j in wanted if j in place and j != joint)
+        result.append(list(near)[:MOST_NEAR])
+    return result

@@ -1,0 +1,206 @@
+"""The default conditionals of `JointFlow`: a triangular mixture map for each joint, started from the exact Gaussian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..fused.mixture_flow import LOG_NORMALISER, MixtureTables, broad_tables, value_and_gradient
+from ..shared.cache import Kept, is_frozen
+from ..shared.grouped_mlp import GroupedLinear
+from .conditionals import FrozenDensity, JointConditionals, grouped_affine
+from .graph import mirror_source
+from .triangular_mixture import Mixture, decode, draw, encode, log_prob
+
+_PER_COMPONENT = 10
+#: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
+_MOST_LOG_PRECISION = 9.0
+_LEAST_LOG_PRECISION = -3.0
+#: Context coordinates are cut off here, in standard deviations.
+_MOST_CONTEXT = 4.0
+#: Ridge of the regression on context joints, in units of the chart: shrinks directions the data hardly excites.
+_RIDGE = 1e-3
+
+
+class JointMixtureFlow(JointConditionals):
+    """p(w_j | context) = (1 - b) sum_k N(residual; ...) + b broad, through its triangular map.
+
+    The whitened residual of the linear regression on the context joints is the base: with one component at rest this is
+    the exact Gaussian conditional. A network for each joint moves weights, centres, scales and shears of components.
+    Joints of the right side use the left joint's network through the mirror where their contexts are mirror images.
+
+    Args:
+        contexts: SMPL-X indices of each modelled joint's context joints.
+        options: hidden, num_components, dropout, context_noise, context_dropout, broad_weight, share_mirror.
+    """
+
+    slots: Tensor
+    group: Tensor
+    flip: Tensor
+    slot_sign: Tensor
+    nobody: Tensor
+
+    def __init__(self, contexts: Mapping[int, tuple[int, ...]], *, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.options = dict(options)
+        place = {joint: k for k, joint in enumerate(contexts)}
+        source = mirror_source(contexts) if options["share_mirror"] else {joint: joint for joint in contexts}
+        owners = sorted(set(source.values()))
+        width = max(1, *(len(c) for c in contexts.values())) if len(contexts) > 1 else 1
+        # One slot past the last joint stands for "no such context joint".
+        slots = [[place[c] for c in context] + [len(place)] * (width - len(context)) for context in contexts.values()]
+        sign = [[1.0, 1.0, 1.0] if source[j] == j else [1.0, -1.0, -1.0] for j in contexts]
+        self.register_buffer("slots", torch.tensor(slots), persistent=False)
+        self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in contexts]), persistent=False)
+        self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
+        sign4 = torch.tensor([[*row, 1.0] for row in sign])[:, None].expand(-1, width, 4)
+        self.register_buffer("slot_sign", sign4.contiguous(), persistent=False)
+        self.register_buffer("nobody", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
+        self.inputs, self.num_groups = 4 * width, len(owners)
+        hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
+        sizes = (self.inputs, hidden, hidden, outputs)
+        self.layers = nn.ModuleList(
+            GroupedLinear(self.num_groups, a, b, gain=g)
+            for a, b, g in zip(sizes, sizes[1:], (1.0, 1.0, 0.02), strict=False)
+        )
+        self.dropout = nn.Dropout(options["dropout"])
+        self.regression = GroupedLinear(self.num_groups, self.inputs, 3, gain=0.0)
+        self.log_diagonal = nn.Parameter(torch.zeros(self.num_groups, 1, 3))
+        self.lower = nn.Parameter(torch.zeros(self.num_groups, 3, 3))
+        self._spread_components()
+        self.kept = Kept(1)
+
+    @torch.no_grad()
+    def _spread_components(self) -> None:
+        out = self.layers[-1]
+        assert isinstance(out, GroupedLinear)
+        start = out.bias.view(self.num_groups, -1, _PER_COMPONENT)
+        start[..., 1:4].normal_(0.0, 0.7)
+        start[..., 4:7] = torch.linspace(1.2, -0.6, start.shape[1])[:, None]
+
+    def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+        absent = (~known)[..., None].to(w.dtype)
+        nobody = self.nobody.expand(len(w), 1, 4)
+        slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
+        # A bounded view of the context: past it a network extrapolates, and along a limb that would run away.
+        every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), nobody], 1)
+        seen = every.index_select(1, slots.flatten())
+        if self.training:
+            seen = self._disturb(seen)
+        return (seen.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)
+
+    def _disturb(self, seen: Tensor) -> Tensor:
+        value, absent = seen.split([3, 1], -1)
+        dropped = torch.rand_like(absent) < self.options["context_dropout"]
+        absent = torch.where(dropped, torch.ones_like(absent), absent)
+        value = (value + self.options["context_noise"] * torch.randn_like(value)) * (1.0 - absent)
+        return torch.cat([value, absent], -1)
+
+    def _groups(self, places: Tensor | None) -> Tensor | None:
+        if places is None:
+            return None if self.num_groups == len(self.group) else self.group
+        return self.group[places]
+
+    def _flip(self, own: Tensor, places: Tensor | None) -> Tensor:
+        """Between a joint's own frame and that of the network it uses; an involution."""
+        return own * (self.flip if places is None else self.flip[places])
+
+    def _mixture(self, context: Tensor, places: Tensor | None) -> Mixture:
+        groups = self._groups(places)
+        h = context
+        for layer in self.layers[:-1]:
+            h = self.dropout(nn.functional.silu(grouped_affine(layer, h, groups)))
+        raw = grouped_affine(self.layers[-1], h, groups).unflatten(-1, (-1, _PER_COMPONENT))
+        weight, centre, log_precision, shear = raw.split([1, 3, 3, 3], -1)
+        return Mixture(
+            log_weight=weight[..., 0].log_softmax(-1),
+            centre=centre,
+            log_precision=log_precision.clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
+            shear=shear,
+            mean=grouped_affine(self.regression, context, groups),
+            log_diagonal=self.log_diagonal if groups is None else self.log_diagonal[groups],
+            lower=self.lower if groups is None else self.lower[groups],
+            broad_weight=self.options["broad_weight"],
+        )
+
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return log_prob(self._flip(own, places), self._mixture(context, places))
+
+    def frozen_density(self) -> FrozenDensity | None:
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        return partial(value_and_gradient, self.kept(tensors, None, self._tables))
+
+    def _tensors(self) -> list[Tensor]:
+        """All parameters, without walking the module tree."""
+        layers = (layer for layer in (*self.layers, self.regression) if isinstance(layer, GroupedLinear))
+        return [self.log_diagonal, self.lower, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
+
+    def _tables(self) -> MixtureTables:
+        """The weights joint by joint."""
+        groups = self.group
+        there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
+        first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        whitener = (torch.diag_embed(self.log_diagonal[:, 0].exp()) + self.lower.tril(-1)).mT[groups]
+        # Units of the first layer, then the whitened residual of the regression: affine in the context and own coordinates.
+        weight = torch.cat([first.weight[groups], -self.regression.weight[groups] @ whitener], -1).unflatten(1, (-1, 4))
+        bias = torch.cat([first.bias[groups], -self.regression.bias[groups] @ whitener], -1)
+        context = (weight[:, :, :3] * self.slot_sign[:, :, :3, None] * there[..., None]).flatten(1, 2)
+        own = nn.functional.pad(self.flip.mT * whitener, (weight.shape[-1] - 3, 0))
+        absent = weight[:, :, 3]
+        outputs = torch.arange(last.bias.shape[-1], device=bias.device).view(-1, _PER_COMPONENT).T.flatten()
+        broad_weight = self.options["broad_weight"]
+        level, rate = broad_tables(broad_weight, bias)
+        return MixtureTables(
+            slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
+            first=torch.cat([context, own], 1),
+            first_bias=bias + (absent * (1.0 - there)).sum(1, keepdim=True),
+            absent=absent * there,
+            second=second.weight[groups],
+            second_bias=second.bias[groups],
+            last=last.weight[groups][..., outputs].contiguous(),
+            last_bias=last.bias[groups][..., outputs].contiguous(),
+            volume=self.log_diagonal.sum(-1, keepdim=True)[groups] + (math.log1p(-broad_weight) - LOG_NORMALISER),
+            broad_level=level,
+            broad_rate=rate,
+            most_context=_MOST_CONTEXT,
+            log_precisions=(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
+        )
+
+    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return encode(self._flip(own, places), self._mixture(context, places))
+
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return self._flip(decode(latent, self._mixture(context, places)), places)
+
+    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._flip(draw(self._mixture(context, places), generator), places)
+
+    @torch.no_grad()
+    def fit_start(self, w: Tensor, observed: Tensor) -> None:
+        """Closed-form regression on the context and residual covariance, from coordinates (N, J, 3) and their mask."""
+        was_training = self.training
+        self.eval()
+        context, own = self.context(w, observed, None), w.transpose(0, 1) * self.flip
+        self.train(was_training)
+        for g in range(self.num_groups):
+            members = (self.group == g).nonzero()[:, 0].tolist()
+            rows = [observed[:, m] for m in members]
+            x = torch.cat([context[m][r] for m, r in zip(members, rows, strict=True)]).double()
+            y = torch.cat([own[m][r] for m, r in zip(members, rows, strict=True)]).double()
+            x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+            ridge = _RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+            solved = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
+            residual = y - x @ solved
+            covariance = residual.T @ residual / len(x) + 1e-8 * torch.eye(3, dtype=x.dtype)
+            t = torch.linalg.inv(torch.linalg.cholesky(covariance))
+            self.regression.weight[g].copy_(solved[:-1])
+            self.regression.bias[g].copy_(solved[-1:])
+            self.log_diagonal[g, 0].copy_(t.diagonal().log())
+            self.lower[g].copy_(t.tril(-1))

@@ -1,0 +1,116 @@
+"""The published joint flow: per joint two conditional affine couplings (RealNVP) given the parent's rotation."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..fused.joint_realnvp import value_and_gradient
+from ..shared.cache import is_frozen
+from ..shared.grouped_mlp import GroupedLinear
+from .conditionals import FrozenDensity, JointConditionals, grouped_affine
+
+
+class _GroupedCoupling(nn.Module):
+    """Shift and log-scale of some components from an MLP [kept + 3 parent values] -> hidden -> hidden, ReLU, tanh."""
+
+    def __init__(self, groups: int, kept: int, moved: int, hidden: int) -> None:
+        super().__init__()
+        sizes, gains = (kept + 3, hidden, hidden, 2 * moved), (2**0.5, 2**0.5, 0.05)
+        self.layers = nn.ModuleList(
+            GroupedLinear(groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], gains, strict=False)
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Weights and biases, layer by layer."""
+        layers = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        return [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+
+    def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Shift and log-scale, (P, B, moved) each."""
+        first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        x = torch.cat([kept, context], -1)
+        h = torch.relu(grouped_affine(first, x, places))
+        h = torch.relu(grouped_affine(second, h, places))
+        shift, raw = grouped_affine(last, h, places).chunk(2, -1)
+        return shift, torch.tanh(raw)
+
+
+class JointRealNVP(JointConditionals):
+    """z = coupling_2(coupling_1(r)): the first keeps components 0 and 2 and moves 1, the second keeps 1 and moves 0, 2.
+
+    Each moves by u -> u exp(log_scale) + shift. An absent or unobserved parent is a zero rotvec. Source: Dinh et al.,
+    "Density estimation using Real NVP" (ICLR 2017), one flow for each joint.
+
+    Args:
+        parents: position of each joint's parent, or -1.
+        hidden: width of the networks.
+    """
+
+    parents: Tensor
+
+    def __init__(self, parents: list[int], *, hidden: int = 64) -> None:
+        super().__init__()
+        # One position past the last joint stands for "no parent".
+        slots = [len(parents) if parent < 0 else parent for parent in parents]
+        self.register_buffer("parents", torch.tensor(slots), persistent=False)
+        self.first = _GroupedCoupling(len(parents), 2, 1, hidden)
+        self.second = _GroupedCoupling(len(parents), 1, 2, hidden)
+
+    def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
+        parents = self.parents if places is None else self.parents[places]
+        return padded.index_select(1, parents).transpose(0, 1)
+
+    def _forward(self, own: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
+        outer, middle = own[..., ::2], own[..., 1:2]
+        shift, log_scale = self.first(outer, context, places)
+        middle = middle * log_scale.exp() + shift
+        outer_shift, outer_log_scale = self.second(middle, context, places)
+        outer = outer * outer_log_scale.exp() + outer_shift
+        latent = torch.cat([outer, middle], -1)  # order 0, 2, 1
+        return latent, torch.cat([log_scale, outer_log_scale], -1).sum(-1)
+
+    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        latent, log_det = self._forward(own, context, places)
+        return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
+
+    def frozen_density(self) -> FrozenDensity | None:
+        weights = [*self.first.tensors(), *self.second.tensors()]
+        return partial(self._value_and_gradient, weights) if is_frozen(self, weights) else None
+
+    def _value_and_gradient(
+        self, weights: list[Tensor], w: Tensor, observed: Tensor | None, need: bool
+    ) -> tuple[Tensor, Tensor]:
+        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
+        context = padded.index_select(1, self.parents).transpose(0, 1)
+        value, gradient = value_and_gradient(w.transpose(0, 1), context, weights, need)
+        if observed is not None:
+            value = value * observed.T
+        if not need:
+            return value.sum(0), value
+        gradient = gradient.transpose(0, 1)  # (B, J, 6)
+        if observed is not None:
+            gradient = gradient * observed[..., None]
+        to_parents = torch.zeros_like(padded).index_add_(1, self.parents, gradient[..., 3:])
+        return value.sum(0), to_parents[:, :-1].add_(gradient[..., :3])
+
+    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        return self._forward(own, context, places)[0][..., [0, 2, 1]]
+
+    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+        outer, middle = latent[..., ::2], latent[..., 1:2]
+        shift, log_scale = self.second(middle, context, places)
+        outer = (outer - shift) * torch.exp(-log_scale)
+        shift, log_scale = self.first(outer, context, places)
+        middle = (middle - shift) * torch.exp(-log_scale)
+        return torch.cat([outer[..., :1], middle, outer[..., 1:]], -1)
+
+    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(
+            *context.shape[:2], 3, generator=generator, dtype=context.dtype, device=context.device
+        )  # fmt: skip
+        return self.decode(noise, context, places)

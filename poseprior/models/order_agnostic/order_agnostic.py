@@ -1,0 +1,211 @@
+"""`OrderAgnosticPrior`: one model for any observed subset and any completion, trained on incomplete poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ..._pose_checks import in_full_precision
+from ...prior import PosePrior
+from ...trainable import TrainingPoses
+from ..gaussian.factors import data_groups
+from .groups import OrderGroups
+from .start import fit_start
+
+
+@final
+class OrderAgnosticPrior(PosePrior):
+    """An autoregressive density over joints that works in every order.
+
+    p(x_j | S) is modelled for every joint j and every set S of other joints, so any joints can be missing from a pose
+    and any can be drawn given any others. For one order of the joints the product of conditionals is an exact density,
+    and so is the mixture over the `num_orders` fixed orders that `log_prob` is. The conditionals come from one set of
+    networks that is not forced to be consistent: two orders can give the same pose different densities. `order_spread`
+    says by how much, and docs/order_agnostic.md what is exact and what is not.
+
+    Each conditional starts from the exact Gaussian conditional; a network for each joint learns how the joint deviates
+    from it, as a mixture of 3-D Student-t over the whitened residual, and a smaller one that sees near joints alone does so from
+    their Gaussian conditional. Shares of the plain Gaussian conditional and of
+    the joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints
+    never shown together are independent by construction, and groups that are mirror images (the hands) share networks.
+
+    Source: Uria et al., "A deep and tractable density estimator" (ICML 2014); Hoogeboom et al., "Autoregressive
+    diffusion models" (ICLR 2022) for the order-agnostic objective; the Gaussian start and the head are our own.
+
+    Args:
+        joints: joints to model; `fit` drops those that no pose observes.
+        num_orders: orders in the mixture: more are slower and better; may be changed at any time.
+        hidden, layers, dropout: of the networks, one for each joint.
+        num_components: components of each conditional's mixture.
+        dof: degrees of freedom of the components, Student-t; None for Gaussians.
+        base_weight: share of the plain Gaussian conditional.
+        own_weight: share of each joint's own Gaussian, whatever the context.
+        broad_weight: share of the broad component.
+        near_weight: share of the networks that see near joints alone; 0 leaves them out.
+        context_noise: noise on what networks see of other joints in training, radians.
+        groups: independent groups of joints; None puts all in one. `fit` learns them.
+        share_mirror: groups that are mirror images of each other share networks (`fit` sets it to its `mirror`).
+
+    >>> prior = OrderAgnosticPrior("left_hand", hidden=8)
+    >>> pose = prior.sample(3, generator=torch.Generator().manual_seed(0))
+    >>> prior.log_prob(pose).shape, prior.order_spread(pose).shape
+    (torch.Size([3]), torch.Size([3]))
+    """
+
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({
+        "max_steps": 3600, "learning_rate": 2e-3, "warmup_steps": 100, "clip_grad_norm": 20.0, "ema_decay": 0.998,
+        "subject_balance": 0.8, "eval_every": 150, "patience": 8, "max_val_poses": 2048,
+    })  # fmt: skip
+
+    def __init__(
+        self,
+        joints: str | int | Iterable[str | int] = "body",
+        *,
+        num_orders: int = 24,
+        hidden: int = 96,
+        layers: int = 2,
+        dropout: float = 0.4,
+        num_components: int = 8,
+        dof: int | None = 8,
+        base_weight: float = 0.15,
+        own_weight: float = 0.03,
+        broad_weight: float = 1e-5,
+        near_weight: float = 0.3,
+        context_noise: float = 0.0,
+        groups: Sequence[Sequence[int]] | None = None,
+        share_mirror: bool = True,
+    ) -> None:
+        super().__init__(joints)
+        _check_options(hidden=hidden, layers=layers, num_components=num_components, dof=1 if dof is None else dof)
+        shares = (base_weight, own_weight, broad_weight, near_weight)
+        if not (min(shares) >= 0 and broad_weight > 0 and sum(shares) < 1):  # a NaN fails the sum
+            raise ValueError(
+                "base_weight, own_weight, broad_weight, near_weight: expected shares of 0 or more (broad_weight above 0) "
+                f"that leave room for the networks, got {shares}; the defaults are 0.15, 0.03, 0.00001 and 0.3."
+            )
+        self._options: dict[str, Any] = {
+            "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
+            "dof": dof,
+            "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight,
+            "near_weight": near_weight, "context_noise": context_noise,
+        }  # fmt: skip
+        self.share_mirror = share_mirror
+        self.num_orders = num_orders
+        self.groups = OrderGroups(self.joints, groups, share_mirror=share_mirror, options=self._options)
+
+    @property
+    def num_orders(self) -> int:
+        """Orders in the mixture of `log_prob` and `complete`."""
+        return self._num_orders
+
+    @num_orders.setter
+    def num_orders(self, value: int) -> None:
+        _check_options(num_orders=value)
+        self._num_orders = value
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "joints": list(self.joints), "num_orders": self.num_orders, **self._options,
+            "groups": self.groups.members, "share_mirror": self.share_mirror,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> OrderAgnosticPrior:
+        return cls(**{"near_weight": 0.0, **config})  # files without the option have no networks for near joints
+
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        groups = data_groups(train, tuple(rebuilt["joints"]))
+        return {**rebuilt, "groups": groups, "share_mirror": self.share_mirror and train.mirror}
+
+    def _initialise(self, train: TrainingPoses) -> None:
+        fit_start(self.groups, train)
+
+    def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        """Mean negative log-density of chains in random orders."""
+        return -self.groups.random_order_log_prob(rotvec, observed).mean()
+
+    # ------------------------------------------------------------------ densities
+
+    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        return self.groups.log_prob(rotvec, observed, self.num_orders)
+
+    @in_full_precision
+    def order_log_prob(
+        self, pose: Tensor, *, observed: Tensor | None = None, order: Sequence[int] | None = None
+    ) -> Tensor:
+        """Log-density of each order's own chain, every one of them exact.
+
+        Args:
+            pose: (*batch, 55, 3) rotvecs, radians.
+            observed: (*batch, 55) bool; None means all.
+            order: one order to use instead of the fixed ones, as joint indices; modelled joints left out come last.
+
+        Returns:
+            (num_orders, *batch), or (1, *batch) for a given `order`; nats against Haar.
+        """
+        if order is not None and (len(set(order)) < len(order) or not set(order) <= set(self.joints)):
+            raise ValueError(
+                f"order: expected distinct joint indices among the prior's {list(self.joints)}, got {list(order)}; "
+                "joints may be left out, and come last then."
+            )
+        batch, rotvec, seen = self._check_pose(pose, observed)
+        if not len(rotvec):
+            return pose.new_zeros(self.num_orders if order is None else 1, *batch)
+        chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
+        return (chains.sum(-1) + rest).reshape(-1, *batch).to(pose.dtype)
+
+    def order_spread(self, pose: Tensor, *, observed: Tensor | None = None) -> Tensor:
+        """How much the fixed orders disagree: standard deviation of their log-densities, (*batch,) nats; 0 for one."""
+        return self.order_log_prob(pose, observed=observed).std(0, correction=0)
+
+    @in_full_precision
+    def conditional_log_prob(self, pose: Tensor, given: Tensor, *, observed: Tensor | None = None) -> Tensor:
+        """log p(observed joints not given | given joints): the density that `complete` draws from.
+
+        Args:
+            pose: (*batch, 55, 3) rotvecs, radians.
+            given: (*batch, 55) bool, the condition.
+            observed: (*batch, 55) bool, the joints whose density is asked for, with or without the given ones; None
+                means all modelled joints.
+
+        Returns:
+            (*batch,) nats against Haar.
+        """
+        shape = pose.shape[:-1]
+        wanted = torch.ones(shape, dtype=torch.bool, device=pose.device) if observed is None else observed.expand(shape)
+        batch, rotvec, known = self._check_pose(pose, wanted | given)
+        condition = self._check_pose(pose, given)[2]
+        value = rotvec.sum((1, 2))
+        if len(rotvec):
+            value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
+        return value.reshape(batch).to(pose.dtype)
+
+    # ------------------------------------------------------------------ draws
+
+    def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
+        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=self.device)
+        return self.groups.draw(empty, nothing, self.num_orders, generator)
+
+    def _complete(
+        self,
+        rotvec: Tensor,
+        observed: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        context: Tensor | None,
+    ) -> Tensor:
+        many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
+        seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
+        return self.groups.draw(many, seen, self.num_orders, generator).unflatten(0, (num_samples, -1))
+
+
+def _check_options(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}.")

@@ -1,0 +1,264 @@
+"""`BaseVAE`: what the variational autoencoders share (density, latents, draws, training objective)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ...prior import LatentPosePrior
+from ...trainable import TrainingPoses
+from ..shared.independent_groups import independent_groups, partition
+from .core import VAECore
+from .group_views import GroupView, group_views
+from .inference import angle_sum, draw_latents, nearest_latent, nearest_of_several
+from .layers import hide_some, normal_points
+from .options import VAEOptions, options_dict
+from .posterior import LatentPosterior
+
+_INITIAL_POSES = 20000
+_ACTIVE_VARIANCE = 1e-2
+
+
+class BaseVAE(LatentPosePrior):
+    """What the three VAEs share; build `VAEPrior`, `HandVAE` or `BodyVAE`.
+
+    log p(pose) = log of the integral of p(z) prod_j p(R_j | z), with p(R_j | z) a normalised density on SO(3) around
+    the decoded rotation (`RotationNoise`). `log_prob` is the importance-weighted lower bound (Burda et al. 2016)
+
+        log 1/K sum_k p(observed | z_k) p(z_k) / q(z_k | observed),
+
+    over `bound_samples` fixed normal points, so it is a differentiable function of the pose. The joints are independent
+    given z, so a partial `observed` gives the bound of that marginal: the decoder leaves the hidden joints out, and the
+    encoder takes the mask.
+
+    Joints that training never shows together form independent groups with a latent each; two groups that mirror each
+    other (hands tracked one at a time) share one network through the left/right mirror.
+
+    Attributes:
+        latent_dim: length of a latent, over all groups.
+        options: `VAEOptions`.
+        bound_samples: K of `log_prob`; may be set.
+    """
+
+    log_prob_kind: Literal["exact", "lower_bound"] = "lower_bound"
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 4000, "batch_size": 256})
+
+    def __init__(
+        self,
+        joints: str | int | Iterable[str | int],
+        options: VAEOptions,
+        groups: Sequence[Sequence[int]] | None,
+    ) -> None:
+        super().__init__(joints)
+        self.options = options
+        self.bound_samples = options.bound_samples
+        self.groups = partition(self.joints, groups)
+        self._views = group_views(self.groups, self.joints)
+        sizes = {view.core: len(view.places) for view in self._views}
+        self.cores = nn.ModuleList(VAECore(sizes[k], options) for k in range(len(sizes)))
+        self.latent_dim = options.latent_dim * len(self._views)
+
+    def get_config(self) -> dict[str, Any]:
+        options = replace(self.options, bound_samples=self.bound_samples)
+        return {"joints": list(self.joints), "groups": self.groups, "options": options_dict(options)}
+
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        groups = independent_groups(train.co_observed, tuple(rebuilt["joints"]))
+        return {**rebuilt, "groups": [list(g) for g in groups]}
+
+    def _initialise(self, train: TrainingPoses) -> None:
+        rotvec, observed = train.poses(self.joints, max_poses=_INITIAL_POSES)
+        for k in range(len(self.cores)):
+            shown = [v.rows(rotvec, observed) for v in self._views if v.core == k]
+            rows, seen = torch.cat([r for r, _ in shown]), torch.cat([s for _, s in shown])
+            keep = seen.any(1)
+            self._core(k).initialise(rows[keep], seen[keep], train.jitter)
+
+    def _core(self, k: int) -> VAECore:
+        core = self.cores[k]
+        assert isinstance(core, VAECore)
+        return core
+
+    def _each(self) -> list[tuple[GroupView, VAECore, slice]]:
+        """Every view, its network, and where its latent stands."""
+        dim = self.options.latent_dim
+        return [(v, self._core(v.core), slice(i * dim, (i + 1) * dim)) for i, v in enumerate(self._views)]
+
+    # ------------------------------------------------------------------ densities
+
+    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        likelihood, ratio = self._log_weights(rotvec, observed, self.bound_samples)
+        return _bound(likelihood, ratio).sum(0)
+
+    def _log_weights(self, rotvec: Tensor, observed: Tensor, num: int) -> tuple[Tensor, Tensor]:
+        """log p(observed | z_k) and log p(z_k) / q(z_k), both (views, B, K); 0 where nothing is observed."""
+        eps = normal_points(num, self.options.latent_dim).to(rotvec)
+        likelihoods, ratios = [], []
+        for view, core, _ in self._each():
+            rows, seen = view.rows(rotvec, observed)
+            likelihood, ratio = core.log_weights(rows, seen, eps)
+            some = seen.any(1, keepdim=True)
+            likelihoods.append(torch.where(some, likelihood, torch.zeros_like(likelihood)))
+            ratios.append(torch.where(some, ratio, torch.zeros_like(ratio)))
+        return torch.stack(likelihoods), torch.stack(ratios)
+
+    def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        o = self.options
+        beta = o.kl_weight * (min(1.0, (step + 1) / o.kl_warmup) if o.kl_warmup else 1.0)
+        total = rotvec.new_zeros(())
+        for view, core, _ in self._each():
+            rows, seen = view.rows(rotvec, observed)
+            keep = seen.any(1)
+            if bool(keep.any()):
+                total = total + self._group_loss(core, rows[keep], seen[keep], beta)
+        return total / len(rotvec)
+
+    def _group_loss(self, core: VAECore, rotvec: Tensor, seen: Tensor, beta: float) -> Tensor:
+        o = self.options
+        seen = hide_some(seen, o.mask_fraction)
+        eps = torch.randn(len(rotvec), o.train_samples, core.dim, dtype=rotvec.dtype, device=rotvec.device)
+        posterior = core.posterior(rotvec, seen)
+        likelihood, ratio = core.weights_under(posterior, rotvec, seen, eps)
+        loss = -_bound(likelihood, beta * ratio).sum()
+        mean, factor, _ = posterior
+        if o.reconstruction_weight:
+            loss = loss + o.reconstruction_weight * angle_sum(core, rotvec, seen, mean).sum()
+            if o.refine_steps:
+                z = _refined(core, rotvec, seen, o.refine_steps)
+                loss = loss + o.reconstruction_weight * angle_sum(core, rotvec, seen, z).sum()
+        if o.free_bits:
+            # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
+            variance = factor.square().sum(-1)
+            kl = 0.5 * (posterior[0].square() + variance - 1.0 - variance.log()).mean(0)
+            loss = loss + beta * torch.relu(o.free_bits - kl).sum() * len(rotvec)
+        return loss
+
+    def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
+        """What `reconstruction_weight` asks for, of `encode` (from one start) and `decode`: the bound alone stops improving
+        long before."""
+        if not self.options.reconstruction_weight:
+            return None
+        total = torch.zeros_like(rotvec[:, 0, 0])
+        for view, core, _ in self._each():
+            rows, seen = view.rows(rotvec, observed)
+            total = total + angle_sum(core, rows, seen, self._nearest(core, rows, seen, starts=1))
+        return self.options.reconstruction_weight * total
+
+    def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
+        """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
+        _check_count(num_samples)
+        batch, rotvec, seen = self._check_pose(pose, observed)
+        return _bound(*self._log_weights(rotvec, seen, num_samples)).sum(0).to(pose.dtype).reshape(batch)
+
+    def elbo(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int = 16) -> Tensor:
+        """Evidence lower bound E_q[log p(observed | z) + log p(z) - log q(z)], (*batch,) Haar nats.
+
+        The mean over `num_samples` fixed points; never above `log_prob` at the same number.
+        """
+        _check_count(num_samples)
+        batch, rotvec, seen = self._check_pose(pose, observed)
+        likelihood, ratio = self._log_weights(rotvec, seen, num_samples)
+        return (likelihood + ratio).mean(-1).sum(0).to(pose.dtype).reshape(batch)
+
+    # ------------------------------------------------------------------ latents
+
+    def posterior(self, pose: Tensor, *, observed: Tensor | None = None) -> LatentPosterior:
+        """The encoder's q(latent | observed joints) of poses (*batch, 55, 3)."""
+        batch, rotvec, seen = self._check_pose(pose, observed)
+        parts = []
+        for view, core, _ in self._each():
+            mean, factor, log_det = core.posterior(*view.rows(rotvec, seen))
+            parts.append((core.flow, mean, factor, log_det))
+        return LatentPosterior(batch, parts, pose.dtype)
+
+    def active_units(self, pose: Tensor) -> int:
+        """Latent coordinates whose posterior mean varies over poses (N, 55, 3): variance above 0.01 (Burda 2016)."""
+        with torch.no_grad():
+            return int((self.posterior(pose).mean.var(0) > _ACTIVE_VARIANCE).sum())
+
+    def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        everything = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
+        latents = []
+        for view, core, _ in self._each():
+            z = self._nearest(core, *view.rows(rotvec, everything), starts=self.options.encode_starts)
+            latents.append(z if core.flow is None else core.flow(z)[0])
+        return torch.cat(latents, dim=-1)
+
+    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor, *, starts: int) -> Tensor:
+        """(B, D) z whose decoded pose is nearest to the observed joints."""
+        z = core.posterior(rotvec, seen)[0]
+        steps = self.options.encode_steps
+        return nearest_of_several(core, rotvec, seen, z, steps=steps, starts=starts) if steps else z
+
+    def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
+        parts = []
+        for view, core, where in self._each():
+            z = latent[:, where] if core.flow is None else core.flow.inverse(latent[:, where])
+            parts.append((view, core.to_rotvec(core.matrices(z)[0])))
+        return self._assemble(parts)
+
+    def _assemble(self, parts: list[tuple[GroupView, Tensor]]) -> Tensor:
+        """(..., J, 3) of every view's rotvecs."""
+        shape = parts[0][1].shape[:-2]
+        full = parts[0][1].new_zeros(*shape, len(self.joints), 3)
+        for view, rotvec in parts:
+            full[..., view.places, :] = view.unflip(rotvec)
+        return full
+
+    # ------------------------------------------------------------------ draws
+
+    def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
+        parts = []
+        for view, core, _ in self._each():
+            z = torch.randn(num, core.dim, generator=generator, dtype=self.dtype, device=self.device)
+            z = z if core.flow is None else core.flow.inverse(z)
+            parts.append((view, self._noisy(core, z, generator)))
+        return self._assemble(parts) if num else empty
+
+    def _noisy(self, core: VAECore, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        rotmat, modulation = core.matrices(z)
+        lower = core.noise.factor(modulation).expand(*z.shape[:-1], core.num_joints, 3, 3)
+        return core.to_rotvec(rotmat, core.noise.draw(lower, generator))
+
+    def _complete(
+        self,
+        rotvec: Tensor,
+        observed: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        context: Tensor | None,
+    ) -> Tensor:
+        parts = []
+        for view, core, _ in self._each():
+            rows, seen = view.rows(rotvec, observed)
+            z = draw_latents(core, rows, seen, num_samples, generator)
+            parts.append((view, self._noisy(core, z, generator)))
+        return self._assemble(parts)
+
+
+@torch.no_grad()
+def _refined(core: VAECore, rotvec: Tensor, seen: Tensor, steps: int) -> Tensor:
+    """(B, D) latents near the posterior mean that decode nearer, without dropout; constants to the objective."""
+    training = core.training
+    core.eval()
+    z = nearest_latent(core, rotvec, seen, core.posterior(rotvec, seen)[0], steps=steps)
+    core.train(training)
+    return z
+
+
+def _check_count(num_samples: int) -> None:
+    if num_samples < 1:
+        raise ValueError(f"num_samples: expected 1 or more, got {num_samples}.")
+
+
+def _bound(likelihood: Tensor, ratio: Tensor) -> Tensor:
+    """log 1/K sum_k exp(likelihood_k + ratio_k): (..., K) to (...)."""
+    value = torch.logsumexp(likelihood + ratio, dim=-1)
+    return value - torch.log(torch.tensor(float(likelihood.shape[-1]), dtype=value.dtype, device=value.device))

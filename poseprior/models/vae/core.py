@@ -1,0 +1,211 @@
+"""The variational autoencoder of one group of joints: encoder, decoder, prior on z, and their importance weights."""
+
+from __future__ import annotations
+
+import math
+
+import roma
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...rotations import frechet_mean, rotvec_to_unitquat, tangent_to_rotvec
+from .layers import LatentFlow, ResidualMLP
+from .options import VAEOptions
+from .rotation_likelihood import RotationNoise
+
+_LOG_2PI = math.log(2.0 * math.pi)
+#: Bounds of the encoder's log-scales, relative to the linear posterior.
+_LOG_SCALE_RANGE = 6.0
+#: Features get at least this much noise in the linear posterior, so that its precision stays representable.
+_LEAST_FEATURE_NOISE = 5e-3
+
+
+class VAECore(nn.Module):
+    """p(z) p(R | z) over J rotations, with q(z | R, mask).
+
+    Rotations enter as the 6 numbers of the first two columns of M_j^-1 R_j (M_j: mean rotation) and leave as 6 numbers
+    made orthonormal (Zhou et al. 2019): y = b + W z + net(z). With `linear_path`, q starts as the exact posterior of
+    probabilistic PCA (Tipping and Bishop 1999) with Lambda = I + W N^-1 W^T over the observed features,
+
+        z = Lambda^-1 W N^-1 (y - b) + Lambda^-1/2 (delta + T eps),   eps ~ N(0, I),
+
+    delta and the triangular T being what the network adds. Hidden joints only drop out of Lambda and of the input.
+
+    Args:
+        num_joints: J.
+        options: architecture.
+    """
+
+    mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(self, num_joints: int, options: VAEOptions) -> None:
+        super().__init__()
+        dim, features = options.latent_dim, 6 * num_joints
+        self.num_joints, self.options, self.dim = num_joints, options, dim
+        self.register_buffer("mean", torch.zeros(num_joints, 3))
+        self.register_buffer("feature_scale", torch.ones(features))
+        self.bias = nn.Parameter(torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(num_joints))
+        triangle = dim * (dim - 1) // 2 if options.posterior == "full" else 0
+        outputs = features * (2 if options.adaptive_noise else 1)
+        self.encoder, self.decoder = (
+            ResidualMLP(a, b, hidden=options.hidden, depth=options.depth, dropout=options.dropout)
+            for a, b in ((features + num_joints, 2 * dim + triangle), (dim, outputs))
+        )
+        if options.linear_path:
+            self.decode_map = nn.Parameter(torch.zeros(dim, features))
+            self.encode_map = nn.Parameter(torch.zeros(dim, features))
+            self.encode_log_noise = nn.Parameter(torch.full((features,), math.log(0.1)))
+        self.noise = RotationNoise(num_joints)
+        layers = options.flow_layers
+        self.flow = LatentFlow(dim, layers=layers, hidden=options.flow_hidden) if layers else None
+        self._triangle = torch.tril_indices(dim, dim, -1)
+
+    # ------------------------------------------------------------------ rotations in and out
+
+    def _relative(self, rotvec: Tensor) -> Tensor:
+        """(..., J, 4) quaternions of M^-1 R."""
+        inverse = roma.quat_conjugation(rotvec_to_unitquat(self.mean))
+        quat = rotvec_to_unitquat(rotvec)
+        return roma.quat_product(inverse.expand_as(quat), quat)
+
+    @staticmethod
+    def _features(quat: Tensor) -> Tensor:
+        """(..., 6 J) of (..., J, 4): first column, then second, joint by joint."""
+        return roma.unitquat_to_rotmat(quat)[..., :2].transpose(-1, -2).flatten(-3)
+
+    def matrices(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Decoded M^-1 R (..., J, 3, 3) of z (..., D), and the noise modulation (..., J, 6) or None."""
+        out = self.decoder(z)
+        features = 6 * self.num_joints
+        y = self.bias + out[..., :features]
+        if self.options.linear_path:
+            y = y + z @ self.decode_map
+        first, second = y.unflatten(-1, (self.num_joints, 2, 3)).unbind(-2)
+        a = F.normalize(first, dim=-1)
+        b = F.normalize(second - (a * second).sum(-1, keepdim=True) * a, dim=-1)
+        rotmat = torch.stack([a, b, torch.linalg.cross(a, b)], dim=-1)
+        if not self.options.adaptive_noise:
+            return rotmat, None
+        return rotmat, out[..., features:].unflatten(-1, (self.num_joints, 6))
+
+    def to_rotvec(self, rotmat: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(..., J, 3) rotvecs of decoded M^-1 R, turned by Exp(residual) if given."""
+        relative = roma.rotmat_to_rotvec(rotmat)
+        if residual is not None:
+            relative = tangent_to_rotvec(residual, relative)
+        return tangent_to_rotvec(relative, self.mean)
+
+    # ------------------------------------------------------------------ q(z | pose)
+
+    def posterior(self, rotvec: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gaussian q(z | observed joints).
+
+        Args:
+            rotvec: (B, J, 3).
+            seen: (B, J) bool.
+
+        Returns:
+            mean (B, D), a factor L (B, D, D) of the covariance L L^T, and log|det L| (B,).
+        """
+        weight = seen.to(rotvec.dtype)
+        wide = weight.repeat_interleave(6, dim=-1)
+        centred = (self._features(self._relative(rotvec)) - self.bias) * wide
+        out = self.encoder(torch.cat([centred / self.feature_scale, weight], dim=-1))
+        shift, log_scale = out[:, : self.dim], out[:, self.dim : 2 * self.dim]
+        log_scale = _LOG_SCALE_RANGE * torch.tanh(log_scale / _LOG_SCALE_RANGE)
+        factor = torch.diag_embed(log_scale.exp())
+        if self.options.posterior == "full":
+            rows, columns = self._triangle
+            factor = factor.index_put(
+                (torch.arange(len(out), device=out.device)[:, None], rows.to(out.device), columns.to(out.device)),
+                out[:, 2 * self.dim :],
+            )
+        log_det = log_scale.sum(-1)
+        if not self.options.linear_path:
+            return shift, factor, log_det
+        mean, root, root_log_det = self._linear_posterior(centred, seen)
+        if self.options.posterior == "diagonal":
+            root = torch.diag_embed(root.square().sum(-1).sqrt())
+            root_log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        mean = mean + (root @ shift[..., None])[..., 0]
+        return mean, root @ factor, log_det + root_log_det
+
+    def _linear_posterior(self, centred: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean (B, D), square root of the covariance (B, D, D) and its log-determinant, one solve for each mask."""
+        precision = torch.exp(-2.0 * self.encode_log_noise.clamp_min(math.log(_LEAST_FEATURE_NOISE)))
+        masks, index = torch.unique(seen, dim=0, return_inverse=True)
+        wide = masks.to(centred.dtype).repeat_interleave(6, dim=-1) * precision
+        scaled = self.encode_map * wide[:, None]
+        eye = torch.eye(self.dim, dtype=centred.dtype, device=centred.device)
+        lower = torch.linalg.cholesky(eye + scaled @ self.encode_map.T)
+        inverse = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+        root = inverse.transpose(-1, -2)
+        gain = root @ inverse @ scaled
+        mean = (gain[index] @ centred[..., None])[..., 0] if len(masks) > 1 else centred @ gain[0].T
+        return mean, root[index], inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)[index]
+
+    # ------------------------------------------------------------------ weights
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z) (...), z (..., D)."""
+        log_det: Tensor | float = 0.0
+        if self.flow is not None:
+            z, log_det = self.flow(z)
+        return log_det - 0.5 * z.square().sum(-1) - 0.5 * self.dim * _LOG_2PI
+
+    def log_likelihood(self, rotvec: Tensor, seen: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(observed joints | z) (B, K) in Haar nats, and the residuals (B, K, J, 3); z is (B, K, D)."""
+        rotmat, modulation = self.matrices(z)
+        decoded = roma.rotmat_to_unitquat(rotmat)
+        target = self._relative(rotvec)[:, None].expand_as(decoded)
+        residual = roma.unitquat_to_rotvec(roma.quat_product(roma.quat_conjugation(decoded), target))
+        return (self.noise(residual, modulation) * seen[:, None]).sum(-1), residual
+
+    def log_weights(self, rotvec: Tensor, seen: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(observed | z_k) and log p(z_k) - log q(z_k | observed), both (B, K).
+
+        Args:
+            rotvec: (B, J, 3).
+            seen: (B, J) bool.
+            eps: (K, D) or (B, K, D), normal: z_k = mean + L eps_k.
+        """
+        return self.weights_under(self.posterior(rotvec, seen), rotvec, seen, eps)
+
+    def weights_under(
+        self, posterior: tuple[Tensor, Tensor, Tensor], rotvec: Tensor, seen: Tensor, eps: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`log_weights` with what `posterior` gave."""
+        mean, factor, log_det = posterior
+        z = mean[:, None] + eps @ factor.transpose(-1, -2)
+        log_q = -0.5 * (eps.square().sum(-1) + self.dim * _LOG_2PI) - log_det[:, None]
+        return self.log_likelihood(rotvec, seen, z)[0], self.log_prior(z) - log_q
+
+    # ------------------------------------------------------------------ the start
+
+    @torch.no_grad()
+    def initialise(self, rotvec: Tensor, seen: Tensor, jitter: float) -> None:
+        """Mean rotations, feature scales, and the PCA start, of (N, J, 3) rotvecs and their (N, J) mask."""
+        self.mean.copy_(frechet_mean(rotvec, seen.double()))
+        weight = seen.repeat_interleave(6, dim=-1).double()
+        features = self._features(self._relative(rotvec.to(self.mean.dtype))).double()
+        count = weight.sum(0).clamp_min(1.0)
+        centre = torch.where(weight.sum(0) > 0, (features * weight).sum(0) / count, self.bias.double())
+        centred = (features - centre) * weight
+        covariance = centred.T @ centred / (weight.T @ weight).clamp_min(1.0)
+        self.bias.copy_(centre)
+        self.feature_scale.copy_(covariance.diagonal().sqrt() + 0.02)
+        floor = max(jitter, 1e-2)
+        residual = covariance.diagonal()
+        if self.options.linear_path:
+            value, vector = torch.linalg.eigh(covariance)
+            value, vector = value.flip(0)[: self.dim], vector.flip(1)[:, : self.dim]
+            kept = min(self.dim, len(value))
+            scaled = (value - floor**2).clamp_min(0.25 * floor**2).sqrt() * vector
+            self.decode_map[:kept].copy_(scaled.T)
+            self.encode_map[:kept].copy_(scaled.T)
+            residual = (covariance.diagonal() - scaled.square().sum(1)).clamp_min(0.0)
+            self.encode_log_noise.copy_((residual + floor**2).sqrt().log())
+        spread = (residual.unflatten(0, (-1, 6)).sum(-1) / 4.0 + floor**2).sqrt()
+        self.noise.log_scale.copy_(spread.log()[:, None].expand(-1, 3))
