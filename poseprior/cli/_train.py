@@ -13,12 +13,8 @@ import torch
 from .. import skeleton
 from ..evaluation.report import evaluate, format_table
 from ..io import PoseDataset, read_poses, read_split
-<<<<<<< HEAD
 from ..io.atomic import write_json
-from ..io.pretrained import load
-=======
 from ..pretrained.loading import load
->>>>>>> main
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult
