@@ -283,6 +283,17 @@ def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_p
             read_keypoints(path)
 
 
+def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
+    points = _points(133) / 1000 + 300
+    with pytest.raises(ValueError, match=r"expected pixels, got whole persons of 0.5\d pixels"):
+        read_keypoints(_save(tmp_path / "a.npz", keypoints=points))
+    one = np.ones((F, 133), np.float32)
+    one[:, 1:] = 0
+    assert read_keypoints(_save(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
+    with pytest.raises(ValueError, match=r"expected metres, got a person of 0.0005\d m; save metres"):
+        read_keypoints(_save(tmp_path / "c.npz", keypoints3d=_points(55, dimensions=3) / 1e6, layout="smplx_55"))
+
+
 def test_units_of_the_other_kind(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="expected one of pixels, normalised, normalised_centred for 2D keypoints, got 'mm'"

@@ -157,10 +157,13 @@ def test_unread_rotations_are_listed(tmp_path: Path) -> None:
     path = _save(
         tmp_path / "x.npz", body_pose=_some(N, 63), left_hand_rotations=_some(N, 15, 3), mystery=_some(N, 63),
         euler_jaw=_some(N, 3), poses_pickled=np.array([{}], dtype=object), trans=_some(N, 3), betas=_some(N, 10),
+        joint_transforms=_some(N, 22, 4, 4), body_aa=_some(N, 22, 3), quality=_some(9),
         joints3d=_some(N, 22, 3), vertices=_some(N, 90, 3), K=_some(3, 3), fps=30.0, gender="neutral",
     )  # fmt: skip
     data = read_poses(path)
-    assert set(data.ignored) == {"left_hand_rotations", "mystery", "euler_jaw", "poses_pickled"}
+    assert set(data.ignored) == {
+        "left_hand_rotations", "mystery", "euler_jaw", "poses_pickled", "joint_transforms", "body_aa",
+    }  # fmt: skip
     assert "mystery" in repr(data)
     assert data.select([0, 1]).ignored == data.ignored
     assert set(PoseDataset.concat([PoseDataset(data.poses), data]).ignored) == set(data.ignored)
@@ -232,10 +235,10 @@ def _bent(n: int = N) -> NDArray[np.float32]:
 
 def test_thumb_first_is_noticed_and_read(tmp_path: Path) -> None:
     path = _save(tmp_path / "x.npz", hand_pose=_thumb_first(_bent()), side=1)
-    with pytest.raises(ValueError, match="pass layout='smplx_fingers' or layout='thumb_first'"):
+    with pytest.raises(ValueError, match="pass layout='mano' or layout='thumb_first'"):
         read_poses(path)
     _shows(read_poses(path, layout="thumb_first"), RIGHT, _bent())
-    _shows(read_poses(path, layout="smplx_fingers"), RIGHT, _thumb_first(_bent()))
+    _shows(read_poses(path, layout="mano"), RIGHT, _thumb_first(_bent()))
     names = [f"{finger}{k}" for finger in ("thumb", "index", "middle", "ring", "pinky") for k in (1, 2, 3)]
     told = _save(tmp_path / "y.npz", hand_pose=_thumb_first(_bent()), side=1, joint_names=np.array(names))
     _shows(read_poses(told), RIGHT, _bent())

@@ -123,7 +123,7 @@ def test_some_joints_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "text"),
     [
-        ("mine", "layout: expected one of smplx, .*, or smplx_fingers or thumb_first .* got 'mine'"),
+        ("mine", "layout: expected one of smplx, .*, or mano or thumb_first .* got 'mine'"),
         ("smplx+smplh", "layout: expected one of"),
         ("smplx_53", "layout: expected one of 55 joints for key 'poses', got smplx_53 of 53"),
         (["left_knee", "nose"], "layout: expected names of poseprior.skeleton.JOINT_NAMES or '-', got 'nose'"),
