@@ -87,7 +87,8 @@ def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
     found = [(key, right_side(key, file[key], n)) for key in SIDES if key in file and _is_a_side(file[key])]
     if len({tuple(value.tolist()) for _, value in found}) > 1:
         raise ValueError(
-            f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ."
+            f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ; "
+            f"pass ignore=({found[0][0]!r},) or ignore=({found[1][0]!r},)."
         )
     stored = found[0][1] if found else None
     if options.side is None:

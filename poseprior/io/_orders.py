@@ -23,6 +23,7 @@ ORDERS: dict[str, Order] = {
     "smplx_hands_first": (*_BODY, *_LEFT, *_RIGHT, *_FACE),
     "smplx_53": JOINTS_53,
     "smplx_53_jaw_last": (*_BODY, *_LEFT, *_RIGHT, 22),
+    "smplx_52_without_root": JOINTS_53[1:],
     "smplh": JOINTS_SMPLH,
     "smpl": (*JOINTS_SMPL, -1, -1),
     "smplx_22": JOINTS_SMPL,

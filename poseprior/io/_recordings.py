@@ -130,7 +130,7 @@ def _outside(everything: ArrayFile, group: ArrayFile) -> tuple[str, ...]:
 def _told(path: Path, file: ArrayFile, error: ValueError) -> ValueError:
     text = str(error)
     start = "" if text.startswith(str(path)) else f"{path}: "
-    return ValueError(f"{start}{text.rstrip()} The file holds {file.contents()}.")
+    return ValueError(f"{start}{text.rstrip()} The file holds {file.contents()}; ignore=(NAME,) leaves an array out.")
 
 
 def _dataset(reads: list[_Read], options: Options) -> PoseDataset:

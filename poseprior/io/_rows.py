@@ -126,7 +126,7 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
     lengths = {claim.key: len(claim.value) for claim in claims} | ({"the poses": len(pose)} if len(pose) else {})
     n = max(lengths.values(), default=len(pose))
     if any(length not in (1, n) for length in lengths.values()) or (len(pose) and len(pose) != n):
-        raise ValueError(f"expected parts of one length, or of one row, got {lengths}.")
+        raise ValueError(f"expected parts of one length, or of one row, got {lengths}; cut them to the same frames.")
     dtype = (
         torch.float64 if any(t.dtype == torch.float64 for t in [pose, *(c.value for c in claims)]) else torch.float32
     )

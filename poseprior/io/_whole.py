@@ -163,7 +163,10 @@ def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
         raise ValueError(f"{what}, expected {sorted(known)} joints for model type {model!r}; {fix}.")
     if count == 52:
         why = "SMPL-H (columns 66:69 are the left index finger) or 53 joints without the root (63:66 are the jaw)"
-        raise ValueError(f"{what}, which may be {why}; if it is SMPL-H pass model_type='smplh', else save 55 joints.")
+        raise ValueError(
+            f"{what}, which may be {why}; if it is SMPL-H pass model_type='smplh', if the root is missing pass "
+            "layout='smplx_52_without_root'."
+        )
     if others:
         raise ValueError(
             f"{what}, which may be the root and 21 body joints or not (66:69 would be jaw or finger); pass "
