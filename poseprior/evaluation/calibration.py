@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.shared.mask_groups import mask_groups
+from ..models.gaussian.masked_mixture import patterns as mask_groups
 from ..prior import PosePrior
 from ..skeleton import NUM_JOINTS
 
@@ -82,7 +82,7 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
     modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=pose.device)
     modelled[list(prior.joints)] = True
     result = pose.new_zeros(len(pose))
-    for mask, rows in mask_groups(observed & modelled):
+    for rows, mask in mask_groups(observed & modelled):
         if not bool(mask.any()):
             continue
         own = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
