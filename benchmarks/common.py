@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,14 +50,9 @@ def file_stem(title: str) -> str:
     return title.replace(",", "").replace(" ", "-").lower()
 
 
-def fit_config(prior: PosePrior, options: Mapping[str, Any]) -> FitConfig:
-    """The model's own training options with some of them changed."""
-    return replace(prior.default_fit, **options)
-
-
 def has_closed_form(prior: PosePrior) -> bool:
     """Whether `prior.fit` takes no optimiser steps by default."""
-    return prior.default_fit.max_steps == 0
+    return prior.default_fit.get("max_steps") == 0
 
 
 def train_once(
@@ -81,7 +75,7 @@ def train_once(
     if not path.exists():
         prior, data = build(), splits()
         checkpoint = path.with_suffix(".checkpoint")
-        config = fit_config(prior, {**(options or {}), "checkpoint_dir": str(checkpoint)})
+        config = FitConfig(**{**(options or {}), "checkpoint_dir": str(checkpoint)})
         if prior.fit(data["train"], val=data["val"], config=config).stopped == "interrupted":
             # `fit` returns the best weights so far; saving them would pass them off as trained.
             sys.exit("interrupted: run the same command again to go on")

@@ -21,12 +21,11 @@ from tqdm import tqdm
 
 import poseprior
 from poseprior import skeleton
-from poseprior.fitting import BodyPoints, Camera, FittingConfig, Keypoints2D, fit_body, layout, stand_in_body
-from poseprior.fitting.pictures import bodies_scene, plot_fit
+from poseprior.fitting import BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
 from poseprior.params import pose_to_smplx
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise, score
-from poseprior.viz import plot_poses
+from poseprior.viz import bodies_scene, plot_fit, plot_poses
 
 _ARM = (16, 18, 20)
 _SIGMA = 0.15
@@ -173,7 +172,7 @@ def _fits(poses: Tensor, model: nn.Module, out: Path) -> list[Section]:
         started = time.monotonic()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = fit_body(model, target, prior=prior, config=FittingConfig(iterations=60))
+            fit = fit_body(model, target, prior=prior, config=FitBodyConfig(iterations=60))
         found = joints(fit.pose, betas=fit.params["betas"])
         error = 1000.0 * ((found - found[:, :1]) - (true - true[:, :1])).norm(dim=-1)
         rows.append((label, f"{float(error.mean()):.0f}", f"{float(error[:, [18, 20]].mean()):.0f}",

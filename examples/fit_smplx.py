@@ -18,7 +18,7 @@ import torch
 import tyro
 
 import poseprior
-from poseprior.fitting import BodyPoints, Camera, FittingConfig, Keypoints2D, fit_body, layout, stand_in_body
+from poseprior.fitting import BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
 from poseprior.io.synthetic import synthetic_poses
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     joints = BodyPoints(model, joints=range(22))
     true_joints = joints(truth)
     for name, used in (("without a prior", None), (f"with {options.prior}", prior)):
-        fit = fit_body(model, target, prior=used, config=FittingConfig(iterations=options.iterations), progress=True)
+        fit = fit_body(model, target, prior=used, config=FitBodyConfig(iterations=options.iterations), progress=True)
         found = joints(fit.pose, betas=fit.params["betas"])
         error = 1000.0 * ((found - found[:, :1]) - (true_joints - true_joints[:, :1])).norm(dim=-1)
         print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,10 +44,10 @@ def splits(data: Path | None, *, one_hand: bool = False) -> tuple[PoseDataset, P
 
 def config(prior: PosePrior, args: argparse.Namespace) -> FitConfig:
     """The prior's own options; a short run on synthetic poses."""
-    own = replace(prior.default_fit, minutes=args.minutes)
-    if args.data is None:
-        own = replace(own, max_steps=min(own.max_steps, SYNTHETIC_STEPS), eval_every=20, max_val_poses=256)
-    return own
+    if args.data is not None:
+        return FitConfig(minutes=args.minutes)
+    steps = 0 if prior.closed_form else SYNTHETIC_STEPS
+    return FitConfig(minutes=args.minutes, max_steps=steps, eval_every=20, max_val_poses=256)
 
 
 def effort(args: argparse.Namespace) -> dict[str, int]:

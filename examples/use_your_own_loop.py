@@ -12,6 +12,7 @@ import torch
 import poseprior
 from poseprior.io import synthetic_poses
 from poseprior.rotations import add_tangent_noise
+from poseprior.training import start_from
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     prior = poseprior.GlobalFlow("body", context_dim=1)
-    prior.start_from(poses)
+    start_from(prior, poses)
     prior.train()
 
     optimiser = torch.optim.AdamW(prior.parameters(), lr=1e-3)

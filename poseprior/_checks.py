@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 from torch import Tensor
@@ -47,3 +49,43 @@ def check_floating(name: str, value: object, shape: str = "") -> None:
         raise ValueError(
             f"{name}: expected a floating-point tensor{shape and ' ' + shape}, got {kind}; use torch.as_tensor."
         )
+
+
+def check_switch(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected True or False, got {value!r}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is not one of a few words.
+
+    Raises:
+        ValueError: naming the argument, the words and the value.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is not a string.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: expected a string, got {value!r}.")
+
+
+def check_path(name: str, value: object) -> None:
+    """Refuse what is no path.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name}: expected a path, got {value!r}.")

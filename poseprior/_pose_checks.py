@@ -1,10 +1,11 @@
-"""The border of a prior: what users pass is checked and flattened here, once; models see flat batches of their own joints."""
+"""Checks of poses, masks, latents and contexts: what users pass to a prior is checked and flattened here, once."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -30,6 +31,8 @@ def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
     return outside
 
 
+#: Poses that one call draws at most: 165 numbers each, 66 GB in single precision.
+MOST_DRAWS = 100_000_000
 #: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
 _MOST_RADIANS = 1e15
 
@@ -100,18 +103,72 @@ def _layout_hint(pose: Tensor) -> str:
     return ""
 
 
-def check_context(context: Tensor, batch: Sequence[int], size: int, like: Tensor) -> Tensor:
-    """(B, size) of a conditioning vector (*batch, size) or broadcastable to it.
+def check_context(context: Tensor | None, batch: Sequence[int], size: int, like: Tensor, owner: str) -> Tensor | None:
+    """(B, size) of a conditioning vector (*batch, size) or broadcastable to it; None where none is given.
+
+    Args:
+        context: what the user passed.
+        batch: the batch shape.
+        size: length of the conditioning vector; 0 for unconditional priors.
+        like: gives dtype and device.
+        owner: class name of the prior, for messages.
 
     Raises:
-        ValueError: another size, or a shape that does not broadcast.
+        ValueError: a context for an unconditional prior, another size, or a shape that does not broadcast.
     """
+    if context is None:
+        return None
+    if not size:
+        raise ValueError(f"context: {owner} was built without context_dim; leave context out.")
+    check_floating("context", context, f"(*batch, {size})")
     if context.shape[-1:] != (size,):
         raise ValueError(f"context: expected (*batch, {size}), got {tuple(context.shape)}.")
     try:
-        wide = context.to(like).expand(*batch, size)
+        expanded = context.to(like).expand(*batch, size)
     except RuntimeError:
         raise ValueError(
             f"context: shape {tuple(context.shape)} does not broadcast to the batch {tuple(batch)}."
         ) from None
-    return wide.reshape(-1, size)
+    return expanded.reshape(-1, size)
+
+
+def check_latent(latent: Tensor, dim: int) -> None:
+    """Refuse what is not a floating-point tensor (*batch, dim).
+
+    Raises:
+        ValueError: another type or length.
+    """
+    check_floating("latent", latent, f"(*batch, {dim})")
+    if latent.shape[-1:] != (dim,):
+        raise ValueError(f"latent: expected (*batch, {dim}), got {tuple(latent.shape)}.")
+
+
+def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of independent draws; an int n means (n,).
+
+    Raises:
+        ValueError: sizes that are not whole numbers of 0 or more, or more draws than memory addresses.
+    """
+    shape = (int(sample_shape),) if isinstance(sample_shape, int | Integral) else sample_shape
+    if not isinstance(shape, Sequence) or not all(isinstance(n, Integral) and n >= 0 for n in shape):
+        raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {sample_shape!r}.")
+    if math.prod(int(n) for n in shape) > MOST_DRAWS:
+        raise ValueError(
+            f"sample_shape: expected at most {MOST_DRAWS:,} poses a call, got {sample_shape!r}; draw in several calls."
+        )
+    return tuple(int(n) for n in shape)
+
+
+def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:
+    """Refuse masks (B, J) that leave out joints, for a prior that cannot marginalise.
+
+    Raises:
+        ValueError: some joint is unobserved.
+    """
+    if not bool(seen.all()):
+        missing = [skeleton.JOINT_NAMES[joints[k]] for k in (~seen).any(0).nonzero()[:, 0].tolist()]
+        raise ValueError(
+            f"observed: {owner} cannot marginalise, and {', '.join(missing[:4])} "
+            f"{'are' if len(missing) > 1 else 'is'} unobserved; use a prior that can (GaussianPrior, "
+            "GaussianMixturePrior, OrderAgnosticPrior)."
+        )

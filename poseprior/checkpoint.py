@@ -1,21 +1,27 @@
-"""One `.safetensors` file for a prior: tensors, and JSON metadata under the key `poseprior`.
+"""Saving and loading priors, and the registry of the classes that a file may name.
 
-Nothing is ever unpickled. Reading is strict: one error lists all missing, unexpected and misshapen tensors.
+A prior is one `.safetensors` file: tensors, and JSON metadata under the key `poseprior`. Nothing is ever unpickled.
+Reading is strict: one error lists all missing, unexpected and misshapen tensors.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import skeleton
+from .devices import usable_device
 from .io.atomic import replacing
+from .trainable import Trainable
 
 #: Format of the metadata. Files of this and every older format load.
 FORMAT_VERSION = 1
@@ -25,6 +31,89 @@ _KEY = "poseprior"
 RESERVED = ("format_version", "class", "config", "joints")
 #: Weights trained by the library's users are theirs; this is only what an untold file says.
 DEFAULT_LICENCE = "unspecified"
+
+
+_Prior = TypeVar("_Prior", bound=Trainable)
+_registered: dict[str, type[Trainable]] = {}
+
+
+def register(cls: type[Trainable]) -> None:
+    """Let files name a class; called when the class is defined.
+
+    Defining a class again (a notebook cell that runs twice, a module that is reloaded) replaces the earlier one.
+
+    Raises:
+        ValueError: another class has the name.
+    """
+    known = _registered.get(cls.__name__)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"class {cls.__name__}: {known.__module__}.{known.__qualname__} has this name, by which weights files tell "
+            "classes apart; choose another name."
+        )
+    _registered[cls.__name__] = cls
+
+
+def registered() -> dict[str, type[Trainable]]:
+    """The classes that a file may name, by name: every prior that has been imported and can be built."""
+    return {name: cls for name, cls in _registered.items() if not inspect.isabstract(cls)}
+
+
+def build(class_name: str, config: dict[str, Any], source: str) -> Trainable:
+    """An unfitted prior from the class and options that a file names.
+
+    Args:
+        class_name: of a registered class.
+        config: what its `get_config` gave, now or in an older version.
+        source: what names them, for messages.
+
+    Raises:
+        ValueError: an unknown class or option.
+    """
+    known = registered()
+    if class_name not in known:
+        raise ValueError(
+            f"path: {source} holds a {class_name!r}, which this version does not know (it knows "
+            f"{', '.join(sorted(known))}); import the module that defines it, or update poseprior."
+        )
+    try:
+        return known[class_name].from_config(config)
+    except TypeError as error:
+        raise ValueError(
+            f"path: {source} has options that {class_name} does not take ({error}); update poseprior."
+        ) from error
+
+
+def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
+    """Write a prior's tensors and metadata; see `PosePrior.save`."""
+    write(
+        Path(path),
+        {name: tensor.detach().cpu() for name, tensor in prior.state_dict().items()},
+        {
+            **prior._stored_metadata(),
+            "class": type(prior).__name__,
+            "config": prior.get_config(),
+            "joints": [skeleton.JOINT_NAMES[j] for j in prior.joints],
+        },
+    )
+
+
+@torch.inference_mode(False)  # weights made in inference mode could never pass gradients to a pose
+def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torch.device = "cpu") -> _Prior:
+    """The prior of a file, which is to be a `kind`; see `PosePrior.load`."""
+    device = usable_device(device)
+    tensors, meta = read(Path(path))
+    prior = build(meta["class"], meta["config"], str(path))
+    if not isinstance(prior, kind):
+        raise ValueError(
+            f"path: {path} holds a {type(prior).__name__}, not a {kind.__name__}; use poseprior.load(path)."
+        )
+    load_strict(prior, tensors, Path(path))
+    for part in prior.modules():  # itself, and the parts of a product
+        if isinstance(part, Trainable):
+            part.fitted = True
+    prior._restore_metadata({key: value for key, value in meta.items() if key not in RESERVED})
+    return prior.to(device).eval().requires_grad_(False)
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

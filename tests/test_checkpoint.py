@@ -119,7 +119,7 @@ def test_unknown_class_and_options_are_refused(saved: Path) -> None:
     with pytest.raises(ValueError, match=r"holds a 'FuturePrior', which this version does not know .*GaussianPrior"):
         poseprior.load(saved)
     _rewrite(saved, meta={"class": "GaussianPrior", "config": {"wings": 2}})
-    with pytest.raises(ValueError, match=r"unknown options \['wings'\] for GaussianPrior"):
+    with pytest.raises(ValueError, match=r"options that GaussianPrior does not take .*wings"):
         poseprior.load(saved)
 
 

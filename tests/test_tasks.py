@@ -18,7 +18,6 @@ from poseprior.rotations import (
     tangent_to_rotvec,
 )
 from poseprior.tasks import denoise, interpolate, score
-from poseprior.tasks._hmc import hmc
 
 JOINTS = (4, 18, 19)
 
@@ -194,14 +193,6 @@ def test_denoise_pulls_random_rotations_back() -> None:
     clean = denoise(prior, far, 1.0)
     assert clean.isfinite().all() and (prior.log_prob(clean) > prior.log_prob(far)).all()
     assert denoise(prior, far[:0], 0.1).shape == (0, 55, 3)
-
-
-def test_hmc_has_the_right_moments() -> None:
-    scale = torch.tensor([0.5, 1.0, 2.0])
-    draws = hmc(lambda x: 0.5 * (x / scale).square().sum(-1), torch.zeros(64, 2, 3), 200, generator=_generator())
-    assert draws.shape == (200, 64, 2, 3)
-    torch.testing.assert_close(draws.flatten(0, 2).std(0), scale, rtol=0.05, atol=0)
-    assert (draws.flatten(0, 2).mean(0).abs() < 0.05 * scale).all()
 
 
 def test_bare_geodesic_moves_evenly() -> None:

@@ -19,8 +19,9 @@ from benchmarks.common import JITTER, parser_for, write_json
 from benchmarks.density.held_out import ALWAYS_OBSERVED
 from poseprior import FitConfig
 from poseprior.io import read_split
-from poseprior.models.charts.tangent import TangentChart, training_view
+from poseprior.models.charts.tangent import TangentChart
 from poseprior.training.batches import BatchSource
+from poseprior.training.initial_poses import InitialPoses
 from poseprior.training.validation import jittered_rows
 
 #: Widths that come closest to the parameters of the order-agnostic prior (464,816 for 19 joints).
@@ -41,9 +42,9 @@ def main() -> None:
     torch.manual_seed(0)
     splits = read_split(args.data / "body")
     index = list(ALWAYS_OBSERVED)
-    config = FitConfig(batch_size=512, subject_balance=0.5, jitter=JITTER)
+    options = FitConfig(batch_size=512, subject_balance=0.5, jitter=JITTER).resolve({})
     chart = TangentChart(len(index))
-    chart.fit(*training_view(splits["train"], ALWAYS_OBSERVED, mirror=True, jitter=JITTER, seed=0, max_poses=60_000))
+    chart.fit(*InitialPoses(splits["train"], options).poses(ALWAYS_OBSERVED, max_poses=60_000))
 
     def held_out(split: str) -> tuple[torch.Tensor, torch.Tensor]:
         pose, observed = jittered_rows(splits[split], ALWAYS_OBSERVED, JITTER, seed=0)
@@ -55,7 +56,7 @@ def main() -> None:
     flow = getattr(zuko.flows, args.flow)(3 * len(index), transforms=transforms, hidden_features=hidden)
     average, best, best_value, stale = copy.deepcopy(flow), copy.deepcopy(flow), float("inf"), 0
     optimiser = torch.optim.AdamW(flow.parameters(), lr=1e-3, weight_decay=1e-2)
-    source = BatchSource(splits["train"], ALWAYS_OBSERVED, config)
+    source = BatchSource(splits["train"], ALWAYS_OBSERVED, options)
 
     @torch.no_grad()
     def nll(model: torch.nn.Module, z: torch.Tensor, volume: torch.Tensor) -> float:
@@ -86,7 +87,7 @@ def main() -> None:
     seconds = time.monotonic() - start
     row = {
         "name": f"zuko {args.flow}", "parameters": sum(p.numel() for p in flow.parameters()), "val_always": best_value,
-        "test_always": nll(best, *test), "steps": steps, "poses_per_second": steps * config.batch_size / seconds,
+        "test_always": nll(best, *test), "steps": steps, "poses_per_second": steps * options.batch_size / seconds,
         "zuko": zuko.__version__,
     }  # fmt: skip
     write_json(args.out, row)

@@ -30,7 +30,7 @@ from benchmarks.common import DATA, measure_once, train_once
 from benchmarks.fitting.tables import print_tables
 from benchmarks.fitting.tasks import TASKS, Bodies, Task, errors, read_bodies, read_hands
 from benchmarks.priors import BODY, recipe_order_agnostic
-from poseprior.fitting import FittingConfig, PosePriorTerm, fit_body, stand_in_body
+from poseprior.fitting import FitBodyConfig, PosePriorTerm, fit_body, stand_in_body
 from poseprior.io import read_split
 
 #: Factor on the prior, tried on val; 1 is the default of the library.
@@ -162,7 +162,7 @@ def fit(
 ) -> dict[str, Any]:
     """One fit of all frames; errors by frame, and seconds a frame."""
     rest = 0.3 / weight**0.5 if method.l2 else (None if method.prior is None else 0.3)
-    config = FittingConfig(
+    config = FitBodyConfig(
         space=method.space, rest_sigma=rest, iterations=options.iterations,
         num_starts=options.num_starts if task.single_view else None,
     )  # fmt: skip

@@ -25,7 +25,6 @@ import torch
 import poseprior
 from benchmarks.common import (
     file_stem,
-    fit_config,
     gradient_step,
     has_closed_form,
     machine_line,
@@ -35,7 +34,7 @@ from benchmarks.common import (
 from benchmarks.priors import BODY, published_global_flow, published_joint_flow
 from benchmarks.speed import joint_flow_loop
 from benchmarks.speed.full_size_body import write_full_size_body
-from poseprior import PosePrior
+from poseprior import FitConfig, PosePrior
 from poseprior.io import synthetic_poses
 
 BATCHES = (1, 64, 1024)
@@ -62,8 +61,8 @@ def fitted(name: str, runs: Path | None) -> PosePrior:
     if path is not None and path.exists() and "published" not in name:
         return poseprior.load(path)
     prior = PRIORS[name]()
-    short = {} if has_closed_form(prior) else {"max_steps": 3}
-    prior.fit(synthetic_poses(4000, seed=0), config=fit_config(prior, {"progress": False, **short}))
+    config = FitConfig(max_steps=0 if has_closed_form(prior) else 3, progress=False)
+    prior.fit(synthetic_poses(4000, seed=0), config=config)
     return prior
 
 
@@ -119,8 +118,8 @@ def training_rate(build: Callable[[], PosePrior], steps: int) -> float:
 
     def seconds(count: int) -> float:
         prior = build()
-        options = {"max_steps": count, "batch_size": _BATCH_SIZE, "progress": False, "minutes": None}
-        return prior.fit(poses, config=fit_config(prior, options)).seconds
+        config = FitConfig(max_steps=count, batch_size=_BATCH_SIZE, progress=False)
+        return prior.fit(poses, config=config).seconds
 
     short = 3
     return steps * _BATCH_SIZE / (seconds(short + steps) - seconds(short))

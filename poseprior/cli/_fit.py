@@ -25,7 +25,7 @@ from ..prior import PosePrior
 from ._common import check_suffix
 
 if TYPE_CHECKING:
-    from ..fitting import BodyFit, Camera, EnergyTerm, FittingConfig, Target
+    from ..fitting import BodyFit, Camera, EnergyTerm, FitBodyConfig, Target
 
 _CHUNK = 64
 #: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step, and fits end no better.
@@ -75,8 +75,8 @@ class Fit:
     """Where to compute."""
 
     def run(self) -> None:
-        from ..fitting import FittingConfig
-        from ..fitting.pictures import fit_scene, plot_fit
+        from ..fitting import FitBodyConfig
+        from ..viz import fit_scene, plot_fit
 
         for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
             check_suffix(f"--{flag}", path, suffix)
@@ -94,7 +94,7 @@ class Fit:
         fingers = self._finger_terms(target, prior)
         started = time.monotonic()
         with self._model() as model:
-            config = FittingConfig(iterations=self.iterations, smooth_sigma=self.smooth)
+            config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
             fit = _fit_in_chunks(model, target, prior, fingers, config)
             fit.save(self.out, gender=self.gender, fps=self.fps)
             self._summary(fit, time.monotonic() - started)
@@ -208,7 +208,7 @@ class Fit:
 
 
 def _fit_in_chunks(
-    model: nn.Module, target: Target, prior: PosePrior | None, terms: list[EnergyTerm], config: FittingConfig
+    model: nn.Module, target: Target, prior: PosePrior | None, terms: list[EnergyTerm], config: FitBodyConfig
 ) -> BodyFit:
     """All frames; a sequence at once, single frames in chunks that bound the memory."""
     from ..fitting import fit_body

@@ -13,15 +13,16 @@ import torch
 from .. import skeleton
 from ..evaluation.report import evaluate, format_table
 from ..io import PoseDataset, read_poses, read_split
+from ..io.atomic import write_json
 from ..pretrained.loading import load
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult
+from ..training.config import FitOptions
 from ..training.state import ForeignCheckpointError
-from ._common import write_json
 from ._models import HandVae, OptionalModel
 
-#: Flags that, when given, replace the model's own `default_fit`.
+#: Flags that, when given, replace the model's or the recipe's own options.
 _FIT_OPTIONS = (
     "minutes", "max_steps", "batch_size", "learning_rate", "weight_decay", "patience", "jitter", "mirror",
     "subject_balance", "eval_every", "checkpoint_every", "seed",
@@ -91,9 +92,10 @@ class Train:
             parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
         asked, prior, origin = self._plan(recipe)
-        config = self._fit_config(prior, recipe)
+        config = self._fit_config(recipe)
+        options = config.resolve(prior.default_fit)
         origin["data_digest"] = splits["train"].digest()
-        self._refuse_foreign_run(origin, config)
+        self._refuse_foreign_run(origin, options)
         _say(main_rank, "training on " + _describe(splits["train"]))
         if "val" in splits:
             _say(main_rank, "selecting on " + _describe(splits["val"]))
@@ -104,13 +106,13 @@ class Train:
             return 0
         prior.metadata["recipe"] = origin
         prior.metadata["licence"] = self.licence or "unspecified"
-        prior.metadata["training"]["config"] = _reproducible(config)
+        prior.metadata["training"]["config"] = _reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
         if recipe is not None:
             record(prior, recipe, parts, licence=self.licence)
         held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
         metrics = {
-            part: {"split": held_out, **evaluate(prior, data, jitter=config.jitter, seed=config.seed)}
+            part: {"split": held_out, **evaluate(prior, data, jitter=options.jitter, seed=options.seed)}
             for part, data in parts[held_out].items()
         }
         if recipe is None:
@@ -167,21 +169,21 @@ class Train:
         made = {"model": type(self.model).__name__, "options": asdict(self.model), "joints": joints}
         return asked, self.model.build(asked), made
 
-    def _fit_config(self, prior: PosePrior, recipe: Recipe | None) -> FitConfig:
-        start = prior.default_fit if recipe is None else recipe.fit_config()
+    def _fit_config(self, recipe: Recipe | None) -> FitConfig:
+        start = FitConfig() if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in _FIT_OPTIONS if getattr(self, name) is not None}
         return replace(
             start, **given, device=self.device, checkpoint_dir=str(self.out / "checkpoint"),
             tensorboard_dir=str(self.out / "tb"),
         )  # fmt: skip
 
-    def _refuse_foreign_run(self, origin: dict[str, Any], config: FitConfig) -> None:
+    def _refuse_foreign_run(self, origin: dict[str, Any], options: FitOptions) -> None:
         path = self.out / "prior.safetensors"
         if not path.exists() or self.overwrite:
             return
         metadata = load(path).metadata
         found = {**(metadata.get("recipe") or {}), **_weighty(metadata.get("training", {}).get("config", {}))}
-        asked = json.loads(json.dumps({**origin, **_weighty(_reproducible(config))}))
+        asked = json.loads(json.dumps({**origin, **_weighty(_reproducible(options))}))
         differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
         if differing:
             listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
@@ -190,10 +192,10 @@ class Train:
             )
 
 
-def _reproducible(config: FitConfig) -> dict[str, Any]:
+def _reproducible(options: FitOptions) -> dict[str, Any]:
     """The options that decide the weights."""
     places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
-    return {name: value for name, value in asdict(config).items() if name not in places}
+    return {name: value for name, value in asdict(options).items() if name not in places}
 
 
 def _weighty(options: dict[str, Any]) -> dict[str, Any]:

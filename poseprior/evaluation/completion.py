@@ -7,17 +7,14 @@ with the reason.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..kinematics import KEYPOINT_PARENTS, keypoint_positions
+from ..prior import PosePrior
 from ..rotations import add_tangent_noise
 from ..skeleton import JOINT_SETS, NUM_JOINTS
-
-if TYPE_CHECKING:
-    from ..prior import PosePrior
 
 #: Joints that each pattern hides. "trunk" leaves wrists (20, 21), ankles (7, 8) and head (15), as worn trackers would;
 #: fingers go with their arm, fingers and jaw with the trunk. The root is never hidden.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from .. import skeleton
 from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset
+from ..prior import PosePrior
 from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
 from .completion import completion_metrics
 from .sample_metrics import sample_metrics
-
-if TYPE_CHECKING:
-    from ..prior import PosePrior
 
 _PER_JOINT_POSES = 4096
 

@@ -2,13 +2,13 @@
 
 from ..keypoint_layouts import LAYOUTS, KeypointLayout, layout
 from .anchor import PoseAnchor
-from .body_points import BodyPoints
+from .body.body_points import BodyPoints
+from .body.stand_in import stand_in_body
 from .camera import Camera
-from .config import FittingConfig
+from .config import FitBodyConfig
 from .energy import EnergySum, EnergyTerm
 from .fit_body import fit_body
 from .result import BodyFit
-from .stand_in import stand_in_body
 from .targets import Joints3D, Keypoints2D, Markers, Target
 from .term import PosePriorTerm
 
@@ -19,7 +19,7 @@ __all__ = [
     "Camera",
     "EnergySum",
     "EnergyTerm",
-    "FittingConfig",
+    "FitBodyConfig",
     "Joints3D",
     "KeypointLayout",
     "Keypoints2D",

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from ..rotations import haar_log_density, rotvec_to_tangent
+from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_mask
-from .hand_convention import HandConvention
 from .term import Schedule, factor_at
 
 

@@ -1,4 +1,4 @@
-"""`FittingConfig`: options of `fit_body`."""
+"""`FitBodyConfig`: options of `fit_body`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._checks import check_number, check_whole
 
 
 @dataclass(frozen=True)
-class FittingConfig:
+class FitBodyConfig:
     """How `fit_body` searches. Energies and their weights are arguments of the targets and terms.
 
     Attributes:

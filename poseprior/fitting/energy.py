@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import skeleton
 from ..params import pose_from_smplx
-from .hand_convention import HandConvention
+from .body.hand_convention import HandConvention
 
 #: What a user passes to `smplx`: its keyword arguments by name, or a pose (*batch, 55, 3).
 PoseParams = Mapping[str, Tensor | None] | Tensor

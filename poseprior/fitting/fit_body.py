@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from .._checks import check_whole
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
-from .config import FittingConfig
+from .body.hand_convention import require_smplx
+from .config import FitBodyConfig
 from .energy import EnergyTerm, PoseParams, summands
-from .hand_convention import require_smplx
-from .problem import FitProblem, movable_joints
 from .result import BodyFit
-from .run import FitRun
+from .solver.problem import FitProblem, movable_joints
+from .solver.run import FitRun
 from .targets import Target
 from .term import PosePriorTerm
 
@@ -32,7 +32,7 @@ def fit_body(
     start: PoseParams | None = None,
     betas: Tensor | None = None,
     num_hypotheses: int = 1,
-    config: FittingConfig | None = None,
+    config: FitBodyConfig | None = None,
     progress: bool = False,
 ) -> BodyFit:
     """The most probable bodies: minima of data energies + prior energy, all in nats, a batch of frames at once.
@@ -53,7 +53,7 @@ def fit_body(
             when it is not zero.
         betas: (nb,) or (B, nb), a known shape, which is then kept.
         num_hypotheses: keep this many modes, with posterior weights (Laplace's approximation).
-        config: `FittingConfig`.
+        config: `FitBodyConfig`.
         progress: show a bar of the stages.
 
     Returns:
@@ -66,7 +66,7 @@ def fit_body(
     >>> from poseprior.fitting import Joints3D, stand_in_body
     >>> model = smplx.create(stand_in_body(tempfile.mkdtemp()), "smplx", use_pca=False, flat_hand_mean=True)
     >>> joints = model().joints[:, :55].detach()
-    >>> fit = fit_body(model, Joints3D(joints), config=FittingConfig(iterations=5))
+    >>> fit = fit_body(model, Joints3D(joints), config=FitBodyConfig(iterations=5))
     >>> fit.params["body_pose"].shape
     torch.Size([1, 63])
     """
@@ -76,9 +76,9 @@ def fit_body(
             f"model: expected smplx.create(folder, model_type='smplx'), which takes rotvecs, got {type(model).__name__}, which "
             "takes rotation matrices (smplx.build_layer)."
         )
-    if config is not None and not isinstance(config, FittingConfig):
-        raise ValueError(f"config: expected a FittingConfig, got {type(config).__name__}.")
-    config = FittingConfig() if config is None else config
+    if config is not None and not isinstance(config, FitBodyConfig):
+        raise ValueError(f"config: expected a FitBodyConfig, got {type(config).__name__}.")
+    config = FitBodyConfig() if config is None else config
     targets = _as_list(targets)
     template = model.v_template
     assert isinstance(template, Tensor)
@@ -126,7 +126,7 @@ def _as_terms(terms: Sequence[EnergyTerm]) -> list[EnergyTerm]:
     return found
 
 
-def _check(targets: list[Target], num_hypotheses: int, config: FittingConfig) -> int:
+def _check(targets: list[Target], num_hypotheses: int, config: FitBodyConfig) -> int:
     lengths = {target.num_frames for target in targets}
     if len(lengths) > 1:
         raise ValueError(f"targets: expected the same number of frames in each, got {sorted(lengths)}.")
@@ -146,7 +146,7 @@ def _check(targets: list[Target], num_hypotheses: int, config: FittingConfig) ->
 
 
 def _prior_term(
-    prior: PosePrior | PosePriorTerm | None, weight: float, config: FittingConfig
+    prior: PosePrior | PosePriorTerm | None, weight: float, config: FitBodyConfig
 ) -> PosePriorTerm | None:  # fmt: skip
     if isinstance(prior, PosePriorTerm):
         if weight != 1.0:

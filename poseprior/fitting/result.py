@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ..io.fitted import write_fitted
-from .hand_convention import HandConvention
-from .state import BodyState, smplx_params
+from .body.hand_convention import HandConvention
+from .solver.state import BodyState, smplx_params
 
 
 @dataclass(frozen=True)

@@ -111,18 +111,18 @@ class Target(ABC):
     def residuals(self, body: Tensor) -> Tensor:
         """(*lead, B, K, d) differences in units of the points, for the body's own points (*lead, B, K, 3), metres."""
 
-    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float | Tensor = 1.0) -> Tensor:
+    def energy(self, body: Tensor, *, chosen: Tensor | None = None, outlier_scale: float | Tensor = 1.0) -> Tensor:
         """(*lead, B) nats for the body's own points (*lead, B, K, 3), metres.
 
         Args:
             body: in the order of `joints`, then `vertices`.
             chosen: (K,) bool, the points that count; None for all.
-            widen: factor on `robust`, above 1 early in a fit: a number, or one for each body, (*lead, B, 1).
+            outlier_scale: factor on `robust`, above 1 early in a fit: a number, or one for each body, (*lead, B, 1).
         """
         weight = self.confidence if chosen is None else self.confidence * chosen.to(self.confidence)
         squared = self.residuals(body).square().sum(-1) / self.sigma.square()
         if self.robust is not None:
-            cap = (self.robust * widen) ** 2
+            cap = (self.robust * outlier_scale) ** 2
             squared = squared * (cap / (cap + squared))
         return 0.5 * (weight * squared).sum(-1)
 
@@ -266,10 +266,10 @@ class Keypoints2D(Target):
         part.camera = self.camera.select(rows)
         return part
 
-    def energy(self, body: Tensor, *, chosen: Tensor | None = None, widen: float | Tensor = 1.0) -> Tensor:
+    def energy(self, body: Tensor, *, chosen: Tensor | None = None, outlier_scale: float | Tensor = 1.0) -> Tensor:
         """As `Target.energy`, with a wall in front of the camera that keeps bodies from passing behind it."""
         behind = torch.relu(NEAR - self.camera.to_camera(body)[..., 2]) / _BEHIND_SIGMA
-        return super().energy(body, chosen=chosen, widen=widen) + 0.5 * behind.square().mean(-1)
+        return super().energy(body, chosen=chosen, outlier_scale=outlier_scale) + 0.5 * behind.square().mean(-1)
 
 
 def _in_layout(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from ..prior import LatentPosePrior, PosePrior
+from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_mask
-from .hand_convention import HandConvention
 
 #: Factor on the weight over the progress of a fit: a function of [0, 1], or values spread evenly over it.
 Schedule = Callable[[float], float] | Sequence[float]

@@ -1,8 +1,9 @@
-"""The columns of a `PoseDataset` (subject, sequence, fps, frame): checking, selecting, joining and grouping by them."""
+"""The columns of a `PoseDataset` (subject, sequence, fps, frame, rig): checking, selecting, joining and grouping by them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,55 @@ from torch import Tensor
 Labels = str | int | Sequence[str] | Sequence[int] | NDArray[Any] | None
 Rates = float | Sequence[float] | Tensor | NDArray[Any] | None
 _UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known of every row beside its pose; None where nothing is. `ignored` and `notes` are of the files read."""
+
+    subject: NDArray[np.str_] | None = None
+    sequence: NDArray[np.str_] | None = None
+    fps: float | NDArray[np.float64] | None = None
+    frame: NDArray[np.int64] | None = None
+    rig: NDArray[np.str_] | None = None
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def checked(cls, n: int, subject: Any, sequence: Any, fps: Any, frame: Any, rig: Any) -> Columns:
+        """From what a user gave for `n` rows; see `PoseDataset`."""
+        return cls(
+            labels(subject, n, "subject"), labels(sequence, n, "sequence"), rates(fps, n), frames(frame, n),
+            labels(rig, n, "rig"),
+        )  # fmt: skip
+
+    @classmethod
+    def stored(cls, columns: dict[str, NDArray[Any]]) -> Columns:
+        """From arrays that `present` gave."""
+        values: dict[str, Any] = dict(columns)
+        if "fps" in values and values["fps"].ndim == 0:
+            values["fps"] = float(values["fps"])
+        return cls(**values)
+
+    def present(self) -> dict[str, Any]:
+        """The columns that are not None, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if not (value is None or isinstance(value, tuple))}
+
+    def said(self) -> str:
+        """The first of what was ignored and noted, for `repr`."""
+        words = []
+        for name, items in (("ignored", self.ignored), ("notes", self.notes)):
+            more = f"; and {len(items) - 4} more" if len(items) > 4 else ""
+            words += [f", {name}: {'; '.join(items[:4])}{more}"] if items else []
+        return "".join(words)
+
+    def take(self, index: NDArray[np.int64]) -> Columns:
+        """Some rows."""
+        rows: dict[str, Any] = {
+            name: value[index] for name, value in self.present().items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **rows)
 
 
 def labels(value: Labels, n: int, name: str) -> NDArray[np.str_] | None:
@@ -71,29 +121,25 @@ def row_indices(rows: Any, n: int, name: str) -> NDArray[np.int64]:
     return np.where(index < 0, index + n, index)
 
 
-def picker(index: NDArray[np.int64]) -> Callable[[Any], Any]:
-    """A function that selects rows of a column and leaves single values alone."""
-    return lambda column: column[index] if isinstance(column, np.ndarray) else column
+def join(parts: Sequence[tuple[int, Columns]]) -> Columns:
+    """Columns of several data sets, each with its length, after one another."""
 
-
-def join(parts: Sequence[tuple[int, Any, Any, Any, Any]]) -> tuple[Any, Any, Any, Any]:
-    """Columns (length, subject, sequence, fps, frame) of several data sets after one another."""
-
-    def names(k: int) -> Any:
-        if all(p[k] is None for p in parts):
+    def names(column: str) -> Any:
+        values = [(n, getattr(c, column)) for n, c in parts]
+        if all(value is None for _, value in values):
             return None
-        return np.concatenate([np.full(p[0], _UNKNOWN) if p[k] is None else p[k] for p in parts])
+        return np.concatenate([np.full(n, _UNKNOWN) if value is None else value for n, value in values])
 
     fps: Any = None
-    if any(p[3] is not None for p in parts):
-        fps = np.concatenate([np.broadcast_to(np.nan if p[3] is None else p[3], p[0]) for p in parts]).astype(
-            np.float64
-        )
+    if any(c.fps is not None for _, c in parts):
+        each = [np.broadcast_to(np.nan if c.fps is None else c.fps, n) for n, c in parts]
+        fps = np.concatenate(each).astype(np.float64)
         fps = rates(fps, len(fps))
     frame: Any = None
-    if any(p[4] is not None for p in parts):
-        frame = np.concatenate([positions(p[1], p[2], p[0]) if p[4] is None else p[4] for p in parts])
-    return names(1), names(2), fps, frame
+    if any(c.frame is not None for _, c in parts):
+        frame = np.concatenate([positions(c.subject, c.sequence, n) if c.frame is None else c.frame for n, c in parts])
+    said = [tuple(dict.fromkeys(x for _, c in parts for x in getattr(c, name))) for name in ("ignored", "notes")]
+    return Columns(names("subject"), names("sequence"), fps, frame, names("rig"), *said)
 
 
 def groups(subject: Any, sequence: Any, frame: Any, n: int) -> list[tuple[str, NDArray[np.int64]]]:

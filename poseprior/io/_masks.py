@@ -1,4 +1,4 @@
-"""What a pose file observed: its `observed` array, or what the values give away."""
+"""What a pose file observed or imputed: its own arrays of flags, or what the values give away."""
 
 from __future__ import annotations
 
@@ -10,40 +10,60 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..skeleton import NUM_JOINTS, PART_SLICES
+from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
 
 _STILL = 1e-6
 
 
-def observed_mask(observed: NDArray[Any], n: int, columns: Mapping[int, Sequence[int]]) -> Tensor:
-    """The file's mask at the 55 joints.
+def joint_flags(key: str, stored: NDArray[Any], n: int, columns: Mapping[int, Sequence[int]]) -> Tensor:
+    """The file's flags at the 55 joints.
 
     Args:
-        observed: (n, J) or (J,) bool, for all rows alike then.
+        key: 'observed' or 'imputed'.
+        stored: (n, J) or (J,) bool, for all rows alike then.
         n: number of poses in the file.
         columns: for each J that fits the file, the column of each of the 55 joints; -1 for none.
 
     Returns:
         (n, 55) bool.
     """
-    flags = np.atleast_2d(observed)
+    flags = np.atleast_2d(stored)
     if flags.dtype != bool and not np.isin(flags, (0, 1)).all():
-        raise ValueError(
-            f"key 'observed': expected bool or 0/1, got {observed.dtype} with other values; save it as bool."
-        )
+        raise ValueError(f"key '{key}': expected bool or 0/1, got {stored.dtype} with other values; save it as bool.")
     if flags.ndim != 2 or flags.shape[1] not in columns or len(flags) not in (1, n):
         wanted = " or ".join(f"({n}, {count})" for count in sorted(columns))
-        raise ValueError(f"key 'observed': expected {wanted}, a flag per pose and joint, got {observed.shape}.")
+        raise ValueError(f"key '{key}': expected {wanted}, a flag per pose and joint, got {stored.shape}.")
     column = np.asarray(columns[flags.shape[1]])
     mask = flags[:, column].astype(bool) & (column >= 0)
     return torch.from_numpy(np.broadcast_to(mask, (n, NUM_JOINTS)).copy())
 
 
-def without_constant_parts(pose: Tensor, mask: Tensor) -> Tensor:
-    """Jaw, eyes and hands that never move in a file were filled in, not measured."""
-    mask = mask.clone()
-    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose"):
-        part = pose[:, PART_SLICES[name]]
-        if len(pose) > 1 and float((part.amax(0) - part.amin(0)).max()) <= _STILL:
-            mask[:, PART_SLICES[name]] = False
-    return mask
+def without_still_joints(pose: Tensor, mask: Tensor, *, parts: bool) -> tuple[Tensor, str | None]:
+    """The mask without what never moves in a recording of two poses or more, and words that say so.
+
+    A joint that is zero throughout was filled in, not measured; and so, with `parts`, were jaw, eyes and hands that are
+    constant.
+    """
+    if len(pose) < 2:
+        return mask, None
+    moves = (pose.amax(0) - pose.amin(0)).amax(-1)
+    still = ~(moves > _STILL) & torch.isfinite(moves)
+    unseen = still & (pose[0].abs().amax(-1) <= _STILL)
+    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose") if parts else ():
+        unseen[PART_SLICES[name]] |= still[PART_SLICES[name]].all()
+    lost = unseen & mask.any(0)
+    if not bool(lost.any()):
+        return mask, None
+    return mask & ~unseen, (
+        f"joints that never move are unobserved: {_names(lost)} (constant_parts_unobserved=False keeps them)"
+    )
+
+
+def _names(joints: Tensor) -> str:
+    """Parts that are all among the joints, and the rest by name."""
+    rest, words = joints.clone(), []
+    for name, part in PART_SLICES.items():
+        if bool(joints[part].all()):
+            words.append(name)
+            rest[part] = False
+    return ", ".join(words + [JOINT_NAMES[j] for j in torch.nonzero(rest).flatten().tolist()])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
@@ -16,24 +14,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..skeleton import NUM_JOINTS
+from .atomic import new_folder
 
 _CHUNK = 16384
+#: What stays on disk of a folder that `write_folder` wrote.
+_MAPPED = ("poses", "observed", "imputed")
 
 
 class PoseStore:
-    """(N, 55, 3) poses and (N, 55) observed. `rows` selects from mapped files without reading them."""
+    """(N, 55, 3) poses, (N, 55) observed and maybe imputed. `rows` selects from mapped files without reading them."""
 
-    def __init__(self, poses: NDArray[Any], observed: NDArray[Any] | None, rows: NDArray[np.int64] | None) -> None:
-        self._poses, self._observed, self._rows = poses, observed, rows
+    def __init__(
+        self,
+        poses: NDArray[Any],
+        observed: NDArray[Any] | None,
+        imputed: NDArray[Any] | None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._poses, self._observed, self._imputed, self._rows = poses, observed, imputed, rows
         self.mapped = isinstance(poses, np.memmap)
 
     @classmethod
-    def trusted(cls, poses: NDArray[Any], observed: NDArray[Any]) -> PoseStore:
+    def trusted(cls, poses: NDArray[Any], observed: NDArray[Any], imputed: NDArray[Any] | None = None) -> PoseStore:
         """Parts that are already float32, bool, finite, and zero where unobserved (mapped ones: on reading)."""
-        return cls(poses, observed, None)
+        return cls(poses, observed, imputed)
 
     @classmethod
-    def checked(cls, poses: Tensor | NDArray[Any], observed: Tensor | NDArray[Any] | None) -> PoseStore:
+    def checked(
+        cls,
+        poses: Tensor | NDArray[Any],
+        observed: Tensor | NDArray[Any] | None,
+        imputed: Tensor | NDArray[Any] | None = None,
+    ) -> PoseStore:
         """Check shapes, types and finiteness; see `PoseDataset`."""
         array, mask = _numpy(poses), None if observed is None else _numpy(observed)
         if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
@@ -46,12 +58,13 @@ class PoseStore:
         if len(array) == 0:
             raise ValueError("poses: expected at least one row, got none.")
         if mask is not None:
-            mask = _checked_mask(mask, len(array))
+            mask = _checked_mask("observed", mask, len(array))
+        filled = None if imputed is None else _checked_mask("imputed", _numpy(imputed), len(array))
         if not isinstance(array, np.memmap):
             array = np.ascontiguousarray(array, np.float32)
             if mask is not None and (array[~mask] != 0).any():
                 array = array.copy()
-        store = cls(array, mask, None)
+        store = cls(array, mask, filled)
         store._require_finite()
         if not store.mapped:
             if mask is not None and not mask.all():
@@ -88,11 +101,19 @@ class PoseStore:
             self._observed = np.array(self._observed)
         return self._observed if self._rows is None else self._observed[self._rows]
 
+    def imputed(self) -> NDArray[np.bool_] | None:
+        """(N, 55), in memory; None where nobody said."""
+        if self._imputed is None:
+            return None
+        rows = slice(None) if self._rows is None else self._rows
+        return np.array(self._imputed[rows]) if self.mapped else self._imputed[rows]
+
     def select(self, rows: NDArray[np.int64]) -> PoseStore:
         """Some rows: a new index over mapped files, a copy in memory."""
         if self.mapped:
-            return PoseStore(self._poses, self._observed, rows if self._rows is None else self._rows[rows])
-        return PoseStore(*self.take(rows), None)
+            index = rows if self._rows is None else self._rows[rows]
+            return PoseStore(self._poses, self._observed, self._imputed, index)
+        return PoseStore(*self.take(rows), None if self._imputed is None else self._imputed[rows])
 
     def __getstate__(self) -> dict[str, Any]:
         """Mapped files by path, so that worker processes map them too; what is in memory as it is."""
@@ -147,16 +168,16 @@ def _numpy(value: Tensor | NDArray[Any]) -> NDArray[Any]:
     return value if isinstance(value, np.memmap) else np.asarray(value)
 
 
-def _checked_mask(mask: NDArray[Any], n: int) -> NDArray[Any]:
+def _checked_mask(name: str, mask: NDArray[Any], n: int) -> NDArray[Any]:
     if mask.shape != (n, NUM_JOINTS):
         raise ValueError(
-            f"observed: expected ({n}, {NUM_JOINTS}) to match poses, got {tuple(mask.shape)}; "
-            "give one flag per row and joint, or None for all observed."
+            f"{name}: expected ({n}, {NUM_JOINTS}) to match poses, got {tuple(mask.shape)}; give one flag per row and "
+            f"joint, or None{' for all observed' if name == 'observed' else ''}."
         )
     if mask.dtype == bool:
         return mask
     if not np.issubdtype(mask.dtype, np.integer) or not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"observed: expected bool (or integers 0 and 1), got {mask.dtype}; pass observed.bool().")
+        raise ValueError(f"{name}: expected bool (or integers 0 and 1), got {mask.dtype}; pass {name}.bool().")
     return mask.astype(bool)
 
 
@@ -164,20 +185,16 @@ def _require_writeable(store: PoseStore) -> PoseStore:
     """torch cannot wrap read-only arrays, so these are copied."""
     if not store._poses.flags.writeable:
         store._poses = store._poses.copy()
-    if store._observed is not None and not store._observed.flags.writeable:
-        store._observed = np.array(store._observed)
+    for name in ("_observed", "_imputed"):
+        mask = getattr(store, name)
+        if mask is not None and not mask.flags.writeable:
+            setattr(store, name, np.array(mask))
     return store
 
 
 def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Path:
-    """Write `poses.npy`, `observed.npy` and the columns that are not None, beside `folder`, then rename."""
-    if folder.exists():
-        raise ValueError(f"folder: expected a path that does not exist yet, got {folder}; remove it or choose another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
+    """Write `poses.npy`, `observed.npy`, maybe `imputed.npy`, and the columns, beside `folder`, then rename."""
+    with new_folder(folder) as beside:
         n = len(store)  # a plain int: numpy integers in `shape` write a header that cannot be read back
         poses = open_memmap(beside / "poses.npy", mode="w+", dtype=np.float32, shape=(n, NUM_JOINTS, 3))
         observed = open_memmap(beside / "observed.npy", mode="w+", dtype=np.bool_, shape=(n, NUM_JOINTS))
@@ -186,28 +203,32 @@ def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Pat
             poses[start:stop], observed[start:stop] = store.take(np.arange(start, stop))
         poses.flush()
         observed.flush()
+        imputed = store.imputed()
+        if imputed is not None:
+            columns = {**columns, "imputed": imputed}
         for name, value in columns.items():
-            if value is not None:
-                np.save(beside / f"{name}.npy", np.asarray(value), allow_pickle=False)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            np.save(beside / f"{name}.npy", np.asarray(value), allow_pickle=False)
     return folder
 
 
 def read_folder(folder: Path) -> tuple[PoseStore, dict[str, NDArray[Any]]]:
     """Map a folder that `write_folder` wrote."""
     arrays = {}
-    for name in ("poses", "observed", "subject", "sequence", "fps", "frame"):
+    for name in (*_MAPPED, "subject", "sequence", "fps", "frame", "rig"):
         path = folder / f"{name}.npy"
         if path.exists():
-            mode = "r" if name in ("poses", "observed") else None
+            mode = "r" if name in _MAPPED else None
             arrays[name] = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
-    poses, observed = arrays.pop("poses", None), arrays.pop("observed", None)
+    poses, observed, imputed = (arrays.pop(name, None) for name in _MAPPED)
     if poses is None or observed is None or poses.shape != (*observed.shape, 3) or poses.shape[1:] != (NUM_JOINTS, 3):
         raise ValueError(
             f"folder: expected poses.npy (N, {NUM_JOINTS}, 3) and observed.npy (N, {NUM_JOINTS}) in {folder}, got "
             f"{None if poses is None else poses.shape} and {None if observed is None else observed.shape}; "
             "write the folder with PoseDataset.to_memmap."
         )
-    return PoseStore.trusted(poses, observed), arrays
+    if imputed is not None and imputed.shape != observed.shape:
+        raise ValueError(
+            f"folder: expected imputed.npy {observed.shape} in {folder}, got {imputed.shape}; write the folder with "
+            "PoseDataset.to_memmap."
+        )
+    return PoseStore.trusted(poses, observed, imputed), arrays

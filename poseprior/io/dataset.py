@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -21,7 +22,7 @@ _CHUNK = 16384
 
 @final
 class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
-    """N poses with their observed masks, and optionally subject, sequence, frame number and frame rate of every row.
+    """N poses with their observed masks, and optionally subject, sequence, frame number, frame rate and rig of each row.
 
     Args:
         poses: (N, 55, 3) rotvecs in SMPL-X order, radians: tensor, array or `np.memmap`. A memmap stays on disk until a
@@ -32,6 +33,9 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         sequence: (N,) names (or one name) of the recordings.
         fps: frames per second at which `frame` counts; one number or (N,), nan where unknown.
         frame: (N,) frame numbers within the sequence.
+        rig: (N,) names (or one name) of the capture rig or fitting method, whose conventions the rows share.
+        imputed: (N, 55) bool, where a value comes from a rule and not from the recording (how a chain shares its
+            rotation among its joints, say); None where nobody said.
 
     Raises:
         ValueError: wrong shape or type, or a non-finite value on an observed joint (the message names the rows).
@@ -50,13 +54,11 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         sequence: _columns.Labels = None,
         fps: _columns.Rates = None,
         frame: Sequence[int] | Tensor | NDArray[Any] | None = None,
+        rig: _columns.Labels = None,
+        imputed: Tensor | NDArray[Any] | None = None,
     ) -> None:
-        self._store = _storage.PoseStore.checked(poses, observed)
-        n = len(self._store)
-        self.subject = _columns.labels(subject, n, "subject")
-        self.sequence = _columns.labels(sequence, n, "sequence")
-        self.fps = _columns.rates(fps, n)
-        self.frame = _columns.frames(frame, n)
+        store = _storage.PoseStore.checked(poses, observed, imputed)
+        self._set(store, _columns.Columns.checked(len(store), subject, sequence, fps, frame, rig))
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -89,6 +91,12 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     def observed(self) -> Tensor:
         """(N, 55) bool."""
         return torch.from_numpy(self._store.observed())
+
+    @property
+    def imputed(self) -> Tensor | None:
+        """(N, 55) bool, where a rule gave the value; None where nobody said."""
+        mask = self._store.imputed()
+        return None if mask is None else torch.from_numpy(mask)
 
     def chunks(self, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
         """Every row once, in order, `size` at a time: what a pass over a memory-mapped set should use."""
@@ -140,7 +148,8 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     def __repr__(self) -> str:
         return (
             f"PoseDataset({len(self)} poses, {len(self.observed_joints)} joints observed, "
-            f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''})"
+            f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''}"
+            f"{self._columns().said()})"
         )
 
     # -- other data sets made from this one --------------------------------------------------------------------------
@@ -152,8 +161,7 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
             raise ValueError(
                 f"rows: expected at least one of the {len(self)} rows, got none; a PoseDataset is never empty."
             )
-        columns = map(_columns.picker(index), (self.subject, self.sequence, self.fps, self.frame))
-        return self._with(self._store.select(index), *columns)
+        return self._with(self._store.select(index), self._columns().take(index))
 
     def random_subset(self, n: int, *, seed: int) -> PoseDataset:
         """`n` distinct rows drawn uniformly, in their original order; all of them when `n` >= len."""
@@ -211,45 +219,66 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.select(_thinning.thin(self._store, groups, threshold_deg, joints))
 
     def mirrored(self) -> PoseDataset:
-        """This set, then its left/right mirror image (poses and observed), whose sequences end in ':mirror'."""
+        """This set, then its left/right mirror image (poses and masks), whose sequences end in ':mirror'."""
         poses, observed = self.all_poses()
-        sequence = None if self.sequence is None else np.char.add(self.sequence, ":mirror")
+        imputed = None if self.imputed is None else skeleton.mirror_observed(self.imputed).numpy()
         reflected = _storage.PoseStore.trusted(
-            skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy()
+            skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy(), imputed
         )  # + 0 turns the -0 of unobserved joints into 0
-        return PoseDataset.concat([self, self._with(reflected, self.subject, sequence, self.fps, self.frame)])
+        columns = self._columns()
+        if columns.sequence is not None:
+            columns = replace(columns, sequence=np.char.add(columns.sequence, ":mirror"))
+        return PoseDataset.concat([self, self._with(reflected, columns)])
 
     @classmethod
     def concat(cls, datasets: Sequence[PoseDataset]) -> PoseDataset:
-        """All rows in order, in memory. Where only some name their subject or sequence, the rest become 'unknown'."""
+        """All rows in order, in memory.
+
+        Where only some name their subject, sequence or rig, the rest become 'unknown'; where only some have `imputed`,
+        the rest count as recorded.
+        """
         if not datasets:
             raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")
         parts = [d._store.arrays() for d in datasets]
-        store = _storage.PoseStore.trusted(np.concatenate([p for p, _ in parts]), np.concatenate([o for _, o in parts]))
-        return cls._with(store, *_columns.join([(len(d), d.subject, d.sequence, d.fps, d.frame) for d in datasets]))
+        masks = [d._store.imputed() for d in datasets]
+        imputed = None
+        if any(mask is not None for mask in masks):
+            pairs = zip(masks, parts, strict=True)
+            imputed = np.concatenate([np.zeros_like(o) if mask is None else mask for mask, (_, o) in pairs])
+        store = _storage.PoseStore.trusted(
+            np.concatenate([p for p, _ in parts]), np.concatenate([o for _, o in parts]), imputed
+        )
+        return cls._with(store, _columns.join([(len(d), d._columns()) for d in datasets]))
 
     # -- on disk -----------------------------------------------------------------------------------------------------
 
     def to_memmap(self, folder: str | Path) -> Path:
         """Write as plain `.npy` files in a new folder, beside it and then renamed; `from_memmap` maps them."""
-        columns = {"subject": self.subject, "sequence": self.sequence, "fps": self.fps, "frame": self.frame}
-        return _storage.write_folder(Path(folder), self._store, columns)
+        return _storage.write_folder(Path(folder), self._store, self._columns().present())
 
     @classmethod
     def from_memmap(cls, folder: str | Path) -> PoseDataset:
         """Map what `to_memmap` wrote. Poses and observed stay on disk; they were checked when they were written."""
         store, columns = _storage.read_folder(Path(folder))
-        fps = columns.get("fps")
-        rate = None if fps is None else float(fps) if fps.ndim == 0 else fps
-        return cls._with(store, columns.get("subject"), columns.get("sequence"), rate, columns.get("frame"))
+        return cls._with(store, _columns.Columns.stored(columns))
 
     @classmethod
-    def _with(cls, store: _storage.PoseStore, subject: Any, sequence: Any, fps: Any, frame: Any) -> PoseDataset:
+    def _with(cls, store: _storage.PoseStore, columns: _columns.Columns) -> PoseDataset:
         """From parts that are known to be right."""
         made = cls.__new__(cls)
-        made._store = store
-        made.subject, made.sequence, made.fps, made.frame = subject, sequence, fps, frame
+        made._set(store, columns)
         return made
+
+    def _set(self, store: _storage.PoseStore, columns: _columns.Columns) -> None:
+        self._store = store
+        self.subject, self.sequence, self.rig = columns.subject, columns.sequence, columns.rig
+        self.fps, self.frame = columns.fps, columns.frame
+        self.ignored, self.notes = columns.ignored, columns.notes
+
+    def _columns(self) -> _columns.Columns:
+        return _columns.Columns(
+            self.subject, self.sequence, self.fps, self.frame, self.rig, self.ignored, self.notes
+        )  # fmt: skip
 
 
 def as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:

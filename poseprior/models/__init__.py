@@ -1,12 +1,15 @@
-"""The priors."""
+"""The priors: a package per family, and what they are built from.
 
-from .gaussian.gaussian import GaussianPrior
-from .gaussian.mixture import GaussianMixturePrior
-from .global_flow.global_flow import GlobalFlow
-from .joint_flow.joint_flow import JointFlow
-from .order_agnostic.order_agnostic import OrderAgnosticPrior
+`charts` are coordinates of rotations, `shared` holds parts that several families use, `fused` hand-written kernels that
+only make frozen priors faster.
+"""
+
+from .gaussian import GaussianMixturePrior, GaussianPrior
+from .global_flow import GlobalFlow
+from .joint_flow import JointFlow
+from .order_agnostic import OrderAgnosticPrior
 from .product import ProductPrior
-from .vae.vae import BodyVAE, HandVAE, VAEPrior
+from .vae import BodyVAE, HandVAE, VAEPrior
 
 __all__ = [
     "BodyVAE",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from .. import skeleton
-from ..io.dataset import PoseDataset
-from ..prior import PosePrior, concrete_models
-from ..training.config import FitConfig
+from .. import checkpoint, skeleton
+from ..prior import PosePrior
+from ..trainable import TrainingPoses
 
 
 @final
@@ -37,7 +37,7 @@ class ProductPrior(PosePrior):
     (51, 216)
     """
 
-    default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 0})
 
     def __init__(self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()) -> None:
         built = [part if isinstance(part, PosePrior) else _build(part) for part in parts]
@@ -80,21 +80,21 @@ class ProductPrior(PosePrior):
         ]
         return {"parts": parts, "mirrored": list(self.mirrored)}
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         parts = [
             # Parts that were fitted apart stay as they are; a product that was fitted is fitted anew.
             part
             if part.fitted and not self.fitted
-            else {"class": type(part).__name__, "config": part._rebuild_config(train, config)}
+            else {"class": type(part).__name__, "config": part._fitted_config(train)}
             for part, flip, _ in self._each()
             if not flip
         ]
         return {"parts": parts, "mirrored": list(self.mirrored)}
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
+    def _initialise(self, train: TrainingPoses) -> None:
         for part, flip, _ in self._each():
             if not flip and not part.fitted:
-                part._initialise(train, config)
+                part._initialise(train)
                 part.fitted = True
 
     def _thaw(self) -> None:
@@ -193,8 +193,9 @@ def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tu
 
 def _build(spec: Mapping[str, Any]) -> PosePrior:
     """A part from the `class` and `config` that `get_config` wrote."""
-    known = concrete_models()
-    if spec.get("class") not in known:
-        raise ValueError(f"parts: expected priors, got {spec!r}, whose class is none of {', '.join(sorted(known))}.")
-    kind = known[spec["class"]]
-    return kind(**kind._stored_config(spec["config"]))
+    if not isinstance(spec, Mapping) or spec.get("class") not in checkpoint.registered():
+        known = ", ".join(sorted(checkpoint.registered()))
+        raise ValueError(f"parts: expected priors, got {spec!r}, whose class is none of {known}.")
+    part = checkpoint.build(spec["class"], spec["config"], "a part of the product")
+    assert isinstance(part, PosePrior)
+    return part

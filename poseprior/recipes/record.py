@@ -10,8 +10,9 @@ import torch
 from .. import skeleton
 from .._version import __version__
 from ..io import PoseDataset
-from ..models.shared.independent_groups import co_observed, independent_groups
+from ..models.shared.independent_groups import independent_groups
 from ..prior import PosePrior
+from ..training.initial_poses import co_observed
 from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
 from .data import Splits, together
 from .sources import SOURCES

@@ -23,7 +23,7 @@ class Recipe:
         joints: a joint set; joints that no pose observes are dropped by `fit`.
         parts: subfolders of the data to read, `body`, `hands` or both; joints of the other part are unobserved.
         options: constructor arguments beside `joints`.
-        fit: options of the loop; None takes the class's `default_fit`.
+        fit: options of the loop; fields left out have the class's own defaults.
         seed: of everything random.
         licence: of the weights, when they are trained on the recordings of `sources.SOURCES`.
     """
@@ -34,7 +34,7 @@ class Recipe:
     joints: str
     parts: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    fit: FitConfig | None = None
+    fit: FitConfig = field(default_factory=FitConfig)
     seed: int = 0
     licence: str = "MIT"
 
@@ -44,7 +44,7 @@ class Recipe:
 
     def fit_config(self) -> FitConfig:
         """Options of the loop, with the recipe's seed."""
-        return replace(self.prior.default_fit if self.fit is None else self.fit, seed=self.seed)
+        return replace(self.fit, seed=self.seed)
 
 
 _BODY, _HANDS = ("body",), ("hands",)
@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="body-global-flow",
             description="flow over the whole body with exact encode and decode: a latent space that is one pass away",
-            prior=GlobalFlow, joints="body", parts=_BODY, fit=replace(GlobalFlow.default_fit, max_steps=6000),
+            prior=GlobalFlow, joints="body", parts=_BODY, fit=FitConfig(max_steps=6000),
         ),
         Recipe(
             name="body-order-agnostic",
@@ -81,23 +81,23 @@ RECIPES: dict[str, Recipe] = {
             name="body-mixture-smooth",
             description="four Gaussians of the body under 0.1 rad of noise: for fits, nearly as fast as one Gaussian",
             prior=GaussianMixturePrior, joints="body", parts=_BODY, options=MappingProxyType({"num_components": 4}),
-            fit=replace(GaussianMixturePrior.default_fit, jitter=_SMOOTH),
+            fit=FitConfig(jitter=_SMOOTH),
         ),
         Recipe(
             name="body-global-flow-smooth",
             description="flow over the whole body under 0.1 rad of noise: for fits in its latent space",
-            prior=GlobalFlow, joints="body", parts=_BODY, fit=replace(GlobalFlow.default_fit, jitter=_SMOOTH),
+            prior=GlobalFlow, joints="body", parts=_BODY, fit=FitConfig(jitter=_SMOOTH),
         ),
         Recipe(
             name="body-joint-flow-smooth",
             description="conditional flow for each body joint under 0.1 rad of noise: a strong density for fits and noisy poses",
-            prior=JointFlow, joints="body", parts=_BODY, fit=replace(JointFlow.default_fit, jitter=_SMOOTH),
+            prior=JointFlow, joints="body", parts=_BODY, fit=FitConfig(jitter=_SMOOTH),
         ),
         Recipe(
             name="body-order-agnostic-smooth",
             description="order-agnostic prior of the body under 0.1 rad of noise: for fits, and for scores of noisy poses",
             prior=OrderAgnosticPrior, joints="body", parts=_BODY, options=_ONE_NETWORK,
-            fit=replace(OrderAgnosticPrior.default_fit, jitter=_SMOOTH, max_steps=900, patience=5),
+            fit=FitConfig(jitter=_SMOOTH, max_steps=900, patience=5),
         ),
         Recipe(
             name="body-vae",
@@ -114,19 +114,19 @@ RECIPES: dict[str, Recipe] = {
             description="any observed finger joints in, any missing ones out; one network serves both sides",
             prior=OrderAgnosticPrior, joints="hands", parts=_HANDS, options=_ONE_NETWORK,
             # one device's hands leave less to overfit than people's bodies: val gains 1.8 nats from 900 steps to 4,000
-            fit=replace(OrderAgnosticPrior.default_fit, max_steps=4000, patience=8),
+            fit=FitConfig(max_steps=4000, patience=8),
         ),
         Recipe(
             name="hand-mixture-smooth",
             description="four Gaussians of a hand under 0.1 rad of noise: for fits of hands beside a body prior",
             prior=GaussianMixturePrior, joints="hands", parts=_HANDS, options=MappingProxyType({"num_components": 4}),
-            fit=replace(GaussianMixturePrior.default_fit, jitter=_SMOOTH),
+            fit=FitConfig(jitter=_SMOOTH),
         ),
         Recipe(
             name="whole-body",
             description="body and both hands in one order-agnostic prior; hands independent of the body and each other",
             prior=OrderAgnosticPrior, joints="whole_body", parts=("body", "hands"), options=_ONE_NETWORK,
-            fit=replace(OrderAgnosticPrior.default_fit, max_steps=3600, patience=8),
+            fit=FitConfig(max_steps=3600, patience=8),
         ),
     )
 }  # fmt: skip

@@ -7,11 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..minimise import lbfgs
+from ..optim import hmc, lbfgs
 from ..prior import PosePrior
 from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
-from ._hmc import hmc
 from ._rows import flatten, mask_groups
 
 _CHAINS = 16

@@ -7,9 +7,9 @@ import json
 import logging
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,15 +19,13 @@ from tqdm import tqdm
 
 from ..devices import usable_device
 from ..io.dataset import PoseDataset
+from ..prior import PosePrior
 from .batches import BatchSource, derived_seed
-from .config import FitConfig, FitResult
+from .config import FitOptions, FitResult
 from .generators import borrowed_generators
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
 from .validation import mean_nll, mean_selection_penalty, scorable, scorable_rows
-
-if TYPE_CHECKING:
-    from ..prior import PosePrior
 
 logger = logging.getLogger(__name__)
 
@@ -39,19 +37,26 @@ _FREE_OPTIONS = frozenset(
 )
 
 
-def run_loop(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:
-    """Train `prior` in place and leave it with the best validated (or last averaged) weights, in eval mode.
+def run_loop(
+    prior: PosePrior,
+    train: PoseDataset,
+    val: PoseDataset | None,
+    config: FitOptions,
+    *,
+    start_seconds: float = 0.0,
+) -> FitResult:
+    """Train `prior` in place and leave it with the best validated (or last averaged) weights, in evaluation mode.
 
-    Called by `PosePrior.fit`. With torch.distributed initialised (torchrun), every rank takes its share of each batch
-    and all ranks end with the same weights.
+    Called by `fit`; `start_seconds` is what the start took, which counts towards `minutes`. With torch.distributed
+    initialised (torchrun), every rank takes its share of each batch and all ranks end with the same weights.
     """
     prior.to(usable_device(config.device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if config.max_steps == 0 or not any(p.requires_grad for p in prior.parameters()):
-        return _closed_form(prior, train, val, config)
-    return _Run(prior, train, val, config).run()
+        return replace(_closed_form(prior, train, val, config), seconds=start_seconds)
+    return _Run(prior, train, val, config, start_seconds).run()
 
 
-def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> FitResult:
+def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitOptions) -> FitResult:
     prior.eval()
     if config.mirror and not bool(scorable(prior, train.observed).any()):
         train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
@@ -63,10 +68,16 @@ def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, 
     )  # fmt: skip
 
 
-def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitConfig) -> tuple[Tensor, Tensor]:
+def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> tuple[Tensor, Tensor]:
     """(N, 55, 3) jittered poses that the prior can score, and (N, 55) observed."""
     pose, observed, _ = scorable_rows(
-        prior, data, argument, jitter=config.jitter, seed=config.seed, max_poses=config.max_val_poses
+        prior,
+        data,
+        argument,
+        jitter=config.jitter,
+        seed=config.seed,
+        max_poses=config.max_val_poses,
+        rig_noise=config.rig_noise,
     )
     return pose, observed
 
@@ -74,8 +85,15 @@ def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitConfig)
 class _Run:
     """State of one training run."""
 
-    def __init__(self, prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitConfig) -> None:
-        self.prior, self.config = prior, config
+    def __init__(
+        self,
+        prior: PosePrior,
+        train: PoseDataset,
+        val: PoseDataset | None,
+        config: FitOptions,
+        start_seconds: float,
+    ) -> None:
+        self.prior, self.config, self.start_seconds = prior, config, start_seconds
         self.distributed = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if self.distributed else 0
         world = dist.get_world_size() if self.distributed else 1
@@ -87,14 +105,16 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
-        # Through JSON, as a checkpoint gives it back.
-        options |= {f"model.{k}": v for k, v in json.loads(json.dumps(prior.get_config())).items()}
+        options |= {f"model.{k}": v for k, v in prior.get_config().items()}
+        options = json.loads(json.dumps(options))  # as a checkpoint gives it back
         self.fingerprint: dict[str, Any] = {
             "class": type(prior).__name__, "joints": list(prior.joints), "train": train.digest(),
             "val": None if val is None else val.digest(), "world_size": world, "dtype": str(prior.dtype), **options,
         }  # fmt: skip
-        if config.subject_balance:  # frames are drawn by subject then, which the digest of poses does not know
-            self.fingerprint["subjects"] = hashlib.sha256(train.subject_index.numpy().tobytes()).hexdigest()
+        if (
+            self.source.chances is not None
+        ):  # frames are drawn by subject and rig, which the digest of poses does not know
+            self.fingerprint["subjects"] = hashlib.sha256(self.source.chances.numpy().tobytes()).hexdigest()
         self.folder = None if config.checkpoint_dir is None else Path(config.checkpoint_dir)
         if self.folder is not None and config.resume:
             restored = load_state(self.folder, self.fingerprint, prior, self.optimiser)
@@ -109,7 +129,8 @@ class _Run:
     def run(self) -> FitResult:
         progress, config = self.progress, self.config
         log = TensorBoardLog(config.tensorboard_dir if self.rank == 0 else None, first_step=progress.step)
-        already, started, consistent, bad_steps = progress.seconds, time.monotonic(), True, 0
+        already, started = progress.seconds + self.start_seconds, time.monotonic()
+        consistent, bad_steps = True, 0
         progress.stopped = ""
         self.prior.train()
         bar = tqdm(
@@ -247,7 +268,7 @@ class _Run:
             save_state(self.folder, *args)
 
 
-def _parameter_groups(prior: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
+def _parameter_groups(prior: nn.Module, config: FitOptions) -> list[dict[str, Any]]:
     """Weight decay for matrices named `weight`, none for biases, scales and means."""
     named = [(n, p) for n, p in prior.named_parameters() if p.requires_grad]
     decayed = [p for n, p in named if n.split(".")[-1].startswith("weight")]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_distance
 from .validation import mean_active_dims, mean_haar_log_density
-
-if TYPE_CHECKING:
-    from ..prior import PosePrior
 
 _NUM_POSES = 256
 
@@ -55,7 +53,6 @@ class TensorBoardLog:
 
     @torch.no_grad()
     def _round_trip(self, prior: PosePrior, val: tuple[Tensor, Tensor], step: int) -> None:
-        from ..prior import LatentPosePrior
 
         whole = val[1][:, list(prior.joints)].all(1).nonzero()[:_NUM_POSES, 0]
         if not isinstance(prior, LatentPosePrior) or prior.log_prob_kind != "exact" or len(whole) == 0:

@@ -18,7 +18,7 @@ from poseprior.fitting import (
     BodyPoints,
     Camera,
     EnergyTerm,
-    FittingConfig,
+    FitBodyConfig,
     Joints3D,
     Keypoints2D,
     Markers,
@@ -27,11 +27,11 @@ from poseprior.fitting import (
     fit_body,
     layout,
 )
-from poseprior.fitting.pictures import _upright
 from poseprior.rotations import random_rotvec
+from poseprior.viz.fits import upright
 
 _CAMERA = Camera(1000.0, (500.0, 500.0))
-_SHORT = FittingConfig(iterations=40)
+_SHORT = FitBodyConfig(iterations=40)
 JointsOf = Callable[..., Tensor]
 
 
@@ -64,7 +64,7 @@ def noise() -> torch.Generator:
 
 def test_joints_are_reached(model: nn.Module, people: Tensor, joints_of: JointsOf) -> None:
     truth = joints_of(model, people[:3])
-    fit = fit_body(model, Joints3D(truth[:, :55], sigma=0.005), config=FittingConfig(rest_sigma=3.0))
+    fit = fit_body(model, Joints3D(truth[:, :55], sigma=0.005), config=FitBodyConfig(rest_sigma=3.0))
     assert _error_mm(model, fit, truth).max() < 3.0
     assert fit.energies.keys() == {"joints", "rest", "shape"} and fit.energy.shape == (3,)
     assert (fit.num_observed == 55).all() and fit.weights.tolist() == [[1.0] * 3]
@@ -142,7 +142,7 @@ def test_markers(
     place = torch.tensor([0.1, 0.0, 3.5]).expand(6, 3)
     points = BodyPoints(model, vertices=vertices)(people, transl=place)
     target = Markers(points + 0.005 * torch.randn(6, 41, 3, generator=noise), vertices=vertices, sigma=0.005)
-    fit = fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=60))
+    fit = fit_body(model, target, prior=body_prior, config=FitBodyConfig(iterations=60))
     assert _error_mm(model, fit, truth).mean() < 35.0
 
 
@@ -159,7 +159,7 @@ def test_pca_hands_are_fitted_in_the_model_s_coefficients(
         pose[:, part] = hand.unflatten(-1, (15, 3))
     truth = joints_of(model, pose, range(76))
     target = Joints3D(torch.cat((truth, torch.full((2, 51, 3), math.nan)), 1), layout="smplx", sigma=0.002)
-    fit = fit_body(model, target, config=FittingConfig(rest_sigma=2.0, iterations=200))
+    fit = fit_body(model, target, config=FitBodyConfig(rest_sigma=2.0, iterations=200))
     assert fit.params["left_hand_pose"].shape == (2, 12)
     joints = model(**fit.params).joints[:, :76]
     assert 1000 * (joints - truth).norm(dim=-1)[:, 22:].mean() < 6.0
@@ -171,7 +171,7 @@ def test_unmeasured_pca_hands_are_the_model_s_own_at_rest(
     model = make_model(use_pca=True, num_pca_comps=6, flat_hand_mean=False)
     measured = joints_of(model, people[:2])[:, :55].clone()
     measured[:, 22:] = math.nan
-    fit = fit_body(model, Joints3D(measured), prior=body_prior, config=FittingConfig(iterations=10))
+    fit = fit_body(model, Joints3D(measured), prior=body_prior, config=FitBodyConfig(iterations=10))
     assert not fit.params["left_hand_pose"].any() and not fit.params["right_hand_pose"].any()
     mean = torch.cat((model.left_hand_mean, model.right_hand_mean)).view(30, 3)  # type: ignore[list-item]
     torch.testing.assert_close(fit.pose[:, 25:], mean.expand(2, -1, -1))
@@ -182,7 +182,7 @@ def test_hypotheses_of_3d_joints_come_from_several_starts(
 ) -> None:
     measured = torch.full((1, 55, 3), math.nan)
     measured[:, :3] = joints_of(model, people[:1])[:, :3]
-    fit = fit_body(model, Joints3D(measured), prior=body_prior, num_hypotheses=2, config=FittingConfig(iterations=10))
+    fit = fit_body(model, Joints3D(measured), prior=body_prior, num_hypotheses=2, config=FitBodyConfig(iterations=10))
     assert fit.num_hypotheses == 2
     torch.testing.assert_close(fit.weights.sum(0), torch.ones(1))
 
@@ -205,7 +205,7 @@ def test_many_frames_at_once_are_fitted_one_by_one(
     model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
 ) -> None:
     truth = joints_of(model, people)[:, :55]
-    config = FittingConfig(iterations=20)
+    config = FitBodyConfig(iterations=20)
     many = fit_body(model, Joints3D(truth.repeat(86, 1, 1)), prior=body_prior, config=config)
     few = fit_body(model, Joints3D(truth), prior=body_prior, config=config)
     assert many.params["body_pose"].shape == (516, 63)
@@ -220,14 +220,14 @@ def test_latents(model: nn.Module, people: Tensor, joints_of: JointsOf) -> None:
     prior.fit(synthetic_poses(800, seed=1), config=poseprior.FitConfig(max_steps=20, warmup_steps=1))
     truth = joints_of(model, people)
     fit = fit_body(
-        model, Joints3D(truth[:, :55], sigma=0.01), prior=prior, config=FittingConfig(space="latent", iterations=60)
+        model, Joints3D(truth[:, :55], sigma=0.01), prior=prior, config=FitBodyConfig(space="latent", iterations=60)
     )
     assert fit.state.latent is not None
     decoded = prior.decode(fit.state.latent[0])[:, list(prior.joints)]
     torch.testing.assert_close(decoded, fit.pose[:, list(prior.joints)], atol=1e-4, rtol=0)
     assert _error_mm(model, fit, truth).mean() < 60.0
     with pytest.raises(ValueError, match="latent space"):
-        fit_body(model, Joints3D(truth[:, :55]), config=FittingConfig(space="latent"))
+        fit_body(model, Joints3D(truth[:, :55]), config=FitBodyConfig(space="latent"))
 
 
 def test_a_sequence_is_smooth_and_one_person(
@@ -239,7 +239,7 @@ def test_a_sequence_is_smooth_and_one_person(
     truth = joints_of(model, walk)
     target = Joints3D(truth[:, :55] + 0.03 * torch.randn(12, 55, 3, generator=noise), sigma=0.03)
     alone = fit_body(model, target, prior=body_prior, config=_SHORT)
-    together = fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=40, smooth_sigma=0.02))
+    together = fit_body(model, target, prior=body_prior, config=FitBodyConfig(iterations=40, smooth_sigma=0.02))
 
     def jerk(fit: BodyFit) -> Tensor:
         joints = model(**fit.params).joints.detach()[:, :22]
@@ -298,7 +298,7 @@ def test_a_latent_of_the_body_beside_a_prior_of_the_hands(
     model: nn.Module, people: Tensor, joints_of: JointsOf
 ) -> None:
     target = Joints3D(joints_of(model, people[:2])[:, :55])
-    config = FittingConfig(iterations=10, space="latent")
+    config = FitBodyConfig(iterations=10, space="latent")
     body, hand = poseprior.load("body-vae"), poseprior.load("hand-order-agnostic")
     hand.num_orders = 1  # type: ignore[attr-defined]
     fit = fit_body(model, target, prior=body, terms=[PosePriorTerm(hand, reduction="sum")], config=config)
@@ -350,7 +350,7 @@ def test_a_gap_in_a_sequence_is_bridged(model: nn.Module, body_prior: poseprior.
     points[6:10] = math.nan
     target = Keypoints2D(points, camera=camera, layout="smplx_55") if flat else Joints3D(points)
     fit = fit_body(
-        model, target, prior=body_prior, config=FittingConfig(iterations=20, smooth_sigma=0.05, num_starts=4)
+        model, target, prior=body_prior, config=FitBodyConfig(iterations=20, smooth_sigma=0.05, num_starts=4)
     )
     off = fit.params["transl"] - place  # the size of the body and its depth are one unknown in 2D
     around = torch.stack((off[5], off[10])).mean(0)
@@ -370,7 +370,7 @@ class TestRobustness:
         pixels = _pixels(joints_of(model, people), "openpose_25")
         pixels[2] = math.nan
         target = Keypoints2D(pixels, camera=_CAMERA, layout="openpose_25")
-        fit = fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=10))
+        fit = fit_body(model, target, prior=body_prior, config=FitBodyConfig(iterations=10))
         self.finite(fit)
         assert fit.num_observed.tolist() == [25, 25, 0, 25, 25, 25]
 
@@ -396,7 +396,7 @@ class TestRobustness:
         else:
             joints = [j or 0 for j in layout("openpose_25").joints]
             target = Joints3D(truth[:, joints], layout="openpose_25", confidence=confidence)
-        self.finite(fit_body(model, target, prior=body_prior, config=FittingConfig(iterations=10)))
+        self.finite(fit_body(model, target, prior=body_prior, config=FitBodyConfig(iterations=10)))
 
     @pytest.mark.parametrize("with_prior", [True, False])
     def test_started_behind_the_camera_and_from_random_rotations(
@@ -409,13 +409,13 @@ class TestRobustness:
             Joints3D(truth[:, :55] - torch.tensor([0.0, 0.0, 8.0])),
             Keypoints2D(_pixels(truth, "openpose_25"), camera=_CAMERA, layout="openpose_25"),
         ):
-            fit = fit_body(model, target, prior=prior, start=start, config=FittingConfig(iterations=15))
+            fit = fit_body(model, target, prior=prior, start=start, config=FitBodyConfig(iterations=15))
             self.finite(fit)
 
     def test_adam(self, model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior) -> None:
         truth = joints_of(model, people)
         target = Joints3D(truth[:, :55], sigma=0.01)
-        fit = fit_body(model, target, prior=body_prior, config=FittingConfig(optimizer="adam", iterations=60))
+        fit = fit_body(model, target, prior=body_prior, config=FitBodyConfig(optimizer="adam", iterations=60))
         self.finite(fit)
         assert _error_mm(model, fit, truth).mean() < 30.0
 
@@ -442,7 +442,7 @@ class TestRobustness:
         with pytest.raises(ValueError, match="start: expected"):
             fit_body(model, joints, start=people)
         with pytest.raises(ValueError, match="num_hypotheses: expected 1 with smooth_sigma"):
-            fit_body(model, joints, num_hypotheses=2, config=FittingConfig(smooth_sigma=0.1))
+            fit_body(model, joints, num_hypotheses=2, config=FitBodyConfig(smooth_sigma=0.1))
         with pytest.raises(ValueError, match="terms: expected reduction='sum' in PoseAnchor"):
             fit_body(model, joints, terms=[PoseAnchor(people[:2], sigma=0.1)])
         with pytest.raises(ValueError, match="terms: expected a list"):
@@ -467,7 +467,7 @@ class TestRobustness:
         with pytest.raises(ValueError, match="broken: expected finite energies, got nan for body 0"):
             fit_body(model, joints, prior=body_prior, terms=[Broken()], config=_SHORT)
         with pytest.raises(ValueError, match="iterations: expected a whole number"):
-            FittingConfig(iterations=0)
+            FitBodyConfig(iterations=0)
 
 
 @pytest.mark.parametrize(
@@ -478,8 +478,8 @@ def test_pictures_stand_bodies_up_whatever_axis_is_up(
 ) -> None:
     pose = people[:2].clone()
     pose[:, 0] = torch.tensor(root)
-    fit = fit_body(model, Joints3D(joints_of(model, pose)[:, :55]), config=FittingConfig(iterations=5))
-    turn = torch.from_numpy(_upright(fit)).float()
+    fit = fit_body(model, Joints3D(joints_of(model, pose)[:, :55]), config=FitBodyConfig(iterations=5))
+    turn = torch.from_numpy(upright(fit)).float()
     torch.testing.assert_close(turn @ turn.mT, torch.eye(3))
     assert torch.linalg.det(turn) > 0
     joints = model(**fit.params).joints @ turn.mT

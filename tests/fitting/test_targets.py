@@ -45,7 +45,7 @@ def test_small_residuals_cost_a_gaussian_and_large_ones_the_cap() -> None:
     torch.testing.assert_close(near, torch.full((1,), 55 * 0.5 * 0.2**2), rtol=0.01, atol=0)
     far = target.energy(truth + 100.0)
     torch.testing.assert_close(far, torch.full((1,), 55 * 0.5 * 4.5**2), rtol=0.01, atol=0)
-    assert target.energy(truth + 100.0, widen=4.0) > 15 * far
+    assert target.energy(truth + 100.0, outlier_scale=4.0) > 15 * far
     assert Joints3D(truth, sigma=0.01, robust=None).energy(truth + 100.0) > 1e8
 
 

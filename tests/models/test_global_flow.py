@@ -19,6 +19,8 @@ from poseprior.models.global_flow.blocks import blocks_from_masks
 from poseprior.models.global_flow.realnvp import GlobalRealNVP
 from poseprior.models.global_flow.residual_flow import BlockWhitening, RadialTails
 from poseprior.rotations import geodesic_distance, random_rotvec
+from poseprior.training.config import FitOptions
+from poseprior.training.initial_poses import InitialPoses
 
 _CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)
 _ARM = (16, 18, 20)
@@ -193,7 +195,7 @@ def test_ragged_masks_are_refused() -> None:
 
 def test_context_changes_the_density_and_may_be_left_out() -> None:
     prior = GlobalFlow(_ARM, context_dim=1)
-    prior._initialise(PoseDataset(_poses(600)), _CONFIG)
+    prior._initialise(InitialPoses(PoseDataset(_poses(600)), _CONFIG.resolve({})))
     optimiser = torch.optim.Adam(prior.parameters(), lr=3e-3)
     generator = _generator()
     poses = _poses(600)
@@ -220,7 +222,7 @@ def test_context_changes_the_density_and_may_be_left_out() -> None:
 
 def test_published_act_norms_start_from_data() -> None:
     prior = GlobalFlow(_ARM, preset="published").requires_grad_(False)
-    prior._initialise(PoseDataset(_poses(600)), FitConfig(mirror=False, jitter=0.0))
+    prior._initialise(InitialPoses(PoseDataset(_poses(600)), FitOptions(mirror=False, jitter=0.0)))
     assert isinstance(prior.flow, GlobalRealNVP)
     latent = prior.encode(_poses(600))
     assert float(latent.mean(0).abs().max()) < 0.05

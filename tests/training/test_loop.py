@@ -340,7 +340,7 @@ def test_batches_balance_subjects_and_mirror_to_what_is_shown() -> None:
     observed[:, 40:55] = True
     data = PoseDataset(poses, observed, subject=["often"] * 990 + ["rare"] * 10)
     config = replace(QUICK, batch_size=500, jitter=0.0, subject_balance=1.0)
-    source = BatchSource(data, (25,), config)  # a left-hand prior, right-hand recordings
+    source = BatchSource(data, (25,), config.resolve({}))  # a left-hand prior, right-hand recordings
     rare = (source.indices(0) >= 990).float().mean()
     assert 0.4 < float(rare) < 0.6
     rotvec, seen = source.batch(0)
@@ -350,7 +350,7 @@ def test_batches_balance_subjects_and_mirror_to_what_is_shown() -> None:
 
 def test_epochs_visit_every_pose_once() -> None:
     data = PoseDataset(torch.zeros(100, 55, 3))
-    source = BatchSource(data, (1,), replace(QUICK, batch_size=30))
+    source = BatchSource(data, (1,), replace(QUICK, batch_size=30).resolve({}))
     drawn = torch.cat([source.indices(step) for step in range(10)])
     assert torch.equal(drawn.bincount(), torch.full((100,), 3))
 

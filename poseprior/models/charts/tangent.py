@@ -9,8 +9,7 @@ import roma
 import torch
 from torch import Tensor, nn
 
-from ...io.dataset import PoseDataset
-from ...rotations import add_tangent_noise, frechet_mean, rotvec_to_tangent, tangent_to_rotvec
+from ...rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..shared.cache import Kept
 from .log_map import LOG_TWO_PI_SQUARED, LogPoint, derivable_log_map, log_map, log_map_gradient, turn_matrices
 
@@ -186,29 +185,3 @@ def moments(rotvec: Tensor, observed: Tensor, least: float) -> tuple[Tensor, Ten
     variance = (weight[..., None] * tangent.square()).sum(0) / weight.sum(0).clamp_min(1.0)[:, None]
     unseen = (weight.sum(0) == 0)[:, None]
     return mean, torch.where(unseen, torch.ones_like(variance), variance.sqrt().clamp_min(least))
-
-
-def training_view(
-    data: PoseDataset, joints: tuple[int, ...], *, mirror: bool, jitter: float, seed: int, max_poses: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Poses as the loop shows them, for closed-form fits: mirrored copies appended, jitter drawn once.
-
-    Args:
-        data: training poses.
-        joints: the model's joints.
-        mirror: append reflections.
-        jitter: tangent noise, radians.
-        seed: of jitter and subset.
-        max_poses: a random subset of at most this many source poses.
-
-    Returns:
-        (N, J, 3) float64 rotvecs and (N, J) observed, rows with no modelled joint left out.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    if max_poses is not None and len(data) > max_poses:
-        data = data.select(torch.randperm(len(data), generator=generator)[:max_poses].sort().values)
-    pose, observed = (data.mirrored() if mirror else data).all_poses()
-    observed = observed[:, list(joints)]
-    keep = observed.any(1)
-    rotvec = pose[keep][:, list(joints)].double()
-    return add_tangent_noise(rotvec, jitter, generator=generator), observed[keep]

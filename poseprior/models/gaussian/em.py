@@ -6,6 +6,7 @@ Source: Ghahramani and Jordan, "Supervised learning from incomplete data via an 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ def fit_mixture(
     generator: torch.Generator,
     shrinkage: float = 0.0,
     progress: bool = False,
+    out_of_time: Callable[[], bool] = lambda: False,
     tol: float = 1e-4,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fit weights (K,), means (K, D) and covariances (K, D, D), in float64.
@@ -49,6 +51,7 @@ def fit_mixture(
         generator: draws the starting components.
         shrinkage: share of the unit Gaussian in the pooled covariance.
         progress: show a tqdm bar.
+        out_of_time: asked after every step; EM ends with what it has when it is true.
         tol: stop when the log-likelihood gains less than this, nats a pose.
 
     Returns:
@@ -64,7 +67,7 @@ def fit_mixture(
     weights, mean, covariance = torch.ones(1, dtype=z.dtype), pooled_mean[None], pooled[None]
     complete = len(groups) == 1 and bool(groups[0][1].all())
     weights, mean, covariance = _em(
-        z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol, False
+        z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol, False, out_of_time
     )
     covariance = (1.0 - shrinkage) * covariance + shrinkage * identity
     if num_components == 1:
@@ -74,7 +77,7 @@ def fit_mixture(
     nearest = torch.cat([torch.cdist(part, start).argmin(1) for part in z.split(_CHUNK)])
     weights = torch.bincount(nearest, minlength=num_components).double().clamp_min(1.0)
     return _em(z, groups, weights / weights.sum(), start, pool.expand(num_components, -1, -1).clone() * 0.5, iterations,
-               prior_count, tol, progress)  # fmt: skip
+               prior_count, tol, progress, out_of_time)  # fmt: skip
 
 
 def _em(
@@ -87,6 +90,7 @@ def _em(
     prior_count: float,
     tol: float,
     progress: bool,
+    out_of_time: Callable[[], bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     components, dims = mean.shape
     pool = covariance.mean(0)
@@ -107,7 +111,7 @@ def _em(
         weights = (count / count.sum()).clamp_min(1e-8)
         weights = weights / weights.sum()
         total /= len(z)
-        if total - last < tol:
+        if total - last < tol or out_of_time():
             break
         last = total
     return weights, mean, covariance

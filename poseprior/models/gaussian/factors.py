@@ -8,11 +8,10 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ...io.dataset import PoseDataset
-from ...training.config import FitConfig
-from ..charts.tangent import TangentChart, training_view
+from ...trainable import TrainingPoses
+from ..charts.tangent import TangentChart
 from ..charts.truncation_mass import log_mass_in_ball
-from ..shared.independent_groups import co_observed, independent_groups, partition
+from ..shared.independent_groups import independent_groups, partition
 from .em import fit_mixture, shrinkage
 from .masked_mixture import MaskedMixture
 
@@ -22,17 +21,15 @@ _MOST_LEAK = 1e-3
 _LEAK_POSES = 20000
 
 
-def data_groups(train: PoseDataset, joints: tuple[int, ...], config: FitConfig) -> list[list[int]]:
+def data_groups(train: TrainingPoses, joints: tuple[int, ...]) -> list[list[int]]:
     """Groups to model as independent: joints never shown together, and joints that spread over the whole of SO(3)."""
-    rotvec, observed = training_view(
-        train, joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed, max_poses=_LEAK_POSES
-    )
+    rotvec, observed = train.poses(joints, max_poses=_LEAK_POSES)
     chart = TangentChart(len(joints))
     chart.fit(rotvec, observed)
     leak = -torch.expm1(log_mass_in_ball(torch.zeros(len(joints), 3), torch.diag_embed(chart.scale.square())))
     wide = {j for j, lost in zip(joints, leak.tolist(), strict=True) if lost > _MOST_LEAK}
     rest = tuple(j for j in joints if j not in wide)
-    groups = independent_groups(co_observed(train, mirror=config.mirror), rest)
+    groups = independent_groups(train.co_observed, rest)
     return sorted([*([j] for j in sorted(wide)), *(list(g) for g in groups)])
 
 
@@ -87,19 +84,19 @@ class MixtureFactors(nn.Module):
         chart: TangentChart,
         rotvec: Tensor,
         observed: Tensor,
-        config: FitConfig,
+        train: TrainingPoses,
         *,
         iterations: int,
         prior_count: float,
     ) -> None:
         """Maximum likelihood for (N, J, 3) rotvecs with (N, J) observed, group by group, shrunk where poses are few."""
-        generator = torch.Generator().manual_seed(config.seed)
+        generator = torch.Generator().manual_seed(train.seed)
         z, _ = deepcopy(chart).double()(rotvec, observed)
         for part, place in self._each():
             rows = observed[:, place].any(1)
             moments = fit_mixture(
                 z[rows][:, place].flatten(1), observed[rows][:, place], part.num_components, iterations=iterations,
                 prior_count=prior_count, shrinkage=shrinkage(int(rows.sum()), 3 * len(place)), generator=generator,
-                progress=config.progress,
+                progress=train.progress, out_of_time=train.out_of_time,
             )  # fmt: skip
             part.set_moments(*moments)

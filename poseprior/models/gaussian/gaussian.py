@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
-from ...io.dataset import PoseDataset
 from ...prior import PosePrior
-from ...training.config import FitConfig
-from ..charts.tangent import TangentChart, training_view
+from ...trainable import TrainingPoses
+from ..charts.tangent import TangentChart
 from ..charts.truncation_mass import log_mass_in_ball
 from ..shared.cache import Kept, is_frozen
 from .factors import MixtureFactors, data_groups
@@ -45,7 +45,7 @@ class GaussianPrior(PosePrior):
     torch.Size([2, 55, 3])
     """
 
-    default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 0})
     closed_form = True
 
     def __init__(
@@ -71,19 +71,17 @@ class GaussianPrior(PosePrior):
         groups = self.factors.groups if self.covariance == "full" else None
         return {"joints": list(self.joints), "covariance": self.covariance, "groups": groups}
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
-        rebuilt = super()._rebuild_config(train, config)
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
         if self.covariance == "full":
-            rebuilt["groups"] = data_groups(train, tuple(rebuilt["joints"]), config)
+            rebuilt["groups"] = data_groups(train, tuple(rebuilt["joints"]))
         return rebuilt
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
-        rotvec, observed = training_view(
-            train, self.joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed
-        )  # fmt: skip
-        self.chart.fit(rotvec, observed, jitter=config.jitter)
-        if self.covariance == "full" and config.max_steps == 0:
-            self.factors.fit(self.chart, rotvec, observed, config, iterations=_EM_ITERATIONS, prior_count=0.0)
+    def _initialise(self, train: TrainingPoses) -> None:
+        rotvec, observed = train.poses(self.joints)
+        self.chart.fit(rotvec, observed, jitter=train.jitter)
+        if self.covariance == "full" and train.closed_form:
+            self.factors.fit(self.chart, rotvec, observed, train, iterations=_EM_ITERATIONS, prior_count=0.0)
         # The diagonal closed form is the chart itself: mean 0 and scale 1 of its standardised coordinates.
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:

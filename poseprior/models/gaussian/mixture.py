@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from ...io.dataset import PoseDataset
 from ...prior import PosePrior
-from ...training.config import FitConfig
-from ..charts.tangent import TangentChart, training_view
+from ...trainable import TrainingPoses
+from ..charts.tangent import TangentChart
 from .factors import MixtureFactors, data_groups
 
 
@@ -37,7 +37,7 @@ class GaussianMixturePrior(PosePrior):
     torch.Size([3, 55, 3])
     """
 
-    default_fit: ClassVar[FitConfig] = FitConfig(max_steps=0)
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 0})
     closed_form = True
 
     def __init__(
@@ -64,22 +64,20 @@ class GaussianMixturePrior(PosePrior):
             "em_iterations": self.em_iterations, "em_poses": self.em_poses, "prior_count": self.prior_count,
         }  # fmt: skip
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
-        rebuilt = super()._rebuild_config(train, config)
-        return {**rebuilt, "groups": data_groups(train, tuple(rebuilt["joints"]), config)}
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        return {**rebuilt, "groups": data_groups(train, tuple(rebuilt["joints"]))}
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
-        rotvec, observed = training_view(
-            train, self.joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed, max_poses=self.em_poses
-        )
+    def _initialise(self, train: TrainingPoses) -> None:
+        rotvec, observed = train.poses(self.joints, max_poses=self.em_poses)
         if len(rotvec) < self.num_components:
             raise ValueError(
                 f"train: expected at least num_components={self.num_components} poses, got {len(rotvec)}; use fewer "
                 "components."
             )
-        self.chart.fit(rotvec, observed, jitter=config.jitter)
+        self.chart.fit(rotvec, observed, jitter=train.jitter)
         self.factors.fit(
-            self.chart, rotvec, observed, config, iterations=self.em_iterations, prior_count=self.prior_count
+            self.chart, rotvec, observed, train, iterations=self.em_iterations, prior_count=self.prior_count
         )
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
 from ... import skeleton
-from ...io.dataset import PoseDataset
 from ...prior import LatentPosePrior
-from ...training.config import FitConfig
+from ...trainable import TrainingPoses
 from ..charts.axis_angle import RawChart
 from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown, training_view
+from ..charts.tangent import shown
 from ..fused.autograd import density_in_chart
 from .blocks import blocks_from_masks, check_blocks, whole_blocks
 from .realnvp import GlobalRealNVP
@@ -61,10 +61,10 @@ class GlobalFlow(LatentPosePrior):
     latent_membership: Tensor
 
     can_marginalise = False
-    default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=3000, batch_size=512, learning_rate=1e-3, warmup_steps=100, clip_grad_norm=5.0, ema_decay=0.998,
-        subject_balance=0.5, eval_every=50, patience=12,
-    )  # fmt: skip
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({
+        "max_steps": 3000, "warmup_steps": 100, "clip_grad_norm": 5.0, "ema_decay": 0.998, "subject_balance": 0.5,
+        "eval_every": 50, "patience": 12,
+    })  # fmt: skip
 
     def __init__(
         self,
@@ -128,12 +128,12 @@ class GlobalFlow(LatentPosePrior):
             "context_dim": self.context_dim, "context_dropout": self.context_dropout,
         }  # fmt: skip
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
-        rebuilt = super()._rebuild_config(train, config)
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
         seen = tuple(rebuilt["joints"])
         observed = torch.as_tensor(train.observed)
         if self.preset == "default":
-            return {**rebuilt, "blocks": blocks_from_masks(observed, seen, mirror=config.mirror)}
+            return {**rebuilt, "blocks": blocks_from_masks(observed, seen, mirror=train.mirror)}
         if not bool(observed[:, list(seen)].all(1).any()):
             raise ValueError(
                 "train: no pose observes all of the prior's joints, which preset='published' needs; use "
@@ -141,10 +141,8 @@ class GlobalFlow(LatentPosePrior):
             )
         return {**rebuilt, "blocks": None}
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
-        rotvec, observed = training_view(
-            train, self.joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed, max_poses=_START_POSES
-        )
+    def _initialise(self, train: TrainingPoses) -> None:
+        rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
         if isinstance(self.chart, UnfoldedChart):
             self.chart.fit(rotvec, observed)
         there = self._whole(observed) > 0

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from ...io.dataset import PoseDataset
 from ...prior import LatentPosePrior
-from ...training.config import FitConfig
+from ...trainable import TrainingPoses
 from ..charts.axis_angle import RawChart
 from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown, training_view
+from ..charts.tangent import shown
 from ..fused.autograd import density_in_chart
-from ..shared.independent_groups import co_observed, independent_groups, partition
+from ..shared.independent_groups import independent_groups, partition
 from .graph import context_joints, depth_levels
 from .mixture_flow import JointMixtureFlow
 from .particle_filter import draw_missing, needs_particles
@@ -62,10 +62,10 @@ class JointFlow(LatentPosePrior):
     torch.Size([2, 55, 3])
     """
 
-    default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=1500, batch_size=512, learning_rate=7e-4, warmup_steps=100, clip_grad_norm=5.0, ema_decay=0.998,
-        subject_balance=0.5, eval_every=50, patience=12,
-    )  # fmt: skip
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({
+        "max_steps": 1500, "learning_rate": 7e-4, "warmup_steps": 100, "clip_grad_norm": 5.0, "ema_decay": 0.998,
+        "subject_balance": 0.5, "eval_every": 50, "patience": 12,
+    })  # fmt: skip
 
     def __init__(
         self,
@@ -120,19 +120,17 @@ class JointFlow(LatentPosePrior):
             "groups": self.groups, "num_particles": self.num_particles, **self._options,
         }  # fmt: skip
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
-        rebuilt = super()._rebuild_config(train, config)
-        groups = independent_groups(co_observed(train, mirror=config.mirror), tuple(rebuilt["joints"]))
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        groups = independent_groups(train.co_observed, tuple(rebuilt["joints"]))
         return {
-            **rebuilt, "groups": [list(g) for g in groups], "share_mirror": rebuilt["share_mirror"] and config.mirror
+            **rebuilt, "groups": [list(g) for g in groups], "share_mirror": rebuilt["share_mirror"] and train.mirror
         }  # fmt: skip
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
+    def _initialise(self, train: TrainingPoses) -> None:
         if not (isinstance(self.chart, UnfoldedChart) and isinstance(self.conditionals, JointMixtureFlow)):
             return
-        rotvec, observed = training_view(
-            train, self.joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed, max_poses=_START_POSES
-        )
+        rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
         self.chart.fit(rotvec, observed)
         w, _ = self.chart(rotvec.to(self.dtype), observed)
         self.conditionals.fit_start(w, observed)

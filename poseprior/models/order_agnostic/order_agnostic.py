@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from ..._pose_checks import in_full_precision
-from ...io.dataset import PoseDataset
 from ...prior import PosePrior
-from ...training.config import FitConfig
+from ...trainable import TrainingPoses
 from ..gaussian.factors import data_groups
 from .groups import OrderGroups
 from .start import fit_start
@@ -56,10 +56,10 @@ class OrderAgnosticPrior(PosePrior):
     (torch.Size([3]), torch.Size([3]))
     """
 
-    default_fit: ClassVar[FitConfig] = FitConfig(
-        max_steps=3600, learning_rate=2e-3, warmup_steps=100, clip_grad_norm=20.0, ema_decay=0.998, subject_balance=0.8,
-        eval_every=150, patience=8, max_val_poses=2048,
-    )  # fmt: skip
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({
+        "max_steps": 3600, "learning_rate": 2e-3, "warmup_steps": 100, "clip_grad_norm": 20.0, "ema_decay": 0.998,
+        "subject_balance": 0.8, "eval_every": 150, "patience": 8, "max_val_poses": 2048,
+    })  # fmt: skip
 
     def __init__(
         self,
@@ -114,16 +114,16 @@ class OrderAgnosticPrior(PosePrior):
         }  # fmt: skip
 
     @classmethod
-    def _stored_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        return {"near_weight": 0.0, **config}
+    def from_config(cls, config: Mapping[str, Any]) -> OrderAgnosticPrior:
+        return cls(**{"near_weight": 0.0, **config})  # files without the option have no networks for near joints
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
-        rebuilt = super()._rebuild_config(train, config)
-        groups = data_groups(train, tuple(rebuilt["joints"]), config)
-        return {**rebuilt, "groups": groups, "share_mirror": self.share_mirror and config.mirror}
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        groups = data_groups(train, tuple(rebuilt["joints"]))
+        return {**rebuilt, "groups": groups, "share_mirror": self.share_mirror and train.mirror}
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
-        fit_start(self.groups, train, config)
+    def _initialise(self, train: TrainingPoses) -> None:
+        fit_start(self.groups, train)
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         """Mean negative log-density of chains in random orders."""

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
-from torch import Tensor
 
-from ...io.dataset import PoseDataset
-from ...training.batches import BatchSource, derived_seed
-from ...training.config import FitConfig
+from ...trainable import TrainingPoses
 from ..gaussian.em import fit_mixture
 from ..gaussian.masked_mixture import MaskedMixture
 from .groups import OrderGroups, stack_sides
@@ -20,9 +15,9 @@ _PRIOR_COUNT = 50.0
 
 
 @torch.no_grad()
-def fit_start(groups: OrderGroups, train: PoseDataset, config: FitConfig) -> None:
+def fit_start(groups: OrderGroups, train: TrainingPoses) -> None:
     """Fit chart, Gaussians and lone joints to batches as the loop draws them (balanced, mirrored, jittered)."""
-    rotvec, seen = _batches(groups.joints, train, config)
+    rotvec, seen = train.batches(groups.joints, _START_POSES)
     groups.chart.fit(rotvec, seen)
     for _, sides in groups.each():  # two sides of one part have mirrored charts, exactly
         for side in sides[1:]:
@@ -30,13 +25,13 @@ def fit_start(groups: OrderGroups, train: PoseDataset, config: FitConfig) -> Non
             groups.chart.mean[side.places] = groups.chart.mean[sides[0].places] * sign
             groups.chart.scale[side.places] = groups.chart.scale[sides[0].places]
     z, _ = groups.chart(rotvec.to(groups.chart.mean), seen)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(train.seed)
     for part, sides in groups.each():
         values, mask = stack_sides(sides, z), stack_sides(sides, seen)
         shown = mask.any(1)
         _, mean, covariance = fit_mixture(
             values[shown].flatten(1), mask[shown], 1, iterations=_START_ITERATIONS, prior_count=0.0,
-            generator=generator, progress=config.progress,
+            generator=generator, progress=train.progress, out_of_time=train.out_of_time,
         )  # fmt: skip
         part.base.mean.copy_(mean[0])
         part.base.covariance.copy_(covariance[0])
@@ -47,13 +42,6 @@ def fit_start(groups: OrderGroups, train: PoseDataset, config: FitConfig) -> Non
             shown = seen[:, place]
             moments = fit_mixture(
                 z[shown, place], seen[shown, place, None], module.num_components, iterations=_START_ITERATIONS,
-                prior_count=_PRIOR_COUNT, generator=generator, progress=config.progress,
+                prior_count=_PRIOR_COUNT, generator=generator, progress=train.progress, out_of_time=train.out_of_time,
             )  # fmt: skip
             module.set_moments(*moments)
-
-
-def _batches(joints: tuple[int, ...], train: PoseDataset, config: FitConfig) -> tuple[Tensor, Tensor]:
-    source = BatchSource(train, joints, dataclasses.replace(config, seed=derived_seed(config.seed, 6)))
-    count = -(-min(_START_POSES, 2 * len(source.rows)) // config.batch_size)
-    rotvec, seen = zip(*(source.batch(step) for step in range(count)), strict=True)
-    return torch.cat(rotvec), torch.cat(seen)

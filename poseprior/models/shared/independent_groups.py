@@ -4,22 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from torch import Tensor
-
-from ... import skeleton
-from ...io.dataset import PoseDataset
-
-
-def co_observed(data: PoseDataset, *, mirror: bool) -> Tensor:
-    """(55, 55) bool: whether some pose (or, with `mirror`, its reflection) shows both joints; the diagonal says whether
-    a joint is shown at all."""
-    together = torch.as_tensor(np.asarray(data.co_observed)).bool()
-    if mirror:
-        flip = list(skeleton.MIRROR)
-        together = together | together[flip][:, flip]
-    return together
 
 
 def partition(joints: tuple[int, ...], groups: Sequence[Sequence[int]] | None) -> list[list[int]]:
@@ -38,7 +23,7 @@ def independent_groups(together: Tensor, joints: tuple[int, ...]) -> tuple[tuple
     """Connected components of the co-observation graph.
 
     Args:
-        together: (55, 55) bool from `co_observed`.
+        together: (55, 55) bool: whether two joints are ever observed in one pose.
         joints: the joints to partition.
 
     Returns:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ...io.dataset import PoseDataset
 from ...prior import LatentPosePrior
-from ...training.config import FitConfig
-from ..charts.tangent import training_view
-from ..shared.independent_groups import co_observed, independent_groups, partition
+from ...trainable import TrainingPoses
+from ..shared.independent_groups import independent_groups, partition
 from .core import VAECore
 from .group_views import GroupView, group_views
 from .inference import angle_sum, draw_latents, nearest_latent, nearest_of_several
@@ -47,7 +46,7 @@ class BaseVAE(LatentPosePrior):
     """
 
     log_prob_kind: Literal["exact", "lower_bound"] = "lower_bound"
-    default_fit: ClassVar[FitConfig] = FitConfig(max_steps=4000, batch_size=256, weight_decay=1e-2)
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 4000, "batch_size": 256})
 
     def __init__(
         self,
@@ -68,20 +67,18 @@ class BaseVAE(LatentPosePrior):
         options = replace(self.options, bound_samples=self.bound_samples)
         return {"joints": list(self.joints), "groups": self.groups, "options": options_dict(options)}
 
-    def _rebuild_config(self, train: PoseDataset, config: FitConfig) -> dict[str, Any]:
-        rebuilt = super()._rebuild_config(train, config)
-        groups = independent_groups(co_observed(train, mirror=config.mirror), tuple(rebuilt["joints"]))
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        rebuilt = super()._fitted_config(train)
+        groups = independent_groups(train.co_observed, tuple(rebuilt["joints"]))
         return {**rebuilt, "groups": [list(g) for g in groups]}
 
-    def _initialise(self, train: PoseDataset, config: FitConfig) -> None:
-        rotvec, observed = training_view(
-            train, self.joints, mirror=config.mirror, jitter=config.jitter, seed=config.seed, max_poses=_INITIAL_POSES
-        )
+    def _initialise(self, train: TrainingPoses) -> None:
+        rotvec, observed = train.poses(self.joints, max_poses=_INITIAL_POSES)
         for k in range(len(self.cores)):
             shown = [v.rows(rotvec, observed) for v in self._views if v.core == k]
             rows, seen = torch.cat([r for r, _ in shown]), torch.cat([s for _, s in shown])
             keep = seen.any(1)
-            self._core(k).initialise(rows[keep], seen[keep], config.jitter)
+            self._core(k).initialise(rows[keep], seen[keep], train.jitter)
 
     def _core(self, k: int) -> VAECore:
         core = self.cores[k]

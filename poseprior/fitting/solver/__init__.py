@@ -1,0 +1,1 @@
+"""How `fit_body` searches: starts, stages, Gauss-Newton curvature, and the energy that is minimised."""

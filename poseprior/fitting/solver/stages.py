@@ -1,0 +1,51 @@
+"""`Stage`: one minimisation of a fit, what moves in it and how tolerant it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .state import Variables
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One minimisation.
+
+    Attributes:
+        variables: what moves.
+        iterations: most steps.
+        chosen: for each target the (B, K) points that count.
+        progress: for schedules of terms.
+        outlier_scale: least factor on the outlier threshold of the targets.
+        median_factor: the threshold is raised to so many times a body's median residual at the start of the stage, so that
+            few points begin as outliers; 0 leaves it at `outlier_scale`.
+        outlier_scales: the factors that follow, for each target (S, B, 1); see `FitProblem.with_outlier_scales`.
+        regularised: whether priors count; the first stage places the root without them.
+        coarse: whether Gaussian surrogates stand for the priors.
+        smooth: standard deviation of second differences over the frames of a problem.
+    """
+
+    variables: Variables
+    iterations: int
+    chosen: list[Tensor]
+    progress: float = 1.0
+    outlier_scale: float = 1.0
+    median_factor: float = 0.0
+    outlier_scales: tuple[Tensor, ...] | None = None
+    regularised: bool = True
+    coarse: bool = False
+    smooth: float | None = None
+
+    def scale_of(self, number: int) -> float | Tensor:
+        """Factor on the outlier threshold of a target."""
+        return self.outlier_scale if self.outlier_scales is None else self.outlier_scales[number]
+
+    def rows(self, rows: Tensor, bodies: int) -> Stage:
+        """The stage of some of its S B bodies, as one start of R bodies; row s B + b is start s of body b."""
+        chosen = [points[rows % bodies] for points in self.chosen]
+        if self.outlier_scales is None:
+            return replace(self, chosen=chosen)
+        scales = tuple(factor.flatten(0, 1)[rows][None] for factor in self.outlier_scales)
+        return replace(self, chosen=chosen, outlier_scales=scales)

@@ -1,0 +1,8 @@
+"""Minimising and sampling energies in a batch: every row is a problem of its own, whatever it shares a batch with."""
+
+from .adam import adam
+from .energy import Energy, Minimum, Select, value_and_gradient
+from .hmc import hmc
+from .lbfgs import lbfgs
+
+__all__ = ["Energy", "Minimum", "Select", "adam", "hmc", "lbfgs", "value_and_gradient"]

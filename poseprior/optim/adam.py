@@ -1,0 +1,45 @@
+"""`adam`: `torch.optim.Adam` on the rows of a batch, for energies too rough for L-BFGS."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .energy import Energy, Minimum, value_and_gradient
+
+_BETAS = (0.9, 0.99)
+
+
+def adam(
+    energy: Energy, start: Tensor, *, iterations: int = 300, learning_rate: float = 0.05, tolerance: float = 1e-3
+) -> Minimum:
+    """The lowest point that Adam meets, row by row, with a learning rate that falls to zero along a cosine.
+
+    Adam scales every coordinate by itself, so that rows do not change each other.
+
+    Args:
+        energy: differentiable, (R, D) to (R,); gradients that are not finite count as zero.
+        start: (R, D), scaled so that one unit is a natural step.
+        iterations: steps.
+        learning_rate: the first step's length in every coordinate.
+        tolerance: relative gain over the last tenth of the steps below which a row counts as converged.
+    """
+    point = start.detach().clone()
+    optimizer = torch.optim.Adam([point], lr=learning_rate, betas=_BETAS)
+    best, lowest = point.clone(), torch.full_like(point[:, 0], math.inf)
+    before = lowest.clone()
+    for step in range(iterations + 1):
+        value, gradient = value_and_gradient(energy, point)
+        better = value < lowest
+        lowest, best = torch.where(better, value, lowest), torch.where(better[:, None], point, best)
+        if step == iterations:
+            break
+        if step == iterations - max(1, iterations // 10):
+            before = lowest.clone()
+        optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / iterations))
+        point.grad = torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
+        optimizer.step()
+    settled = before - lowest <= tolerance * lowest.abs().clamp_min(1.0)
+    return Minimum(best, lowest, settled & torch.isfinite(lowest), iterations)

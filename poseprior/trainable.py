@@ -1,0 +1,159 @@
+"""What training needs of a model, and what a model may see of training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from . import skeleton
+from ._checks import check_whole
+
+_Self = TypeVar("_Self", bound="Trainable")
+
+
+class TrainingPoses(Protocol):
+    """What a model may look at before the first training step: the training poses as the loop will show them.
+
+    Attributes:
+        seed: of everything random.
+        mirror: whether training shows reflections too.
+        jitter: tangent noise on every pose, radians.
+        closed_form: whether no training step follows.
+        progress: whether long work shows a bar.
+    """
+
+    seed: int
+    mirror: bool
+    jitter: float
+    closed_form: bool
+    progress: bool
+
+    @property
+    def observed(self) -> Tensor:
+        """(N, 55) bool, the masks of the poses, without reflections."""
+
+    @property
+    def co_observed(self) -> Tensor:
+        """(55, 55) bool: whether some pose (or, with `mirror`, its reflection) shows both joints."""
+
+    def poses(self, joints: Sequence[int], *, max_poses: int | None = None) -> tuple[Tensor, Tensor]:
+        """(N, J, 3) float64 rotvecs and (N, J) observed: every pose once (or a random subset), then the reflections."""
+
+    def batches(self, joints: Sequence[int], max_poses: int) -> tuple[Tensor, Tensor]:
+        """(N, J, 3) rotvecs and (N, J) observed, drawn as training batches are (balanced, mirrored at random)."""
+
+    def out_of_time(self) -> bool:
+        """Whether the time that `FitConfig.minutes` allows is over: iterations should end with what they have."""
+
+
+class Trainable(nn.Module, ABC):
+    """The part of a prior that `poseprior.training` works with: options, starts, losses and notes.
+
+    Attributes:
+        joints: SMPL-X indices of the joints the model has, sorted.
+        context_dim: length of the conditioning vector; 0 for unconditional models.
+        fitted: whether the weights come from a fit or a file.
+        metadata: JSON-able notes that travel with the weights (training summary, metrics, licence). What a file says
+            of itself ("class", "config", "joints", "format_version") is not kept here.
+    """
+
+    #: Whether `fit` without steps finds the weights; fitting again then fits anew.
+    closed_form: bool = False
+    #: The model's own defaults for `FitConfig` fields, where they differ from the general ones.
+    default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def __init__(self, joints: str | int | Iterable[str | int] = "body", *, context_dim: int = 0) -> None:
+        super().__init__()
+        check_whole("context_dim", context_dim)
+        self.joints: tuple[int, ...] = skeleton.resolve_joints(joints)
+        self._joint_index = torch.tensor(self.joints)
+        self.context_dim = context_dim
+        self.fitted = False
+        self.metadata: dict[str, Any] = {}
+
+    @abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """JSON-able options from which `from_config` builds a prior with tensors of the same names and shapes."""
+
+    @classmethod
+    def from_config(cls: type[_Self], config: Mapping[str, Any]) -> _Self:
+        """An unfitted prior from what `get_config` gave; files of older versions may lack newer options."""
+        return cls(**config)
+
+    def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
+        """`get_config`, fitted to what training observes: joints that are never observed are not modelled.
+
+        Raises:
+            ValueError: no pose observes any of the prior's joints.
+        """
+        together = train.co_observed
+        seen = [j for j in self.joints if bool(together[j, j])]
+        if not seen:
+            names = ", ".join(skeleton.JOINT_NAMES[j] for j in self.joints[:4])
+            raise ValueError(
+                f"train: none of the prior's joints ({names}, ...) is observed in any pose; choose other joints or "
+                "other files."
+            )
+        return {**self.get_config(), "joints": seen}
+
+    def _initialise(self, train: TrainingPoses) -> None:
+        """Set what depends on data (charts, closed-form starts) before the first step. Called on a fresh prior."""
+
+    def _thaw(self) -> None:
+        """Let the weights that `fit` is to train take gradients."""
+        self.requires_grad_(True)
+
+    def _stored_metadata(self) -> dict[str, Any]:
+        """`metadata` as `save` writes it."""
+        return self.metadata
+
+    def _restore_metadata(self, stored: dict[str, Any]) -> None:
+        self.metadata = stored
+
+    @abstractmethod
+    def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        """Scalar loss, nats a pose, of a (B, J, 3) batch of rotvecs and its (B, J) mask."""
+
+    def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
+        """(B,) nats that count beside the NLL when validation selects weights; None: likelihood alone decides.
+
+        For models that are trained for something else as well. `rotvec` is (B, J, 3), `observed` (B, J).
+        """
+        return None
+
+    def forward(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
+        """`training_loss`, so that DistributedDataParallel sees the forward pass."""
+        return self.training_loss(rotvec, observed, context, step)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars (charts and other buffers do not count)."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type the prior computes in; poses are cast to it."""
+        return self._reference_tensor().dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self._reference_tensor().device
+
+    def _reference_tensor(self) -> Tensor:
+        tensor: Tensor
+        for tensor in self.parameters():
+            return tensor
+        for tensor in self.buffers():
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(0)
+
+    def _zeros(self, *batch: int) -> Tensor:
+        """(*batch, J, 3) zeros of the prior's type, on its device."""
+        return torch.zeros(*batch, len(self.joints), 3, dtype=self.dtype, device=self.device)

@@ -1,0 +1,122 @@
+"""`fit`: train a prior on poses, in place; `start_from`: what it does before the first step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+from torch import Tensor
+
+from ..io.dataset import PoseDataset, as_dataset
+from ..prior import PosePrior
+from ..trainable import Trainable
+from .config import FitConfig, FitOptions, FitResult
+from .generators import borrowed_generators
+from .initial_poses import InitialPoses
+from .loop import run_loop
+
+__all__ = ["FitConfig", "FitResult", "fit", "start_from"]
+
+
+def fit(
+    prior: PosePrior,
+    train: PoseDataset | Tensor,
+    *,
+    val: PoseDataset | Tensor | None = None,
+    config: FitConfig | None = None,
+) -> FitResult:
+    """Train `prior` on poses, in place.
+
+    An unfitted prior is first rebuilt for the data: joints that no pose observes are dropped, charts and closed forms
+    are set, weights are drawn from `config.seed`. A fitted one goes on from its weights, or is fitted anew where they
+    have a closed form. Afterwards the weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose
+    cheap.
+
+    Args:
+        prior: what to train.
+        train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
+        val: held-out *subjects*; selects the weights that are kept and stops early.
+        config: options of the training; fields left out have the model's own defaults.
+
+    Returns:
+        `FitResult`.
+
+    Raises:
+        ValueError: poses that show none of the prior's joints, a conditional prior, or options that do not go together.
+    """
+    options = _settled(prior, config)
+    train = as_dataset(train, "train")
+    val = None if val is None else as_dataset(val, "val")
+    if prior.context_dim:
+        raise ValueError(
+            f"fit: this prior takes a context (context_dim={prior.context_dim}) and PoseDataset carries none; train it "
+            "with poseprior.training.start_from and a loop of your own on training_loss (examples/use_your_own_loop.py)."
+        )
+    if prior.fitted and options.max_steps == 0 and not prior.closed_form:
+        raise ValueError(
+            f"config: expected max_steps above 0 to train a fitted {type(prior).__name__} further, got 0; or fit a new one."
+        )
+    start_seconds = 0.0
+    anew = not prior.fitted or options.max_steps == 0
+    if anew:
+        started = time.monotonic()
+        start_from(prior, train, config=config)
+        start_seconds = time.monotonic() - started
+    prior._thaw()
+    result = run_loop(prior, train, val, options, start_seconds=start_seconds)
+    prior.requires_grad_(False)
+    prior.fitted = True
+    if anew or result.steps:  # else interrupted before the first step: the weights are those of the earlier fit
+        prior.metadata["training"] = _summary(train, options, result)
+    return result
+
+
+def start_from(prior: Trainable, train: PoseDataset | Tensor, *, config: FitConfig | None = None) -> None:
+    """Rebuild a prior for the data, in place: what `fit` does before its first step, for loops of your own.
+
+    Joints that no pose observes are dropped, charts and closed-form starts are set, and all weights are drawn anew from
+    `config.seed`: make your optimiser afterwards. The dtype stays.
+
+    Args:
+        prior: what to rebuild.
+        train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
+        config: `seed`, `jitter`, `mirror`, `minutes` and `max_steps` matter here; fields left out have the model's own
+            defaults.
+
+    Raises:
+        ValueError: poses that show none of the prior's joints.
+    """
+    options = _settled(prior, config)
+    poses = InitialPoses(as_dataset(train, "train"), options)
+    dtype = prior.dtype
+    with borrowed_generators(prior.device) as seed:
+        seed(options.seed)
+        rebuilt = type(prior).from_config(prior._fitted_config(poses))
+        prior.__dict__ = rebuilt.__dict__
+        if prior.dtype != dtype:
+            prior.to(dtype)
+        prior._initialise(poses)
+
+
+def _settled(prior: Trainable, config: FitConfig | None) -> FitOptions:
+    if config is not None and not isinstance(config, FitConfig):
+        raise ValueError(f"config: expected a FitConfig, got {type(config).__name__}; poseprior.FitConfig(...).")
+    return (config or FitConfig()).resolve(prior.default_fit)
+
+
+def _summary(train: PoseDataset, options: FitOptions, result: FitResult) -> dict[str, object]:
+    """What the weights say about their training."""
+    return {
+        "data_digest": train.digest(),
+        "num_poses": len(train),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "best_step": result.best_step,
+        "train_nll": result.train_nll,
+        "val_nll": result.val_nll,
+        "stopped": result.stopped,
+        "jitter": options.jitter,
+        "rig_noise": None if options.rig_noise is None else asdict(options.rig_noise),
+        "mirror": options.mirror,
+        "seed": options.seed,
+    }
