@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,11 @@ class BodyFit:
         """H, the hypotheses that were kept."""
         return len(self.state.pose)
 
-    def save(self, path: str | Path, *, gender: str = "neutral", fps: float = 30.0) -> Path:
+    def save(
+        self, path: str | Path, *, gender: str = "neutral", fps: float = 30.0, frame_names: Sequence[str] | None = None
+    ) -> Path:
         """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`."""
-        return write_fitted(path, self.params, self.pose, gender=gender, fps=fps)
+        return write_fitted(path, self.params, self.pose, gender=gender, fps=fps, frame_names=frame_names)
 
     def hypothesis(self, number: int) -> dict[str, Tensor]:
         """Keyword arguments for the model of a hypothesis; 0 is the best."""
