@@ -33,7 +33,7 @@ def _global_flow() -> PosePrior:
 
 
 def _published_joints() -> PosePrior:
-    return JointFlow(_JOINTS, preset="published")
+    return JointFlow.published(_JOINTS)
 
 
 def _diagonal() -> PosePrior:
@@ -41,7 +41,7 @@ def _diagonal() -> PosePrior:
 
 
 def _published() -> PosePrior:
-    return GlobalFlow(_JOINTS, preset="published")
+    return GlobalFlow.published(_JOINTS)
 
 
 def _order_agnostic() -> PosePrior:
