@@ -15,10 +15,11 @@ from .._checks import check_whole
 from ..evaluation.completion import COMPLETION_PATTERNS
 from ..evaluation.report import evaluate, format_table
 from ..io import write_poses
+from ..io.atomic import write_json
 from ..pretrained.loading import list_pretrained, load
 from ..prior import PosePrior
 from ..tasks import score
-from ._common import check_suffix, generator, held_out, write_json
+from ._common import check_suffix, generator, held_out
 
 
 @dataclass(frozen=True, kw_only=True)
