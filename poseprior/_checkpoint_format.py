@@ -55,8 +55,8 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     meta = {"licence": DEFAULT_LICENCE, **metadata, "format_version": FORMAT_VERSION}
     tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     try:
-        meta["digest"] = content_digest(tensors, meta)
-        text = json.dumps(meta, allow_nan=False)
+        meta = json.loads(json.dumps(meta, allow_nan=False))  # as a reader will have it: keys are strings, tuples lists
+        text = json.dumps({**meta, "digest": content_digest(tensors, meta)})
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"metadata: expected JSON-able values without NaN, got an entry that is not: {error}."
