@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import checkpoint, skeleton
 from ..prior import PosePrior
 from ..trainable import TrainingPoses
+from .shared.mirror import reflect
 
 
 @final
@@ -183,7 +184,7 @@ def _view_joints(part: PosePrior, flip: bool) -> list[int]:
 
 
 def _reflect(rotvec: Tensor, flip: bool) -> Tensor:
-    return rotvec * rotvec.new_tensor([1.0, -1.0, -1.0]) if flip else rotvec
+    return reflect(rotvec) if flip else rotvec
 
 
 def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tuple[Tensor, Tensor]:

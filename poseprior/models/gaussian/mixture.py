@@ -12,7 +12,7 @@ from torch import Tensor
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from .factors import MixtureFactors, data_groups
+from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 
 @final
@@ -56,7 +56,7 @@ class GaussianMixturePrior(PosePrior):
         self.num_components, self.em_iterations = num_components, em_iterations
         self.em_poses, self.prior_count = em_poses, prior_count
         self.chart = TangentChart(len(self.joints))
-        self.factors = MixtureFactors(self.joints, groups, num_components=num_components)
+        self.factors = IndependentGroupsMixture(self.joints, groups, num_components=num_components)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -66,7 +66,7 @@ class GaussianMixturePrior(PosePrior):
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
-        return {**rebuilt, "groups": data_groups(train, tuple(rebuilt["joints"]))}
+        return {**rebuilt, "groups": groups_from_data(train, tuple(rebuilt["joints"]))}
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=self.em_poses)

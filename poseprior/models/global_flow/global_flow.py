@@ -13,13 +13,12 @@ from torch import Tensor
 from ... import skeleton
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
-from ..charts.axis_angle import RawChart
-from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown
-from ..fused.autograd import density_in_chart
+from ..charts.axis_angle import AxisAngleChart
+from ..charts.compact import CompactChart
 from .blocks import blocks_from_masks, check_blocks, whole_blocks
 from .realnvp import GlobalRealNVP
-from .residual_flow import ResidualFlow, block_membership
+from .residual_flow import ResidualFlow
+from .whitening import block_membership
 
 _START_POSES = 60_000
 _LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -37,7 +36,7 @@ class GlobalFlow(LatentPosePrior):
     learn the rest: few of them, since unseen subjects gain most from the tails (docs/flows.md). `preset="published"` is
     the reference architecture: one block on the raw axis-angle, seven times (ActNorm, affine coupling, ActNorm,
     permutation), 343,950 parameters at 165 dimensions. The options of the default design do not apply to it, and its
-    `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
+    `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `AxisAngleChart`.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
@@ -110,15 +109,15 @@ class GlobalFlow(LatentPosePrior):
         self.register_buffer("latent_membership", block_membership(dims), persistent=False)
         # The conditioning vector comes with a flag that says whether it is there.
         width = context_dim + 1 if context_dim else 0
-        self.chart: RawChart | UnfoldedChart
+        self.chart: AxisAngleChart | CompactChart
         self.flow: GlobalRealNVP | ResidualFlow
         if preset == "published":
-            self.chart = RawChart()
-            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+            self.chart = AxisAngleChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see AxisAngleChart).
             self.log_prob_kind = "lower_bound"
             self.flow = GlobalRealNVP(self.latent_dim, width)
         else:
-            self.chart = UnfoldedChart(len(self.joints))
+            self.chart = CompactChart(len(self.joints))
             self.flow = ResidualFlow(dims, [given for _, given in self.blocks], width, **self._options)
 
     def get_config(self) -> dict[str, Any]:
@@ -143,7 +142,7 @@ class GlobalFlow(LatentPosePrior):
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
-        if isinstance(self.chart, UnfoldedChart):
+        if isinstance(self.chart, CompactChart):
             self.chart.fit(rotvec, observed)
         there = self._whole(observed) > 0
         coordinates, _ = self._coordinates(rotvec.to(self.dtype), observed)
@@ -179,30 +178,16 @@ class GlobalFlow(LatentPosePrior):
         return torch.cat([context * there, there], 1)
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        chart, flow = self.chart, self.flow
-        whole = bool(observed.all())
-        # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
-        there = None if whole else self._whole(observed)
-        used = observed if there is None else there @ self.membership.T > 0
-
-        def composed(rotvec: Tensor) -> Tensor:
-            coordinates, volume = self._coordinates(rotvec, used)
-            latent, log_det = flow(coordinates, self._condition(context, len(rotvec)))
-            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
-            return (each if there is None else each * there).sum(-1) - volume
-
-        if self.context_dim:
-            return composed(rotvec)
-        if isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow):
-            density = flow.frozen_density(self.order, there)
-            if density is not None:
-                seen = None if whole else shown(used, rotvec)
-                return density_in_chart(rotvec, chart, seen, density, composed)
-        if isinstance(chart, RawChart) and isinstance(flow, GlobalRealNVP) and whole and chart.holds(rotvec):
-            density = flow.frozen_density()
-            if density is not None:
-                return density_in_chart(rotvec, chart, None, density, composed)
-        return composed(rotvec)
+        # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
+        counted = None if bool(observed.all()) else self._whole(observed)
+        used = observed if counted is None else counted @ self.membership.T > 0
+        if not self.context_dim and self.flow.frozen:
+            w, volume = self.chart(rotvec, used)
+            return self.flow.fused_log_prob(w, self.order, counted) - volume
+        coordinates, volume = self._coordinates(rotvec, used)
+        latent, log_det = self.flow(coordinates, self._condition(context, len(rotvec)))
+        each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
+        return (each if counted is None else each * counted).sum(-1) - volume
 
     def can_score(self, observed: Tensor) -> Tensor:
         """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.
