@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -123,6 +124,10 @@ class _ChartMap(torch.autograd.Function):
             point = ChartPoint(rotvec, rotvec, factor, filled, LogPoint(*log))
             found = ctx.chart.gradient(rotvec, ctx.weight, point, grad_z, grad_volume[:, None, None])
         return found, None, None
+
+
+# `apply` would parse the signature on every call.
+_ChartMap.forward.__signature__ = inspect.signature(_ChartMap.forward)  # type: ignore[attr-defined]
 
 
 class TangentChart(Chart):
