@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.gaussian.masked_mixture import patterns as mask_groups
+from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import NUM_JOINTS
 
@@ -82,9 +82,10 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
     modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=pose.device)
     modelled[list(prior.joints)] = True
     result = pose.new_zeros(len(pose))
-    for rows, mask in mask_groups(observed & modelled):
+    for rows, mask in rows_by_mask(observed & modelled):
         if not bool(mask.any()):
             continue
+        rows = torch.arange(len(pose), device=pose.device) if rows is None else rows
         own = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
         median, low = own.quantile(0.5), own.quantile(_LOW)
         value = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))

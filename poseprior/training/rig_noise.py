@@ -31,12 +31,12 @@ class RigNoise:
 
         R'_j = Exp(s a_j) R_j Exp(s b_j) Exp(w_j),      a_j ~ N(0, A_j),  b_j ~ N(0, B_j),  s^2 ~ (nu - 2) / chi^2_nu,
 
-    with one heavy-tailed scale s for a pose (s a is Student-t, of the covariances that are given). w_j turns about the axes that a rig could not measure (a solver that made
-    a knee an exact hinge): w_jk ~ N(0, (u c_jk)^2), u uniform between `least_unmeasured` and 1. Where a chain's
-    rotation was shared between two joints by a rule, the share is drawn anew: R_i <- R_i E, R_k <- E^-1 R_k with
-    E = Exp(s e), e ~ N(0, c_ik^2 I), which leaves the chain's total as it is. Both happen to a share
-    `unmeasured_probability` of the poses; the others stay as a skeleton solver leaves them, so that a prior knows
-    skeleton solvers as well as fits of a body's surface.
+    with one heavy-tailed scale s for a pose (s a_j is Student-t with the covariance that is given). w_j turns about the
+    axes that a rig could not measure (a solver that made a knee an exact hinge): w_jk ~ N(0, (u c_jk)^2), u uniform
+    between `least_unmeasured` and 1. Where a chain's rotation was shared between two joints by a rule, the share is
+    drawn anew: R_i <- R_i E, R_k <- E^-1 R_k with E = Exp(s e), e ~ N(0, c_ik^2 I), which leaves the chain's total as
+    it is. Both happen to a share `unmeasured_probability` of the poses; the others stay as a skeleton solver leaves
+    them, so that a prior knows skeleton solvers as well as fits of a body's surface.
 
     The uniform measure does not change under such rotations. Covariances of left joints hold for right joints through
     the mirror.
