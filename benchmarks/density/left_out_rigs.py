@@ -8,7 +8,7 @@ on, judges the prior of all other rigs. Everything is on 17 joints, the body wit
   <1, <5   per cent of the poses, as recorded, below the prior's own 1st and 5th percentile (of its samples, each under
            the pose's mask)
   5..95    per cent of the poses between its 5th and 95th
-  cal <1, cal <5   per cent below the calibrated percentiles (`poseprior.evaluation.calibration`), from the other left-out rigs
+  cal <1, <5, 5..95   the same for calibrated percentiles, from held-out people of the rigs that were trained on
 
   python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs [--only mixture gaussian] [--rigs uiprmd]
 
@@ -30,8 +30,9 @@ from torch import Tensor
 import poseprior
 from benchmarks.common import parser_for, train_once, write_json
 from poseprior import PoseDataset, PosePrior, read_poses
-from poseprior.evaluation.calibration import calibrate, standard_scores
-from poseprior.recipes import RECIPES, read_parts
+from poseprior.evaluation.calibration import calibrate, log_prob_rows, standard_scores
+from poseprior.models.shared.masks import rows_by_mask
+from poseprior.recipes import RECIPES, Recipe, read_parts
 from poseprior.rotations import add_tangent_noise
 
 JITTER = 0.1
@@ -105,66 +106,53 @@ def trained(family: str, left_out: str | None, folder: Path, out: Path) -> PoseP
     def build() -> PosePrior:
         return recipe.prior(JOINTS, **recipe.options)
 
-    def splits() -> dict[str, PoseDataset]:
-        parts = read_parts(folder, ("body",))
-        found = {name: parts[name]["body"] for name in ("train", "val")}
-        return {k: v if left_out is None else rows_of(v, left_out, without=True) for k, v in found.items()}
-
     options = {f: v for f, v in vars(recipe.fit_config()).items() if v is not None}
-    return train_once(out / f"{family}-without-{left_out or 'none'}.safetensors", build, splits, options)
+    path = out / f"{family}-without-{left_out or 'none'}.safetensors"
+    return train_once(path, build, partial(splits_without, left_out, folder), options)
 
 
-def judge(prior: PosePrior, data: PoseDataset) -> dict[str, Any]:
-    """NLL, percentiles among the prior's own samples, and standard scores, of a rig's poses."""
+def splits_without(left_out: str | None, folder: Path) -> dict[str, PoseDataset]:
+    """Train and val without a rig."""
+    parts = read_parts(folder, ("body",))
+    found = {name: parts[name]["body"] for name in ("train", "val")}
+    return {k: v if left_out is None else rows_of(v, left_out, without=True) for k, v in found.items()}
+
+
+def judge(prior: PosePrior, data: PoseDataset, val: PoseDataset, recipe: Recipe) -> dict[str, float]:
+    """NLL, percentiles among the prior's own samples and calibrated percentiles of a rig's poses."""
     pose, observed = data.all_poses()
     observed = observed & _mask()
     usable = prior.can_score(observed)
     pose, observed = pose[usable], observed[usable]
     reference = prior.sample(2000, generator=torch.Generator().manual_seed(1))
-    percentile = torch.zeros(len(pose))
-    masks, group = observed.unique(dim=0, return_inverse=True)
-    for k, mask in enumerate(masks):
-        own = -_log_prob(prior, reference, mask.expand(len(reference), -1))
-        rows = group == k
-        value = -_log_prob(prior, pose[rows], observed[rows])
-        percentile[rows] = 100.0 * (own[None] > value[:, None]).float().mean(1)
-    scores = standard_scores(prior, pose, observed, reference)
-    kept = usable.numpy()
-    return {
-        "nll": float(nll(prior, pose, observed).mean()),
-        "below 1": 100.0 * float((percentile < 1).float().mean()),
-        "below 5": 100.0 * float((percentile < 5).float().mean()),
-        "within": 100.0 * float(((percentile >= 5) & (percentile <= 95)).float().mean()),
-        "scores": scores.tolist(),
-        "person": np.asarray(data.subject)[kept].tolist(),
-        "num_poses": len(pose),
-    }
+    own = torch.zeros(len(pose))
+    for some, mask in rows_by_mask(observed):
+        rows = torch.arange(len(pose)) if some is None else some
+        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        value = log_prob_rows(prior, pose[rows], observed[rows])
+        own[rows] = 100.0 * (usual[None] < value[:, None]).float().mean(1)
+    table = calibrate(prior, val, rig_noise=recipe.fit.rig_noise, jitter=JITTER)
+    calibrated = table.percentile(pose, observed, standard_scores(prior, pose, observed, reference))
+    numbers = {"nll": float(nll(prior, pose, observed).mean()), "num_poses": float(len(pose))}
+    for name, percentile in (("own", own), ("calibrated", calibrated)):
+        numbers[f"{name} below 1"] = 100.0 * float((percentile < 1).float().mean())
+        numbers[f"{name} below 5"] = 100.0 * float((percentile < 5).float().mean())
+        numbers[f"{name} within"] = 100.0 * float(((percentile >= 5) & (percentile <= 95)).float().mean())
+    return numbers
 
 
-def _log_prob(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat(
-            [prior.log_prob(p, observed=o) for p, o in zip(pose.split(2048), observed.split(2048), strict=True)]
-        )
-
-
-def print_table(rows: dict[str, dict[str, Any]], oracles: dict[str, float]) -> None:
+def print_table(rows: dict[str, dict[str, float]], oracles: dict[str, float]) -> None:
     """One line for each family and left-out rig."""
-    print(f"{'family':<16}{'rig':<9}{'NLL':>8}{'gap':>7}{'<1':>7}{'<5':>7}{'5..95':>7}{'cal <1':>8}{'cal <5':>8}")
+    print(f"{'':<25}{'':>8}{'':>7}{'own samples':>21}{'calibrated':>21}")
+    print(f"{'family':<16}{'rig':<9}{'NLL':>8}{'gap':>7}" + 2 * f"{'<1':>7}{'<5':>7}{'5..95':>7}")
     for key, row in rows.items():
         family, rig = key.split("/")
-        others = [rows[f"{family}/{r}"] | {"rig": r} for r in ("uiprmd", "daz") if r != rig and f"{family}/{r}" in rows]
-        cal = ["", ""]
-        if others:
-            names = [o["rig"] for o in others for _ in o["scores"]]
-            people = [p for o in others for p in o["person"]]
-            table = calibrate(torch.tensor([s for o in others for s in o["scores"]]), names, people)
-            found = table.percentile(torch.tensor(row["scores"]))
-            cal = [f"{100.0 * float((found < level).float().mean()):.1f}" for level in (1, 5)]
-        print(
-            f"{family:<16}{rig:<9}{row['nll']:8.1f}{row['nll'] - oracles[rig]:7.1f}{row['below 1']:7.1f}{row['below 5']:7.1f}"
-            f"{row['within']:7.1f}{cal[0]:>8}{cal[1]:>8}"
+        shares = "".join(
+            f"{row[f'{kind} {name}']:7.1f}"
+            for kind in ("own", "calibrated")
+            for name in ("below 1", "below 5", "within")
         )
+        print(f"{family:<16}{rig:<9}{row['nll']:8.1f}{row['nll'] - oracles[rig]:7.1f}{shares}")
 
 
 def _cached(path: Path, compute: Callable[[], Any]) -> Any:
@@ -186,8 +174,10 @@ def main() -> None:
         oracles[rig] = _cached(args.out / f"oracle-{rig}.json", partial(oracle_nll, body, rig))
     for family in args.only:
         for rig in args.rigs:
-            prior = trained(family, None if rig == "hdm05" else rig, args.data, args.out)
-            rows[f"{family}/{rig}"] = judge(prior, poses_of_rig(body, rig))
+            left_out = None if rig == "hdm05" else rig
+            prior = trained(family, left_out, args.data, args.out)
+            val = splits_without(left_out, args.data)["val"]
+            rows[f"{family}/{rig}"] = judge(prior, poses_of_rig(body, rig), val, RECIPES[FAMILIES[family]])
             write_json(args.out / f"{family}-{rig}.json", rows[f"{family}/{rig}"])
     print_table(rows, oracles)
 
