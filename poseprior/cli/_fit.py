@@ -205,7 +205,8 @@ class Fit:
 
     def _summary(self, fit: BodyFit, seconds: float) -> None:
         frames = len(fit.pose)
-        print(f"{frames} frames in {seconds:.1f} s, {int(fit.converged.sum())} converged, prior {self.prior}")
+        print(f"{frames} frames in {seconds:.1f} s, prior {self.prior}")
+        print(f"  {fit.summary()}")
         for name, value in fit.energies.items():
             print(f"  {name:<12} {float(value.median()):9.2f} nats (median)")
         empty = int((fit.num_observed == 0).sum())
@@ -251,4 +252,5 @@ def _joined(fits: list[BodyFit]) -> BodyFit:
         first, state=state, energies={name: cat([f.energies[name] for f in fits]) for name in keys},
         converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
         weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
+        num_outliers=cat([f.num_outliers for f in fits]),
     )  # fmt: skip

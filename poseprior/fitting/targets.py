@@ -127,13 +127,18 @@ class Target(ABC):
             squared = squared * (cap / (cap + squared))
         return 0.5 * (weight * squared).sum(-1)
 
+    def distances(self, body: Tensor) -> Tensor:
+        """(*lead, B, K) how far off points are in units of the outlier threshold (`robust` sigmas); 0 where missing."""
+        threshold = self.sigma * (ROBUST if self.robust is None else self.robust)
+        far = self.residuals(body).norm(dim=-1) / threshold
+        return torch.where(self.confidence > 0, far, torch.zeros_like(far))
+
     def spread(self, body: Tensor, chosen: Tensor) -> Tensor:
         """(*lead, B, 1) how far off a body is in units of the outlier threshold: the median of its points'."""
         if self.robust is None:
             return torch.ones_like(body[..., :1, 0])
-        far = self.residuals(body).norm(dim=-1) / (self.sigma * self.robust)
         missing = (self.confidence == 0) | ~chosen
-        far = torch.where(missing, torch.full_like(far, torch.nan), far)
+        far = self.distances(body).masked_fill(missing, torch.nan)
         return torch.nan_to_num(far.nanmedian(-1, keepdim=True).values, nan=1.0)
 
     def select(self, rows: Tensor) -> Target:
