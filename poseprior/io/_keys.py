@@ -57,10 +57,10 @@ def unused_rotations(file: ArrayFile) -> tuple[str, ...]:
 
 def _looks_like_rotations(key: str, header: Header | str) -> bool:
     name = key.rsplit("/", 1)[-1]
-    if name in SIDES or name == "flat_hand_mean":
-        return False
     if isinstance(header, str) or is_pickle(header):
         return bool(_LIKE_A_POSE.search(name))
+    if name == "flat_hand_mean" or (name in SIDES and len(header.shape) < 2):
+        return False
     if header.dtype.kind != "f" or not header.shape:
         return False
     if _LIKE_A_POSE.search(name):

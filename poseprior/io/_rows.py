@@ -55,7 +55,7 @@ def read_rows(file: ArrayFile, options: Options) -> Rows:
     model = model_type(file, options)
     body = [name for part in ("body_pose", "jaw_pose", "leye_pose", "reye_pose") for name in PARTS[part]]
     pose, mask = torch.zeros(0, NUM_JOINTS, 3), torch.zeros(0, NUM_JOINTS, dtype=torch.bool)
-    if key is not None and _is_a_hand(file, key, body):
+    if key is not None and options.layout.joints is None and _is_a_hand(file, key, body):
         claims = single_hands(file, key, options, notes=notes)
     elif key is not None:
         whole = read_whole(key, file, options)

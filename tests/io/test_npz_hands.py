@@ -252,6 +252,33 @@ def test_thumb_first_in_a_whole_array(tmp_path: Path) -> None:
     stored[:, 25:40] = _thumb_first(pose[:, 25:40])
     data = read_poses(_save(tmp_path / "x.npz", poses=stored), layout="smplx+thumb_first")
     _shows(data, tuple(range(55)), pose)
+    stored[:, 40:] = _thumb_first(_bent())
+    closing = _save(tmp_path / "y.npz", poses=stored)
+    for given, order in ({}, "smplx"), ({"layout": "smplx"}, "smplx"):
+        with pytest.raises(ValueError, match=rf"pass layout='{order}\+mano' or layout='{order}\+thumb_first'"):
+            read_poses(closing, **given)  # type: ignore[arg-type]
+    _shows(read_poses(closing, layout="smplx+thumb_first"), RIGHT, _bent())
+    _shows(read_poses(closing, layout="smplx+mano"), RIGHT, _thumb_first(_bent()))
+
+
+def test_shapes_of_one_hand(tmp_path: Path) -> None:
+    hand = _bent(1)[0]
+    matrices = roma.rotvec_to_rotmat(torch.from_numpy(hand)).numpy()
+    wrist = np.concatenate((np.zeros((1, 3), np.float32), hand))
+    for values in (hand, hand.ravel(), matrices, wrist):
+        data = read_poses(_save(tmp_path / "x.npz", hand_pose=values), side="right")
+        _shows(data, RIGHT, hand[None])
+
+
+def test_fifteen_joints_by_name_are_no_hand(tmp_path: Path) -> None:
+    names = [*skeleton.BODY_NAMES[:15]]
+    data = read_poses(_save(tmp_path / "x.npz", poses=_some(N, 15, 3)), layout=names)
+    assert data.observed_joints == tuple(range(1, 16))
+
+
+def test_a_pose_under_the_name_of_a_side_is_named(tmp_path: Path) -> None:
+    data = read_poses(_save(tmp_path / "x.npz", hand_pose=_some(N, 45), side=0, right=_some(N, 48)))
+    assert data.ignored == ("right",)
 
 
 @pytest.mark.real_data
