@@ -153,7 +153,7 @@ class OrderGroups(nn.Module):
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             value = self._lone_log_prob(leaf, seen)
-        return value.detach(), torch.autograd.grad(value.sum(), leaf)[0]
+        return value.detach(), torch.autograd.grad(value, leaf, torch.ones_like(value))[0]
 
     def _start(self, rotvec: Tensor, seen: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Chart coordinates, the joints whose conditionals are wanted, and the log-density of what has no order."""
