@@ -21,7 +21,7 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, PosePrior
-from poseprior.io.atomic import replacing
+from poseprior.io.atomic import replacing, write_json
 
 #: Tangent noise under which held-out densities are measured, radians.
 JITTER = 0.02
@@ -113,11 +113,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def write_json(path: Path, value: object) -> None:
-    """The same as JSON."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -79,6 +79,10 @@ def _below(folder: Path) -> list[Path]:
         others = sorted(
             {f.suffix for f in folder.rglob("*") if f.suffix.lower() in (".npy", ".pt", ".pth") and f.name[0] != "."}
         )
-        more = f"; for {' and '.join(others)} give the list of files" if others else "; give the data's folder"
-        raise ValueError(f"path: expected .npz files with poses in {folder} or below, got none{more}.")
+        more = (
+            f"; pass the list of files, sorted(pathlib.Path({str(folder)!r}).rglob('*{others[0]}'))" if others else ""
+        )
+        raise ValueError(
+            f"path: expected .npz files with poses in {folder} or below, got none{more or '; give the folder of the data'}."
+        )
     return files

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._npy import as_float64
+
 #: Forms that `rotations` names, and the numbers that a rotation has in each.
 FORMS: dict[str, int] = {
     "rotvec": 3, "matrix": 9, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "6d_rows": 6, "6d_columns": 6,
@@ -64,7 +66,7 @@ def are_matrices(array: NDArray[Any]) -> bool:
     """Whether (..., 3, 3) are rotations, which nothing else is by chance."""
     if array.ndim < 3 or array.shape[-2:] != (3, 3) or not np.issubdtype(array.dtype, np.floating) or not array.size:
         return False
-    value = array.reshape(-1, 3, 3).astype(np.float64)
+    value = as_float64(array.reshape(-1, 3, 3))
     value = value[np.isfinite(value).all((1, 2))]
     off = np.abs(value @ value.transpose(0, 2, 1) - np.eye(3)).max(initial=0.0)
     return bool(len(value)) and off < _LOOSE and bool((np.linalg.det(value) > 0).all())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import _forms
 from ._keys import SIDES
+from ._npy import as_float64
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
 from ._order_evidence import fingers_speak_for
@@ -127,7 +128,7 @@ def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:
     """45 PCA coefficients have the shape of 15 rotvecs, but not their sizes."""
     if options.num_pca_comps is not None or options.told(key) == "rotvec" or not array.size:
         return
-    flat = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, 45)
+    flat = np.nan_to_num(as_float64(array), nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, 45)
     norm = np.linalg.norm(flat.reshape(-1, 3), axis=1)
     if norm.max() <= 1.5 * np.pi:
         return
@@ -148,7 +149,7 @@ def _rank_correlation(values: NDArray[np.float64]) -> float:
     return float(np.corrcoef(rank, place)[0, 1])
 
 
-def each_side(hand: Tensor, right: Tensor) -> Iterator[tuple[str, Tensor]]:
+def each_side(right: Tensor) -> Iterator[tuple[str, Tensor]]:
     """(part, rows) of the left and of the right hands, where there are any."""
     for name, rows in ((LEFT, ~right), (RIGHT, right)):
         if bool(rows.any()):

@@ -77,6 +77,12 @@ def _dtype(kind: object) -> np.dtype[Any]:
     return dtype
 
 
+def as_float64(array: NDArray[Any]) -> NDArray[np.float64]:
+    """A copy, without the warnings that NumPy has for the NaN of damaged files."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return array.astype(np.float64)
+
+
 def read_data(stream: IO[bytes], header: Header) -> NDArray[Any]:
     """The array behind a header that was read from this stream."""
     size = header.nbytes

@@ -79,4 +79,5 @@ def require_floating(key: str, array: NDArray[Any]) -> None:
 
 def to_tensor(array: NDArray[Any]) -> Tensor:
     """A float32 or float64 copy."""
-    return torch.from_numpy(np.array(array, np.float64 if array.dtype.itemsize > 4 else np.float32))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return torch.from_numpy(np.array(array, np.float64 if array.dtype.itemsize > 4 else np.float32))

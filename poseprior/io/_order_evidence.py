@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ._npy import as_float64
 from ._orders import FINGERS, Order
 
 #: Rotvecs of right fingers on the flat hand, in SMPL-X order: a typical value and how far hands go from it, radians. On the
@@ -70,10 +71,20 @@ def fingers_speak_for(hand: NDArray[np.floating], right: NDArray[np.bool_]) -> s
     return best if lead >= _LEAD else None
 
 
+def bends_backwards(hand: NDArray[np.floating], right: NDArray[np.bool_]) -> bool:
+    """Whether fingers (N, 15, 3) in SMPL-X order bend the way of the other hand than the one that is said."""
+    if not len(hand):
+        return False
+    sample = _sample(hand)
+    keep = np.linspace(0, len(hand) - 1, len(sample)).astype(int)
+    turned = np.where(right[keep, None, None], sample, sample * _LEFT)
+    return _log_density(turned * _LEFT, _FINGER) - _log_density(turned, _FINGER) >= _LEAD
+
+
 def _sample(joints: NDArray[np.floating]) -> NDArray[np.float64]:
     """At most so many rows, spread over the file; what is no number counts as zero."""
     keep = np.linspace(0, len(joints) - 1, min(len(joints), _MOST_ROWS)).astype(int)
-    return np.nan_to_num(joints[keep].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.nan_to_num(as_float64(joints[keep]), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _bends_about_one_axis(jaw: NDArray[np.float64]) -> bool:

@@ -16,6 +16,7 @@ from ._hand_files import LEFT, RIGHT, each_side, hand_rotations, split_pair, sto
 from ._keys import EYES, HANDS, PARTS
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
+from ._order_evidence import bends_backwards
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,14 @@ def single_hands(
         )
     value = hand_rotations(key, array, options, right, stored_fingers(file))
     claims = []
-    for part, rows in each_side(value, right):
+    for part, rows in each_side(right):
         picked = _expanded(file, key, value, part, options)
+        if bends_backwards(picked[rows].numpy(), right[rows].numpy()):
+            at = PART_SLICES[part]
+            notes.append(
+                f"the {part[: -len('_pose')].replace('_', ' ')}s of '{key}' bend backwards: a right-hand model's result on a "
+                f"mirrored image is turned by poses[:, {at.start}:{at.stop}] * (1, -1, -1)"
+            )
         claims.append(Claim(part, key, picked, rows))
     return claims
 

@@ -92,7 +92,10 @@ def split_joints(key: str, array: NDArray[Any], form: str) -> Tensor:
         if count > 1 and (candidate is array or array.ndim == 1 or count in _COUNTS):
             return to_tensor(candidate.reshape(len(candidate), count, _forms.FORMS[form]))
     expected = "(N, J, 3) or (N, J * 3) rotvecs" if form == "rotvec" else f"(N, J * {_forms.FORMS[form]}) as {form}"
-    raise ValueError(f"key '{key}': expected {expected}, got {array.shape}; {_form_hint(array)}.")
+    raise ValueError(
+        f"key '{key}': expected {expected}, got {array.shape}; {_form_hint(array)}; "
+        f"if it is no pose, ignore=({key!r},) leaves it unread."
+    )
 
 
 def _form_hint(array: NDArray[Any]) -> str:
@@ -132,7 +135,8 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
     if found is None:
         both = " or ".join(f"layout={name!r} ({MEANINGS[name]})" for name in candidates)
         raise ValueError(
-            f"key '{key}': got {count} joints in one of two orders, and their values do not tell which; pass {both}."
+            f"key '{key}': got {count} joints in one of two orders, and their values do not tell which; pass {both}, or "
+            "save the names of the joints in the file's order as an array joint_names."
         )
     if found == usual:
         return order, []

@@ -108,7 +108,14 @@ def read_poses(
 
 
 def read_split(
-    folder: PathInput, *, model_type: str | None = None, side: str | int | None = None
+    folder: PathInput,
+    *,
+    model_type: str | None = None,
+    layout: str | Sequence[str] | None = None,
+    rotations: str | Mapping[str, str] | None = None,
+    side: str | int | None = None,
+    ignore: Sequence[str] = (),
+    constant_parts_unobserved: bool = True,
 ) -> dict[str, PoseDataset]:
     """The parts of a folder by name, in the order train, val, test.
 
@@ -117,13 +124,18 @@ def read_split(
             ..., or folders `train`, `val`, `test`, or folders of such folders. Parts that are absent are absent from
             the result, and other files beside named ones are not read. A folder with no such name is one part,
             'train', of every `.npz` below it: split that with `split_by_subject`.
-        model_type, side: as in `read_poses`.
+        model_type, layout, rotations, side, ignore, constant_parts_unobserved: as in `read_poses`.
     """
     root = Path(folder)
     names = list(split_files(root))
-    if not names:
-        return {"train": read_poses(root, model_type=model_type, side=side)}
-    return {name: read_poses(root, split=name, model_type=model_type, side=side) for name in names}
+
+    def read(split: str | None) -> PoseDataset:
+        return read_poses(
+            root, split=split, model_type=model_type, layout=layout, rotations=rotations, side=side, ignore=ignore,
+            constant_parts_unobserved=constant_parts_unobserved,
+        )  # fmt: skip
+
+    return {name: read(name) for name in names} if names else {"train": read(None)}
 
 
 def write_poses(

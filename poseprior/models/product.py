@@ -13,6 +13,7 @@ from .. import checkpoint, skeleton
 from .._checks import check_wholes, quoted
 from ..prior import PosePrior
 from ..trainable import TrainingPoses
+from .shared.mirror import reflect
 
 
 @final
@@ -188,7 +189,7 @@ def _view_joints(part: PosePrior, flip: bool) -> list[int]:
 
 
 def _reflect(rotvec: Tensor, flip: bool) -> Tensor:
-    return rotvec * rotvec.new_tensor([1.0, -1.0, -1.0]) if flip else rotvec
+    return reflect(rotvec) if flip else rotvec
 
 
 def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tuple[Tensor, Tensor]:

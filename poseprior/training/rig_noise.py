@@ -29,12 +29,14 @@ class RigNoise:
     Two rigs that record one person differ by rotations of each joint's rest frame on either side of the joint. A pose
     is moved to a random rig by
 
-        R'_j = Exp(s a_j) R_j Exp(s b_j) Exp(w_j),      a_j ~ N(0, A_j),  b_j ~ N(0, B_j),  s^2 ~ nu / chi^2_nu,
+        R'_j = Exp(s a_j) R_j Exp(s b_j) Exp(w_j),      a_j ~ N(0, A_j),  b_j ~ N(0, B_j),  s^2 ~ (nu - 2) / chi^2_nu,
 
-    with one heavy-tailed scale s for a pose. w_j turns about the axes that a rig could not measure (a solver that made
-    a knee an exact hinge): w_jk ~ N(0, (u c_jk)^2), u uniform between `least_unmeasured` and 1. Where a chain's
-    rotation was shared between two joints by a rule, the share is drawn anew: R_i <- R_i E, R_k <- E^-1 R_k with
-    E = Exp(e), e ~ N(0, c_ik^2 I), which leaves the chain's total as it is.
+    with one heavy-tailed scale s for a pose (s a_j is Student-t with the covariance that is given). w_j turns about the
+    axes that a rig could not measure (a solver that made a knee an exact hinge): w_jk ~ N(0, (u c_jk)^2), u uniform
+    between `least_unmeasured` and 1. Where a chain's rotation was shared between two joints by a rule, the share is
+    drawn anew: R_i <- R_i E, R_k <- E^-1 R_k with E = Exp(s e), e ~ N(0, c_ik^2 I), which leaves the chain's total as
+    it is. Both happen to a share `unmeasured_probability` of the poses; the others stay as a skeleton solver leaves
+    them, so that a prior knows skeleton solvers as well as fits of a body's surface.
 
     The uniform measure does not change under such rotations. Covariances of left joints hold for right joints through
     the mirror.
@@ -42,9 +44,10 @@ class RigNoise:
     Attributes:
         parent_frame: A_j by joint name, degrees^2; the side that the parent's rest frame is on. Left and middle joints.
         child_frame: B_j, as `parent_frame`.
-        degrees_of_freedom: nu of the scale s; None for s = 1.
+        degrees_of_freedom: nu of the scale s, above 2; None for s = 1.
         unmeasured: (c_jx, c_jy, c_jz) by joint name, degrees; left and middle joints.
         least_unmeasured: lower end of the factor u.
+        unmeasured_probability: chance that a pose gets w_j and new shares.
         shares: (joint, next joint, c_ik in degrees) along chains, upwards; left and middle joints. Applied where the
             data says that the first joint's value is imputed.
 
@@ -61,12 +64,14 @@ class RigNoise:
     degrees_of_freedom: int | None = None
     unmeasured: Mapping[str, Sequence[float]] = field(default_factory=dict)
     least_unmeasured: float = 1.0
+    unmeasured_probability: float = 1.0
     shares: Sequence[tuple[str, str, float]] = ()
 
     def __post_init__(self) -> None:
         if self.degrees_of_freedom is not None:
-            check_whole("RigNoise.degrees_of_freedom", self.degrees_of_freedom, least=1)
-        check_number("RigNoise.least_unmeasured", self.least_unmeasured, least=0.0)
+            check_whole("RigNoise.degrees_of_freedom", self.degrees_of_freedom, least=3)
+        for name in ("least_unmeasured", "unmeasured_probability"):
+            check_number(f"RigNoise.{name}", getattr(self, name), least=0.0, most=1.0)
         for name in ("parent_frame", "child_frame", "unmeasured"):
             for joint, value in getattr(self, name).items():
                 _check_joint(f"RigNoise.{name}", joint)
@@ -136,38 +141,40 @@ class RigNoise:
             (B, 55, 3) rotvecs, norm at most pi on the joints that moved.
         """
         tables = self._tables
-        index, pairs = tables.joints, tables.pairs
-        quat = rotvec_to_unitquat(pose)
+        quat = rotvec_to_unitquat(pose[:, tables.moved])
 
         def noise(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=pose.dtype, device=pose.device)
 
-        if len(index):
-            scale = pose.new_ones(len(pose), 1, 1)
-            if self.degrees_of_freedom is not None:
-                chi_squared = noise(len(pose), self.degrees_of_freedom).square().sum(1)
-                scale = (self.degrees_of_freedom / chi_squared.clamp_min(1e-6)).sqrt()[:, None, None]
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, dtype=pose.dtype, device=pose.device)
+
+        scale = pose.new_ones(len(pose), 1, 1)
+        if self.degrees_of_freedom is not None:
+            chi_squared = noise(len(pose), self.degrees_of_freedom).square().sum(1)
+            scale = ((self.degrees_of_freedom - 2) / chi_squared.clamp_min(1e-6)).sqrt()[:, None, None]
+        anew = uniform(len(pose)) < self.unmeasured_probability
+        if count := len(tables.moved):
             left, right = (
-                rotvec_to_unitquat(scale * (factor.to(pose) @ noise(len(pose), len(index), 3)[..., None])[..., 0])
+                rotvec_to_unitquat(scale * (factor.to(pose) @ noise(len(pose), count, 3)[..., None])[..., 0])
                 for factor in (tables.parent_factor, tables.child_factor)
             )
             low = self.least_unmeasured
-            size = torch.rand(len(pose), len(index), 1, generator=generator, dtype=pose.dtype, device=pose.device)
-            turned = (low + (1.0 - low) * size) * tables.unmeasured.to(pose) * noise(len(pose), len(index), 3)
-            moved = roma.quat_product(roma.quat_product(left, quat[:, index]), right)
-            quat = quat.index_copy(1, index.to(pose.device), roma.quat_product(moved, rotvec_to_unitquat(turned)))
+            size = (low + (1.0 - low) * uniform(len(pose), count, 1)) * anew[:, None, None]
+            turned = rotvec_to_unitquat(size * tables.unmeasured.to(pose) * noise(len(pose), count, 3))
+            quat = roma.quat_product(roma.quat_product(roma.quat_product(left, quat), right), turned)
         if imputed is not None:
-            for first, second, std in pairs:
-                rows = (imputed[:, first] & observed[:, first] & observed[:, second])[:, None]
-                step = rotvec_to_unitquat(torch.where(rows, std * noise(len(pose), 3), pose.new_zeros(())))
+            for first, second, std in tables.pairs:
+                one, two = tables.moved[first], tables.moved[second]
+                rows = (anew & imputed[:, one] & observed[:, one] & observed[:, two])[:, None]
+                drawn = std * scale[:, 0] * noise(len(pose), 3)
+                step = rotvec_to_unitquat(torch.where(rows, drawn, torch.zeros_like(drawn)))
                 quat[:, first] = roma.quat_product(quat[:, first].contiguous(), step)
                 quat[:, second] = roma.quat_product(roma.quat_conjugation(step), quat[:, second].contiguous())
-        changed = torch.zeros_like(observed)
-        changed[:, index] = True
-        for first, second, _ in pairs:
-            changed[:, [first, second]] = True
-        keep = (changed & observed)[..., None]
-        return torch.where(keep, roma.unitquat_to_rotvec(quat), pose)
+        keep = observed[:, tables.moved, None]
+        result = pose.clone()
+        result[:, tables.moved] = torch.where(keep, roma.unitquat_to_rotvec(quat), pose[:, tables.moved])
+        return result
 
     @cached_property
     def _tables(self) -> _Tables:
@@ -176,9 +183,16 @@ class RigNoise:
 
 @dataclass(frozen=True)
 class _Tables:
-    """The sizes of a `RigNoise` as tensors over J joints, both sides, radians."""
+    """The sizes of a `RigNoise` as tensors over the J joints that move, radians.
 
-    joints: Tensor
+    Attributes:
+        moved: the joints, both sides.
+        parent_factor, child_factor: (J, 3, 3) square roots of the covariances.
+        unmeasured: (J, 3).
+        pairs: places in `moved` of two joints of a chain, and the size of the share's noise.
+    """
+
+    moved: list[int]
     parent_factor: Tensor
     child_factor: Tensor
     unmeasured: Tensor
@@ -187,38 +201,33 @@ class _Tables:
     @classmethod
     def of(cls, noise: RigNoise) -> _Tables:
         radians = math.pi / 180.0
-        names = {*noise.parent_frame, *noise.child_frame, *noise.unmeasured}
-        joints = sorted({k for name in names for k in (_index(name), skeleton.MIRROR[_index(name)])})
+        names = {*noise.parent_frame, *noise.child_frame, *noise.unmeasured, *(n for s in noise.shares for n in s[:2])}
+        moved = sorted({k for name in names for k in (_index(name), skeleton.MIRROR[_index(name)])})
+        sign = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
 
-        def own(values: Mapping[str, Any], joint: int, size: tuple[int, ...]) -> Tensor:
-            name = skeleton.JOINT_NAMES[joint]
-            if name in values:
-                return torch.tensor(values[name], dtype=torch.float64)
-            name = skeleton.JOINT_NAMES[skeleton.MIRROR[joint]]
-            if name not in values:
-                return torch.zeros(size, dtype=torch.float64)
-            found = torch.tensor(values[name], dtype=torch.float64)
-            sign = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
-            return found * (sign[:, None] * sign if len(size) == 2 else 1.0)
+        def by_joint(values: Mapping[str, Any], size: tuple[int, ...]) -> Tensor:
+            table = torch.zeros(len(moved), *size, dtype=torch.float64)
+            for name, value in values.items():
+                own = torch.tensor(value, dtype=torch.float64)
+                table[moved.index(skeleton.MIRROR[_index(name)])] = (
+                    own * (sign[:, None] * sign) if own.dim() == 2 else own
+                )
+                table[moved.index(_index(name))] = own
+            return table
 
-        def factors(values: Mapping[str, Any]) -> Tensor:
-            covariance = torch.stack([own(values, j, (3, 3)) for j in joints]) if joints else torch.zeros(0, 3, 3)
-            variance, axes = torch.linalg.eigh(covariance)
+        def factor(values: Mapping[str, Any]) -> Tensor:
+            variance, axes = torch.linalg.eigh(by_joint(values, (3, 3)))
             return radians * axes * variance.clamp_min(0.0).sqrt()[:, None, :]
 
-        sizes = [own(noise.unmeasured, j, (3,)) for j in joints]
         pairs = []
         for first, second, size in noise.shares:
             one, two = _index(first), _index(second)
-            sides = [(one, two), (skeleton.MIRROR[one], skeleton.MIRROR[two])]
-            pairs += [(a, b, size * radians) for a, b in dict.fromkeys(sides)]
+            for a, b in dict.fromkeys([(one, two), (skeleton.MIRROR[one], skeleton.MIRROR[two])]):
+                pairs.append((moved.index(a), moved.index(b), size * radians))
         return cls(
-            joints=torch.tensor(joints, dtype=torch.int64),
-            parent_factor=factors(noise.parent_frame),
-            child_factor=factors(noise.child_frame),
-            unmeasured=radians * (torch.stack(sizes) if sizes else torch.zeros(0, 3)),
-            pairs=pairs,
-        )
+            moved=moved, parent_factor=factor(noise.parent_frame), child_factor=factor(noise.child_frame),
+            unmeasured=radians * by_joint(noise.unmeasured, (3,)), pairs=pairs,
+        )  # fmt: skip
 
 
 def _index(name: str) -> int:

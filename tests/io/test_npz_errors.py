@@ -88,8 +88,8 @@ def test_damaged_npy(tmp_path: Path) -> None:
 
 def test_missing_paths(tmp_path: Path) -> None:
     _refused(tmp_path / "no.npz", r"expected an .npz file or a folder, got .*no.npz, which does not exist")
-    _refused(tmp_path, r"expected .npz files with poses in .* got none; give the data's folder")
-    with pytest.raises(ValueError, match=r"got none; give the data's folder"):
+    _refused(tmp_path, r"expected .npz files with poses in .* got none; give the folder of the data")
+    with pytest.raises(ValueError, match=r"got none; give the folder of the data"):
         read_split(tmp_path)
     with pytest.raises(ValueError, match=r"at least one file, got an empty list"):
         read_poses([])

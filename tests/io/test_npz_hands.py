@@ -260,3 +260,14 @@ def test_real_hands_are_never_taken_for_another_order(real_data_dir: Path, tmp_p
         read_poses(_save(tmp_path / "x.npz", hand_pose=hand[one], side=side[one]))
         with pytest.raises(ValueError, match="thumb_first"):
             read_poses(_save(tmp_path / "y.npz", hand_pose=_thumb_first(hand[start : start + 50]), side=side[start]))
+
+
+def test_hands_that_bend_backwards_are_noted(tmp_path: Path) -> None:
+    """HaMeR keeps left hands as the right hands of a mirrored image."""
+    right = np.array([1, 1, 1, 1, 0, 0, 0, 0])
+    data = read_poses(_save(tmp_path / "x.npz", hand_pose=_bent(), is_right=right))
+    assert len(data.notes) == 1 and "the left hands of 'hand_pose' bend backwards" in data.notes[0]
+    assert "poses[:, 25:40] * (1, -1, -1)" in data.notes[0]
+    turned = _bent()
+    turned[4:] *= [1, -1, -1]
+    assert read_poses(_save(tmp_path / "y.npz", hand_pose=turned, is_right=right)).notes == ()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sample_poses import save_npz as _save
 
 from poseprior import skeleton
-from poseprior.io import PoseDataset, read_poses
+from poseprior.io import PoseDataset, read_poses, read_split
 
 N = 40
 BODY, LEFT, RIGHT, FACE = tuple(range(22)), tuple(range(25, 40)), tuple(range(40, 55)), (22, 23, 24)
@@ -157,3 +157,15 @@ def test_real_hands_tell_the_order(name: str, real_data_dir: Path, tmp_path: Pat
         pose[0, 22] = [0.15 * rng.random(), 0.0, 0.0]
         data = read_poses(_save(tmp_path / "x.npz", poses=pose[:, list(ORDERS[name])]))
         np.testing.assert_allclose(data.poses[:, list(ORDERS[name])].numpy(), pose[:, list(ORDERS[name])], atol=1e-6)
+
+
+def test_split_folders_take_the_same_options(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, (6, 53, 3)).astype(np.float32)
+    for name in ("train", "val"):
+        _save(tmp_path / f"{name}_poses.npz", poses=noise, other=noise)
+    with pytest.raises(ValueError, match="pass layout='smplx_53'"):
+        read_split(tmp_path)
+    parts = read_split(tmp_path, layout="smplx_53_jaw_last", ignore=("other",))
+    for part in parts.values():
+        np.testing.assert_array_equal(part.poses[:, 22].numpy(), noise[:, 52])
+        assert part.ignored == ("other",)

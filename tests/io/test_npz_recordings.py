@@ -240,3 +240,13 @@ def test_every_refusal_lists_what_the_file_holds(tmp_path: Path) -> None:
             read_poses(path)
         for key, array in arrays.items():
             assert f"{key} {array.shape} {'text' if array.dtype.kind == 'U' else array.dtype}" in str(caught.value)
+
+
+def test_folders_of_other_files_are_given_as_lists(tmp_path: Path) -> None:
+    for k in (10, 2):
+        np.save(tmp_path / f"clip{k}.npy", np.full((2, 322), 0.1 * k))
+    with pytest.raises(ValueError, match=r"got none; pass the list of files, (sorted\(.*\))\.") as caught:
+        read_poses(tmp_path)
+    code = re.search(r"sorted\(.*\)", str(caught.value))
+    assert code is not None
+    assert len(read_poses(eval(code.group(), {"pathlib": __import__("pathlib")}))) == 4

@@ -120,7 +120,7 @@ def test_rigs_and_people_are_balanced() -> None:
         ({"child_frame": {"left_knee": [[1.0, 0.0], [0.0, 1.0]]}}, "symmetric 3 x 3 covariance"),
         ({"parent_frame": {"left_knee": [[-1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]}}, "symmetric 3 x 3 covariance"),
         ({"unmeasured": {"left_knee": [1.0, -2.0, 0.0]}}, "of 0 or more, got -2.0"),
-        ({"degrees_of_freedom": 0}, "whole number of 1 or more"),
+        ({"degrees_of_freedom": 0}, "whole number of 3 or more"),
         ({"shares": [("spine1", "tail", 3.0)]}, "'tail'"),
     ],
 )

@@ -13,7 +13,7 @@ from ..._checks import check_groups, check_number, check_whole
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from .factors import MixtureFactors, data_groups
+from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 
 @final
@@ -60,7 +60,7 @@ class GaussianMixturePrior(PosePrior):
         self.em_poses = check_whole("em_poses", em_poses, least=1)
         self.prior_count = check_number("prior_count", prior_count, least=0.0)
         self.chart = TangentChart(len(self.joints))
-        self.factors = MixtureFactors(
+        self.factors = IndependentGroupsMixture(
             self.joints, check_groups("groups", groups), num_components=self.num_components
         )  # fmt: skip
 
@@ -72,7 +72,7 @@ class GaussianMixturePrior(PosePrior):
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
-        return {**rebuilt, "groups": data_groups(train, tuple(rebuilt["joints"]))}
+        return {**rebuilt, "groups": groups_from_data(train, tuple(rebuilt["joints"]))}
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=self.em_poses)

@@ -13,15 +13,14 @@ from torch import Tensor
 from ..._checks import check_number, check_share, check_whole
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
-from ..charts.axis_angle import RawChart
-from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown
-from ..fused.autograd import density_in_chart
+from ..charts.axis_angle import AxisAngleChart
+from ..charts.compact import CompactChart
 from ..shared.architectures import from_architecture
 from ..shared.conditioning import flagged_context, settled_context_dropout
 from .blocks import blocks_from_masks, check_blocks, refuse_broken_blocks, trailing_blocks, whole_blocks
 from .realnvp import GlobalRealNVP
-from .residual_flow import ResidualFlow, block_membership
+from .residual_flow import ResidualFlow
+from .whitening import block_membership
 
 _START_POSES = 60_000
 _LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -111,7 +110,7 @@ class GlobalFlow(LatentPosePrior):
         """The reference architecture: seven times (ActNorm, affine coupling, ActNorm, permutation) on the raw axis-angle.
 
         343,950 parameters at 165 dimensions, in one block: it needs poses that observe all its joints. Its
-        `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
+        `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `AxisAngleChart`.
 
         Args:
             joints: joints to model; `fit` drops those that no pose observes.
@@ -146,15 +145,15 @@ class GlobalFlow(LatentPosePrior):
         self.register_buffer("membership", membership, persistent=False)  # (J, K), which joint is in which block
         self.register_buffer("latent_membership", block_membership(dims), persistent=False)
         width = self.context_dim + 1 if self.context_dim else 0  # with a flag, see `flagged_context`
-        self.chart: RawChart | UnfoldedChart
+        self.chart: AxisAngleChart | CompactChart
         self.flow: GlobalRealNVP | ResidualFlow
         if options is None:
-            self.chart = RawChart()
-            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+            self.chart = AxisAngleChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see AxisAngleChart).
             self.log_prob_kind = "lower_bound"
             self.flow = GlobalRealNVP(self.latent_dim, width)
         else:
-            self.chart = UnfoldedChart(len(self.joints))
+            self.chart = CompactChart(len(self.joints))
             self.flow = ResidualFlow(
                 dims, [given for _, given in self.blocks], width, couplings=options["couplings"],
                 hidden=options["hidden"], layers=options["layers"], dropout=options["dropout"],
@@ -190,7 +189,7 @@ class GlobalFlow(LatentPosePrior):
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
-        if isinstance(self.chart, UnfoldedChart):
+        if isinstance(self.chart, CompactChart):
             self.chart.fit(rotvec, observed)
         there = self._whole(observed) > 0
         coordinates, _ = self._coordinates(rotvec.to(self.dtype), observed)
@@ -219,30 +218,16 @@ class GlobalFlow(LatentPosePrior):
         return flagged_context(context, rows, self.context_dim, dropout, self._reference_tensor())
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        chart, flow = self.chart, self.flow
-        whole = bool(observed.all())
-        # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
-        there = None if whole else self._whole(observed)
-        used = observed if there is None else there @ self.membership.T > 0
-
-        def composed(rotvec: Tensor) -> Tensor:
-            coordinates, volume = self._coordinates(rotvec, used)
-            latent, log_det = flow(coordinates, self._condition(context, len(rotvec)))
-            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
-            return (each if there is None else each * there).sum(-1) - volume
-
-        if self.context_dim:
-            return composed(rotvec)
-        if isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow):
-            density = flow.frozen_density(self.order, there)
-            if density is not None:
-                seen = None if whole else shown(used, rotvec)
-                return density_in_chart(rotvec, chart, seen, density, composed)
-        if isinstance(chart, RawChart) and isinstance(flow, GlobalRealNVP) and whole and chart.holds(rotvec):
-            density = flow.frozen_density()
-            if density is not None:
-                return density_in_chart(rotvec, chart, None, density, composed)
-        return composed(rotvec)
+        # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
+        counted = None if bool(observed.all()) else self._whole(observed)
+        used = observed if counted is None else counted @ self.membership.T > 0
+        if not self.context_dim and self.flow.frozen:
+            w, volume = self.chart(rotvec, used)
+            return self.flow.fused_log_prob(w, self.order, counted) - volume
+        coordinates, volume = self._coordinates(rotvec, used)
+        latent, log_det = self.flow(coordinates, self._condition(context, len(rotvec)))
+        each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
+        return (each if counted is None else each * counted).sum(-1) - volume
 
     def can_score(self, observed: Tensor) -> Tensor:
         """(*batch,) bool of masks (*batch, 55): whether `log_prob` takes them.

@@ -12,15 +12,13 @@ from torch import Tensor
 from ..._checks import check_groups, check_number, check_share, check_switch, check_whole
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
-from ..charts.axis_angle import RawChart
-from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown
-from ..fused.autograd import density_in_chart
+from ..charts.axis_angle import AxisAngleChart
+from ..charts.compact import CompactChart
 from ..shared.architectures import from_architecture
 from ..shared.independent_groups import independent_groups, partition
 from .graph import context_joints, depth_levels
 from .mixture_flow import JointMixtureFlow
-from .particle_filter import draw_missing, needs_particles
+from .particle_filter import draw_missing, needs_particle_filter
 from .realnvp import JointRealNVP
 
 #: Poses at most for the closed-form start, and particles alive at once in `complete`.
@@ -111,7 +109,7 @@ class JointFlow(LatentPosePrior):
 
         Log-scales are bounded by tanh; 517,770 parameters for 55 joints. It needs no data-dependent start, and an
         unobserved parent is a zero rotvec. Its `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see
-        `RawChart`.
+        `AxisAngleChart`.
 
         Args:
             joints: joints to model; `fit` drops those that no pose observes.
@@ -139,15 +137,15 @@ class JointFlow(LatentPosePrior):
         place = {joint: k for k, joint in enumerate(self.joints)}
         self._parents = [[place[c] for c in self.parents[j]] for j in self.joints]
         self._levels = [[place[j] for j in level] for level in depth_levels(self.parents)]
-        self.chart: RawChart | UnfoldedChart
+        self.chart: AxisAngleChart | CompactChart
         self.conditionals: JointRealNVP | JointMixtureFlow
         if options is None:
-            self.chart = RawChart()
-            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+            self.chart = AxisAngleChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see AxisAngleChart).
             self.log_prob_kind = "lower_bound"
             self.conditionals = JointRealNVP([c[0] if c else -1 for c in self._parents])
         else:
-            self.chart = UnfoldedChart(len(self.joints))
+            self.chart = CompactChart(len(self.joints))
             self.conditionals = JointMixtureFlow(self.parents, options=options)
 
     @property
@@ -179,7 +177,7 @@ class JointFlow(LatentPosePrior):
         return rebuilt
 
     def _initialise(self, train: TrainingPoses) -> None:
-        if not (isinstance(self.chart, UnfoldedChart) and isinstance(self.conditionals, JointMixtureFlow)):
+        if not (isinstance(self.chart, CompactChart) and isinstance(self.conditionals, JointMixtureFlow)):
             return
         rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
         self.chart.fit(rotvec, observed)
@@ -189,24 +187,8 @@ class JointFlow(LatentPosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        chart, flow = self.chart, self.conditionals
-
-        def composed(rotvec: Tensor) -> Tensor:
-            w, volume = chart(rotvec, observed)
-            return flow.total(w, observed) - volume
-
-        frozen = flow.frozen_density()
-        if frozen is None or (isinstance(chart, RawChart) and not chart.holds(rotvec)):
-            return composed(rotvec)
-        seen = shown(observed, rotvec)
-        masked = None if seen is None else observed
-
-        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            return frozen(w, masked, need)
-
-        if isinstance(chart, RawChart):  # the same call, of another type
-            return density_in_chart(rotvec, chart, seen, density, composed)
-        return density_in_chart(rotvec, chart, seen, density, composed)
+        w, volume = self.chart(rotvec, observed)
+        return self.conditionals.total(w, observed) - volume
 
     # ------------------------------------------------------------------ both directions
 
@@ -242,7 +224,7 @@ class JointFlow(LatentPosePrior):
         context: Tensor | None,
     ) -> Tensor:
         w, _ = self.chart(rotvec, observed)
-        weighted = needs_particles(observed, self._parents)
+        weighted = needs_particle_filter(observed, self._parents)
         drawn = w.new_zeros(num_samples, *w.shape)
         particles = max(self.num_particles, 4 * num_samples)
         for rows, count in ((~weighted, num_samples), (weighted, particles)):

@@ -14,7 +14,7 @@ from ..._checks import check_groups, check_number, check_share, check_switch, ch
 from ..._pose_checks import density_dtype, in_full_precision
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
-from ..gaussian.factors import data_groups
+from ..gaussian.grouped_mixture import groups_from_data
 from .groups import OrderGroups
 from .start import fit_start
 
@@ -139,7 +139,7 @@ class OrderAgnosticPrior(PosePrior):
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
-        groups = data_groups(train, tuple(rebuilt["joints"]))
+        groups = groups_from_data(train, tuple(rebuilt["joints"]))
         return {**rebuilt, "groups": groups, "share_mirror": self.share_mirror and train.mirror}
 
     def _initialise(self, train: TrainingPoses) -> None:

@@ -16,8 +16,8 @@ from ..._pose_checks import density_dtype
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.mirror import GroupView, mirror_views
 from .core import VAECore
-from .group_views import GroupView, group_views
 from .inference import angle_sum, draw_latents, nearest_of_several
 from .layers import normal_points
 from .objective import group_loss, log_mean_weight
@@ -101,8 +101,8 @@ class BaseVAE(LatentPosePrior):
         self.options = options
         self.bound_samples = options.bound_samples
         self.groups = partition(self.joints, check_groups("groups", groups))
-        self._views = group_views(self.groups, self.joints)
-        sizes = {view.core: len(view.places) for view in self._views}
+        self._views = mirror_views(self.groups, self.joints)
+        sizes = {view.network: len(view.places) for view in self._views}
         self.cores = nn.ModuleList(VAECore(sizes[k], options) for k in range(len(sizes)))
         self.latent_dim = options.latent_dim * len(self._views)
 
@@ -155,7 +155,7 @@ class BaseVAE(LatentPosePrior):
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=_INITIAL_POSES)
         for k in range(len(self.cores)):
-            shown = [v.rows(rotvec, observed) for v in self._views if v.core == k]
+            shown = [v.rows(rotvec, observed) for v in self._views if v.network == k]
             rows, seen = torch.cat([r for r, _ in shown]), torch.cat([s for _, s in shown])
             keep = seen.any(1)
             self._core(k).initialise(rows[keep], seen[keep], train.jitter)
@@ -168,7 +168,7 @@ class BaseVAE(LatentPosePrior):
     def _each(self) -> list[tuple[GroupView, VAECore, slice]]:
         """Every view, its network, and where its latent stands."""
         dim = self.options.latent_dim
-        return [(v, self._core(v.core), slice(i * dim, (i + 1) * dim)) for i, v in enumerate(self._views)]
+        return [(v, self._core(v.network), slice(i * dim, (i + 1) * dim)) for i, v in enumerate(self._views)]
 
     # ------------------------------------------------------------------ densities
 
@@ -270,7 +270,7 @@ class BaseVAE(LatentPosePrior):
         shape = parts[0][1].shape[:-2]
         full = parts[0][1].new_zeros(*shape, len(self.joints), 3)
         for view, rotvec in parts:
-            full[..., view.places, :] = view.unflip(rotvec)
+            full[..., view.places, :] = view.reflect(rotvec)
         return full
 
     # ------------------------------------------------------------------ draws
