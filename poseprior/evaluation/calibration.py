@@ -32,7 +32,8 @@ from ..training.rig_noise import RigNoise
 LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
 #: Samples are summed up by their median and the point that a sixth of them lies below.
 _LOW = 0.16
-_MAX_ROWS = 4096
+#: Poses in one call of a prior.
+MAX_ROWS = 4096
 _REFERENCE = 1024
 #: Knees that turn less than this about other axes than their hinge are a solver's, radians.
 _HINGED = math.radians(6.0)
@@ -170,7 +171,7 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
 @torch.no_grad()
 def log_prob_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
     """(B,) log-densities, some rows at a time."""
-    parts = zip(pose.split(_MAX_ROWS), observed.split(_MAX_ROWS), strict=True)
+    parts = zip(pose.split(MAX_ROWS), observed.split(MAX_ROWS), strict=True)
     return torch.cat([prior.log_prob(p, observed=o) for p, o in parts])
 
 
