@@ -59,6 +59,7 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
             modelled joints.
     """
     n = skeleton.NUM_JOINTS
+    check_precision(like)
     check_floating("pose", pose, f"(*batch, {n}, 3)")
     if pose.shape[-2:] != (n, 3):
         raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{_layout_hint(pose)}.")
@@ -175,6 +176,18 @@ def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
         raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {quoted(sample_shape)}.")
     check_draws("sample_shape", math.prod(int(n) for n in shape), sample_shape)
     return tuple(int(n) for n in shape)
+
+
+def check_precision(like: Tensor) -> None:
+    """Refuse weights of half precision, in which densities would cost whole nats or have no value at all.
+
+    Raises:
+        ValueError: weights that are neither of single nor of double precision.
+    """
+    if like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"prior: its weights are {like.dtype}; priors compute in single or double precision, call prior.float()."
+        )
 
 
 def density_dtype(pose: Tensor) -> torch.dtype:

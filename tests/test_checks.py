@@ -94,6 +94,15 @@ def test_bad_values_have_clear_errors(call: Callable[[], object], text: str) -> 
         call()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_refused(dtype: torch.dtype) -> None:
+    prior = GlobalFlow((1, 2), hidden=4).to(dtype)
+    for call in (lambda: prior.log_prob(_POSE), lambda: prior.sample(2), lambda: prior.decode(torch.zeros(1, 6))):
+        with pytest.raises(ValueError, match=r"prior: its weights are torch.*16; .* call prior.float\(\)"):
+            call()
+    assert bool(torch.isfinite(prior.float().eval().log_prob(_POSE)).all())
+
+
 def test_good_values_of_unusual_types_pass() -> None:
     prior = _gaussian()
     assert prior.sample(np.int64(3)).shape == (3, 55, 3)  # type: ignore[arg-type]
