@@ -227,7 +227,7 @@ def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], r
         ValueError: with the values that came out.
     """
     with torch.enable_grad():
-        poses = torch.cat([rest, rest + 0.3]).requires_grad_()
+        poses = torch.cat([rest + 0.1, rest + 0.3]).requires_grad_()
         everything = torch.ones(poses.shape[:2], dtype=torch.bool, device=poses.device)
         value = log_prob(poses, everything, poses.new_zeros(2, context_dim) if context_dim else None)
         good = bool((value < _MOST_NATS).all()) and bool((value > -_MOST_NATS).any())  # a NaN fails the first
