@@ -52,8 +52,10 @@ def _bounds() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), hard))
     work, wall = time.process_time(), time.monotonic()
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     assert time.process_time() - work < 5.0
     assert time.monotonic() - wall < 60.0  # others may use the machine, too
 
