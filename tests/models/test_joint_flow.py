@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import poseprior
 from poseprior import FitConfig, JointFlow, PoseDataset, skeleton
-from poseprior.models.charts.compact import UnfoldedChart
+from poseprior.models.charts.compact import CompactChart
 from poseprior.models.joint_flow.graph import context_joints, depth_levels, mirror_source
 from poseprior.models.joint_flow.mixture_flow import JointMixtureFlow
 from poseprior.models.joint_flow.realnvp import JointRealNVP
@@ -230,7 +230,7 @@ def _linear_gaussian() -> tuple[JointFlow, Tensor, Tensor]:
     """A prior over shoulder and elbow that is exactly Gaussian in chart coordinates, with its mean and covariance."""
     prior = JointFlow((16, 18), partners=False, num_components=1, broad_weight=1e-6, num_particles=4096).eval()
     flow, chart = prior.conditionals, prior.chart
-    assert isinstance(flow, JointMixtureFlow) and isinstance(chart, UnfoldedChart)
+    assert isinstance(flow, JointMixtureFlow) and isinstance(chart, CompactChart)
     chart.scale.fill_(0.2)
     generator = _generator(7)
     with torch.no_grad():
