@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import NUM_JOINTS
-from ._rows import MAX_ROWS, flatten, log_prob_rows, mask_groups
+from ._rows import MAX_ROWS, flatten, log_prob_rows
 
 _CANDIDATES = 16
 _BASELINE = 128
@@ -81,7 +82,7 @@ def score(
         reference = prior.sample(num_reference, generator=generator)
         percentile = torch.zeros_like(value)
         attribution = flat.new_zeros(len(flat), NUM_JOINTS)
-        for mask, rows in mask_groups(seen):
+        for rows, mask in rows_by_mask(seen):
             usual = log_prob_rows(prior, reference, mask.expand(num_reference, -1))
             own = value[rows, None]
             # Mid-rank: a pose with nothing observed stands in the middle.

@@ -11,8 +11,8 @@ from scipy.stats import multivariate_normal
 
 from poseprior import FitConfig, GaussianPrior, JointFlow, PoseDataset
 from poseprior.io import synthetic_poses
-from poseprior.models.shared.truncation_mass import log_truncation_mass
 from poseprior.models.gaussian.em import shrinkage
+from poseprior.models.shared.truncation_mass import log_truncation_mass
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent, tangent_to_rotvec
 
 EXACT = FitConfig(max_steps=0, jitter=0.0, mirror=False, progress=False)

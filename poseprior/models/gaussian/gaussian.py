@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from ..shared.truncation_mass import log_truncation_mass
 from ..shared.cache import WeightCache, is_frozen
+from ..shared.truncation_mass import log_truncation_mass
 from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 #: EM steps for a covariance with missing joints; it converges in far fewer on real masks.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from ..shared.truncation_mass import log_truncation_mass
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.truncation_mass import log_truncation_mass
 from .em import fit_mixture, shrinkage
 from .masked_mixture import MaskedMixture
 

@@ -14,8 +14,6 @@ _RIDGE = 1e-6
 _START_NU = 30.0
 
 
-
-
 def block_membership(dims: Sequence[int]) -> Tensor:
     """(D, K) ones where a coordinate belongs to a block; blocks are consecutive."""
     return torch.block_diag(*(torch.ones(d, 1) for d in dims))

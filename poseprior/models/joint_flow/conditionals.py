@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..shared.grouped_mlp import GroupedLinear
 
+
 class JointConditionals(nn.Module, ABC):
     """p(w_j | context joints) for every joint j, in chart coordinates w.
 

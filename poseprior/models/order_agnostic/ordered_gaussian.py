@@ -180,7 +180,9 @@ class OrderedGaussian(nn.Module):
         tables = self.near_tables()
         visible = before.gather(2, self.slots.expand(len(before), -1, -1)) * self.used
         number, joint = self.near_set(visible), torch.arange(self.num_joints, device=before.device)
-        return NearArrangement(tables.whitener[joint, number].flatten(1, 2), tables.log_diagonal[joint, number], visible)
+        return NearArrangement(
+            tables.whitener[joint, number].flatten(1, 2), tables.log_diagonal[joint, number], visible
+        )
 
     @torch.no_grad()
     def near_tables(self) -> NearTables:

@@ -43,7 +43,9 @@ def nearest_latent(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *
     return torch.cat(parts) if parts else z
 
 
-def nearest_of_several(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *, steps: int, starts: int) -> Tensor:
+def nearest_of_several(
+    core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *, steps: int, starts: int
+) -> Tensor:
     """`nearest_latent` from z and from starts - 1 fixed points around it; the end with the least sum of angles.
 
     The points are normal, a quarter as wide as the prior on z.
@@ -111,12 +113,16 @@ def draw_latents(
     Returns:
         (S, B, D).
     """
-    parts = [_draw(core, r, s, num_samples, generator) for r, s in zip(rotvec.split(64), observed.split(64), strict=True)]
+    parts = [
+        _draw(core, r, s, num_samples, generator) for r, s in zip(rotvec.split(64), observed.split(64), strict=True)
+    ]
     empty = rotvec.new_zeros(num_samples, 0, core.dim)
     return torch.cat(parts, dim=1) if parts else empty
 
 
-def _draw(core: VAECore, rotvec: Tensor, observed: Tensor, num_samples: int, generator: torch.Generator | None) -> Tensor:
+def _draw(
+    core: VAECore, rotvec: Tensor, observed: Tensor, num_samples: int, generator: torch.Generator | None
+) -> Tensor:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=rotvec.dtype, device=rotvec.device)
 
