@@ -41,7 +41,7 @@ CASES: dict[str, Case] = {
     "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT),
     "product": Case(lambda joints: _product(joints), _CLOSED),
     "joint-flow": Case(lambda joints: JointFlow(joints, hidden=24, num_components=4, num_particles=256)),
-    "joint-flow-published": Case(lambda joints: JointFlow(joints, preset="published"), whole_mass=False),
+    "joint-flow-published": Case(lambda joints: JointFlow.published(joints), whole_mass=False),
     "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
     "vae": Case(lambda joints: VAEPrior(joints, latent_dim=8)),
     "order-agnostic": Case(lambda joints: OrderAgnosticPrior(joints, hidden=24, num_components=4, num_orders=3)),

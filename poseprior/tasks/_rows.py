@@ -8,9 +8,6 @@ from torch import Tensor
 from ..prior import PosePrior
 from ..skeleton import NUM_JOINTS
 
-#: Poses in one call of a prior.
-MAX_ROWS = 4096
-
 
 def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
     """Batch shape, (B, 55, 3) poses in the prior's dtype, and (B, 55) bool of observed modelled joints."""
@@ -21,9 +18,3 @@ def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[to
         seen = seen & observed.to(prior.device)
     flat = pose.detach().to(dtype=prior.dtype, device=prior.device).reshape(-1, NUM_JOINTS, 3)
     return batch, flat, seen.expand(*batch, NUM_JOINTS).reshape(-1, NUM_JOINTS)
-
-
-def log_prob_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
-    """log_prob in chunks of rows."""
-    chunks = zip(pose.split(MAX_ROWS), observed.split(MAX_ROWS), strict=True)
-    return torch.cat([prior.log_prob(p, observed=o) for p, o in chunks])

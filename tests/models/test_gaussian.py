@@ -213,10 +213,12 @@ def test_gradient_training_of_a_fresh_gaussian_that_fills_the_ball() -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match=r"covariance: expected 'diagonal' or 'full', got 'round'"):
+    with pytest.raises(ValueError, match=r"covariance: expected one of 'diagonal', 'full', got 'round'"):
         GaussianPrior("body", covariance="round")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"groups: expected a partition of the joints"):
         GaussianPrior((1, 2, 3), covariance="full", groups=[[1], [2]])
+    with pytest.raises(ValueError, match=r"groups: has no effect on a diagonal covariance"):
+        GaussianPrior((1, 2), groups=[[1], [2]])
     with pytest.raises(ValueError, match=r"joints: unknown name 'elbows'"):
         GaussianPrior("elbows")
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_choice, check_groups
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
@@ -36,7 +37,10 @@ class GaussianPrior(PosePrior):
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         covariance: "diagonal" or "full".
-        groups: independent groups of joints for "full"; None puts all joints in one. `fit` learns them.
+        groups: independent groups of joints, for "full" alone; None puts all joints in one. `fit` learns them.
+
+    Raises:
+        ValueError: an option of another type or out of range, or `groups` of a diagonal covariance.
 
     >>> prior = GaussianPrior("all")
     >>> prior.num_parameters
@@ -56,8 +60,13 @@ class GaussianPrior(PosePrior):
         groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__(joints)
-        if covariance not in ("diagonal", "full"):
-            raise ValueError(f"covariance: expected 'diagonal' or 'full', got {covariance!r}.")
+        check_choice("covariance", covariance, ("diagonal", "full"))
+        groups = check_groups("groups", groups)
+        if groups is not None and covariance == "diagonal":
+            raise ValueError(
+                "groups: has no effect on a diagonal covariance, whose joints are independent; leave groups out, or give "
+                "covariance='full'."
+            )
         self.covariance = covariance
         self.chart = TangentChart(len(self.joints))
         if covariance == "full":

@@ -37,7 +37,7 @@ class JointMixtureFlow(JointConditionals):
 
     Args:
         contexts: SMPL-X indices of each modelled joint's context joints.
-        options: hidden, num_components, dropout, context_noise, context_dropout, broad_weight, share_mirror.
+        options: hidden, num_components, dropout, input_noise, input_dropout, broad_weight, share_mirror.
     """
 
     slots: Tensor
@@ -97,9 +97,9 @@ class JointMixtureFlow(JointConditionals):
 
     def _disturb(self, seen: Tensor) -> Tensor:
         value, absent = seen.split([3, 1], -1)
-        dropped = torch.rand_like(absent) < self.options["context_dropout"]
+        dropped = torch.rand_like(absent) < self.options["input_dropout"]
         absent = torch.where(dropped, torch.ones_like(absent), absent)
-        value = (value + self.options["context_noise"] * torch.randn_like(value)) * (1.0 - absent)
+        value = (value + self.options["input_noise"] * torch.randn_like(value)) * (1.0 - absent)
         return torch.cat([value, absent], -1)
 
     def _groups(self, places: Tensor | None) -> Tensor | None:

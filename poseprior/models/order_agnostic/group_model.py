@@ -51,7 +51,7 @@ class OrderAgnosticGroup(nn.Module):
         base_weight: w_base, the weight of the plain Gaussian conditional.
         own_weight: w_own, the weight of the joint's own Gaussian, whatever the context.
         broad_weight: w_broad, the weight of the broad component.
-        context_noise: noise on the context that networks see in training, radians.
+        input_noise: noise in training on what networks see of other joints, in the units in which they see it.
 
     Attributes:
         scale: (J, 3) radians per unit of the chart.
@@ -71,12 +71,12 @@ class OrderAgnosticGroup(nn.Module):
         base_weight: float,
         own_weight: float,
         broad_weight: float,
-        context_noise: float,
+        input_noise: float,
         near_weight: float,
     ) -> None:
         super().__init__()
         num_joints = len(joints)
-        self.num_joints, self.context_noise, self.dof = num_joints, context_noise, dof
+        self.num_joints, self.input_noise, self.dof = num_joints, input_noise, dof
         near = near_joints(joints) if near_weight else []
         if not any(near):  # joints of a group that are all far from each other
             near, near_weight = [], 0.0
@@ -175,9 +175,8 @@ class OrderAgnosticGroup(nn.Module):
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""
         context = z * self.context_unit()
-        if self.training and self.context_noise:
-            least = self.scale.clamp_min(_LEAST_FEATURE_SCALE)
-            context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
+        if self.training and self.input_noise:
+            context = context + self.input_noise * torch.randn_like(z)
         return MOST_CONTEXT * torch.tanh(context / MOST_CONTEXT)
 
     @staticmethod

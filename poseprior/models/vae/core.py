@@ -58,8 +58,9 @@ class VAECore(nn.Module):
             self.encode_map = nn.Parameter(torch.zeros(dim, features))
             self.encode_log_noise = nn.Parameter(torch.full((features,), math.log(0.1)))
         self.noise = RotationNoise(num_joints)
-        layers = options.flow_layers
-        self.flow = LatentFlow(dim, layers=layers, hidden=options.flow_hidden) if layers else None
+        self.flow: LatentFlow | None = None
+        if options.flow_hidden is not None:  # only with flow_layers
+            self.flow = LatentFlow(dim, layers=options.flow_layers, hidden=options.flow_hidden)
         self._triangle = torch.tril_indices(dim, dim, -1)
 
     # ------------------------------------------------------------------ rotations in and out
