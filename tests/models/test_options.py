@@ -25,7 +25,7 @@ from poseprior.models import (
     ProductPrior,
     VAEPrior,
 )
-from poseprior.models.fused.order_chains import MOST_CONTEXT
+from poseprior.models.order_agnostic.mixture_head import MOST_CONTEXT
 
 _HUGE = 10**400
 _NO_NUMBER: tuple[object, ...] = (

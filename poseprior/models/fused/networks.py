@@ -65,8 +65,8 @@ def further_layers(units: Tensor, layers: Layers, activation: Function) -> tuple
     affine = torch.addmm if units.dim() == 2 else torch.baddbmm
     saved = []
     for weight, bias in layers:
-        active, kept = activation.forward(units)
-        saved.append(kept)
+        active, own = activation.forward(units)
+        saved.append(own)
         units = affine(bias, active, weight)
     return units, saved
 

@@ -132,8 +132,8 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     to_own_white = own_white * (to_own * _slope(own_square, t.kind.dof))[:, None]
     to_white = torch.cat([to_residual.view(-1, rows), to_own_white.view(-1, rows)])
     gradient = to_white.mT @ t.whitener
-    to_seen = torch.bmm(torch.cat(to_first, 2), t.first.mT).view(targets, orders, rows, -1)
-    gradient += to_seen.mul_(t.before).sum((0, 1)) * (1.0 - context.square()).mul_(t.unit)
+    to_visible = torch.bmm(torch.cat(to_first, 2), t.first.mT).view(targets, orders, rows, -1)
+    gradient += to_visible.mul_(t.before).sum((0, 1)) * (1.0 - context.square()).mul_(t.unit)
     gradient = gradient.view_as(z)
     to_place = (place * t.broad_rate * (2.0 * (to_context_free - to_own))[:, None]).permute(2, 0, 1)
     return value, gradient.index_add_(1, t.targets, to_place)
@@ -147,8 +147,8 @@ def _slope(square: Tensor, dof: int | None) -> Tensor:
 def _first_layer(t: ChainTables, context: Tensor) -> Tensor:
     """(T, N, H) units of all networks, before their activation, at contexts (B, 3J)."""
     targets, orders, _, size = t.before.shape
-    seen = (t.before * context).view(targets, -1, size)
+    visible = (t.before * context).view(targets, -1, size)
     if len(context) == 1:
-        return torch.baddbmm(t.first_bias[:, :, 0], seen, t.first)
-    units = torch.bmm(seen, t.first).view(targets, orders, len(context), -1) + t.first_bias
+        return torch.baddbmm(t.first_bias[:, :, 0], visible, t.first)
+    units = torch.bmm(visible, t.first).view(targets, orders, len(context), -1) + t.first_bias
     return units.flatten(1, 2)

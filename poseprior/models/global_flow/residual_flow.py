@@ -60,8 +60,8 @@ class MixedCoupling(nn.Module):
     def _shift_and_log_scale(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         if self.training and self.noise > 0:
             kept = kept + self.noise * torch.randn_like(kept)
-        seen = torch.cat([kept, context], 1) if context.shape[1] else kept
-        shift, raw = self.network(seen).chunk(2, -1)
+        inputs = torch.cat([kept, context], 1) if context.shape[1] else kept
+        shift, raw = self.network(inputs).chunk(2, -1)
         return shift, self.most_log_scale * torch.tanh(raw)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:

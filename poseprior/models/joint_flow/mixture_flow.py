@@ -90,13 +90,13 @@ class JointMixtureFlow(JointConditionals):
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
         # A bounded view of the context: past it a network extrapolates, and along a limb that would run away.
         every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), no_joint], 1)
-        seen = every.index_select(1, slots.flatten())
+        features = every.index_select(1, slots.flatten())
         if self.training:
-            seen = self._disturb(seen)
-        return (seen.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)
+            features = self._disturb(features)
+        return (features.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)
 
-    def _disturb(self, seen: Tensor) -> Tensor:
-        value, absent = seen.split([3, 1], -1)
+    def _disturb(self, features: Tensor) -> Tensor:
+        value, absent = features.split([3, 1], -1)
         dropped = torch.rand_like(absent) < self.options["input_dropout"]
         absent = torch.where(dropped, torch.ones_like(absent), absent)
         value = (value + self.options["input_noise"] * torch.randn_like(value)) * (1.0 - absent)
