@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ._checks import check_number, check_whole
 from .prior import LatentPosePrior
-from .rotations import rotvec_to_tangent, tangent_to_rotvec
+from .rotations import geodesic_path, rotvec_to_tangent
 
 _LATENT_RATE = 0.1
 
@@ -171,18 +171,19 @@ def interpolate_latent(
     if path not in ("spherical", "linear"):
         raise ValueError(f"path: expected 'spherical' or 'linear', got {path!r}.")
     first, last = prior.encode(start), prior.encode(end)
-    share = torch.linspace(0.0, 1.0, num, dtype=first.dtype, device=first.device)
-    t = share.reshape(num, *([1] * first.dim()))
+    time = torch.linspace(0.0, 1.0, num, dtype=first.dtype, device=first.device)
+    t = time.reshape(num, *([1] * first.dim()))
     straight = first + t * (last - first)
-    latent = _slerp(first, last, t, straight) if path == "spherical" else straight
+    latent = _spherical_path(first, last, t, straight) if path == "spherical" else straight
     decoded = prior.decode(latent)
     index = list(prior.joints)
-    result = _geodesic(start, end, share)
+    result = geodesic_path(start, end, time)
     result[..., index, :] = decoded[..., index, :].to(result)
     return result
 
 
-def _slerp(first: Tensor, last: Tensor, t: Tensor, straight: Tensor) -> Tensor:
+def _spherical_path(first: Tensor, last: Tensor, t: Tensor, straight: Tensor) -> Tensor:
+    """Latents whose direction turns evenly and whose length changes evenly; `straight` where no direction is defined."""
     a, b = first.norm(dim=-1, keepdim=True), last.norm(dim=-1, keepdim=True)
     cosine = (first * last).sum(-1, keepdim=True) / (a * b).clamp_min(1e-12)
     angle = torch.acos(cosine.clamp(-1.0, 1.0))
@@ -191,9 +192,3 @@ def _slerp(first: Tensor, last: Tensor, t: Tensor, straight: Tensor) -> Tensor:
     from_last = torch.sin(t * angle) * last / b.clamp_min(1e-12)
     direction = (from_first + from_last) / sine.clamp_min(1e-6)
     return torch.where((sine < 1e-4) | (a < 1e-6) | (b < 1e-6), straight, direction * (a + t * (b - a)))
-
-
-def _geodesic(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-    step = rotvec_to_tangent(end, start)
-    t = share.to(step).reshape(-1, *([1] * step.dim()))
-    return tangent_to_rotvec(t * step, start.expand_as(t * step))

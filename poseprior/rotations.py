@@ -142,13 +142,13 @@ def frechet_mean(rotvec: Tensor, weight: Tensor | None = None, *, iterations: in
     rotvec = rotvec.double()
     w = torch.ones_like(rotvec[..., 0]) if weight is None else weight.to(rotvec)
     total = w.sum(0)
-    share = w / total.clamp_min(1e-12)
-    matrix = (share[..., None, None] * roma.rotvec_to_rotmat(rotvec)).sum(0)
+    fraction = w / total.clamp_min(1e-12)
+    matrix = (fraction[..., None, None] * roma.rotvec_to_rotmat(rotvec)).sum(0)
     empty = (total == 0)[..., None]
     matrix = torch.where(empty[..., None], torch.eye(3, dtype=matrix.dtype, device=matrix.device), matrix)
     mean = roma.rotmat_to_rotvec(roma.special_procrustes(matrix))
     for _ in range(iterations):
-        step = (share[..., None] * rotvec_to_tangent(rotvec, mean)).sum(0)
+        step = (fraction[..., None] * rotvec_to_tangent(rotvec, mean)).sum(0)
         mean = tangent_to_rotvec(step, mean)
         if float(step.abs().max()) < tol:
             break

@@ -157,6 +157,50 @@ def test_tangent_gradient(function: Callable[[Tensor, Tensor], Tensor], angle: f
     torch.testing.assert_close(grad.double(), expected, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("angle", [0.0, 1e-7, 1e-3, 0.1, math.pi - 1e-3, math.pi, 2 * math.pi - 1e-3, 2 * math.pi])
+@pytest.mark.parametrize("mean", [[0.0, 0.0, 0.0], [0.5, 0.2, -0.4]])
+@pytest.mark.parametrize("function", [rotations.rotvec_to_tangent, rotations.tangent_to_rotvec])
+def test_tangent_has_finite_second_derivatives(
+    function: Callable[[Tensor, Tensor], Tensor], mean: list[float], angle: float, dtype: torch.dtype
+) -> None:
+    base = torch.tensor(mean, dtype=dtype)
+    at_rest = (angle * AXIS).to(dtype)
+    for x in (at_rest, rotations.tangent_to_rotvec(at_rest, base)):
+        hessian = torch.autograd.functional.hessian(lambda v: function(v, base).square().sum(), x)
+        assert torch.isfinite(hessian).all()
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-4, 0.05, 0.0999, 0.1001, 0.3, 2.0, 3.0])
+def test_tangent_has_right_second_derivatives_around_the_mean(angle: float) -> None:
+    mean = torch.tensor([0.5, 0.2, -0.4], dtype=torch.float64)
+    x = rotations.tangent_to_rotvec(angle * AXIS, mean).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: rotations.rotvec_to_tangent(v, mean), x)
+    assert torch.autograd.gradgradcheck(lambda v: rotations.rotvec_to_tangent(v, mean), x)
+
+
+def test_logarithm_agrees_with_scipy_at_every_angle() -> None:
+    angle = torch.cat(
+        [torch.logspace(-9, 0, 40, dtype=torch.float64), torch.linspace(0.0, math.pi - 1e-6, 200).double()]
+    )
+    x = angle[:, None] * AXIS
+    quat = torch.from_numpy(transform.Rotation.from_rotvec(x.numpy()).as_quat())
+    for sign in (1.0, -1.0):
+        found, ratio = rotations.unitquat_log(sign * quat)
+        torch.testing.assert_close(found, x, atol=1e-13, rtol=1e-12)
+        half = 0.5 * angle[angle > 0]
+        torch.testing.assert_close(ratio[angle > 0, 0], angle[angle > 0] / half.sin(), atol=1e-12, rtol=1e-12)
+
+
+def test_geodesic_path_goes_evenly_from_start_to_end() -> None:
+    start, end = _random(5, seed=4), _random(5, seed=5)
+    path = rotations.geodesic_path(start, end, torch.linspace(0.0, 1.0, 9, dtype=torch.float64))
+    assert path.shape == (9, 5, 3)
+    step = rotations.geodesic_distance(path[1:], path[:-1])
+    torch.testing.assert_close(step, rotations.geodesic_distance(start, end).expand(8, 5) / 8, atol=1e-9, rtol=0)
+    torch.testing.assert_close(rotations.geodesic_distance(path[-1], end), torch.zeros(5).double(), atol=1e-7, rtol=0)
+
+
 @pytest.mark.parametrize("angle", ANGLES)
 def test_unit_quaternions_have_right_derivatives(angle: float) -> None:
     x = angle * AXIS

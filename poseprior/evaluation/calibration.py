@@ -157,10 +157,9 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
     modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=pose.device)
     modelled[list(prior.joints)] = True
     result = pose.new_zeros(len(pose))
-    for some, mask in rows_by_mask(observed & modelled):
+    for rows, mask in rows_by_mask(observed & modelled):
         if not bool(mask.any()):
             continue
-        rows = torch.arange(len(pose), device=pose.device) if some is None else some
         own = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
         median, low = own.quantile(0.5), own.quantile(_LOW)
         value = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))

@@ -69,8 +69,7 @@ def denoise(
         ) from None
     clean = flat.clone()
     tangent = _prior_tangent(prior, generator) if method == "mean" else None
-    for some, mask in rows_by_mask(seen):
-        rows = torch.arange(len(seen), device=seen.device) if some is None else some
+    for rows, mask in rows_by_mask(seen):
         joints = mask.nonzero()[:, 0]
         if len(joints):
             posterior = _Posterior(prior, flat[rows], mask, joints, width[rows][:, joints])

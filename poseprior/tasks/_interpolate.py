@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .._checks import check_number, check_whole
+from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
-from ..rotations import rotvec_to_tangent, tangent_to_rotvec
+from ..rotations import geodesic_path
 from ._denoise import denoise
 
 
@@ -56,24 +57,13 @@ def interpolate(
         for pose in (start, end):
             prior.log_prob(pose)  # checks the arguments
         time = torch.linspace(0.0, 1.0, steps, dtype=start.dtype, device=start.device)
-        time = time.reshape(-1, *(1 for _ in start.shape))
-        path = tangent_to_rotvec(time * rotvec_to_tangent(end, start), start)
+        path = geodesic_path(start, end, time)
         path = torch.cat([start[None], path[1:-1], end[None]])
         if method != "geodesic" and isinstance(prior, LatentPosePrior):
-            decoded = prior.decode(_turn(prior.encode(start), prior.encode(end), time[..., 0]))
             joints = list(prior.joints)
-            path[..., joints, :] = decoded.to(path)[..., joints, :]
+            path[..., joints, :] = interpolate_latent(prior, start, end, steps)[..., joints, :]
             return path
     if pull > 0 and steps > 2:
-        sigma = pull * torch.sin(torch.pi * time[1:-1, ..., 0])
+        sigma = pull * torch.sin(torch.pi * time[1:-1]).reshape(-1, *[1] * (start.dim() - 1))
         path[1:-1] = denoise(prior, path[1:-1], sigma)
     return path
-
-
-def _turn(start: Tensor, end: Tensor, time: Tensor) -> Tensor:
-    """Latents (T, *batch, D) from start to end: slerp of the direction, linear in the norm."""
-    first, second = (z.norm(dim=-1, keepdim=True).clamp_min(1e-12) for z in (start, end))
-    a, b = start / first, end / second
-    angle = torch.acos((a * b).sum(-1, keepdim=True).clamp(-1.0, 1.0)).clamp(1e-4, torch.pi - 1e-4)
-    direction = (torch.sin((1.0 - time) * angle) * a + torch.sin(time * angle) * b) / torch.sin(angle)
-    return direction * ((1.0 - time) * first + time * second)

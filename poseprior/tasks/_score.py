@@ -99,8 +99,7 @@ def score(
             parts[name] = torch.full_like(percentile, torch.nan)
             parts[name][usable] = _percentile(prior, flat[usable], own[usable], reference)
         attribution = flat.new_zeros(len(flat), NUM_JOINTS)
-        for some, mask in rows_by_mask(seen):
-            rows = torch.arange(len(seen), device=seen.device) if some is None else some
+        for rows, mask in rows_by_mask(seen):
             joints = mask.nonzero()[:, 0]
             if len(joints):
                 surprise = _conditional_surprise if prior.can_marginalise else _replacement_surprise
@@ -124,8 +123,7 @@ def _percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: Tensor)
         calibration = Calibration.from_dict(prior.metadata["calibration"])
         return calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
     result = pose.new_zeros(len(pose))
-    for some, mask in rows_by_mask(seen):
-        rows = torch.arange(len(seen), device=seen.device) if some is None else some
+    for rows, mask in rows_by_mask(seen):
         usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
         own = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))[:, None]
         # Mid-rank: a pose with nothing observed stands in the middle.

@@ -1,4 +1,4 @@
-"""`Kept`: computed once, never out of date."""
+"""`WeightCache`: computed once, never out of date."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sample_poses import seeded
 from torch import Tensor, nn
 
 import poseprior
-from poseprior.models.shared.cache import Kept
+from poseprior.models.shared.cache import WeightCache
 
 
 class _Counted:
@@ -42,38 +42,38 @@ def _new_storage(p: nn.Parameter) -> None:
 @torch.no_grad()
 def test_a_change_of_the_tensor_is_seen(change: object) -> None:
     tensor = nn.Parameter(torch.ones(3))
-    kept, total = Kept(4), _Counted(tensor)
-    assert [kept([tensor], "sum", total) for _ in range(3)] == [3.0] * 3 and total.times == 1
+    cache, total = WeightCache(4), _Counted(tensor)
+    assert [cache([tensor], "sum", total) for _ in range(3)] == [3.0] * 3 and total.times == 1
     change(tensor)  # type: ignore[operator]
-    assert kept([tensor], "sum", total) == 6.0
+    assert cache([tensor], "sum", total) == 6.0
 
 
 def test_keys_are_apart_and_room_is_bounded() -> None:
-    tensor, kept = torch.ones(3), Kept(2)
-    assert [kept([tensor], k, lambda k=k: 10 * k) for k in (1, 2, 1)] == [10, 20, 10]  # type: ignore[misc]
+    tensor, cache = torch.ones(3), WeightCache(2)
+    assert [cache([tensor], k, lambda k=k: 10 * k) for k in (1, 2, 1)] == [10, 20, 10]  # type: ignore[misc]
     total = _Counted(tensor)
     for key in (3, 4, 5, 3):  # 3 is gone again
-        kept([tensor], key, total)
+        cache([tensor], key, total)
     assert total.times == 4
-    single = Kept(1)
+    single = WeightCache(1)
     for _ in range(3):
         single([tensor], None, total)
     assert total.times == 5
 
 
 def test_copies_start_empty() -> None:
-    tensor, kept = torch.ones(3), Kept(2)
-    kept([tensor], "lambda", lambda: lambda: 0)  # cannot be pickled
+    tensor, cache = torch.ones(3), WeightCache(2)
+    cache([tensor], "lambda", lambda: lambda: 0)  # cannot be pickled
     total = _Counted(tensor)
-    for other in (copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
+    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         other([tensor], "lambda", total)
     assert total.times == 2
 
 
 def test_threads_may_share_one() -> None:
-    tensor, kept = torch.ones(3), Kept(3)
+    tensor, cache = torch.ones(3), WeightCache(3)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda n: kept([tensor], n % 7, lambda: n % 7), range(5000)))
+        found = list(pool.map(lambda n: cache([tensor], n % 7, lambda: n % 7), range(5000)))
     assert found == [n % 7 for n in range(5000)]
 
 

@@ -1,4 +1,4 @@
-"""Densities of frozen weights, whose gradients are written out, against the composition that autograd derives."""
+"""Every fused density against its eager twin: value, gradient and second derivative, with and without masks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from poseprior import FitConfig, GaussianPrior, GlobalFlow, JointFlow, OrderAgnosticPrior, PosePrior
 from poseprior.io import synthetic_poses
-from poseprior.models.charts.compact import UnfoldedChart
-from poseprior.models.charts.tangent import Chart, TangentChart
-from poseprior.models.fused import mixture_flow as frozen_mixture_flow
-from poseprior.models.fused import residual_flow as frozen_residual_flow
+from poseprior.models.charts.axis_angle import AxisAngleChart
+from poseprior.models.charts.chart import Chart, observed_weight
+from poseprior.models.charts.compact import CompactChart
+from poseprior.models.charts.tangent import TangentChart
+from poseprior.models.fused import global_realnvp, joint_mixture, order_chains, residual_flow
 from poseprior.rotations import random_rotvec
 
 _JOINTS = [1, 2, 4, 5, 7, 8, 10, 11, 20, 21]
@@ -88,21 +89,33 @@ def _value_and_gradient(prior: PosePrior, pose: Tensor, observed: Tensor | None)
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("rows", [1, 7, 1100])
+@pytest.mark.parametrize("rows", [1, 7, 300])
 @pytest.mark.parametrize("make", _MAKERS)
-def test_value_and_gradient_are_those_of_the_composition(
+def test_a_fused_density_is_its_eager_twin(
     make: Callable[[], PosePrior], rows: int, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen_mixture_flow, "_ROWS", 900)
+    for module in (joint_mixture, residual_flow, global_realnvp):
+        monkeypatch.setattr(module, "_ROWS", 90)
     prior, pose = _fitted(make), _poses(rows)
     observed = _mask(prior, rows) if masked else None
     value, gradient = _value_and_gradient(prior, pose, observed)
-    prior.requires_grad_(True)  # weights that are asked for gradients take the composition
+    few = slice(1, 4) if rows > 4 else slice(0, 1)
+    second = _second_derivative(prior, pose[few], None if observed is None else observed[few])
+    prior.requires_grad_(True)  # gradients to the weights are asked for: the eager twin
     expected, slope = _value_and_gradient(prior, pose, observed)
+    expected_second = _second_derivative(prior, pose[few], None if observed is None else observed[few])
     prior.requires_grad_(False)
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-7)
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-6)
-    assert torch.isfinite(gradient).all()
+    torch.testing.assert_close(second, expected_second, rtol=1e-6, atol=1e-5)
+    assert torch.isfinite(gradient).all() and torch.isfinite(second).all()
+
+
+def _second_derivative(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> Tensor:
+    """The Hessians times the gradients."""
+    leaf = pose.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(prior.log_prob(leaf, observed=observed).sum(), leaf, create_graph=True)
+    return torch.autograd.grad(0.5 * gradient.square().sum(), leaf)[0]
 
 
 @pytest.mark.parametrize("make", _MAKERS)
@@ -113,14 +126,14 @@ def test_second_derivatives(make: Callable[[], PosePrior]) -> None:
     assert torch.autograd.gradgradcheck(lambda x: prior.log_prob(x), pose.requires_grad_(), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("make", [_joint_flow, _global_flow, _published, _diagonal])
+@pytest.mark.parametrize("make", [_joint_flow, _global_flow, _published, _diagonal, _order_agnostic])
 def test_tables_follow_the_weights(make: Callable[[], PosePrior]) -> None:
     prior = make().requires_grad_(False).eval()
     pose = 0.3 * torch.randn(4, 55, 3, generator=torch.Generator().manual_seed(0))
     before = prior.log_prob(pose)
     for name, tensor in prior.state_dict().items():
-        if not name.startswith("chart") and tensor.is_floating_point():
-            tensor.add_(0.1)
+        if "chart" not in name and tensor.is_floating_point():
+            tensor.mul_(1.2) if "covariance" in name else tensor.add_(0.1)
     after = prior.log_prob(pose)
     assert not torch.allclose(before, after)
     prior.requires_grad_(True)
@@ -132,8 +145,8 @@ def test_tails_near_the_middle_of_a_block() -> None:
     prior = _fitted(_global_flow)
     middle = prior.decode(torch.zeros(1, prior.latent_dim, dtype=torch.float64))
     generator = torch.Generator().manual_seed(0)
-    for reach in (1e-6, 1e-3, 1e-2, 1e-1):
-        pose = middle + reach * torch.randn(1, 55, 3, generator=generator, dtype=torch.float64)
+    for spread in (1e-6, 1e-3, 1e-2, 1e-1):
+        pose = middle + spread * torch.randn(1, 55, 3, generator=generator, dtype=torch.float64)
         _, exact = _value_and_gradient(prior, pose, None)
         _, single = _value_and_gradient(prior.float(), pose.float(), None)
         prior.double()
@@ -152,30 +165,76 @@ def test_training_does_not_take_the_tables() -> None:
         torch.testing.assert_close(prior.log_prob(pose), prior.log_prob(pose))
 
 
-@pytest.mark.parametrize("kind", [TangentChart, UnfoldedChart])
+@pytest.mark.parametrize("kind", [TangentChart, CompactChart, AxisAngleChart])
 @pytest.mark.parametrize("masked", [False, True])
-def test_charts_have_the_gradient_of_their_composition(kind: type[Chart], masked: bool) -> None:
+def test_charts_have_the_gradient_of_their_eager_twin(kind: type[Chart], masked: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    chart = kind(3).double()  # type: ignore[call-arg, arg-type]
-    chart.fit(random_rotvec(50, 3, generator=generator, dtype=torch.float64), torch.ones(50, 3, dtype=torch.bool))  # type: ignore[operator]
-    rotvec = 1.5 * random_rotvec(40, 3, generator=generator, dtype=torch.float64)
+    chart = kind() if kind is AxisAngleChart else kind(3).double()  # type: ignore[call-arg]
+    reference = random_rotvec(50, 3, generator=generator, dtype=torch.float64)
+    if isinstance(chart, TangentChart | CompactChart):
+        chart.fit(reference, torch.ones(50, 3, dtype=torch.bool))
+    rotvec = (0.9 if kind is AxisAngleChart else 1.5) * random_rotvec(40, 3, generator=generator, dtype=torch.float64)
     rotvec = torch.cat([rotvec, torch.zeros(1, 3, 3, dtype=torch.float64)]).requires_grad_()
     observed = torch.rand(41, 3, generator=generator) < (0.6 if masked else 2.0)
-    seen = observed.double()[..., None] if masked else None
     weight = torch.randn(41, 3, 3, generator=generator, dtype=torch.float64)
     results = []
-    for z, volume in (chart(rotvec, observed), chart.composed(rotvec, seen)):
+    for z, volume in (chart(rotvec, observed), chart.eager(rotvec, observed_weight(observed, rotvec))):
         (gradient,) = torch.autograd.grad((weight * z).sum() + (weight[:, 0, 0] * volume).sum(), rotvec)
         results.append((z, volume, gradient))
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)  # of the series near 0, see `derivable_log_map`
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)  # of the series near the mean
     few, mask = rotvec[:4].detach().requires_grad_(), observed[:4]
     assert torch.autograd.gradgradcheck(lambda r: chart(r, mask), few)
 
 
-def test_pieces_of_the_global_flow_are_what_it_is_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    prior, pose = _fitted(_global_flow), _poses(50)
+@pytest.mark.parametrize(
+    ("make", "module", "size"),
+    [
+        (_global_flow, residual_flow, "_ROWS"),
+        (_joint_flow, joint_mixture, "_ROWS"),
+        (_order_agnostic, order_chains, "_CHAINS"),
+    ],
+)
+def test_chunks_are_what_the_whole_batch_is(
+    make: Callable[[], PosePrior], module: object, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior, pose = _fitted(make), _poses(50)
     whole = _value_and_gradient(prior, pose, None)
-    monkeypatch.setattr(frozen_residual_flow, "_ROWS", 7)
+    second = _second_derivative(prior, pose[:9], None)
+    monkeypatch.setattr(module, size, 28)
     for ours, theirs in zip(_value_and_gradient(prior, pose, None), whole, strict=True):
         torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(_second_derivative(prior, pose[:9], None), second)
+
+
+def test_rows_with_different_masks_are_what_they_are_alone() -> None:
+    prior = OrderAgnosticPrior((1, 2, 3, 4), hidden=4, num_components=2, num_orders=3).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    pose = 0.3 * torch.randn(9, 55, 3, generator=generator)
+    observed = torch.rand(9, 55, generator=generator) < 0.5
+    observed[4, 1:5] = False
+    each = torch.stack([prior.log_prob(pose[k], observed=observed[k]) for k in range(9)])
+    torch.testing.assert_close(prior.log_prob(pose, observed=observed), each, rtol=1e-5, atol=1e-5)
+    assert float(each[4]) == 0.0
+
+
+@pytest.mark.parametrize("dof", [8, None])
+@pytest.mark.parametrize("given", [(1,), (2, 5)])
+def test_conditional_densities_are_those_of_the_eager_twin(dof: int | None, given: tuple[int, ...]) -> None:
+    """Joints that come first, with other joints missing."""
+    prior = OrderAgnosticPrior(range(1, 7), hidden=12, num_components=3, num_orders=5, dof=dof)
+    config = FitConfig(max_steps=20, batch_size=64, warmup_steps=2, learning_rate=5e-3, progress=False)
+    prior.fit(synthetic_poses(400, seed=0), config=config)
+    prior.double()
+    first = torch.zeros(55, dtype=torch.bool)
+    first[list(given)] = True
+    observed = torch.ones(55, dtype=torch.bool)
+    observed[3] = False
+    results = []
+    for eager in (False, True):
+        prior.requires_grad_(eager)
+        pose = _poses(5).requires_grad_()
+        value = prior.conditional_log_prob(pose, first, observed=observed)
+        results.append((value.detach(), torch.autograd.grad(value.sum(), pose)[0]))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)

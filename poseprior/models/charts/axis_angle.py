@@ -5,34 +5,54 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...rotations import wrap_rotvec
+from .chart import Chart, Saved
 from .log_map import LOG_TWO_PI_SQUARED
-from .tangent import observed_weight
 
 _SMALL = 1e-2
 
 
-class AxisAngleChart(nn.Module):
+class AxisAngleChart(Chart):
     """Rotvecs wrapped into |r| <= pi as coordinates of R^3, as the published flows use them.
 
     The exponential map takes the ball |r| < pi and everything beyond it to the same rotations, so the density of Exp(r)
     is a sum over all rotvecs of a rotation. Only the one in the ball is counted here: a lower bound, tight where the flow
-    puts next to nothing beyond pi, as a trained one over limbs does. The interface of `CompactChart`.
+    puts next to nothing beyond pi, as a trained one over limbs does.
     """
 
-    def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """Wrapped rotvecs (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_rotvec - volume`."""
+    def has_gradient(self, rotvec: Tensor) -> bool:
+        """Whether no rotvec has to be wrapped."""
+        return bool((rotvec.detach().square().sum(-1) < math.pi**2).all())
+
+    def point(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Saved]:
+        squared = rotvec.square().sum(-1, keepdim=True).clamp_min_(torch.finfo(rotvec.dtype).eps)
+        angle = squared.sqrt()
+        half = 0.5 * angle
+        sine = torch.sin(half)
+        log_h = torch.log(sine / angle).mul_(2.0).sub_(LOG_TWO_PI_SQUARED)
+        # d log h / dt / t = (cot(t/2) - 2/t) / t, which is -1/6 at 0 and lost in rounding near it.
+        slope = (half * torch.cos(half) / sine - 1.0) * (2.0 / squared)
+        slope = torch.where(squared < _SMALL, -1.0 / 6.0 - squared / 360.0, slope)
+        if weight is None:
+            return rotvec.clone(), log_h.sum((1, 2)), (slope,)
+        return rotvec * weight, (log_h * weight).sum((1, 2)), (slope * weight,)
+
+    def gradient(
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
+    ) -> Tensor:
+        return torch.addcmul(grad_z if weight is None else grad_z * weight, rotvec, saved[0] * grad_volume)
+
+    def eager(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         wrapped, log_h = _wrapped(rotvec)
-        weight = observed_weight(observed, rotvec)
         if weight is None:
             return wrapped, log_h.sum((1, 2))
         return wrapped * weight, (log_h * weight).sum((1, 2))
 
-    def inverse(self, w: Tensor) -> Tensor:
+    def inverse(self, z: Tensor) -> Tensor:
         """(..., J, 3) rotvecs, |r| <= pi."""
-        return wrap_rotvec(w)
+        return wrap_rotvec(z)
 
 
 def _wrapped(rotvec: Tensor) -> tuple[Tensor, Tensor]:

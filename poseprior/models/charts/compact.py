@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...rotations import rotvec_to_unitquat, tangent_to_rotvec, unitquat_log
-from .log_map import eager_log_map, log_map, log_map_gradient
-from .tangent import LEAST_SCALE, Chart, ChartPoint, moments, volume_gradient
+from .chart import Saved
+from .log_map import LogPoint, eager_log_map, log_map, log_map_gradient
+from .tangent import LEAST_SCALE, MeanChart, moments, volume_gradient
 
 #: Sharpness p of the stretch. Below 1 radian it moves a point by less than a thousandth of a radian.
 _POWER = 6
@@ -45,7 +46,7 @@ def shrink_to_ball(stretched: Tensor) -> Tensor:
     return torch.where(length >= 1e8, far, shrunk)
 
 
-class CompactChart(Chart):
+class CompactChart(MeanChart):
     """Standardised coordinates w = stretch_ball(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
 
     Attributes:
@@ -56,7 +57,7 @@ class CompactChart(Chart):
     def __init__(self, num_joints: int) -> None:
         super().__init__(torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
 
-    def point(self, rotvec: Tensor, weight: Tensor | None) -> ChartPoint:
+    def point(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Saved]:
         inverse_mean, factor, level = self.constants()
         log = log_map(rotvec, inverse_mean)
         squared = log.tangent.square().sum(-1, keepdim=True)
@@ -67,13 +68,14 @@ class CompactChart(Chart):
         factor = factor * log_left.mul_(-1.0 / _POWER).exp_()
         if weight is not None:
             factor, volume = factor * weight, volume * weight
-        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), factor, filled, log)
+        return log.tangent * factor, volume.sum((1, 2)), (factor, filled, *log)
 
     def gradient(
-        self, rotvec: Tensor, weight: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
     ) -> Tensor:
-        tangent, filled = point.log.tangent, point.filled
-        grad_tangent = grad_z * point.factor
+        factor, filled, log = saved[0], saved[1], LogPoint(*saved[2:])
+        tangent = log.tangent
+        grad_tangent = grad_z * factor
         along = (grad_tangent * tangent).sum(-1, keepdim=True)
         each_volume = grad_volume if weight is None else grad_volume * weight
         grad_log_left = _LOG_DET_FACTOR * each_volume - along.mul_(1.0 / _POWER)
@@ -82,8 +84,8 @@ class CompactChart(Chart):
         inside = filled < 1.0 - _LEAST_LEFT
         slope = inside * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
         grad_tangent.addcmul_(tangent, slope.mul_(grad_log_left))
-        grad_ratio = volume_gradient(point.log.ratio, weight, grad_volume)
-        return log_map_gradient(rotvec, self.constants()[0], point.log, grad_tangent, grad_ratio)
+        grad_ratio = volume_gradient(log.ratio, weight, grad_volume)
+        return log_map_gradient(rotvec, self.constants()[0], log, grad_tangent, grad_ratio)
 
     def eager(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         inverse_mean, factor, level = self.constants()
@@ -94,9 +96,9 @@ class CompactChart(Chart):
             w, volume = w * weight, volume * weight
         return w, volume.sum((1, 2))
 
-    def inverse(self, w: Tensor) -> Tensor:
+    def inverse(self, z: Tensor) -> Tensor:
         """(..., J, 3) rotvecs of coordinates, norm at most pi."""
-        return tangent_to_rotvec(shrink_to_ball(w * self.scale), unitquat_log(self.mean)[0])
+        return tangent_to_rotvec(shrink_to_ball(z * self.scale), unitquat_log(self.mean)[0])
 
     @torch.no_grad()
     def fit(self, rotvec: Tensor, observed: Tensor) -> None:

@@ -1,6 +1,8 @@
-"""Densities of frozen weights, for speed alone: each is defined by its eager twin in the model and tested against it.
+"""Densities of frozen weights with hand-written gradients, for speed alone.
 
-At batch 1 the price of `log_prob` is the number of tensor operations. Where weights are frozen, whatever depends on them
-alone (regressions, whitenings, masks, permutations) is folded into tables, computed once (`shared.cache`), and a density is
-a handful of products. Large batches go through in chunks (`chunks`). Gradients are autograd's.
+Each is defined by its eager twin in the model, and tested against it in value, gradient and second derivative. At batch 1
+the cost of `log_prob` is the number of tensor operations. Where weights are frozen, whatever depends on them alone
+(regressions, whitenings, masks, permutations) is folded into tables, which are computed once (`shared.cache`); value and
+gradient are one operation for autograd (`density`), and large batches go through in chunks that fit the processor's cache.
+`networks` has the parts that the densities share. docs/speed.md says what each of them gains.
 """

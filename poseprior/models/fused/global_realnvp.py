@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunks import in_chunks
-from .networks import Layers, further_layers
+from .density import fused_density
+from .networks import RELU, TANH, Layers, couple, couple_gradient, further_layers, further_layers_gradient
 
 #: Poses of a chunk.
 _ROWS = 256
@@ -23,12 +23,13 @@ class StepTables(NamedTuple):
     """A coupling over D components, k of which it keeps, and the affine map before it.
 
     Attributes:
-        columns: (D,) choice of columns that puts the kept components first.
+        columns, back: (D,) choice of columns that puts the kept components first, and its inverse.
         scale, shift: (D,) of the chosen columns.
         layers: of the network; the last gives shifts, then raw log-scales.
     """
 
     columns: Tensor
+    back: Tensor
     scale: Tensor
     shift: Tensor
     layers: Layers
@@ -45,19 +46,28 @@ class GlobalTables(NamedTuple):
 
 def log_prob(tables: GlobalTables, w: Tensor) -> Tensor:
     """Log-densities (B,), nats, Lebesgue in w (B, D)."""
-    return in_chunks(partial(_log_prob, tables), _ROWS, w)
+    return fused_density(partial(_evaluate, tables), _ROWS, w)
 
 
-def _log_prob(t: GlobalTables, w: Tensor) -> Tensor:
-    log_scales = []
+def _evaluate(t: GlobalTables, with_grad: bool, w: Tensor) -> tuple[Tensor, Tensor | None]:
+    couplings = []
     for step in t.steps:
         x = torch.addcmul(step.shift, w.index_select(1, step.columns), step.scale)
-        keeps = len(step.layers[0][0])
-        kept, moved = x.split((keeps, x.shape[1] - keeps), 1)
         (weight, bias), *others = step.layers
-        units = further_layers(torch.addmm(bias, kept, weight), others, torch.relu_)
-        shift, raw = units.split(moved.shape[1], 1)
-        log_scales.append(raw.tanh())
-        w = torch.cat([kept, torch.addcmul(shift, moved, log_scales[-1].exp())], 1)
+        kept, moved = x.split((len(weight), x.shape[1] - len(weight)), 1)
+        outputs, saved = further_layers(torch.addmm(bias, kept, weight), others, RELU)
+        couplings.append((couple(moved, outputs, TANH, shift_first=False), saved))
+        w = torch.cat([kept, couplings[-1][0].out], 1)
     z = torch.addcmul(t.shift, w, t.scale)
-    return torch.cat(log_scales, 1).sum(1) - 0.5 * z.square().sum(1) + t.level
+    log_det = torch.cat([coupled.log_scale for coupled, _ in couplings], 1).sum(1)
+    value = log_det - 0.5 * z.square().sum(1) + t.level
+    if not with_grad:
+        return value, None
+    grad = -z * t.scale
+    for step, (coupled, saved) in zip(reversed(t.steps), reversed(couplings), strict=True):
+        (weight, _), *others = step.layers
+        to_kept, to_out = grad.split((len(weight), grad.shape[1] - len(weight)), 1)
+        to_moved, to_outputs = couple_gradient(coupled, to_out, 1.0, TANH)
+        to_kept = torch.addmm(to_kept, further_layers_gradient(to_outputs, others, RELU, saved), weight.mT)
+        grad = torch.cat([to_kept, to_moved], 1).mul_(step.scale).index_select(1, step.back)
+    return value, grad

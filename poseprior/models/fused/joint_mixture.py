@@ -11,11 +11,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
-from ..shared.triangular import unit_lower_product
-from .chunks import in_chunks
-from .networks import Layers, component_log_probs, further_layers
+from .density import fused_density
+from .networks import (
+    SILU,
+    ComponentKind,
+    Layers,
+    components,
+    components_gradient,
+    further_layers,
+    further_layers_gradient,
+)
 
 #: Rows (joints x poses) of a chunk.
 _ROWS = 2048
@@ -30,11 +36,11 @@ class JointMixtureTables(NamedTuple):
             residual of the regression.
         first_bias: (P, 1, H + 3) where all context joints are known.
         absent: (P, S, H + 3), added to the first layer where a context joint is unknown.
-        layers: after the first; the outputs are laid out as `component_log_probs` takes them.
+        layers: after the first; the outputs are laid out as `components` takes them.
         level: (P, 1, 1), added to the log-density of every learned component.
         broad_level, broad_rate: (2, 1), log-density of the broad components at 0 and its slope in |w|^2.
         most_context: context coordinates are cut off here.
-        log_precisions: least and most.
+        kind: of the learned components.
     """
 
     slots: Tensor
@@ -46,7 +52,7 @@ class JointMixtureTables(NamedTuple):
     broad_level: Tensor
     broad_rate: Tensor
     most_context: float
-    log_precisions: tuple[float, float]
+    kind: ComponentKind
 
 
 def log_prob(tables: JointMixtureTables, w: Tensor, observed: Tensor | None) -> Tensor:
@@ -60,23 +66,40 @@ def log_prob(tables: JointMixtureTables, w: Tensor, observed: Tensor | None) -> 
     Returns:
         (B,) nats, Lebesgue in w.
     """
-    return in_chunks(partial(_log_prob, tables), max(1, _ROWS // w.shape[1]), w, observed)
+    return fused_density(partial(_evaluate, tables), max(1, _ROWS // w.shape[1]), w, observed)
 
 
-def _log_prob(t: JointMixtureTables, w: Tensor, observed: Tensor | None) -> Tensor:
+def _evaluate(
+    t: JointMixtureTables, with_grad: bool, w: Tensor, observed: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     # Inside, joints stand before poses.
     poses, joints, _ = w.shape
-    width = t.absent.shape[1]
+    width, hidden = t.absent.shape[1], t.absent.shape[2] - 3
     context = w.clamp(-t.most_context, t.most_context).index_select(1, t.slots).view(poses, joints, -1)
     bias = t.first_bias
     if observed is not None:
         absent = (~observed).to(w.dtype).index_select(1, t.slots).view(poses, joints, width)
         bias = torch.baddbmm(bias, absent.transpose(0, 1), t.absent)
     first = torch.baddbmm(bias, torch.cat([context, w], 2).transpose(0, 1), t.first)
-    units, residual = first.split((first.shape[2] - 3, 3), 2)
-    numbers = further_layers(units, t.layers, silu)
-    bound = partial(torch.clamp, min=t.log_precisions[0], max=t.log_precisions[1])
-    learned = component_log_probs(numbers.mT, residual.mT, bound=bound, whiten=unit_lower_product)
+    units, residual = first.split((hidden, 3), 2)
+    numbers, saved = further_layers(units, t.layers, SILU)
+    learned = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
     broad = torch.addcmul(t.broad_level, w.square().sum(-1).T[:, None], t.broad_rate)
-    each = torch.cat([learned + t.level, broad], 1).logsumexp(1)
-    return (each if observed is None else each * observed.T).sum(0)
+    every = torch.cat([learned.log_prob + t.level, broad], 1)
+    each = every.logsumexp(1)
+    weight = None if observed is None else observed.T.to(w.dtype)
+    value = (each if weight is None else each * weight).sum(0)
+    if not with_grad:
+        return value, None
+    posterior = (every - each[:, None]).exp_()
+    if weight is not None:
+        posterior *= weight[:, None]
+    to_learned, to_broad = posterior.split((posterior.shape[1] - 2, 2), 1)
+    to_numbers, to_residual = components_gradient(t.kind, learned, to_learned)
+    to_units = further_layers_gradient(to_numbers.flatten(1, 2).mT, t.layers, SILU, saved)
+    to_inputs = (torch.cat([to_units, to_residual.sum(2).mT], 2) @ t.first.mT).transpose(0, 1)
+    to_context, to_own = to_inputs.split((3 * width, 3), 2)
+    gradient = torch.zeros_like(w).index_add_(1, t.slots, to_context.reshape(poses, -1, 3))
+    gradient = torch.ops.aten.hardtanh_backward(gradient, w, -t.most_context, t.most_context)
+    to_square = (to_broad * t.broad_rate).sum(1).T
+    return value, gradient.add_(to_own).addcmul_(w, to_square[..., None], value=2.0)

@@ -1,54 +1,200 @@
-"""The parts that several fused densities share: layers of small networks, and the components of a mixture."""
+"""The parts that the fused densities share, each with its gradient: network layers, couplings, mixture components."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..shared.student_t import standard_log_prob
-from ..shared.triangular import Triple
+from ..shared.triangular import unit_lower_product, unit_lower_solve
 
 #: Weights (in, out) and biases (out,) of one network, or (G, in, out) and (G, 1, out) of G networks side by side.
-Layers = tuple[tuple[Tensor, Tensor], ...]
-
-#: Numbers for each component: a logit, a centre (3), log-precisions (3), entries of a triangular matrix (3).
-NUMBERS = 10
+Layers = Sequence[tuple[Tensor, Tensor]]
 
 
-def further_layers(units: Tensor, layers: Iterable[tuple[Tensor, Tensor]], activation: Callable[..., Tensor]) -> Tensor:
-    """The layers that follow the first one: units (B, H) or (G, B, H) before their activation to outputs."""
-    for weight, bias in layers:
-        affine = torch.addmm if weight.dim() == 2 else torch.baddbmm
-        units = affine(bias, activation(units), weight)
-    return units
+class Function(NamedTuple):
+    """A function of one tensor: x to (value, saved), and (gradient to the value, saved) to the gradient to x."""
+
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
+    backward: Callable[[Tensor, Tensor], Tensor]
 
 
-def component_log_probs(
-    numbers: Tensor,
-    residual: Tensor,
-    *,
-    bound: Callable[[Tensor], Tensor],
-    whiten: Callable[[Triple, Triple], Triple],
-    dof: int | None = None,
-) -> Tensor:
-    """Log of weight times density of K components of G mixtures.
+def _relu(x: Tensor) -> tuple[Tensor, Tensor]:
+    y = torch.relu_(x)
+    return y, y
+
+
+SILU = Function(lambda x: (functional.silu(x), x), torch.ops.aten.silu_backward)
+#: Overwrites its argument.
+RELU = Function(_relu, lambda grad, y: torch.ops.aten.threshold_backward(grad, y, 0))
+
+
+def clamp(least: float, most: float) -> Function:
+    """x cut off at both ends."""
+    return Function(
+        lambda x: (x.clamp(least, most), x),
+        lambda grad, x: torch.ops.aten.hardtanh_backward(grad, x, least, most),
+    )
+
+
+def scaled_tanh(most: float) -> Function:
+    """most tanh(x)."""
+
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x.tanh()
+        return most * y, y
+
+    return Function(forward, lambda grad, y: torch.ops.aten.tanh_backward(most * grad, y))
+
+
+TANH = Function(lambda x: (x.tanh(),) * 2, torch.ops.aten.tanh_backward)
+
+
+def further_layers(units: Tensor, layers: Layers, activation: Function) -> tuple[Tensor, list[Tensor]]:
+    """Outputs of the layers that follow the first one, and what the activations saved.
 
     Args:
-        numbers: (G, 10 K, N): K logits, then centres, log-precisions and triangular entries, coordinate by coordinate.
-        residual: (G, 3, N).
-        bound: of log-precisions.
-        whiten: takes the triangular entries and the standardised residual to the whitened one.
-        dof: degrees of freedom of the components; None for Gaussians.
-
-    Returns:
-        (G, K, N) nats.
+        units: (B, H) or (G, B, H), of the first layer before their activation.
+        layers: after the first.
+        activation: before each of `layers`.
     """
-    k = numbers.shape[1] // NUMBERS
-    logits, centre, log_precision, *entries = numbers.split((k, 3 * k, 3 * k, k, k, k), 1)
-    bounded = bound(log_precision).unflatten(1, (3, k))
-    e = (residual[:, :, None] - centre.unflatten(1, (3, k))) * bounded.exp()
-    first, second, third = whiten((entries[0], entries[1], entries[2]), e.unbind(1))
-    square = first.square() + second.square() + third.square()
-    return standard_log_prob(square, dof) + bounded.sum(1) + logits.log_softmax(1)
+    affine = torch.addmm if units.dim() == 2 else torch.baddbmm
+    saved = []
+    for weight, bias in layers:
+        active, own = activation.forward(units)
+        saved.append(own)
+        units = affine(bias, active, weight)
+    return units, saved
+
+
+def further_layers_gradient(grad: Tensor, layers: Layers, activation: Function, saved: list[Tensor]) -> Tensor:
+    """Gradient to `units` of `further_layers`, from that to its outputs."""
+    for (weight, _), one in zip(reversed(layers), reversed(saved), strict=True):
+        grad = activation.backward(grad @ weight.mT, one)
+    return grad
+
+
+class Coupling(NamedTuple):
+    """An affine coupling u -> u s + b, or (u + b) s if `shift_first`, with s = exp(log_scale).
+
+    Attributes:
+        out: (B, m) what u becomes.
+        log_scale, scale: (B, m) log s and s.
+        scaled: (B, m) the part of `out` that is proportional to s.
+        saved: of the bound of log-scales.
+        shift_first: as above.
+    """
+
+    out: Tensor
+    log_scale: Tensor
+    scale: Tensor
+    scaled: Tensor
+    saved: Tensor
+    shift_first: bool
+
+
+def couple(u: Tensor, outputs: Tensor, bound: Function, *, shift_first: bool) -> Coupling:
+    """The coupling of u (B, m) by the outputs (B, 2 m) of a network: shifts, then log-scales before their bound."""
+    shift, raw = outputs.split(u.shape[1], 1)
+    log_scale, saved = bound.forward(raw)
+    scale = log_scale.exp()
+    scaled = (u + shift) * scale if shift_first else u * scale
+    return Coupling(scaled if shift_first else scaled + shift, log_scale, scale, scaled, saved, shift_first)
+
+
+def couple_gradient(c: Coupling, grad: Tensor, grad_log_det: Tensor | float, bound: Function) -> tuple[Tensor, Tensor]:
+    """Gradients to u (B, m) and the network's outputs (B, 2 m), from those to `out` and the sum of log-scales."""
+    to_u = grad * c.scale
+    to_raw = bound.backward((grad * c.scaled).add_(grad_log_det), c.saved)
+    return to_u, torch.cat([to_u if c.shift_first else grad, to_raw], 1)
+
+
+class Components(NamedTuple):
+    """K components of G mixtures, each of which whitens e = (residual - centre) exp(log_precision) to f.
+
+    f = L e, or L f = e if `solved`, with L unit lower-triangular.
+
+    Attributes:
+        log_prob: (G, K, N) log of weight times density.
+        log_weight: (G, K, N).
+        saved: of the bound of log-precisions; precision: (G, 3, K, N).
+        e, f: (G, 3, K, N).
+        entries: (G, 3, K, N) of L.
+        square: (G, K, N) |f|^2.
+    """
+
+    log_prob: Tensor
+    log_weight: Tensor
+    saved: Tensor
+    precision: Tensor
+    e: Tensor
+    f: Tensor
+    entries: Tensor
+    square: Tensor
+
+
+class ComponentKind(NamedTuple):
+    """What all components have in common.
+
+    Attributes:
+        sizes: numbers of components whose weights sum to 1, in order.
+        bound: of log-precisions.
+        solved: as in `Components`.
+        dof: degrees of freedom, Student-t; None for Gaussians.
+    """
+
+    sizes: Sequence[int]
+    bound: Function
+    solved: bool
+    dof: int | None
+
+
+def components(kind: ComponentKind, numbers: Tensor, residual: Tensor) -> Components:
+    """The components from the outputs of networks.
+
+    Args:
+        kind: what they have in common.
+        numbers: (G, 10, K, N): logits, then centres, log-precisions and entries of L.
+        residual: (G, 3, K or 1, N).
+    """
+    bounded, saved = kind.bound.forward(numbers[:, 4:7])
+    precision = bounded.exp()
+    e = (residual - numbers[:, 1:4]) * precision
+    whiten = unit_lower_solve if kind.solved else unit_lower_product
+    f = torch.stack(whiten(numbers[:, 7:].unbind(1), e.unbind(1)), 1)  # type: ignore[arg-type]
+    square = f.square().sum(1)
+    logits = numbers[:, 0].split(kind.sizes, 1)
+    log_weight = torch.cat([some.log_softmax(1) for some in logits], 1) if len(logits) > 1 else logits[0].log_softmax(1)
+    log_prob = standard_log_prob(square, kind.dof) + bounded.sum(1) + log_weight
+    return Components(log_prob, log_weight, saved, precision, e, f, numbers[:, 7:], square)
+
+
+def components_gradient(kind: ComponentKind, c: Components, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients to `numbers` (G, 10, K, N) and the residuals (G, 3, K, N), from that to `log_prob` (G, K, N)."""
+    result = grad.new_empty(len(grad), 10, *grad.shape[1:])
+    weight = c.log_weight.exp()
+    for out, own, some in zip(*(t.split(kind.sizes, 1) for t in (result[:, 0], weight, grad)), strict=True):
+        torch.sub(some, own * some.sum(1, keepdim=True), out=out)
+    slope = -grad if kind.dof is None else grad * (c.square + kind.dof).reciprocal_().mul_(-(kind.dof + 3.0))
+    to_e = c.f * slope[:, None]
+    first, second, third = to_e.unbind(1)
+    a, b, d = c.entries.unbind(1)
+    if kind.solved:  # L f = e: the entries act with a minus, and on f itself
+        second.addcmul_(d, third, value=-1.0)
+        first.addcmul_(a, second, value=-1.0).addcmul_(b, third, value=-1.0)
+    known = c.f if kind.solved else c.e
+    torch.mul(to_e[:, 1:], known[:, :1], out=result[:, 7:9])
+    torch.mul(third, known[:, 1], out=result[:, 9])
+    if kind.solved:
+        result[:, 7:].neg_()
+    else:
+        first.addcmul_(a, second).addcmul_(b, third)
+        second.addcmul_(d, third)
+    result[:, 4:7] = kind.bound.backward(torch.addcmul(grad[:, None], to_e, c.e), c.saved)
+    to_residual = to_e.mul_(c.precision)
+    torch.neg(to_residual, out=result[:, 1:4])
+    return result, to_residual

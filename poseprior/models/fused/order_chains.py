@@ -11,12 +11,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
 from ..shared.student_t import standard_log_prob
-from ..shared.triangular import unit_lower_solve
-from .chunks import in_chunks
-from .networks import Layers, component_log_probs, further_layers
+from .density import fused_density
+from .networks import (
+    SILU,
+    ComponentKind,
+    Layers,
+    components,
+    components_gradient,
+    further_layers,
+    further_layers_gradient,
+)
 
 #: Chains (orders x poses) of a chunk.
 _CHAINS = 192
@@ -27,13 +33,11 @@ class Expert(NamedTuple):
 
     Attributes:
         units: of the first layer.
-        layers: after the first, (T, in, out) and (T, 1, out); the outputs are laid out as `component_log_probs` takes them.
-        level: (T, 1, K, 1) log weight of the network, less the log-determinant of the residual's factor.
+        layers: after the first, (T, in, out) and (T, 1, out); the outputs are laid out as `components` takes them.
     """
 
     units: int
     layers: Layers
-    level: Tensor
 
 
 class ChainTables(NamedTuple):
@@ -45,15 +49,16 @@ class ChainTables(NamedTuple):
         first, first_bias: (T, 3J, H) and (T, K, 1, H), the first layer of all networks, one after the other; which joints
             the networks see is in the bias.
         experts: the networks that see all joints and, where there are any, those that see near joints.
-        whitener: (E T 3 K + T 3, 3J), centred coordinates to the residuals that the experts model, laid out (T, 3, K), and
-            those of each joint's own Gaussian.
-        base_level: (T, 1, K, 1) log weight of the plain conditional, less the log-determinant of its factor.
+        whitener: (T 3 E K + T 3, 3J), centred coordinates to the residuals that the E experts model, laid out (T, 3, E, K),
+            and those of each joint's own Gaussian.
+        residual_of: (M,) the expert whose residual a component has.
+        kind: of all M components: the plain conditional, whose numbers are all 0, then those of each expert.
+        level: (T, M, K, 1) log weights of the plain conditional and the experts, less the log-determinants of the factors
+            of their residuals.
         own_level: (T, 1) the same of the joint's own Gaussian.
         broad_level, broad_rate: (T, 1) and (T, 3, 1), log-density of the broad component at 0, times its weight, and its
             slopes in the squares of the coordinates.
         mean: (3J,) of the Gaussian; unit: (3J,) context over `most_context` per chart unit.
-        most_log_scale: bound of log-scales.
-        dof: degrees of freedom of all components but the broad one.
     """
 
     targets: Tensor
@@ -62,14 +67,14 @@ class ChainTables(NamedTuple):
     first_bias: Tensor
     experts: tuple[Expert, ...]
     whitener: Tensor
-    base_level: Tensor
+    residual_of: Tensor
+    kind: ComponentKind
+    level: Tensor
     own_level: Tensor
     broad_level: Tensor
     broad_rate: Tensor
     mean: Tensor
     unit: Tensor
-    most_log_scale: float
-    dof: int | None
 
 
 def log_sum_over_orders(tables: ChainTables, z: Tensor) -> Tensor:
@@ -82,49 +87,68 @@ def log_sum_over_orders(tables: ChainTables, z: Tensor) -> Tensor:
     Returns:
         (B,) nats, Lebesgue in z.
     """
-    return in_chunks(partial(_log_sum, tables), max(1, _CHAINS // tables.before.shape[1]), z)
+    return fused_density(partial(_evaluate, tables), max(1, _CHAINS // tables.before.shape[1]), z)
 
 
-def _log_sum(t: ChainTables, z: Tensor) -> Tensor:
+def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tensor | None]:
     # Shapes are (T, features, K, B), or (T, features, N) with N = K B chains.
     rows, targets, orders = len(z), len(t.targets), t.before.shape[1]
     flat = z.flatten(1)
     white = t.whitener @ (flat - t.mean).mT
     residual, own_white = white.split((len(white) - 3 * targets, 3 * targets))
-    residuals = residual.view(len(t.experts), targets, 3, orders * rows)
-    units = _first_layer(t, torch.tanh(flat * t.unit)).split([expert.units for expert in t.experts], 2)
-    terms = []
-    for expert, own_units, own_residual in zip(t.experts, units, residuals, strict=True):
-        numbers = further_layers(own_units, expert.layers, silu).mT
-        bound = partial(_bounded, t.most_log_scale)
-        each = component_log_probs(numbers, own_residual, bound=bound, whiten=unit_lower_solve, dof=t.dof)
-        terms.append(each + _by_chain(expert.level, rows))
-    base = standard_log_prob(residuals[0].square().sum(1, keepdim=True), t.dof)
-    terms.append(base + _by_chain(t.base_level, rows))
+    residual, own_white = residual.view(targets, 3, len(t.experts), -1), own_white.view(targets, 3, rows)
+    context = torch.tanh(flat * t.unit)
+    first = _first_layer(t, context)
+    numbers, saved = [first.new_zeros(targets, 10, 1, orders * rows)], []
+    for expert, units in zip(t.experts, first.split([expert.units for expert in t.experts], 2), strict=True):
+        outputs, activations = further_layers(units, expert.layers, SILU)
+        numbers.append(outputs.mT.unflatten(1, (10, -1)))
+        saved.append(activations)
+    based = components(t.kind, torch.cat(numbers, 2), residual.index_select(2, t.residual_of))
+    level = t.level.expand(-1, -1, -1, rows).flatten(2)
     # What does not depend on the context is the same in every order.
-    own = standard_log_prob(own_white.view(targets, 3, rows).square().sum(1), t.dof) + t.own_level
-    place = z if targets == z.shape[1] else z.index_select(1, t.targets)
-    broad = t.broad_level + (place.permute(1, 2, 0).square() * t.broad_rate).sum(1)
-    context_free = torch.logaddexp(own, broad)
-    terms.append(context_free[:, None].expand(-1, orders, -1).reshape(targets, 1, -1))
-    joint = torch.cat(terms, 1).logsumexp(1)
-    return joint.view(targets, orders, rows).sum(0).logsumexp(0)
+    own_square = own_white.square().sum(1)
+    own = standard_log_prob(own_square, t.kind.dof) + t.own_level
+    place = (z if targets == z.shape[1] else z.index_select(1, t.targets)).permute(1, 2, 0)
+    context_free = torch.logaddexp(own, t.broad_level + (place.square() * t.broad_rate).sum(1))
+    repeated = context_free[:, None].expand(-1, orders, -1).reshape(targets, 1, -1)
+    every = torch.cat([based.log_prob + level, repeated], 1)
+    joint = every.logsumexp(1)
+    chain = joint.view(targets, orders, rows).sum(0)
+    value = chain.logsumexp(0)
+    if not with_grad:
+        return value, None
+    # Posterior of the orders, times that of the terms of every conditional.
+    posterior = (every - joint[:, None]).exp_().mul_((chain - value).exp_().view(-1))
+    to_based, to_context_free = posterior.split((every.shape[1] - 1, 1), 1)
+    to_numbers, to_each = components_gradient(t.kind, based, to_based)
+    to_residual = torch.zeros_like(residual).index_add_(2, t.residual_of, to_each)
+    to_first = [
+        further_layers_gradient(grad.flatten(1, 2).mT, expert.layers, SILU, one)
+        for expert, grad, one in zip(t.experts, to_numbers.split(t.kind.sizes, 2)[1:], saved, strict=True)
+    ]
+    to_context_free = to_context_free.view(targets, orders, rows).sum(1)
+    to_own = to_context_free * (own - context_free).exp_()
+    to_own_white = own_white * (to_own * _slope(own_square, t.kind.dof))[:, None]
+    to_white = torch.cat([to_residual.view(-1, rows), to_own_white.view(-1, rows)])
+    gradient = to_white.mT @ t.whitener
+    to_visible = torch.bmm(torch.cat(to_first, 2), t.first.mT).view(targets, orders, rows, -1)
+    gradient += to_visible.mul_(t.before).sum((0, 1)) * (1.0 - context.square()).mul_(t.unit)
+    gradient = gradient.view_as(z)
+    to_place = (place * t.broad_rate * (2.0 * (to_context_free - to_own))[:, None]).permute(2, 0, 1)
+    return value, gradient.index_add_(1, t.targets, to_place)
+
+
+def _slope(square: Tensor, dof: int | None) -> Tensor:
+    """d log-density / d e, over e, of `standard_log_prob` with square = |e|^2."""
+    return torch.full_like(square, -1.0) if dof is None else (square + dof).reciprocal_().mul_(-(dof + 3.0))
 
 
 def _first_layer(t: ChainTables, context: Tensor) -> Tensor:
     """(T, N, H) units of all networks, before their activation, at contexts (B, 3J)."""
     targets, orders, _, size = t.before.shape
-    seen = (t.before * context).view(targets, -1, size)
+    visible = (t.before * context).view(targets, -1, size)
     if len(context) == 1:
-        return torch.baddbmm(t.first_bias[:, :, 0], seen, t.first)
-    units = torch.bmm(seen, t.first).view(targets, orders, len(context), -1) + t.first_bias
+        return torch.baddbmm(t.first_bias[:, :, 0], visible, t.first)
+    units = torch.bmm(visible, t.first).view(targets, orders, len(context), -1) + t.first_bias
     return units.flatten(1, 2)
-
-
-def _bounded(most: float, raw: Tensor) -> Tensor:
-    return most * torch.tanh(raw)
-
-
-def _by_chain(level: Tensor, rows: int) -> Tensor:
-    """(T, 1, N) of a table (T, 1, K, 1)."""
-    return level.expand(-1, -1, -1, rows).flatten(2)

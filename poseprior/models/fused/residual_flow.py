@@ -11,13 +11,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
-from .chunks import in_chunks
-from .networks import Layers, further_layers
+from .density import fused_density
+from .networks import (
+    SILU,
+    Coupling,
+    Function,
+    Layers,
+    couple,
+    couple_gradient,
+    further_layers,
+    further_layers_gradient,
+)
 
 #: Poses of a chunk.
 _ROWS = 512
+#: Of the squared length of a block to its degrees of freedom.
+_LEAST_RATIO = 1e-12
+#: Below this ratio the slope of the tails is a series, which rounding does not spoil.
+_SMALL = 1e-3
 
 
 class CouplingTables(NamedTuple):
@@ -27,13 +39,13 @@ class CouplingTables(NamedTuple):
         inward: (d, d + H) to the moved coordinates, the kept ones, and the first layer's units.
         bias: (H,) of those units.
         layers: after the first; the last gives m shifts and m raw log-scales.
-        most_log_scale: bound of log-scales.
+        bound: of log-scales.
     """
 
     inward: Tensor
     bias: Tensor
     layers: Layers
-    most_log_scale: float
+    bound: Function
 
 
 class ResidualTables(NamedTuple):
@@ -71,30 +83,71 @@ def log_prob(tables: ResidualTables, w: Tensor, counted: Tensor | None) -> Tenso
     Returns:
         (B,) nats, Lebesgue in w.
     """
-    return in_chunks(partial(_log_prob, tables), _ROWS, w, counted)
+    return fused_density(partial(_evaluate, tables), _ROWS, w, counted)
 
 
-def _log_prob(t: ResidualTables, w: Tensor, counted: Tensor | None) -> Tensor:
+def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor | None]:
     u = torch.addmm(t.shift, w, t.whitener)
     # Tails: v = u f, f = scale sqrt(log(1 + r) / r), in each block.
-    ratio = (u.square() @ t.membership * t.rate).clamp_min(1e-12)
+    ratio = (u.square() @ t.membership * t.rate).clamp_min(_LEAST_RATIO)
     log_term = torch.log1p(ratio)
     shrink = (log_term / ratio).sqrt()
     each = torch.addcmul(t.level, t.slack, shrink.log()) - log_term
     total = (each if counted is None else each * counted).sum(-1)
-    parts = list((u * ((shrink * t.scale) @ t.membership.mT)).split(t.dims, 1))
+    factor = shrink * t.scale
+    stretch = factor @ t.membership.mT
+    parts = list((u * stretch).split(t.dims, 1))
+    steps: list[list[_Step]] = []
     for k, stack in enumerate(t.couplings):
+        steps.append([])
         for coupling in stack:
-            parts[k], log_det = _couple(coupling, parts[k])
+            parts[k], step = _couple(coupling, parts[k])
+            steps[k].append(step)
+            log_det = step.coupled.log_scale.sum(-1)
             total = total + (log_det if counted is None else log_det * counted[:, k])
-    square = (torch.cat(parts, 1) if len(parts) > 1 else parts[0]).square()
-    return total - 0.5 * (square.sum(-1) if counted is None else ((square @ t.membership) * counted).sum(-1))
+    z = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+    weight = None if counted is None else counted @ t.membership.mT
+    value = total - 0.5 * (z.square() if weight is None else z.square() * weight).sum(-1)
+    if not with_grad:
+        return value, None
+    grads = list((-z if weight is None else -z * weight).split(t.dims, 1))
+    for k, stack in enumerate(t.couplings):
+        own = 1.0 if counted is None else counted[:, k, None]
+        for coupling, step in zip(reversed(stack), reversed(steps[k]), strict=True):
+            grads[k] = _couple_gradient(coupling, step, grads[k], own)
+    grad_v = torch.cat(grads, 1) if len(grads) > 1 else grads[0]
+    # d log f / d r, and its series.
+    past = 1.0 + ratio
+    slope = torch.where(ratio > _SMALL, (ratio / (past * log_term) - 1.0) / (2.0 * ratio), -0.25 + ratio * (5.0 / 24.0))
+    to_each = slope * t.slack - 1.0 / past
+    if counted is not None:
+        to_each *= counted
+    to_ratio = ((grad_v * u) @ t.membership).mul_(factor).mul_(slope).add_(to_each)
+    to_ratio = to_ratio.mul_(ratio > _LEAST_RATIO).mul_(t.rate)
+    grad_u = (grad_v * stretch).addcmul_(u, to_ratio @ t.membership.mT, value=2.0)
+    return value, grad_u @ t.whitener.mT
 
 
-def _couple(t: CouplingTables, v: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, d) coordinates after the coupling of v (B, d), and the log-determinant (B,)."""
+class _Step(NamedTuple):
+    """A coupling at work, and what the activations of its network saved."""
+
+    coupled: Coupling
+    saved: list[Tensor]
+
+
+def _couple(t: CouplingTables, v: Tensor) -> tuple[Tensor, _Step]:
+    """(B, d) coordinates after the coupling of v (B, d)."""
     moves = t.layers[-1][0].shape[1] // 2
     moved, kept, units = (v @ t.inward).split((moves, v.shape[1] - moves, len(t.bias)), 1)
-    shift, raw = further_layers(units + t.bias, t.layers, silu).split(moves, 1)
-    log_scale = raw.tanh() * t.most_log_scale
-    return torch.cat([kept, (moved + shift) * log_scale.exp()], 1), log_scale.sum(-1)
+    outputs, saved = further_layers(units + t.bias, t.layers, SILU)
+    coupled = couple(moved, outputs, t.bound, shift_first=True)
+    return torch.cat([kept, coupled.out], 1), _Step(coupled, saved)
+
+
+def _couple_gradient(t: CouplingTables, step: _Step, grad: Tensor, grad_log_det: Tensor | float) -> Tensor:
+    """(B, d) gradient to v, from those to the coordinates after the coupling and the log-determinant."""
+    moves = step.coupled.out.shape[1]
+    to_kept, to_out = grad.split((grad.shape[1] - moves, moves), 1)
+    to_moved, to_outputs = couple_gradient(step.coupled, to_out, grad_log_det, t.bound)
+    to_units = further_layers_gradient(to_outputs, t.layers, SILU, step.saved)
+    return torch.cat([to_moved, to_kept, to_units], 1) @ t.inward.mT

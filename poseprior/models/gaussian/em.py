@@ -58,10 +58,7 @@ def fit_mixture(
         (weights, mean, covariance).
     """
     z = z.double()
-    everything = torch.arange(len(z))
-    groups = [
-        (everything if rows is None else rows, mask.repeat_interleave(3)) for rows, mask in rows_by_mask(observed)
-    ]
+    groups = [(rows, mask.repeat_interleave(3)) for rows, mask in rows_by_mask(observed)]
     dims = z.shape[1]
     identity = torch.eye(dims, dtype=z.dtype)
     pooled_mean = torch.zeros(dims, dtype=z.dtype)

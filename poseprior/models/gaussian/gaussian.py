@@ -29,7 +29,8 @@ class GaussianPrior(PosePrior):
     `covariance="diagonal"` has a mean and a log-scale for each coordinate: 330 parameters for 55 joints, as the
     published per-joint baseline. `covariance="full"` has one covariance over all coordinates, except between groups of
     joints that training never shows together, which are independent. Marginals and conditionals are exact, missing
-    joints are marginalised, and both are cut off at the tangent ball so that the density on SO(3) integrates to one.
+    joints are marginalised, and both are truncated where a tangent vector is longer than pi, so that the density on SO(3)
+    integrates to one.
 
     `fit` is in closed form (EM for a full covariance with missing joints) unless `FitConfig.max_steps` asks for the
     gradient loop.
@@ -102,7 +103,7 @@ class GaussianPrior(PosePrior):
         return (per_joint * observed).sum(-1) - volume
 
     def _diagonal(self) -> tuple[Tensor, Tensor]:
-        """1 / scale (J, 3) and the log-densities at the mean (J,) of a diagonal covariance; kept while they are frozen."""
+        """1 / scale (J, 3) and the log-densities at the mean (J,) of a diagonal covariance, cached while they are frozen."""
 
         def compute() -> tuple[Tensor, Tensor]:
             scale = self.log_scale.exp() * self.chart.scale
@@ -131,7 +132,7 @@ class GaussianPrior(PosePrior):
         shape = (num_samples, *rotvec.shape)
         drawn = torch.full(shape, torch.inf, dtype=rotvec.dtype, device=rotvec.device)
         outside = torch.ones(shape[:-1], dtype=torch.bool, device=rotvec.device)
-        while bool(outside.any()):  # the Gaussian cut off at the tangent ball, by rejection
+        while bool(outside.any()):  # the truncated Gaussian, by rejection
             noise = torch.randn(shape, generator=generator, dtype=rotvec.dtype, device=rotvec.device)
             drawn = torch.where(outside[..., None], self.mean + self.log_scale.exp() * noise, drawn)
             outside = (drawn * self.chart.scale).square().sum(-1) > torch.pi**2

@@ -88,11 +88,12 @@ class MaskedMixture(nn.Module):
             dims = mask.repeat_interleave(3).nonzero()[:, 0]
             key = ("whitener", mask.cpu().numpy().tobytes())
             whitener, log_det = self._cached(key, partial(self._whitener, dims))
-            own = z if rows is None else z[rows]
+            whole = len(rows) == len(z)
+            own = z if whole else z[rows]
             error = (own if len(dims) == z.shape[1] else own[:, dims]) - self.mean[:, None, dims]
             white = error @ whitener.mT
             part = (-0.5 * (white.square().sum(-1) + len(dims) * _LOG_2PI) - log_det[:, None]).mT
-            result = part if rows is None else result.index_copy(0, rows, part)
+            result = part if whole else result.index_copy(0, rows, part)
         return result + self.log_weights()
 
     def log_prob(self, z: Tensor, observed: Tensor) -> Tensor:
@@ -157,10 +158,9 @@ class MaskedMixture(nn.Module):
         """
         responsibility = self.component_log_prob(z, observed).softmax(-1)
         result = z.expand(num_samples, *z.shape).clone()
-        for some, mask in rows_by_mask(observed):
+        for rows, mask in rows_by_mask(observed):
             if bool(mask.all()):
                 continue
-            rows = torch.arange(len(z), device=z.device) if some is None else some
             target = rows.repeat(num_samples)
             place = torch.arange(num_samples, device=z.device).repeat_interleave(len(rows))
             for _ in range(_MOST_REDRAWS):

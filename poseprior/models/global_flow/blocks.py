@@ -92,19 +92,19 @@ def check_blocks(blocks: Sequence[tuple[Sequence[int], Sequence[int]]], joints: 
     return plain
 
 
-def whole_blocks(seen: Tensor, members: Sequence[Sequence[int]], given: Sequence[Sequence[int]]) -> Tensor:
+def whole_blocks(observed: Tensor, members: Sequence[Sequence[int]], given: Sequence[Sequence[int]]) -> Tensor:
     """(...) bool of masks (..., J): every block is observed whole, with the blocks it is given, or not at all, and some is.
 
     Args:
-        seen: (..., J) bool.
+        observed: (..., J) bool.
         members: positions of each block's joints.
         given: positions of the earlier blocks that each block is given.
     """
-    whole = [seen[..., list(own)].all(-1) for own in members]
+    whole = [observed[..., list(own)].all(-1) for own in members]
     good = torch.stack(whole).any(0)
     for own, complete, earlier in zip(members, whole, given, strict=True):
         allowed = torch.stack([complete, *(whole[g] for g in earlier)]).all(0)
-        good = good & (allowed | ~seen[..., list(own)].any(-1))
+        good = good & (allowed | ~observed[..., list(own)].any(-1))
     return good
 
 
@@ -113,7 +113,7 @@ def trailing_blocks(blocks: Blocks) -> str:
     return ", ".join(" with ".join(skeleton.JOINT_NAMES[j] for j in members) for members, _ in blocks[1:])
 
 
-def refuse_broken_blocks(seen: Tensor, good: Tensor, joints: Sequence[int], blocks: Blocks) -> None:
+def refuse_broken_blocks(observed: Tensor, good: Tensor, joints: Sequence[int], blocks: Blocks) -> None:
     """Refuse masks (B, J) of which some row is not good (B,).
 
     Raises:
@@ -123,7 +123,7 @@ def refuse_broken_blocks(seen: Tensor, good: Tensor, joints: Sequence[int], bloc
     if len(bad) == 0:
         return
     row = int(bad[0, 0])
-    missing = [skeleton.JOINT_NAMES[joints[k]] for k in (~seen[row]).nonzero()[:, 0].tolist()]
+    missing = [skeleton.JOINT_NAMES[joints[k]] for k in (~observed[row]).nonzero()[:, 0].tolist()]
     trailing = trailing_blocks(blocks)
     raise ValueError(
         f"observed: GlobalFlow cannot marginalise{f' (it can only leave out {trailing})' if trailing else ''}, and pose "

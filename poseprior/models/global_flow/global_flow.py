@@ -206,9 +206,11 @@ class GlobalFlow(LatentPosePrior):
     def _coordinates(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) chart coordinates, block by block, and the log-volume (B,)."""
         w, volume = self.chart(rotvec, observed)
-        if len(self.blocks) > 1:
-            w = w.index_select(1, self.order)
-        return w.flatten(1), volume
+        return self._by_block(w), volume
+
+    def _by_block(self, w: Tensor) -> Tensor:
+        """(B, D) of chart coordinates (B, J, 3), block by block."""
+        return (w.index_select(1, self.order) if len(self.blocks) > 1 else w).flatten(1)
 
     # ------------------------------------------------------------------ densities
 
@@ -221,11 +223,12 @@ class GlobalFlow(LatentPosePrior):
         # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
         counted = None if bool(observed.all()) else self._whole(observed)
         used = observed if counted is None else counted @ self.membership.T > 0
-        if not self.context_dim and self.flow.frozen:
-            w, volume = self.chart(rotvec, used)
-            return self.flow.fused_log_prob(w, self.order, counted) - volume
-        coordinates, volume = self._coordinates(rotvec, used)
-        latent, log_det = self.flow(coordinates, self._condition(context, len(rotvec)))
+        w, volume = self.chart(rotvec, used)
+        if not self.context_dim:
+            value = self.flow.fused_log_prob(w, self.order, counted)
+            if value is not None:
+                return value - volume
+        latent, log_det = self.flow(self._by_block(w), self._condition(context, len(rotvec)))
         each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
         return (each if counted is None else each * counted).sum(-1) - volume
 

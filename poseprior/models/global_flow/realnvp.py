@@ -107,14 +107,12 @@ class GlobalRealNVP(nn.Module):
             total = total + log_det
         return w, total[:, None]
 
-    @property
-    def frozen(self) -> bool:
-        """Whether `fused_log_prob` can be used: in evaluation, without gradients to the weights."""
-        return is_frozen(self, self._tensors())
-
-    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor:
-        """The log-density of frozen weights without context, as `ResidualFlow.fused_log_prob`; `order` is as it comes."""
-        value = fused.log_prob(self.cache(self._tensors(), None, self._tables), w.flatten(1))
+    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor | None:
+        """As `ResidualFlow.fused_log_prob`; there is one block, and the joints keep their order."""
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        value = fused.log_prob(self.cache(tensors, None, self._tables), w.flatten(1))
         return value if counted is None else value * counted[:, 0]
 
     def _each(self) -> list[_Block]:
@@ -138,7 +136,7 @@ class GlobalRealNVP(nn.Module):
             chosen = columns[given]
             layers = [layer for layer in block.network if isinstance(layer, nn.Linear)]
             weights = tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in layers)
-            steps.append(fused.StepTables(columns=chosen, scale=scale[given], shift=shift[given], layers=weights))
+            steps.append(fused.StepTables(chosen, chosen.argsort(), scale[given], shift[given], weights))
             level = level + block.first.log_scale.sum() + block.second.log_scale.sum()
             # The coupling gives kept components first: where every component is, then the permutation.
             columns = given.argsort()[block.permutation]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fused import residual_flow as fused
+from ..fused.networks import scaled_tanh
 from ..shared.cache import WeightCache, is_frozen
 from .whitening import BlockWhitening, RadialTails
 
@@ -59,8 +60,8 @@ class MixedCoupling(nn.Module):
     def _shift_and_log_scale(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         if self.training and self.noise > 0:
             kept = kept + self.noise * torch.randn_like(kept)
-        seen = torch.cat([kept, context], 1) if context.shape[1] else kept
-        shift, raw = self.network(seen).chunk(2, -1)
+        inputs = torch.cat([kept, context], 1) if context.shape[1] else kept
+        shift, raw = self.network(inputs).chunk(2, -1)
         return shift, self.most_log_scale * torch.tanh(raw)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,7 @@ class MixedCoupling(nn.Module):
             inward=torch.cat([moved, kept, kept @ first.weight.mT], 1),
             bias=first.bias.clone(),
             layers=tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in others),
-            most_log_scale=self.most_log_scale,
+            bound=scaled_tanh(self.most_log_scale),
         )
 
     def inverse(self, u: Tensor, context: Tensor) -> Tensor:
@@ -151,13 +152,8 @@ class ResidualFlow(nn.Module):
             steps.append(step)
         return torch.cat(parts, 1), log_det + torch.stack(steps, 1)
 
-    @property
-    def frozen(self) -> bool:
-        """Whether `fused_log_prob` can be used: in evaluation, without gradients to the weights."""
-        return is_frozen(self, self._tensors())
-
-    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor:
-        """The log-density of frozen weights without context.
+    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor | None:
+        """The log-density of frozen weights, without context.
 
         Args:
             w: (B, J, 3) chart coordinates, zero where unobserved.
@@ -165,9 +161,12 @@ class ResidualFlow(nn.Module):
             counted: (B, K) ones where a block counts; None where all do.
 
         Returns:
-            (B,) nats, Lebesgue in w.
+            (B,) nats, Lebesgue in w; None in training and where gradients to the weights are asked for.
         """
-        tables = self.cache((*self._tensors(), order), None, lambda: self._tables(order))
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return None
+        tables = self.cache((*tensors, order), None, lambda: self._tables(order))
         return fused.log_prob(tables, w.flatten(1), counted)
 
     def _couplings(self) -> list[list[MixedCoupling]]:

@@ -28,25 +28,10 @@ class JointConditionals(nn.Module, ABC):
 
     def total(self, w: Tensor, observed: Tensor) -> Tensor:
         """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved, and (B, J) bool."""
-        if self.frozen:
-            return self.fused_total(w, None if bool(observed.all()) else observed)
-        return self.eager_total(w, observed)
-
-    def eager_total(self, w: Tensor, observed: Tensor) -> Tensor:
-        """`total` by `log_prob` of every joint."""
         each = self.log_prob(w.transpose(0, 1), self.context(w, observed, None), None).T
         if not bool(observed.all()):
             each = each * observed
         return each.sum(-1)
-
-    @property
-    @abstractmethod
-    def frozen(self) -> bool:
-        """Whether `fused_total` can be used: in evaluation, without gradients to the weights."""
-
-    @abstractmethod
-    def fused_total(self, w: Tensor, observed: Tensor | None) -> Tensor:
-        """`total` of frozen weights, faster; `observed` None where all joints are."""
 
     @abstractmethod
     def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:

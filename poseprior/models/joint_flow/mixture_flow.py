@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fused import joint_mixture as fused
+from ..fused.networks import ComponentKind, clamp
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedLinear
 from ..shared.mirror import REFLECTION
@@ -89,13 +90,13 @@ class JointMixtureFlow(JointConditionals):
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
         # A bounded view of the context: past it a network extrapolates, and along a limb that would run away.
         every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), no_joint], 1)
-        seen = every.index_select(1, slots.flatten())
+        features = every.index_select(1, slots.flatten())
         if self.training:
-            seen = self._disturb(seen)
-        return (seen.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)
+            features = self._disturb(features)
+        return (features.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)
 
-    def _disturb(self, seen: Tensor) -> Tensor:
-        value, absent = seen.split([3, 1], -1)
+    def _disturb(self, features: Tensor) -> Tensor:
+        value, absent = features.split([3, 1], -1)
         dropped = torch.rand_like(absent) < self.options["input_dropout"]
         absent = torch.where(dropped, torch.ones_like(absent), absent)
         value = (value + self.options["input_noise"] * torch.randn_like(value)) * (1.0 - absent)
@@ -131,12 +132,12 @@ class JointMixtureFlow(JointConditionals):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return log_prob(self._flip(own, places), self._mixture(context, places))
 
-    @property
-    def frozen(self) -> bool:
-        return is_frozen(self, self._tensors())
-
-    def fused_total(self, w: Tensor, observed: Tensor | None) -> Tensor:
-        return fused.log_prob(self.cache(self._tensors(), None, self._tables), w, observed)
+    def total(self, w: Tensor, observed: Tensor) -> Tensor:
+        tensors = self._tensors()
+        if not is_frozen(self, tensors):
+            return super().total(w, observed)
+        tables = self.cache(tensors, None, self._tables)
+        return fused.log_prob(tables, w, None if bool(observed.all()) else observed)
 
     def _tensors(self) -> list[Tensor]:
         """All parameters, without walking the module tree."""
@@ -157,6 +158,8 @@ class JointMixtureFlow(JointConditionals):
         absent = weight[:, :, 3]
         outputs = torch.arange(last.bias.shape[-1], device=bias.device).view(-1, _PER_COMPONENT).T.flatten()
         broad_weight = self.options["broad_weight"]
+        bound = clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION)
+        kind = ComponentKind((len(outputs) // _PER_COMPONENT,), bound, solved=False, dof=None)
         return fused.JointMixtureTables(
             slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
             first=torch.cat([context, own], 1),
@@ -170,7 +173,7 @@ class JointMixtureFlow(JointConditionals):
             broad_level=bias.new_tensor([[math.log(broad_weight * share) + b.level] for b, share in BROAD]),
             broad_rate=bias.new_tensor([[b.rate] for b, _ in BROAD]),
             most_context=_MOST_CONTEXT,
-            log_precisions=(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
+            kind=kind,
         )
 
     def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:

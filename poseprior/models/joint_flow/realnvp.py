@@ -7,13 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..fused.chunks import in_chunks
-from ..shared.cache import is_frozen
 from ..shared.grouped_mlp import GroupedLinear
 from .conditionals import JointConditionals, grouped_affine
-
-#: Rows (joints x poses) that frozen weights evaluate at once.
-_ROWS = 4096
 
 
 class _GroupedCoupling(nn.Module):
@@ -25,11 +20,6 @@ class _GroupedCoupling(nn.Module):
         self.layers = nn.ModuleList(
             GroupedLinear(groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], gains, strict=False)
         )
-
-    def tensors(self) -> list[Tensor]:
-        """Weights and biases, layer by layer."""
-        layers = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
-        return [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
 
     def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shift and log-scale, (P, B, moved) each."""
@@ -86,14 +76,6 @@ class JointRealNVP(JointConditionals):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
-
-    @property
-    def frozen(self) -> bool:
-        return is_frozen(self, [*self.first.tensors(), *self.second.tensors()])
-
-    def fused_total(self, w: Tensor, observed: Tensor | None) -> Tensor:
-        seen = torch.ones_like(w[..., 0], dtype=torch.bool) if observed is None else observed
-        return in_chunks(self.eager_total, max(1, _ROWS // w.shape[1]), w, seen)
 
     def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return self._forward(own, context, places)[0][..., [0, 2, 1]]

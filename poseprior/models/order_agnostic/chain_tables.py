@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..fused.networks import ComponentKind, scaled_tanh
 from ..fused.order_chains import ChainTables, Expert
 from .mixture_head import MOST_CONTEXT, MOST_LOG_SCALE, NUMBERS
 from .ordered_gaussian import arrange
@@ -34,20 +35,23 @@ def chain_tables(group: OrderAgnosticGroup, perm: Tensor, targets: Tensor) -> Ch
     arranged, size = group.base.arrangement(perm), group.num_joints
     log_net, log_base, log_own, log_broad, log_near = group.log_weights
     before = arranged.before[:, targets].transpose(0, 1)  # (T, K, J)
-    log_diagonal = arranged.log_diagonal[:, targets].mT[:, None, :, None]
+    log_diagonal = arranged.log_diagonal[:, targets].mT
     firsts = [_first_layer(group.net, targets, before, None)]
-    experts = [_expert(group.net, targets, log_net - log_diagonal)]
-    white = [_residual_rows(arranged.whitener, targets)]
+    experts = [_expert(group.net, targets)]
+    levels = [log_base - log_diagonal, log_net - log_diagonal]
+    whiteners = [_of_targets(arranged.whitener, targets)]
     if group.near_net is not None and arranged.near is not None:
         near, slots = arranged.near, group.base.slots[targets]
         visible = near.visible[:, targets].transpose(0, 1)
         firsts.append(_first_layer(group.near_net, targets, visible, (slots, size)))
-        near_diagonal = near.log_diagonal[:, targets].mT[:, None, :, None]
-        experts.append(_expert(group.near_net, targets, log_near - near_diagonal))
-        white.append(_residual_rows(near.whitener, targets))
+        experts.append(_expert(group.near_net, targets))
+        levels.append(log_near - near.log_diagonal[:, targets].mT)
+        whiteners.append(_of_targets(near.whitener, targets))
     own = torch.zeros(len(targets), 3, size, 3, dtype=before.dtype, device=before.device)
     own[torch.arange(len(targets)), :, targets] = arranged.own_whitener[targets]
     weights, biases = (torch.cat(parts, 2) for parts in zip(*firsts, strict=True))
+    sizes = [expert.layers[-1][0].shape[-1] // NUMBERS for expert in experts]
+    counts = torch.tensor([1 + sizes[0], *sizes[1:]], device=perm.device)
     broad_level = log_broad + group.broad_log_prob(torch.zeros_like(group.scale))
     return ChainTables(
         targets=targets,
@@ -55,22 +59,22 @@ def chain_tables(group: OrderAgnosticGroup, perm: Tensor, targets: Tensor) -> Ch
         first=weights,
         first_bias=biases[:, :, None],
         experts=tuple(experts),
-        whitener=torch.cat([*white, own.flatten(2).flatten(0, 1)]),
-        base_level=log_base - log_diagonal,
+        whitener=torch.cat([torch.stack(whiteners, 2).flatten(0, 3), own.flatten(2).flatten(0, 1)]),
+        residual_of=torch.repeat_interleave(counts),
+        kind=ComponentKind((1, *sizes), scaled_tanh(MOST_LOG_SCALE), solved=True, dof=group.dof),
+        level=torch.stack(levels, 1).repeat_interleave(torch.tensor([1, *sizes], device=perm.device), 1)[..., None],
         own_level=log_own - arranged.own_log_diagonal[targets, None],
         broad_level=broad_level[targets, None],
         broad_rate=group.broad.rate * group.scale[targets].square()[..., None],
         mean=group.base.mean.clone(),
         unit=group.context_unit().flatten() / MOST_CONTEXT,
-        most_log_scale=MOST_LOG_SCALE,
-        dof=group.dof,
     )
 
 
-def _residual_rows(whitener: Tensor, targets: Tensor) -> Tensor:
-    """(T 3 K, 3J) rows of the targets, of (K, 3J, 3J) in every order."""
+def _of_targets(whitener: Tensor, targets: Tensor) -> Tensor:
+    """(T, 3, K, 3J) rows of the targets, of (K, 3J, 3J) in every order."""
     count, flat = len(whitener), whitener.shape[1]
-    return whitener.view(count, -1, 3, flat)[:, targets].permute(1, 2, 0, 3).reshape(-1, flat)
+    return whitener.view(count, -1, 3, flat)[:, targets].permute(1, 2, 0, 3)
 
 
 def _first_layer(
@@ -99,7 +103,7 @@ def _first_layer(
     return own, bias
 
 
-def _expert(net: GroupedMLP, targets: Tensor, level: Tensor) -> Expert:
+def _expert(net: GroupedMLP, targets: Tensor) -> Expert:
     """Tables of the layers after the first one."""
     first, *others = net.layers()
     layers = [(layer.weight[targets], layer.bias[targets]) for layer in others]
@@ -111,4 +115,4 @@ def _expert(net: GroupedMLP, targets: Tensor, level: Tensor) -> Expert:
     factor[4 * k : 7 * k] /= -MOST_LOG_SCALE
     factor[7 * k :] = -1.0
     layers[-1] = tuple((tensor[..., order] * factor).contiguous() for tensor in layers[-1])  # type: ignore[assignment]
-    return Expert(first.weight.shape[-1], tuple(layers), level)
+    return Expert(first.weight.shape[-1], tuple(layers))

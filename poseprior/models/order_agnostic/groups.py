@@ -229,9 +229,10 @@ def _log_sum_by_mask(part: OrderAgnosticGroup, z: Tensor, masks: Tensor, ranks: 
     for rows, (observed, first, target) in rows_by_mask(masks):
         if not bool(target.any()):
             continue
-        own = z if rows is None else z[rows]
-        value = part.log_sum_over_orders(own, ranks, observed, first, target)
-        total = value if rows is None else total.index_add(0, rows, value)
+        if len(rows) == len(z):
+            return part.log_sum_over_orders(z, ranks, observed, first, target)
+        value = part.log_sum_over_orders(z[rows], ranks, observed, first, target)
+        total = total.index_add(0, rows, value)
     return total
 
 

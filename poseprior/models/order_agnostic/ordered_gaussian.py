@@ -72,12 +72,12 @@ class Arrangement(NamedTuple):
         return table if count == len(table) else table.repeat_interleave(count // len(table), 0)
 
 
-def arrange(ranks: Tensor, seen: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+def arrange(ranks: Tensor, observed: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Orders in which given joints come first and missing ones last, for all pairs of an order and a distinct mask.
 
     Args:
         ranks: (K, J) position of each joint in K orders.
-        seen: (B, J) bool.
+        observed: (B, J) bool.
         given: (B, J) bool, joints to move to the front.
 
     Returns:
@@ -85,9 +85,9 @@ def arrange(ranks: Tensor, seen: Tensor, given: Tensor | None = None) -> tuple[T
         in every order; index is None where P is 1.
     """
     size = ranks.shape[1]
-    late = (~seen).long() * size
+    late = (~observed).long() * size
     if given is not None:
-        late = late - (given & seen).long() * size
+        late = late - (given & observed).long() * size
     if bool((late == late[:1]).all()):
         return (ranks + late[0]).argsort(-1), None
     distinct, inverse = torch.unique(late, dim=0, return_inverse=True)

@@ -8,20 +8,11 @@ import torch
 from torch import Tensor
 
 
-def rows_by_mask(observed: Tensor) -> Iterator[tuple[Tensor | None, Tensor]]:
-    """The distinct masks, each with its rows.
-
-    Args:
-        observed: (B, ...) bool.
-
-    Yields:
-        The rows (R,) that have a mask, None where all rows have the same, and the mask (...).
-    """
-    if not len(observed):
-        return
-    if len(observed) == 1 or bool((observed == observed[:1]).all()):
-        yield None, observed[0]
-        return
-    masks, index = torch.unique(observed.flatten(1), dim=0, return_inverse=True)
-    for k, mask in enumerate(masks):
-        yield (index == k).nonzero()[:, 0], mask.view(observed.shape[1:])
+def rows_by_mask(observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows (R,) that have each distinct mask, and the mask (...), of masks (B, ...) bool."""
+    if len(observed) and bool((observed == observed[:1]).all()):
+        yield torch.arange(len(observed), device=observed.device), observed[0]
+    elif len(observed):
+        masks, index = torch.unique(observed.flatten(1), dim=0, return_inverse=True)
+        for k, mask in enumerate(masks):
+            yield (index == k).nonzero()[:, 0], mask.view(observed.shape[1:])

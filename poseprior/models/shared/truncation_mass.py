@@ -1,4 +1,4 @@
-"""Mass of a Gaussian inside the ball |x| < pi, the image of SO(3) under the logarithm.
+"""Truncation mass: that of a Gaussian where |x| < pi, the image of SO(3) under the logarithm.
 
 A Gaussian over tangent coordinates has mass outside that ball, where no rotation lives. For the spreads of limbs it is
 nothing (a standard deviation of 0.5 rad leaves 3e-8), for a root that turns all the way round it is a third: dividing by
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Below this escaped mass the correction is left out; the bound is P(|u| > 6) of a 3-D normal, 2e-8.
+#: The correction is left out where |x| = pi is this many standard deviations away: P(|u| > 6) of a 3-D normal is 2e-8.
 _SIGMAS = 6.0
 #: Quadrature along an axis stops this many standard deviations out.
-_REACH = 8.0
+_MOST_DEVIATIONS = 8.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
@@ -68,8 +68,8 @@ def _quadrature(mean: Tensor, covariance: Tensor) -> Tensor:
 
 def _normal_nodes(centre: Tensor, scale: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
     """Gauss-Legendre nodes over [-bound, bound] where a normal has mass, and weights times its density: (..., 48)."""
-    low = torch.maximum(-bound, centre - _REACH * scale)
-    high = torch.maximum(torch.minimum(bound, centre + _REACH * scale), low)
+    low = torch.maximum(-bound, centre - _MOST_DEVIATIONS * scale)
+    high = torch.maximum(torch.minimum(bound, centre + _MOST_DEVIATIONS * scale), low)
     node = torch.as_tensor(_NODES, dtype=centre.dtype, device=centre.device)
     weight = torch.as_tensor(_WEIGHTS, dtype=centre.dtype, device=centre.device)
     half = ((high - low) / 2)[..., None]

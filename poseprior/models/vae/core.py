@@ -202,10 +202,10 @@ class VAECore(nn.Module):
         if self.options.linear_path:
             value, vector = torch.linalg.eigh(covariance)
             value, vector = value.flip(0)[: self.dim], vector.flip(1)[:, : self.dim]
-            kept_dims = min(self.dim, len(value))
+            rank = min(self.dim, len(value))
             scaled = (value - floor**2).clamp_min(0.25 * floor**2).sqrt() * vector
-            self.decode_map[:kept_dims].copy_(scaled.T)
-            self.encode_map[:kept_dims].copy_(scaled.T)
+            self.decode_map[:rank].copy_(scaled.T)
+            self.encode_map[:rank].copy_(scaled.T)
             residual = (covariance.diagonal() - scaled.square().sum(1)).clamp_min(0.0)
             self.encode_log_noise.copy_((residual + floor**2).sqrt().log())
         spread = (residual.unflatten(0, (-1, 6)).sum(-1) / 4.0 + floor**2).sqrt()

@@ -1,0 +1,92 @@
+"""`Chart`: coordinates of rotations in R^3 with their change of variables and a hand-written gradient."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: What the gradient of a chart needs of a forward pass.
+Saved = tuple[Tensor, ...]
+
+
+class Chart(nn.Module, ABC):
+    """Coordinates z of rotations: `log_haar(z) = log p_z(z) - volume`."""
+
+    def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates and the log-volume of the change of variables.
+
+        Args:
+            rotvec: (B, J, 3) radians, any norm.
+            observed: (B, J) bool.
+
+        Returns:
+            z (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_z - volume`.
+        """
+        weight = observed_weight(observed, rotvec)
+        if not self.has_gradient(rotvec):
+            return self.eager(rotvec, weight)
+        z, volume, *_ = _ChartMap.apply(rotvec, self, weight)
+        return z, volume
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """(..., J, 3) rotvecs of coordinates."""
+
+    @abstractmethod
+    def eager(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """z and volume by operations that autograd can derive again and again; `weight` as from `observed_weight`."""
+
+    @abstractmethod
+    def point(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Saved]:
+        """`eager` without autograd, and what `gradient` needs of it."""
+
+    @abstractmethod
+    def gradient(
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
+    ) -> Tensor:
+        """(B, J, 3) gradient to the rotvecs, from those to z (B, J, 3) and to the volume, (B, 1, 1)."""
+
+    def has_gradient(self, rotvec: Tensor) -> bool:
+        """Whether `point` and `gradient` hold for these rotvecs."""
+        return True
+
+
+def observed_weight(observed: Tensor, like: Tensor) -> Tensor | None:
+    """(B, J, 1) ones where a mask (B, J) is True and zeros elsewhere, in the type of `like`; None where all is True."""
+    return None if bool(observed.all()) else observed.to(like.dtype)[..., None]
+
+
+class _ChartMap(torch.autograd.Function):
+    """z, volume and what the gradient needs."""
+
+    @staticmethod
+    def forward(rotvec: Tensor, chart: Chart, weight: Tensor | None) -> tuple[Tensor, ...]:
+        z, volume, saved = chart.point(rotvec, weight)
+        return z, volume, *saved
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        rotvec, ctx.chart, ctx.weight = inputs
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(rotvec, *output[2:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor | None, grad_volume: Tensor | None, *_: None) -> tuple[Tensor, None, None]:
+        rotvec, *saved = ctx.saved_tensors
+        grad_z = torch.zeros_like(rotvec) if grad_z is None else grad_z
+        grad_volume = rotvec.new_zeros(len(rotvec)) if grad_volume is None else grad_volume
+        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
+            outputs = ctx.chart.eager(rotvec, ctx.weight)
+            (found,) = torch.autograd.grad(outputs, rotvec, (grad_z, grad_volume), create_graph=True)
+        else:
+            found = ctx.chart.gradient(rotvec, ctx.weight, tuple(saved), grad_z, grad_volume[:, None, None])
+        return found, None, None
+
+
+# `apply` would parse the signature on every call.
+_ChartMap.forward.__signature__ = inspect.signature(_ChartMap.forward)  # type: ignore[attr-defined]

@@ -1,0 +1,73 @@
+"""Log-densities with a hand-written gradient as one operation for autograd, evaluated a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Values (R,) and, where the flag asks for it, gradients (R, ...) of R rows, from the flag, x (R, ...) and other tensors.
+#: Without the flag it consists of operations that autograd derives: second derivatives go through it.
+Evaluate = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def fused_density(evaluate: Evaluate, rows: int, x: Tensor, *others: Tensor | None) -> Tensor:
+    """(B,) values of `evaluate`, `rows` rows at a time: a chunk's intermediate values stay in the processor's cache.
+
+    The gradient to x is computed with the value, and all that leads to it is freed: what is stored for a row is its
+    gradient alone.
+
+    Args:
+        evaluate: values and gradients; rows do not depend on each other.
+        rows: of a chunk, at least 1.
+        x: (B, ...), what gradients reach.
+        others: (B, ...) or None.
+    """
+    value: Tensor
+    if torch.is_grad_enabled() and x.requires_grad:
+        value, _ = _FusedDensity.apply(x, evaluate, rows, others)
+    else:
+        value, _ = _in_chunks(evaluate, False, rows, x, others)
+    return value
+
+
+def _in_chunks(
+    evaluate: Evaluate, with_grad: bool, rows: int, x: Tensor, others: tuple[Tensor | None, ...]
+) -> tuple[Tensor, Tensor | None]:
+    if len(x) <= rows:
+        return evaluate(with_grad, x, *others)
+    values, gradients = zip(*(evaluate(with_grad, *chunk) for chunk in _split(rows, x, others)), strict=True)
+    return torch.cat(values), torch.cat(gradients) if with_grad else None
+
+
+def _split(rows: int, x: Tensor, others: tuple[Tensor | None, ...]) -> Iterator[tuple[Tensor | None, ...]]:
+    chunks = x.split(rows)
+    columns = [[None] * len(chunks) if t is None else t.split(rows) for t in others]
+    return zip(chunks, *columns, strict=True)
+
+
+class _FusedDensity(torch.autograd.Function):
+    """Values (B,) and their gradient (B, ...)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, evaluate: Evaluate, rows: int, others: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor, Tensor]:
+        value, gradient = _in_chunks(evaluate, True, rows, x, others)
+        assert gradient is not None
+        ctx.mark_non_differentiable(gradient)
+        ctx.set_materialize_grads(False)
+        ctx.evaluate, ctx.others = evaluate, others
+        ctx.save_for_backward(x, gradient)
+        return value, gradient
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None]:
+        x, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
+            value, _ = ctx.evaluate(False, x, *ctx.others)
+            (again,) = torch.autograd.grad(value, x, grad, create_graph=True)
+            return again, None, None, None
+        return gradient * grad.view(-1, *[1] * (x.dim() - 1)), None, None, None
