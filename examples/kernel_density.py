@@ -15,8 +15,7 @@ from poseprior.rotations import rotvec_to_unitquat
 
 
 class KernelDensity(PosePrior):
-    default_fit = {"max_steps": 0}  # noqa: RUF012  (`fit` takes no training steps)
-    closed_form = True
+    default_fit, closed_form = {"max_steps": 0}, True  # `fit` takes no training steps
 
     def __init__(self, joints="body", *, num_poses=1000, bandwidth=0.15):
         super().__init__(joints)
@@ -57,5 +56,5 @@ class KernelDensity(PosePrior):
         return roma.unitquat_to_rotvec(roma.quat_product(centres, roma.quat_normalize(noise)))
 
     def _sample(self, num, generator, context):
-        nothing = torch.zeros(1, len(self.joints), dtype=torch.bool, device=self.device)
-        return self._complete(self._zeros(1), nothing, num, generator, context)[:, 0]
+        rest = self._zeros(1)
+        return self._complete(rest, rest[..., 0].bool(), num, generator, context)[:, 0]
