@@ -59,6 +59,7 @@ class Case:
         mirrored: (joints, joints on the other side) that share weights through the mirror.
         whole_mass: False for densities on R^3 that may put some outside of the rotations.
         slack: how far averages of samples, in [-1, 1], may be off, where `log_prob` is a bound.
+        heavy: integrals of it take long, and are left to slow tests.
         marginal_slack, completion_slack: the same of marginals (nats) and of completions, where they are estimates.
     """
 
@@ -72,12 +73,16 @@ class Case:
     slack: float = 0.0
     marginal_slack: float = 0.0
     completion_slack: float = 0.0
+    heavy: bool = False
 
 
 def _product(joints: Joints) -> PosePrior:
     """Two parts, each with half of the joints."""
-    half = len(joints) // 2
-    return ProductPrior([GaussianPrior(joints[:half], covariance="full"), GaussianMixturePrior(joints[half:], num_components=2, em_iterations=5)])  # fmt: skip
+    half = (len(joints) + 1) // 2
+    parts: list[PosePrior] = [GaussianPrior(joints[:half], covariance="full")]
+    if joints[half:]:
+        parts.append(GaussianMixturePrior(joints[half:], num_components=2, em_iterations=5))
+    return ProductPrior(parts)
 
 
 def _both_sides(joints: Joints) -> PosePrior:
@@ -110,6 +115,7 @@ _SIDES = ((25, 26, 37), (40, 41, 52))
 _HANDS: dict[str, Any] = {"joints": FINGERS, "pair": FINGER_PAIR, "data": lambda: hands_apart(), "mirrored": _SIDES}
 _LONG = replace(_SHORT, max_steps=150)
 _LATENT: dict[str, Any] = {"slack": 0.05, "marginal_slack": 0.3, "completion_slack": 0.15, "config": _LONG}
+_LARGE: dict[str, Any] = {**_LATENT, "config": replace(_SHORT, max_steps=20), "heavy": True}
 
 CASES: dict[str, Case] = {
     "gaussian-diagonal": Case(lambda joints: GaussianPrior(joints), _CLOSED),
@@ -142,9 +148,9 @@ CASES: dict[str, Case] = {
     ),
     "vae": Case(lambda joints: _small_vae(VAEPrior, joints), **_LATENT),
     "body-vae": Case(lambda joints: _small_vae(BodyVAE, joints, posterior="diagonal"), **_LATENT),
-    "body-vae-published": Case(lambda joints: _published(BodyVAE, joints, latent_dim=4), **_LATENT),
+    "body-vae-published": Case(lambda joints: _published(BodyVAE, joints, latent_dim=4), **_LARGE),
     "hand-vae": Case(lambda joints: _small_vae(HandVAE, joints), **{**_HANDS, **_LATENT}),
-    "hand-vae-published": Case(lambda joints: _published(HandVAE, joints, latent_dim=4), **{**_HANDS, **_LATENT}),
+    "hand-vae-published": Case(lambda joints: _published(HandVAE, joints, latent_dim=4), **{**_HANDS, **_LARGE}),
     "kernel-density": Case(lambda joints: _KernelDensity(joints, num_poses=200), _CLOSED),
 }
 
@@ -160,6 +166,12 @@ def whole_poses() -> Tensor:
     """(N, 55, 3): those of the training poses that show all joints."""
     poses, observed = training_poses().all_poses()
     return poses[observed.all(1)]
+
+
+@cache
+def shown_poses() -> Tensor:
+    """(N, 55, 3): whole poses and their reflections, as training shows them."""
+    return torch.cat([whole_poses(), skeleton.mirror(whole_poses())])
 
 
 def _with_masks(*parts: Sequence[int]) -> PoseDataset:

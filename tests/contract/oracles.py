@@ -100,44 +100,79 @@ class Frame:
 class Proposal:
     """A broad distribution around poses, and a share of the uniform one, with its exact Haar density.
 
-    A mixture of kernels around some of the poses. A kernel is an independent angular central Gaussian of each joint's
-    quaternion (Tyler 1987): with A = diag(S, 1) in the frame of the centre, log q = -log|A| / 2 - 2 log(u^T A^-1 u) for
-    a relative quaternion u. It has the tails of a Cauchy distribution, so that weights stay bounded.
+    A mixture of kernels around some of the poses, in two widths. A kernel is an independent angular central Gaussian of
+    each joint's quaternion (Tyler 1987): with A = diag(S, 1) in the frame of the centre, log q = -log|A| / 2 -
+    2 log(u^T A^-1 u) for a relative quaternion u. It has the tails of a Cauchy distribution: weights stay bounded.
 
     Args:
         poses: (N, 55, 3) where the density is expected.
         joints: SMPL-X indices.
-        kernels: how many of the poses are centres.
-        width: of the kernels, in standard deviations of the poses.
+        centres: how many of the poses are centres.
+        widths: of the kernels around each, in standard deviations of the poses.
     """
 
-    def __init__(self, poses: Tensor, joints: Sequence[int], *, kernels: int = 100, width: float = 0.6) -> None:
-        frame = Frame.around(poses, joints)
-        chosen = torch.randperm(len(poses), generator=seeded())[:kernels]
-        self.centres = rotvec_to_quat(poses[chosen][:, list(joints)].double())
-        self.factor = 0.5 * width * frame.factor  # a quaternion holds half the tangent vector
-        self.inverse = torch.linalg.inv(self.factor)
-        self.level = -self.factor.diagonal(dim1=-2, dim2=-1).log().sum()
+    def __init__(
+        self, poses: Tensor, joints: Sequence[int], *, centres: int = 200, widths: Sequence[float] = (0.3, 0.8)
+    ) -> None:
+        factor = Frame.around(poses, joints).factor
+        chosen = torch.randperm(len(poses), generator=seeded())[:centres]
+        quat = rotvec_to_quat(poses[chosen][:, list(joints)].double())
+        self.centres = quat.repeat(len(widths), 1, 1)
+        # A quaternion holds half the tangent vector.
+        self.factor = torch.stack([0.5 * width * factor for width in widths for _ in chosen])
+        self.level = -self.factor.diagonal(dim1=-2, dim2=-1).log().sum((-1, -2))
+        # Rows of diag(S^-1/2, 1) conj(centre) u, for every kernel and joint: (J, 4 M, 4).
+        basis = multiply(conjugate(self.centres)[:, :, None], torch.eye(4, dtype=quat.dtype)).mT
+        whitened = torch.cat([torch.linalg.inv(self.factor) @ basis[..., :3, :], basis[..., 3:, :]], -2)
+        self.whiten = whitened.transpose(0, 1).flatten(1, 2)
 
     def draw(self, num: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """(num, J, 3) rotvecs and their log-densities (num,)."""
         generator = seeded(seed)
-        centres = self.centres[torch.randint(len(self.centres), (num,), generator=generator)]
-        noise = torch.randn(centres.shape, generator=generator, dtype=torch.float64)
-        turned = (self.factor @ noise[..., :3, None])[..., 0]
-        quat = multiply(centres, torch.cat([turned, noise[..., 3:]], -1))
+        kernel = torch.randint(len(self.centres), (num,), generator=generator)
+        noise = torch.randn(num, *self.centres.shape[1:], generator=generator, dtype=torch.float64)
+        turned = (self.factor[kernel] @ noise[..., :3, None])[..., 0]
+        quat = multiply(self.centres[kernel], torch.cat([turned, noise[..., 3:]], -1))
         anywhere = torch.rand(num, generator=generator) < _UNIFORM
-        uniform = torch.randn(centres.shape, generator=generator, dtype=torch.float64)
+        uniform = torch.randn(quat.shape, generator=generator, dtype=torch.float64)
         quat = torch.where(anywhere[:, None, None], uniform, quat)
         quat = quat / quat.norm(dim=-1, keepdim=True)
         return quat_to_rotvec(quat), torch.cat([self._log_density(part) for part in quat.split(_MOST_ROWS)])
 
     def _log_density(self, quat: Tensor) -> Tensor:
-        relative = multiply(conjugate(self.centres), quat[:, None])
-        within = (relative[..., :3].unsqueeze(-2) @ self.inverse.mT).square().sum((-1, -2))
-        kernel = self.level - 2.0 * (within + relative[..., 3].square()).log().sum(-1)
-        inside = kernel.logsumexp(1) - math.log(len(self.centres)) + math.log1p(-_UNIFORM)
+        form = (self.whiten @ quat.permute(1, 2, 0)).unflatten(1, (-1, 4)).square().sum(2)  # (J, M, N)
+        kernel = self.level[:, None] - 2.0 * form.log().sum(0)
+        inside = kernel.logsumexp(0) - math.log(len(self.centres)) + math.log1p(-_UNIFORM)
         return torch.logaddexp(inside, torch.full_like(inside, math.log(_UNIFORM)))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of a proposal over some joints, (num, J, 3) rotvecs, and their log-densities (num,)."""
+
+    joints: tuple[int, ...]
+    rotvec: Tensor
+    log_q: Tensor
+
+
+_drawn: dict[tuple[object, ...], tuple[object, Draws]] = {}
+
+
+def propose(
+    prior: PosePrior, near: Tensor, joints: Sequence[int], num: int, *, context: Tensor | None = None
+) -> Draws:
+    """Draws of a `Proposal` around poses and around samples, made once for the same prior and poses.
+
+    Whatever the samples are worth, the density of the draws is exact.
+    """
+    key = (id(prior), id(near), tuple(joints), num, None if context is None else tuple(context.tolist()))
+    if key not in _drawn:
+        count = min(len(near), 800)
+        some = near[torch.randperm(len(near), generator=seeded(1))[:count]]
+        around = torch.cat([some, prior.sample(count, generator=seeded(11), context=context).to(some)])
+        draws = Draws(tuple(joints), *Proposal(around, joints).draw(num, 12))
+        _drawn[key] = ((prior, near), draws)  # held, so that their ids stay theirs
+    return _drawn[key][1]
 
 
 @dataclass(frozen=True)
@@ -160,7 +195,9 @@ class Average:
         weight = (log_weight - log_weight.max()).exp()
         weight = weight / weight.sum()
         value = weight @ rows
-        return cls(value, (weight.square() @ (rows - value).square()).sqrt())
+        error = (weight.square() @ (rows - value).square()).sqrt()
+        # Of what few draws show, the spread is not known: one more draw could be as heavy as the heaviest.
+        return cls(value, torch.maximum(error, (weight[:, None] * rows.abs()).amax(0)))
 
     def distance(self, other: Average, slack: float = 0.0) -> Tensor:
         """Difference in standard errors, beyond `slack`."""

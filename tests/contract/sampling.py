@@ -12,11 +12,11 @@ from torch import Tensor
 from poseprior import LatentPosePrior, PosePrior
 
 from .density import num_draws
-from .oracles import SIGMAS, Average, Frame, Proposal, effective, full_pose, log_density, mask_of, seeded
+from .oracles import SIGMAS, Average, Frame, effective, full_pose, log_density, mask_of, propose, seeded
 
-_SAMPLES, _DRAWS = 20_000, 20_000
+_SAMPLES, _DRAWS = 10_000, 12_000
 #: For one completed joint: poses, repeats of each, draws of each repeat, draws of the proposal.
-_POSES, _REPEATS, _EACH, _INNER = 3, 40, 25, 8_000
+_POSES, _REPEATS, _EACH, _INNER = 3, 40, 25, 3_000
 
 
 def check_sample_moments(
@@ -32,31 +32,32 @@ def check_sample_moments(
     """
     joints = list(prior.joints)
     frame = Frame.around(near, joints)
-    rotvec, log_q = Proposal(near, joints).draw(num_draws(prior, _DRAWS), seed=1)
-    log_p = log_density(prior, full_pose(rotvec, joints), context=context)
-    assert effective(log_p - log_q) > 0.02 * len(log_q), "the density is not where the poses are"
+    draws = propose(prior, near, joints, num_draws(prior, _DRAWS), context=context)
+    log_p = log_density(prior, full_pose(draws.rotvec, joints), context=context)
+    log_weight = log_p - draws.log_q
+    assert effective(log_weight) > 0.02 * len(log_weight), "the density is not where the poses are"
     samples = prior.sample(_SAMPLES, generator=seeded(2), context=context)
-    score = log_density(prior, samples[: len(log_q)], context=context)
+    score = log_density(prior, samples[: len(log_p)], context=context)
     low, high = score.quantile(torch.tensor([0.02, 0.98], dtype=torch.float64))
 
     def bend(log_p: Tensor) -> Tensor:
         """Density levels within [-1, 1]."""
         return ((log_p - low) / (high - low).clamp_min(1e-3)).clamp(0.0, 1.0)[:, None]
 
-    _assert_same(Average.of(frame.features(samples[:, joints])),
-                 Average.weighted(frame.features(rotvec), log_p - log_q), slack)  # fmt: skip
-    _assert_same(Average.of(bend(score)), Average.weighted(bend(log_p), log_p - log_q), slack)
+    expected = Average.weighted(frame.features(draws.rotvec), log_weight)
+    _assert_same(Average.of(frame.features(samples[:, joints])), expected, slack)
+    _assert_same(Average.of(bend(score)), Average.weighted(bend(log_p), log_weight), slack)
 
 
 def check_marginal_sample_moments(prior: PosePrior, joint: int, *, slack: float = 0.0) -> None:
     """Averages of one joint of whole samples are those of the marginal density of that joint, by its mask."""
     samples = prior.sample(4_000, generator=seeded(4))
     frame = Frame.around(samples, [joint])
-    rotvec, log_q = Proposal(samples, [joint]).draw(num_draws(prior, _INNER), seed=5)
-    log_weight = log_density(prior, full_pose(rotvec, [joint]), observed=mask_of(joint)) - log_q
+    draws = propose(prior, samples, [joint], num_draws(prior, _INNER))
+    log_weight = log_density(prior, full_pose(draws.rotvec, [joint]), observed=mask_of(joint)) - draws.log_q
     assert abs(float(log_weight.exp().mean()) - 1.0) < 0.1 + slack, "the mass of one joint is not 1"
     found = Average.of(frame.features(samples[:, [joint]]))
-    _assert_same(found, Average.weighted(frame.features(rotvec), log_weight), slack)
+    _assert_same(found, Average.weighted(frame.features(draws.rotvec), log_weight), slack)
 
 
 def _assert_same(found: Average, expected: Average, slack: float) -> None:
@@ -93,9 +94,9 @@ def check_completion_moments(prior: PosePrior, near: Tensor, *, slack: float = 0
         if not completes(prior, near[:1], observed):
             continue
         frame = Frame.around(near, [hidden])
-        rotvec, log_q = Proposal(near, [hidden]).draw(num_draws(prior, _INNER), seed=6)
+        draws = propose(prior, near, [hidden], num_draws(prior, _INNER))
         for pose in near[:: len(near) // _POSES][:_POSES]:
-            trial = full_pose(rotvec, [hidden], pose)
+            trial = full_pose(draws.rotvec, [hidden], pose)
             if conditional is not None:  # orders need not agree: the density that is drawn from has a method of its own
                 log_p = conditional(trial.to(prior.dtype), observed.expand(len(trial), 55)).double()
             else:
@@ -107,7 +108,8 @@ def check_completion_moments(prior: PosePrior, near: Tensor, *, slack: float = 0
             assert torch.equal(filled[:, :, keep], pose[keep].expand(_EACH, _REPEATS, -1, -1))
             # Draws of one call may depend on each other (resampling), those of two rows may not.
             rows = frame.features(filled[:, :, [hidden]].flatten(0, 1)).unflatten(0, (_EACH, _REPEATS)).mean(0)
-            _assert_same(Average.of(rows), Average.weighted(frame.features(rotvec), log_p - log_q), slack)
+            expected = Average.weighted(frame.features(draws.rotvec), log_p - draws.log_q)
+            _assert_same(Average.of(rows), expected, slack)
 
 
 def check_completing_everything_is_sampling(prior: PosePrior) -> None:
