@@ -75,6 +75,10 @@ class Case:
     completion_slack: float = 0.0
     heavy: bool = False
 
+    def few_steps(self) -> FitConfig:
+        """A fit of two training steps at most."""
+        return replace(self.config, max_steps=min(self.config.max_steps or 0, 2), eval_every=2)
+
 
 def _product(joints: Joints) -> PosePrior:
     """Two parts, each with half of the joints."""
@@ -114,26 +118,27 @@ _KernelDensity: Any = _example("kernel_density").KernelDensity
 _SIDES = ((25, 26, 37), (40, 41, 52))
 _HANDS: dict[str, Any] = {"joints": FINGERS, "pair": FINGER_PAIR, "data": lambda: hands_apart(), "mirrored": _SIDES}
 _LONG = replace(_SHORT, max_steps=150)
+_RAW: dict[str, Any] = {"config": replace(_LONG, learning_rate=5e-3), "whole_mass": False, "slack": 0.02}
 _LATENT: dict[str, Any] = {"slack": 0.05, "marginal_slack": 0.3, "completion_slack": 0.15, "config": _LONG}
 _LARGE: dict[str, Any] = {**_LATENT, "config": replace(_SHORT, max_steps=20), "heavy": True}
 
 CASES: dict[str, Case] = {
     "gaussian-diagonal": Case(lambda joints: GaussianPrior(joints), _CLOSED),
-    "gaussian-diagonal-gradient": Case(lambda joints: GaussianPrior(joints), _SHORT),
+    "gaussian-diagonal-gradient": Case(lambda joints: GaussianPrior(joints), _SHORT, heavy=True),
     "gaussian-full": Case(lambda joints: GaussianPrior(joints, covariance="full"), _CLOSED),
-    "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT),
+    "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT, heavy=True),
     "mixture": Case(lambda joints: GaussianMixturePrior(joints, num_components=3, em_iterations=10), _CLOSED),
     "product": Case(_product, _CLOSED),
     "product-mirrored": Case(_both_sides, _CLOSED, **{**_HANDS, "pair": (25, 40)}),
     "joint-flow": Case(
         lambda joints: JointFlow(joints, hidden=24, num_components=4), marginal_slack=0.3, completion_slack=0.03
     ),
-    "joint-flow-published": Case(lambda joints: _published(JointFlow, joints), _LONG, whole_mass=False),
+    "joint-flow-published": Case(lambda joints: _published(JointFlow, joints), marginal_slack=2.0, completion_slack=0.1, **_RAW),
     "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
-    "global-flow-published": Case(lambda joints: _published(GlobalFlow, joints), _LONG, whole_mass=False),
+    "global-flow-published": Case(lambda joints: _published(GlobalFlow, joints), **_RAW),
     "global-flow-context": Case(lambda joints: GlobalFlow(joints, hidden=32, context_dim=1)),
     "global-flow-published-context": Case(
-        lambda joints: _published(GlobalFlow, joints, context_dim=1), _LONG, whole_mass=False
+        lambda joints: _published(GlobalFlow, joints, context_dim=1), **_RAW
     ),
     "order-agnostic": Case(
         lambda joints: OrderAgnosticPrior(joints, hidden=24, num_components=4, num_orders=3, broad_weight=0.01),
@@ -147,7 +152,7 @@ CASES: dict[str, Case] = {
         **{**_HANDS, "joints": (*LIMBS, *FINGERS), "pair": (16, 25), "data": lambda: parts_apart()},
     ),
     "vae": Case(lambda joints: _small_vae(VAEPrior, joints), **_LATENT),
-    "body-vae": Case(lambda joints: _small_vae(BodyVAE, joints, posterior="diagonal"), **_LATENT),
+    "body-vae": Case(lambda joints: _small_vae(BodyVAE, joints, posterior="diagonal"), **{**_LATENT, "heavy": True}),
     "body-vae-published": Case(lambda joints: _published(BodyVAE, joints, latent_dim=4), **_LARGE),
     "hand-vae": Case(lambda joints: _small_vae(HandVAE, joints), **{**_HANDS, **_LATENT}),
     "hand-vae-published": Case(lambda joints: _published(HandVAE, joints, latent_dim=4), **{**_HANDS, **_LARGE}),

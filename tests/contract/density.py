@@ -25,12 +25,11 @@ from .oracles import (
 
 #: Draws of the proposal for each integral, and for each of the inner ones.
 _DRAWS, _INNER = 12_000, 3_000
-_FEWER_DRAWS = 3_000
 
 
 def num_draws(prior: PosePrior, draws: int = _DRAWS) -> int:
     """How many draws an integral takes: a bound that takes samples of its own costs more."""
-    return min(draws, _FEWER_DRAWS) if hasattr(prior, "bound") else draws
+    return draws // 4 if hasattr(prior, "bound") else draws
 
 
 def check_mass(
@@ -50,7 +49,7 @@ def check_mass(
     mass = Average.of(log_weight.exp())
     assert effective(log_weight) > 0.02 * len(log_weight), "the density is not where the poses are"
     room = slack + SIGMAS * float(mass.error)
-    assert room < slack + 0.15, f"the density is too uneven to integrate: {float(mass.error):.3f}"
+    assert float(mass.error) < 0.08, f"the density is too uneven to integrate: {float(mass.error):.3f}"
     assert float(mass.value) < 1.0 + room, f"mass {float(mass.value):.4f}"
     if whole:
         assert float(mass.value) > 1.0 - room, f"mass {float(mass.value):.4f}"

@@ -237,5 +237,5 @@ def log_density(
 ) -> Tensor:
     """(N,) `log_prob` in float64; for a lower bound that can be tightened, tightened."""
     if hasattr(prior, "bound"):
-        return in_batches(lambda part: prior.bound(part.to(prior.dtype), observed=observed, num_samples=128), pose)
+        return in_batches(lambda part: prior.bound(part.to(prior.dtype), observed=observed, num_samples=64), pose)
     return in_batches(lambda part: prior.log_prob(part.to(prior.dtype), observed=observed, context=context), pose)

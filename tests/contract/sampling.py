@@ -200,7 +200,7 @@ def check_latent_round_trip(prior: PosePrior, poses: Tensor) -> None:
 
 
 def check_context_matters(prior: PosePrior, poses: Tensor, label: Tensor) -> None:
-    """Poses are likelier under their own condition than under another, and than under none on average.
+    """Poses are likelier under their own condition than under another, and than under none, on average.
 
     Args:
         prior: trained on poses with labels.
