@@ -194,6 +194,7 @@ def check_derivatives(prior: PosePrior, poses: Tensor) -> None:
     leaf = at(0.0)
     first = slope(leaf, again=True)
     torch.testing.assert_close(first.detach(), numeric, rtol=1e-4, atol=1e-3)
+    assert first.requires_grad, "second derivatives are lost"
     (second,) = torch.autograd.grad(first.sum(), leaf)
     numeric = (slope(at(step)) - slope(at(-step))) / (2 * step)
     torch.testing.assert_close(second, numeric, rtol=2e-3, atol=0.05)
