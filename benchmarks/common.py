@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, PosePrior
-from poseprior.io.atomic import replacing
+from poseprior.io.atomic import replacing, write_json
 
 #: Tangent noise under which held-out densities are measured, radians.
 JITTER = 0.02
@@ -87,15 +88,31 @@ def train_once(
 # Files and tables
 
 
+def measure_once(path: Path, conditions: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The numbers stored in `path` if they were measured under the same conditions, else measured now and stored.
+
+    Args:
+        path: a JSON file.
+        conditions: whatever the numbers depend on, as JSON has it; stored with them as "conditions".
+        measure: computes the numbers.
+    """
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored.get("conditions") == conditions:
+            return stored
+    write_json(path, {"conditions": conditions, **measure()})
+    return json.loads(path.read_text())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def write_json(path: Path, value: object) -> None:
-    """The same as JSON."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -6,38 +6,35 @@ from collections.abc import Callable
 
 import poseprior
 from poseprior import PosePrior
-from poseprior.models.vae import VAEOptions
 from poseprior.recipes import RECIPES
 
 
 def published_joint_flow(joints: str) -> poseprior.JointFlow:
     """The reference architecture."""
-    return poseprior.JointFlow(joints, preset="published")
+    return poseprior.JointFlow.published(joints)
 
 
 def published_global_flow(joints: str) -> poseprior.GlobalFlow:
     """The reference architecture."""
-    return poseprior.GlobalFlow(joints, preset="published")
+    return poseprior.GlobalFlow.published(joints)
 
 
 def published_hand_vae(joints: str) -> poseprior.HandVAE:
     """The reference architecture."""
-    return poseprior.HandVAE(joints, preset="published")
+    return poseprior.HandVAE.published(joints)
 
 
 def small_hand_vae(latent_dim: int) -> poseprior.HandVAE:
     """A HandVAE for reconstruction from few numbers: the rotations' angles join the objective (docs/hand_vae.md)."""
     if latent_dim <= 6:
-        options = VAEOptions(
-            latent_dim=latent_dim, train_samples=1, dropout=0.15, flow_hidden=64, reconstruction_weight=400.0,
+        return poseprior.HandVAE(
+            "hands", latent_dim=latent_dim, train_samples=1, dropout=0.15, flow_hidden=64, reconstruction_weight=400.0,
             refine_steps=2, encode_starts=5, mask_fraction=0.0, hidden=512, kl_weight=0.3, flow_layers=2,
         )  # fmt: skip
-    else:
-        options = VAEOptions(
-            latent_dim=latent_dim, train_samples=1, dropout=0.15, flow_hidden=64, reconstruction_weight=20.0,
-            mask_fraction=0.1, flow_layers=4,
-        )  # fmt: skip
-    return poseprior.HandVAE("hands", options=options)
+    return poseprior.HandVAE(
+        "hands", latent_dim=latent_dim, train_samples=1, dropout=0.15, flow_hidden=64, reconstruction_weight=20.0,
+        mask_fraction=0.1, flow_layers=4,
+    )  # fmt: skip
 
 
 def recipe_order_agnostic(joints: str, recipe: str) -> poseprior.OrderAgnosticPrior:

@@ -17,7 +17,7 @@ from poseprior.rotations import geodesic_distance
 def main() -> None:
     args = arguments(__doc__, "global_flow.safetensors")
     train, val, test = splits(args.data)
-    prior = poseprior.GlobalFlow("body")  # preset="published" is the reference architecture
+    prior = poseprior.GlobalFlow("body")  # GlobalFlow.published("body") is the reference architecture
     result = prior.fit(train, val=val, config=config(prior, args))
     print(kept(result))
     prior.save(args.out)

@@ -17,7 +17,7 @@ from poseprior.rotations import geodesic_distance
 def main() -> None:
     args = arguments(__doc__, "hand_vae.safetensors")
     train, val, test = splits(args.data, one_hand=True)
-    prior = poseprior.HandVAE("hands")  # preset="published" has 2 million parameters
+    prior = poseprior.HandVAE("hands")  # HandVAE.published("hands") has 2 million parameters
     result = prior.fit(train, val=val, config=config(prior, args))
     print(kept(result))
     prior.save(args.out)

@@ -18,7 +18,7 @@ from poseprior.tasks import score
 def main() -> None:
     args = arguments(__doc__, "joint_flow.safetensors")
     train, val, test = splits(args.data)
-    prior = poseprior.JointFlow("body")  # preset="published" is the reference architecture
+    prior = poseprior.JointFlow("body")  # JointFlow.published("body") is the reference architecture
     result = prior.fit(train, val=val, config=config(prior, args))
     print(kept(result))
     prior.save(args.out)

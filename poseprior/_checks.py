@@ -2,40 +2,82 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 from torch import Tensor
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+_short.maxlist = _short.maxtuple = _short.maxset = 60
+_short.maxlevel = 4
+
+
+def quoted(value: object) -> str:
+    """A value for a message: `repr`, cut short where it is long, with control characters escaped."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # Python does not print whole numbers of more than 4,300 digits
+        return f"a {type(value).__name__} of very many digits"
+
 
 def check_number(
-    name: str, value: object, *, least: float | None = None, above: float | None = None, below: float | None = None
-) -> None:
-    """Refuse what is not a finite number in the range.
+    name: str,
+    value: object,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
+    """The value as a float, or an error for what is not a finite number in the range.
 
     Raises:
         ValueError: naming the argument, the range and the value.
     """
     bounds = [f"of {least:g} or more" if least is not None else "", f"above {above:g}" if above is not None else "",
-              f"below {below:g}" if below is not None else ""]  # fmt: skip
+              f"below {below:g}" if below is not None else "", f"at most {most:g}" if most is not None else ""]  # fmt: skip
     wanted = " and ".join(bound for bound in bounds if bound)
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
     inside = (least is None or number >= least) and (above is None or number > above)
-    if not (math.isfinite(number) and inside and (below is None or number < below)):
-        raise ValueError(f"{name}: expected a finite number{f' {wanted}' if wanted else ''}, got {value!r}.")
+    inside = inside and (below is None or number < below) and (most is None or number <= most)
+    if not (math.isfinite(number) and inside):
+        raise ValueError(f"{name}: expected a finite number{f' {wanted}' if wanted else ''}, got {quoted(value)}.")
+    return number
 
 
-def check_whole(name: str, value: object, *, least: int = 0) -> None:
-    """Refuse what is not a whole number of `least` or more (and below 2^63, as seeds and sizes of tensors are).
+def check_whole(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
+    """The value as an int, or an error for what is not a whole number in the range (and below 2^63, as sizes are).
 
     Raises:
         ValueError: naming the argument, the range and the value.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) < 2**63:
-        most = " and below 2^63" if isinstance(value, Integral) and int(value) >= 2**63 else ""
-        raise ValueError(f"{name}: expected a whole number of {least} or more{most}, got {value!r}.")
+    upper = 2**63 - 1 if most is None else most
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= upper:
+        end = ""
+        if most is not None:
+            end = f" and at most {most}"
+        elif isinstance(value, Integral) and int(value) > upper:
+            end = " and below 2^63"
+        raise ValueError(f"{name}: expected a whole number of {least} or more{end}, got {quoted(value)}.")
+    return int(value)
+
+
+def check_share(name: str, value: object) -> float:
+    """The value as a float, or an error for what is not a probability below 1.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    return check_number(name, value, least=0.0, below=1.0)
 
 
 def check_floating(name: str, value: object, shape: str = "") -> None:
@@ -51,14 +93,15 @@ def check_floating(name: str, value: object, shape: str = "") -> None:
         )
 
 
-def check_switch(name: str, value: object) -> None:
-    """Refuse what is neither True nor False.
+def check_switch(name: str, value: object) -> bool:
+    """The value, or an error for what is neither True nor False.
 
     Raises:
         ValueError: naming the argument and the value.
     """
     if not isinstance(value, bool):
-        raise ValueError(f"{name}: expected True or False, got {value!r}.")
+        raise ValueError(f"{name}: expected True or False, got {quoted(value)}.")
+    return value
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -68,7 +111,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         ValueError: naming the argument, the words and the value.
     """
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}.")
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {quoted(value)}.")
 
 
 def check_text(name: str, value: object) -> None:
@@ -78,7 +121,7 @@ def check_text(name: str, value: object) -> None:
         ValueError: naming the argument and the value.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{name}: expected a string, got {value!r}.")
+        raise ValueError(f"{name}: expected a string, got {quoted(value)}.")
 
 
 def check_path(name: str, value: object) -> None:
@@ -88,4 +131,74 @@ def check_path(name: str, value: object) -> None:
         ValueError: naming the argument and the value.
     """
     if not isinstance(value, str | os.PathLike):
-        raise ValueError(f"{name}: expected a path, got {value!r}.")
+        raise ValueError(f"{name}: expected a path, got {quoted(value)}.")
+
+
+def check_mapping(name: str, value: object) -> Mapping[str, Any]:
+    """The value, or an error for what is not a mapping with names as keys.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name}: expected a mapping of names to values, got {quoted(value)}.")
+    return value
+
+
+def check_wholes(name: str, value: object) -> list[int]:
+    """A list of ints, or an error for what is not a list or tuple of whole numbers of 0 or more.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(item, Integral) and not isinstance(item, bool) and 0 <= int(item) < 2**63 for item in value
+    ):
+        raise ValueError(f"{name}: expected a list of whole numbers of 0 or more, got {quoted(value)}.")
+    return [int(item) for item in value]
+
+
+def check_groups(name: str, value: object) -> list[list[int]] | None:
+    """A list of lists of joints, None for None, or an error for anything else.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(group, list | tuple) for group in value):
+        raise ValueError(f"{name}: expected a list of lists of joint indices, or None, got {quoted(value)}.")
+    return [check_wholes(name, group) for group in value]
+
+
+def check_joint_names(value: object) -> str | list[str | int]:
+    """The value as a string or a list, or an error for what names no joints: a string, an index, several of them.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if isinstance(value, str):
+        return value
+    several = isinstance(value, Iterable) and not isinstance(value, Mapping | bytes)
+    items: list[Any] = list(value) if several and isinstance(value, Iterable) else [value]
+    if not all(isinstance(item, str | Integral) and not isinstance(item, bool) for item in items):
+        raise ValueError(
+            f"joints: expected names or indices of joints or joint sets, or a list of them, got {quoted(value)}; try "
+            "'body' or 'whole_body'."
+        )
+    return [item if isinstance(item, str) else int(item) for item in items]
+
+
+def check_option_names(make: Callable[..., object], options: Iterable[str], owner: str) -> None:
+    """Refuse names that a constructor does not take.
+
+    Raises:
+        ValueError: listing the unknown names and those that are taken.
+    """
+    parameters = inspect.signature(make).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    unknown = [quoted(name) for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown[:8])}: {owner} takes no such option; its options are {', '.join(known)}.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import skeleton
-from ._checks import check_floating
+from ._checks import check_floating, quoted
 
 _Given = ParamSpec("_Given")
 _Got = TypeVar("_Got")
@@ -31,10 +31,13 @@ def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
     return outside
 
 
-#: Poses that one call draws at most: 165 numbers each, 66 GB in single precision.
-MOST_DRAWS = 100_000_000
+#: Poses that one call draws at most: 165 numbers each, 6.6 GB in single precision.
+MOST_DRAWS = 10_000_000
 #: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
 _MOST_RADIANS = 1e15
+#: Radians; beyond it rotvecs are brought to norms of at most pi in double precision before a model sees them: in single
+#: precision the turns that are taken off would be lost in rounding, and gradients with them.
+_FAR_RADIANS = 1e4
 
 
 def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
@@ -77,7 +80,8 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
     # At batch 1 every operation counts, and twice where autograd notes it.
     if len(batch) != 1:
         rotvec, seen = rotvec.reshape(-1, len(index), 3), seen.reshape(-1, len(index))
-    if rotvec.numel() and not float(rotvec.detach().abs().max()) < _MOST_RADIANS:  # a NaN fails the comparison
+    most = float(rotvec.detach().abs().max()) if rotvec.numel() else 0.0
+    if not most < _MOST_RADIANS:  # a NaN fails the comparison
         row, place, axis = (~(rotvec.abs() < _MOST_RADIANS)).nonzero()[0].tolist()
         value = float(rotvec[row, place, axis])
         what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
@@ -85,7 +89,17 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
             f"pose: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(index[place])]} of pose {row}; mark "
             "missing joints in `observed` instead."
         )
+    if most > _FAR_RADIANS:
+        rotvec = _without_turns(rotvec)
     return batch, rotvec, seen
+
+
+def _without_turns(rotvec: Tensor) -> Tensor:
+    """The same rotations (B, J, 3) with norms of at most pi, worked out in double precision."""
+    wide = rotvec.double()
+    angle = wide.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
+    turns = torch.round(angle.detach() / (2.0 * math.pi))
+    return (wide * ((angle - 2.0 * math.pi * turns) / angle)).to(rotvec)
 
 
 def _layout_hint(pose: Tensor) -> str:
@@ -123,6 +137,8 @@ def check_context(context: Tensor | None, batch: Sequence[int], size: int, like:
     check_floating("context", context, f"(*batch, {size})")
     if context.shape[-1:] != (size,):
         raise ValueError(f"context: expected (*batch, {size}), got {tuple(context.shape)}.")
+    if not bool(torch.isfinite(context).all()):
+        raise ValueError("context: expected finite numbers, got a NaN or infinity.")
     try:
         expanded = context.to(like).expand(*batch, size)
     except RuntimeError:
@@ -149,14 +165,57 @@ def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: sizes that are not whole numbers of 0 or more, or more draws than memory addresses.
     """
-    shape = (int(sample_shape),) if isinstance(sample_shape, int | Integral) else sample_shape
-    if not isinstance(shape, Sequence) or not all(isinstance(n, Integral) and n >= 0 for n in shape):
-        raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {sample_shape!r}.")
-    if math.prod(int(n) for n in shape) > MOST_DRAWS:
-        raise ValueError(
-            f"sample_shape: expected at most {MOST_DRAWS:,} poses a call, got {sample_shape!r}; draw in several calls."
-        )
+    shape = (sample_shape,) if isinstance(sample_shape, int | Integral) else sample_shape
+    if not isinstance(shape, Sequence) or not all(
+        isinstance(n, Integral) and not isinstance(n, bool) and 0 <= int(n) < 2**63 for n in shape
+    ):
+        raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {quoted(sample_shape)}.")
+    check_draws("sample_shape", math.prod(int(n) for n in shape), sample_shape)
     return tuple(int(n) for n in shape)
+
+
+def density_dtype(pose: Tensor) -> torch.dtype:
+    """The type of a pose's log-density: its own, but single precision for half-precision poses.
+
+    Far poses have log-densities below -65,504 nats, where half precision ends.
+    """
+    return torch.promote_types(pose.dtype, torch.float32)
+
+
+def check_draws(name: str, number: int, given: object) -> None:
+    """Refuse more poses than one call draws.
+
+    Args:
+        name: of the argument.
+        number: of poses to draw.
+        given: what the user passed.
+
+    Raises:
+        ValueError: too many.
+    """
+    if number > MOST_DRAWS:
+        raise ValueError(
+            f"{name}: expected at most {MOST_DRAWS:,} poses a call, got {quoted(given)}; draw in several calls."
+        )
+
+
+@torch.no_grad()
+def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], rest: Tensor, context_dim: int) -> None:
+    """Refuse weights under which plain poses have no finite density.
+
+    Args:
+        log_prob: of rotvecs (B, J, 3), masks (B, J) and conditioning vectors (B, context_dim).
+        rest: (1, J, 3) zeros.
+        context_dim: length of the conditioning vector.
+
+    Raises:
+        ValueError: with the values that came out.
+    """
+    poses = torch.cat([rest, rest + 0.3])
+    everything = torch.ones(poses.shape[:2], dtype=torch.bool, device=poses.device)
+    value = log_prob(poses, everything, poses.new_zeros(2, context_dim) if context_dim else None)
+    if bool((value.isnan() | value.isposinf()).any()) or bool(value.isinf().all()):
+        raise ValueError(f"log_prob of two plain poses is {value.tolist()}, expected finite numbers")
 
 
 def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:

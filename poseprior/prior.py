@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 import torch
 from torch import Tensor
 
-from . import checkpoint, skeleton
+from . import _pose_checks, checkpoint, skeleton
 from ._checks import check_whole
-from ._pose_checks import check_context, check_latent, check_pose, check_sample_shape, in_full_precision, refuse_partial
+from ._pose_checks import in_full_precision
 from .io.dataset import PoseDataset
 from .trainable import Trainable
 
@@ -92,7 +92,7 @@ class PosePrior(Trainable):
 
     def _refuse_partial(self, seen: Tensor) -> None:
         """Raise for masks (B, J) that a prior that cannot marginalise does not take."""
-        refuse_partial(type(self).__name__, self.joints, seen)
+        _pose_checks.refuse_partial(type(self).__name__, self.joints, seen)
 
     # ------------------------------------------------------------------ the interface
 
@@ -108,7 +108,8 @@ class PosePrior(Trainable):
             context: (*batch, context_dim) conditioning vector, for conditional priors.
 
         Returns:
-            (*batch,) nats against the product of normalised Haar measures.
+            (*batch,) nats against the product of normalised Haar measures, of the pose's dtype (single precision for
+            half-precision poses, whose range ends at 65,504 nats).
 
         Raises:
             ValueError: wrong shape or dtype, non-finite values on observed modelled joints, or a partial `observed`
@@ -119,7 +120,7 @@ class PosePrior(Trainable):
             self._refuse_partial(seen)
         condition = self._check_context(context, batch)
         value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
-        value = value.to(pose.dtype)
+        value = value.to(_pose_checks.density_dtype(pose))
         return value if len(batch) == 1 else value.reshape(batch)
 
     @final
@@ -144,7 +145,7 @@ class PosePrior(Trainable):
         Raises:
             ValueError: a shape that is not of whole sizes of 0 or more, or a context of another size.
         """
-        shape = check_sample_shape(sample_shape)
+        shape = _pose_checks.check_sample_shape(sample_shape)
         condition = self._check_context(context, shape)
         with torch.no_grad():
             drawn = self._sample(math.prod(shape), generator, condition) if math.prod(shape) else self._zeros(0)
@@ -183,6 +184,7 @@ class PosePrior(Trainable):
                 f"observed: expected a bool tensor (*batch, {skeleton.NUM_JOINTS}), got None; sample draws whole poses."
             )
         batch, rotvec, seen = self._check_pose(pose, observed)
+        _pose_checks.check_draws("num_samples", num_samples * max(1, len(rotvec)), num_samples)
         condition = self._check_context(context, batch)
         with torch.no_grad():
             drawn = self._zeros(num_samples, 0)
@@ -234,12 +236,17 @@ class PosePrior(Trainable):
 
     # ------------------------------------------------------------------ shared plumbing
 
+    def _check_weights(self) -> None:
+        _pose_checks.check_density(self._log_prob, self._zeros(1), self.context_dim)
+
     def _check_pose(self, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
         """The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool; see `check_pose`."""
-        return check_pose(pose, observed, self._joint_index, self._reference_tensor())
+        return _pose_checks.check_pose(pose, observed, self._joint_index, self._reference_tensor())
 
     def _check_context(self, context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
-        return check_context(context, batch, self.context_dim, self._reference_tensor(), type(self).__name__)
+        return _pose_checks.check_context(
+            context, batch, self.context_dim, self._reference_tensor(), type(self).__name__
+        )
 
     def _scatter(self, rotvec: Tensor) -> Tensor:
         """(..., J, 3) of the modelled joints into (..., 55, 3), zero elsewhere."""
@@ -281,7 +288,7 @@ class LatentPosePrior(PosePrior):
     @in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
-        check_latent(latent, self.latent_dim)
+        _pose_checks.check_latent(latent, self.latent_dim)
         batch = latent.shape[:-1]
         flat = latent.to(dtype=self.dtype, device=self.device).reshape(-1, self.latent_dim)
         pose = self._scatter(self._decode(flat, self._check_context(context, batch)))

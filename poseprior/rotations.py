@@ -19,6 +19,10 @@ from torch import Tensor
 
 #: log h at the identity, -log(8 pi^2).
 HAAR_LOG_DENSITY_AT_ZERO = -math.log(8.0 * math.pi**2)
+#: Squares below this are small: functions of the angle are series there.
+_SMALL = 1e-2
+#: Taylor coefficients of arcsin(s) / s in s^2.
+_ARCSINE = (1.0, 1 / 6, 3 / 40, 15 / 336, 105 / 3456, 945 / 42240, 10395 / 599040, 135135 / 9676800)
 
 
 def haar_log_density(rotvec: Tensor) -> Tensor:
@@ -31,7 +35,7 @@ def haar_log_density(rotvec: Tensor) -> Tensor:
         (*batch,) nats; -inf at |rotvec| = 2 pi k, k >= 1, where the exponential map folds a sphere to one point.
     """
     squared = rotvec.square().sum(-1)
-    small = squared < 1e-2
+    small = squared < _SMALL
     safe = torch.where(small, torch.ones_like(squared), squared)
     # (1 - cos t) / t^2 = 2 sin^2(t/2) / t^2, and the sine form does not cancel in float32.
     exact = torch.log(2.0 * torch.sin(safe.sqrt() * 0.5).square() / safe)
@@ -58,7 +62,7 @@ def wrap_rotvec(rotvec: Tensor) -> Tensor:
 def rotvec_to_unitquat(rotvec: Tensor) -> Tensor:
     """Unit quaternions (*batch, 4), xyzw, of rotvecs (*batch, 3): roma's, with derivatives of every order at zero too."""
     squared = rotvec.square().sum(-1, keepdim=True)
-    small = squared < 1e-2
+    small = squared < _SMALL
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
     # sin(t/2)/t and cos(t/2), and their series in t^2: the angle itself has no derivative at zero.
     scale = 0.5 - squared / 48.0 * (1.0 - squared / 80.0 * (1.0 - squared / 168.0))
@@ -66,6 +70,24 @@ def rotvec_to_unitquat(rotvec: Tensor) -> Tensor:
     scale = torch.where(small, scale, torch.sin(0.5 * angle) / angle)
     cosine = torch.where(small, cosine, torch.cos(0.5 * angle))
     return torch.cat([rotvec * scale, cosine], -1)
+
+
+def unitquat_log(quat: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of unit quaternions (*batch, 4), xyzw, of either sign, with derivatives of every order below pi.
+
+    Returns:
+        rotvecs x (*batch, 3), |x| <= pi, and the ratio |x| / sin(|x| / 2) (*batch, 1): 2 at the identity, pi at |x| = pi.
+    """
+    quat = torch.where(quat[..., 3:] < 0, -quat, quat)
+    vector, real = quat[..., :3], quat[..., 3:]
+    squared = vector.square().sum(-1, keepdim=True)
+    small = squared < _SMALL
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    series = torch.full_like(squared, _ARCSINE[-1])
+    for coefficient in reversed(_ARCSINE[:-1]):
+        series = coefficient + squared * series
+    ratio = 2.0 * torch.where(small, series, torch.atan2(sine, real) / sine)
+    return vector * ratio, ratio
 
 
 def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
@@ -76,22 +98,27 @@ def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
         mean: (3,) or broadcastable rotvec of the base point.
 
     Returns:
-        (*batch, 3), |x| <= pi, with finite gradients at 0, pi and 2 pi.
+        (*batch, 3), |x| <= pi, with finite derivatives of every order at rest, at the mean, and up to pi and 2 pi.
     """
-    relative = _quat_multiply(roma.quat_conjugation(roma.rotvec_to_unitquat(mean)), roma.rotvec_to_unitquat(rotvec))
-    return roma.unitquat_to_rotvec(relative)
+    inverse = roma.quat_conjugation(rotvec_to_unitquat(mean))
+    return unitquat_log(_quat_multiply(inverse, rotvec_to_unitquat(rotvec)))[0]
 
 
 def tangent_to_rotvec(tangent: Tensor, mean: Tensor) -> Tensor:
     """Inverse of `rotvec_to_tangent`: the rotvec of Exp(mean) Exp(tangent), norm at most pi."""
-    product = _quat_multiply(roma.rotvec_to_unitquat(mean), roma.rotvec_to_unitquat(tangent))
-    return roma.unitquat_to_rotvec(product)
+    return unitquat_log(_quat_multiply(rotvec_to_unitquat(mean), rotvec_to_unitquat(tangent)))[0]
 
 
 def _quat_multiply(p: Tensor, q: Tensor) -> Tensor:
     """roma.quat_product on broadcast batches (its own broadcasting wants equal ranks)."""
     p, q = torch.broadcast_tensors(p, q)
     return roma.quat_product(p, q)
+
+
+def geodesic_path(start: Tensor, end: Tensor, time: Tensor) -> Tensor:
+    """start Exp(t Log(start^-1 end)): rotvecs (T, *batch, 3) from `start` at t = 0 to `end` at t = 1, at times (T,)."""
+    step = rotvec_to_tangent(end, start)
+    return tangent_to_rotvec(time.to(step).reshape(-1, *[1] * step.dim()) * step, start)
 
 
 def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:

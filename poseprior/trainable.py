@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from . import skeleton
-from ._checks import check_whole
+from ._checks import check_joint_names, check_mapping, check_option_names, check_whole
 
 _Self = TypeVar("_Self", bound="Trainable")
+
+#: Longest conditioning vector.
+_MOST_CONTEXT_DIM = 65536
 
 
 class TrainingPoses(Protocol):
@@ -54,6 +57,9 @@ class TrainingPoses(Protocol):
 class Trainable(nn.Module, ABC):
     """The part of a prior that `poseprior.training` works with: options, starts, losses and notes.
 
+    A fitted prior all of whose parameters are frozen (`requires_grad_(False)`, as `fit` and `load` leave them) stays in
+    evaluation mode: putting a module that holds it in training mode does not make its density random.
+
     Attributes:
         joints: SMPL-X indices of the joints the model has, sorted.
         context_dim: length of the conditioning vector; 0 for unconditional models.
@@ -69,10 +75,9 @@ class Trainable(nn.Module, ABC):
 
     def __init__(self, joints: str | int | Iterable[str | int] = "body", *, context_dim: int = 0) -> None:
         super().__init__()
-        check_whole("context_dim", context_dim)
-        self.joints: tuple[int, ...] = skeleton.resolve_joints(joints)
+        self.joints: tuple[int, ...] = skeleton.resolve_joints(check_joint_names(joints))
         self._joint_index = torch.tensor(self.joints)
-        self.context_dim = context_dim
+        self.context_dim = check_whole("context_dim", context_dim, most=_MOST_CONTEXT_DIM)
         self.fitted = False
         self.metadata: dict[str, Any] = {}
 
@@ -82,8 +87,22 @@ class Trainable(nn.Module, ABC):
 
     @classmethod
     def from_config(cls: type[_Self], config: Mapping[str, Any]) -> _Self:
-        """An unfitted prior from what `get_config` gave; files of older versions may lack newer options."""
-        return cls(**config)
+        """An unfitted prior from what `get_config` gave, in this version or an older one.
+
+        Args:
+            config: options by name; what is left out has its default.
+
+        Raises:
+            ValueError: an option that the class does not take, or a value that cannot be.
+        """
+        options = cls._upgrade_config(check_mapping("config", config))
+        check_option_names(cls, options, cls.__name__)
+        return cls(**options)
+
+    @classmethod
+    def _upgrade_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of this version that mean what `config`, of any version, says."""
+        return dict(config)
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         """`get_config`, fitted to what training observes: joints that are never observed are not modelled.
@@ -129,6 +148,18 @@ class Trainable(nn.Module, ABC):
     def forward(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         """`training_loss`, so that DistributedDataParallel sees the forward pass."""
         return self.training_loss(rotvec, observed, context, step)
+
+    def train(self: _Self, mode: bool = True) -> _Self:
+        """As `nn.Module.train`, but that a fitted prior of frozen weights stays in evaluation mode."""
+        frozen = self.fitted and not any(parameter.requires_grad for parameter in self.parameters())
+        return super().train(mode and not frozen)
+
+    def _check_weights(self) -> None:
+        """Refuse weights that the model cannot compute with; called when they come from a file.
+
+        Raises:
+            ValueError: what is wrong with them.
+        """
 
     @property
     def num_parameters(self) -> int:

@@ -30,7 +30,6 @@ from poseprior import (
     skeleton,
 )
 from poseprior.io import synthetic_poses
-from poseprior.models.vae.options import VAEOptions
 from poseprior.rotations import add_tangent_noise
 from poseprior.training import start_from
 
@@ -96,12 +95,8 @@ def _both_sides(joints: Joints) -> PosePrior:
 
 
 def _small_vae(kind: Any, joints: Joints, **options: Any) -> PosePrior:
-    small = VAEOptions(latent_dim=min(6, 2 * len(joints)), hidden=32, depth=1, flow_layers=2, flow_hidden=16, **options)
-    return kind(joints, options=small)
-
-
-def _published(kind: Any, joints: Joints, **options: Any) -> PosePrior:
-    return kind(joints, preset="published", **options)
+    small = {"latent_dim": min(6, 2 * len(joints)), "hidden": 32, "depth": 1, "flow_layers": 2, "flow_hidden": 16}
+    return kind(joints, **small, **options)
 
 
 def _example(name: str) -> ModuleType:
@@ -133,12 +128,12 @@ CASES: dict[str, Case] = {
     "joint-flow": Case(
         lambda joints: JointFlow(joints, hidden=24, num_components=4), marginal_slack=0.3, completion_slack=0.03
     ),
-    "joint-flow-published": Case(lambda joints: _published(JointFlow, joints), marginal_slack=2.0, completion_slack=0.1, **_RAW),
+    "joint-flow-published": Case(lambda joints: JointFlow.published(joints), marginal_slack=2.0, completion_slack=0.1, **_RAW),
     "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
-    "global-flow-published": Case(lambda joints: _published(GlobalFlow, joints), **_RAW),
+    "global-flow-published": Case(lambda joints: GlobalFlow.published(joints), **_RAW),
     "global-flow-context": Case(lambda joints: GlobalFlow(joints, hidden=32, context_dim=1)),
     "global-flow-published-context": Case(
-        lambda joints: _published(GlobalFlow, joints, context_dim=1), **_RAW
+        lambda joints: GlobalFlow.published(joints, context_dim=1), **_RAW
     ),
     "order-agnostic": Case(
         lambda joints: OrderAgnosticPrior(joints, hidden=24, num_components=4, num_orders=3, broad_weight=0.01),
@@ -153,9 +148,9 @@ CASES: dict[str, Case] = {
     ),
     "vae": Case(lambda joints: _small_vae(VAEPrior, joints), **_LATENT),
     "body-vae": Case(lambda joints: _small_vae(BodyVAE, joints, posterior="diagonal"), **{**_LATENT, "heavy": True}),
-    "body-vae-published": Case(lambda joints: _published(BodyVAE, joints, latent_dim=4), **_LARGE),
+    "body-vae-published": Case(lambda joints: BodyVAE.published(joints, latent_dim=4), **_LARGE),
     "hand-vae": Case(lambda joints: _small_vae(HandVAE, joints), **{**_HANDS, **_LATENT}),
-    "hand-vae-published": Case(lambda joints: _published(HandVAE, joints, latent_dim=4), **{**_HANDS, **_LARGE}),
+    "hand-vae-published": Case(lambda joints: HandVAE.published(joints, latent_dim=4), **{**_HANDS, **_LARGE}),
     "kernel-density": Case(lambda joints: _KernelDensity(joints, num_poses=200), _CLOSED),
 }
 

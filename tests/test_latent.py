@@ -12,14 +12,12 @@ from poseprior import FitConfig
 from poseprior.io import synthetic_poses
 from poseprior.latent import interpolate_latent, latent_map, project
 from poseprior.models.vae import BodyVAE
-from poseprior.models.vae.options import VAEOptions
 from poseprior.rotations import geodesic_distance, random_rotvec
 
 
 @cache
 def _prior() -> BodyVAE:
-    options = VAEOptions(latent_dim=16, hidden=64, depth=1, flow_layers=2, flow_hidden=32, dropout=0.0)
-    prior = BodyVAE(options=options)
+    prior = BodyVAE(latent_dim=16, hidden=64, depth=1, flow_layers=2, flow_hidden=32, dropout=0.0)
     train = synthetic_poses(1200, seed=0, num_subjects=4)
     prior.fit(train, config=FitConfig(max_steps=100, batch_size=128, progress=False))
     return prior

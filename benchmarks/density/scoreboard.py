@@ -8,8 +8,6 @@ weights: interrupt and run again to go on. One thread.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import torch
 
 import poseprior
-from benchmarks.common import file_stem, parser_for, train_once, write_json, write_text
+from benchmarks.common import file_digest, file_stem, measure_once, parser_for, train_once, write_text
 from benchmarks.density.scoreboard_metrics import measure_body, measure_hands
 from benchmarks.density.scoreboard_page import page
 from benchmarks.hands.right_hands import read_right
@@ -60,20 +58,15 @@ def baseline_file(part: str, title: str, splits: dict[str, PoseDataset], cache: 
 
 def measured(part: str, path: Path, data: dict[str, Any], cache: Path, max_poses: int | None) -> dict[str, Any]:
     """The numbers of a file, from the cache or measured now."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    record = cache / f"{part}-{path.stem}.json"
-    if record.exists():
-        known = json.loads(record.read_text())
-        if known["weights"] == digest and known["max_poses"] == max_poses:
-            return known
-    prior = poseprior.load(path)
-    if part == "body":
-        result = measure_body(prior, data["test"], max_poses=max_poses)
-    else:
-        result = measure_hands(prior, data["test"], data["right"], max_poses=max_poses)
-    result |= {"weights": digest, "max_poses": max_poses, "bytes": path.stat().st_size}
-    write_json(record, result)
-    return result
+
+    def measure() -> dict[str, Any]:
+        prior = poseprior.load(path)
+        if part == "body":
+            return measure_body(prior, data["test"], max_poses=max_poses)
+        return measure_hands(prior, data["test"], data["right"], max_poses=max_poses)
+
+    conditions = {"weights": file_digest(path), "max_poses": max_poses}
+    return measure_once(cache / f"{part}-{path.stem}.json", conditions, measure)
 
 
 def read_data(folder: Path) -> dict[str, dict[str, Any]]:

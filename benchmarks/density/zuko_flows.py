@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from tqdm import trange
 
-from benchmarks.common import JITTER, parser_for, write_json
+from benchmarks.common import JITTER, parser_for
 from benchmarks.density.held_out import ALWAYS_OBSERVED
 from poseprior import FitConfig
 from poseprior.io import read_split
+from poseprior.io.atomic import write_json
 from poseprior.models.charts.tangent import TangentChart
 from poseprior.training.batches import BatchSource
 from poseprior.training.initial_poses import InitialPoses

@@ -5,20 +5,20 @@
 Every method gets the same measurements, starts and stages of `fit_body`; only the prior differs. All priors are trained
 here with their own defaults, but under more tangent noise than usual (`--jitter`). Weights are tuned once,
 on val subjects; test subjects are fitted with the default weight 1 and with the tuned one. Results are stored for every
-(task, method, weight, split), so that the command can be interrupted and goes on where it stopped; `--tables` prints
+(task, method, weight, split) with their settings: interrupt the command, and it goes on where it stopped; `--tables` prints
 docs/fitting.md's tables from them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -26,7 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 import poseprior
-from benchmarks.common import DATA, train_once, write_json
+from benchmarks.common import DATA, measure_once, train_once
 from benchmarks.fitting.tables import print_tables
 from benchmarks.fitting.tasks import TASKS, Bodies, Task, errors, read_bodies, read_hands
 from benchmarks.priors import BODY, recipe_order_agnostic
@@ -124,19 +124,25 @@ def run(options: Options, results: Path) -> None:
     jobs = [(task, method) for task in tasks for method in methods[task.hands]]
     bodies: dict[tuple[str, bool, bool], Bodies] = {}
     for task, method in tqdm(jobs, desc="fits"):
+        val_errors: dict[float, float] = {}  # of each weight
         for split in ("val", "test"):
             if (split, task.hands, task.single_view) not in bodies:
                 count = options.val_frames if split == "val" else options.test_frames
                 count *= 1 if task.single_view else _MORE_FRAMES
                 read = read_hands if task.hands else read_bodies
                 bodies[split, task.hands, task.single_view] = read(options.data, split, count)
+            split_bodies = bodies[split, task.hands, task.single_view]
+            conditions = {"frames": len(split_bodies.pose), "jitter": options.jitter, "iterations": options.iterations,
+                          "num_starts": options.num_starts}  # fmt: skip
             tried = options.weights if method.weighted else (1.0,)
-            weights = tried if split == "val" else sorted({1.0, tuned_weight(results, task.name, method.name)})
+            weights = tried if split == "val" else sorted({1.0, min(val_errors, key=lambda weight: val_errors[weight])})
             for weight in weights:
-                path = results / f"{task.name}-{method.name}-{weight:g}-{split}.json"
-                if not path.exists():
-                    found = fit(model, task, method, weight, bodies[split, task.hands, task.single_view], options)
-                    write_json(path, found)
+                found = measure_once(
+                    results / f"{task.name}-{method.name}-{weight:g}-{split}.json", conditions,
+                    partial(fit, model, task, method, weight, split_bodies, options),
+                )  # fmt: skip
+                if split == "val":
+                    val_errors[weight] = sum(found["mpjpe_mm"]) / len(found["mpjpe_mm"])
 
 
 def stand_in_model() -> nn.Module:
@@ -153,7 +159,7 @@ def stand_in_model() -> nn.Module:
 
 def fit(
     model: nn.Module, task: Task, method: Method, weight: float, bodies: Bodies, options: Options
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """One fit of all frames; errors by frame, and seconds a frame."""
     rest = 0.3 / weight**0.5 if method.l2 else (None if method.prior is None else 0.3)
     config = FitBodyConfig(
@@ -168,15 +174,6 @@ def fit(
         "weight": weight, "seconds_a_frame": seconds / len(bodies.pose), "steps": result.steps,
         "converged": float(result.converged.float().mean()), **errors(model, result.params, bodies, task),
     }  # fmt: skip
-
-
-def tuned_weight(results: Path, task: str, method: str) -> float:
-    """The weight with the lowest mean error on val."""
-    found = {}
-    for path in results.glob(f"{task}-{method}-*-val.json"):
-        entry = json.loads(path.read_text())
-        found[entry["weight"]] = sum(entry["mpjpe_mm"]) / len(entry["mpjpe_mm"])
-    return min(found, key=lambda weight: found[weight])
 
 
 def _methods(options: Options, part: str) -> list[Method]:

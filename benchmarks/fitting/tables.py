@@ -56,8 +56,8 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _paired(entry: dict[str, Any], base: dict[str, Any] | None) -> str:
-    """Mean difference to the mixture over frames, with a bootstrap interval."""
-    if base is None or entry is base:
+    """Mean difference to the mixture over the same frames, with a bootstrap interval."""
+    if base is None or entry is base or entry["conditions"] != base["conditions"]:
         return "-"
     difference = np.asarray(entry["mpjpe_mm"]) - np.asarray(base["mpjpe_mm"])
     rng = np.random.default_rng(0)

@@ -8,15 +8,15 @@ the test sitting, prints the table and writes it to `hands.md` there. The valida
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.common import JITTER, markdown_table, parser_for, train_once, write_json, write_text
+from benchmarks.common import JITTER, file_digest, markdown_table, measure_once, parser_for, train_once, write_text
 from benchmarks.hands.metrics import HandPCA, interpolation, measure, reconstruction
 from benchmarks.hands.right_hands import RIGHT_HAND, read_right
 from benchmarks.priors import published_hand_vae, recipe_order_agnostic, small_hand_vae
@@ -24,6 +24,8 @@ from poseprior import GaussianMixturePrior, GaussianPrior, HandVAE, JointFlow, P
 from poseprior.rotations import add_tangent_noise
 
 LATENT_SIZES = (6, 12, 24)
+#: The model under which the middle of a path is judged.
+JUDGE = "mixture8"
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,17 @@ def main() -> None:
     few = clean[: args.max_poses]
     jittered = add_tangent_noise(clean, JITTER, generator=torch.Generator().manual_seed(1))
     jittered[:, : RIGHT_HAND[0]] = 0.0
-    judge = trained("mixture8", splits, args.out, args.minutes)
+    judge = trained(JUDGE, splits, args.out, args.minutes)
     results: dict[str, dict[str, Any]] = {
         "rotations along geodesics": {"interpolation": interpolation(None, judge, few)}
     }
     for name in args.models:
-        path = args.out / f"{name}.json"
         prior = trained(name, splits, args.out, args.minutes)
-        if not path.exists():
-            write_json(path, measure(prior, judge, clean, jittered, max_poses=args.max_poses))
-        results[MODELS[name].title] = json.loads(path.read_text())
+        weights = {of: file_digest(args.out / f"{of}.safetensors") for of in (name, JUDGE)}
+        measured = partial(measure, prior, judge, clean, jittered, max_poses=args.max_poses)
+        results[MODELS[name].title] = measure_once(
+            args.out / f"{name}.json", {"weights": weights, "max_poses": args.max_poses}, measured
+        )
     pca_model = HandPCA(splits["train"].poses[:, list(RIGHT_HAND)])
     pca = {n: reconstruction(pca_model.reconstruct(few, n), few) for n in LATENT_SIZES}
     text = table(results, pca) + "\n" + NOTES.format(test=len(clean), few=len(few), jitter=JITTER) + "\n"

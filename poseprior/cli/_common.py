@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .._checks import check_whole
 from ..io import PoseDataset, read_poses, read_split
-from ..io.atomic import replacing
 
 
 def held_out(path: Path) -> PoseDataset:
@@ -31,9 +28,3 @@ def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
     """Refuse an output of a kind that is not written, before any work is done."""
     if path is not None and path.suffix.lower() not in allowed:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}.")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside the target, then rename."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")

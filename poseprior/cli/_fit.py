@@ -38,7 +38,7 @@ class Fit:
     """Fit SMPL-X bodies to the keypoints of one person, with a prior."""
 
     keypoints: tyro.conf.Positional[Path]
-    """An .npz (keypoints or keypoints3d, layout, focal_length, ...), an OpenPose .json, or a folder of them."""
+    """An .npz (keypoints or keypoints3d, layout, focal_length, ...), a detector's .json, or a folder of them."""
     out: Path
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
     prior: str = "body-mixture-smooth"
@@ -50,7 +50,10 @@ class Fit:
     gender: str = "neutral"
     """Of the model."""
     layout: str | None = None
-    """Order of the points, for files that do not say: coco_wholebody, openpose_25, smplifyx_135, smplx_55, ..."""
+    """Order of the points, for files that do not say: coco_wholebody, openpose_25, halpe_136, mediapipe_33, smplx_55, ...; or
+    a .json with your own table of point to joint."""
+    units: str | None = None
+    """Of the coordinates: pixels, normalised, normalised_centred (with --image-size); m, cm or mm; recognised if not given."""
     focal: float | None = None
     """Focal length, pixels, where the file has none; the image's diagonal if not given."""
     center: tuple[float, float] | None = None
@@ -88,7 +91,11 @@ class Fit:
                 f"--gender: expected neutral for the stand-in body, got {self.gender}; give the folder of your own model files "
                 "with --model."
             )
-        found = read_keypoints(self.keypoints, layout=self.layout, person=self.person)
+        found = read_keypoints(
+            self.keypoints, layout=self.layout, person=self.person, units=self.units, image_size=self.image_size
+        )
+        for note in found.notes:
+            print(f"note: {note}")
         target = self._target(found)
         prior = self._load(self.prior)
         fingers = self._finger_terms(target, prior)
@@ -96,7 +103,7 @@ class Fit:
         with self._model() as model:
             config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
             fit = _fit_in_chunks(model, target, prior, fingers, config)
-            fit.save(self.out, gender=self.gender, fps=self.fps)
+            fit.save(self.out, gender=self.gender, fps=self.fps, frame_names=found.names)
             self._summary(fit, time.monotonic() - started)
             print(f"results: {self.out}")
             if self.png is not None:
@@ -198,7 +205,8 @@ class Fit:
 
     def _summary(self, fit: BodyFit, seconds: float) -> None:
         frames = len(fit.pose)
-        print(f"{frames} frames in {seconds:.1f} s, {int(fit.converged.sum())} converged, prior {self.prior}")
+        print(f"{frames} frames in {seconds:.1f} s, prior {self.prior}")
+        print(f"  {fit.summary()}")
         for name, value in fit.energies.items():
             print(f"  {name:<12} {float(value.median()):9.2f} nats (median)")
         empty = int((fit.num_observed == 0).sum())
@@ -244,4 +252,5 @@ def _joined(fits: list[BodyFit]) -> BodyFit:
         first, state=state, energies={name: cat([f.energies[name] for f in fits]) for name in keys},
         converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
         weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
+        num_outliers=cat([f.num_outliers for f in fits]),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from ..models import (
     OrderAgnosticPrior,
     VAEPrior,
 )
+from ..models.vae.base import BaseVAE
 from ..prior import PosePrior
 
 
@@ -46,22 +47,22 @@ class Mixture:
 class Joint:
     """A conditional flow for each joint given its parent."""
 
-    preset: Literal["default", "published"] = "default"
-    """Our design, or the reference architecture."""
+    published: bool = False
+    """The reference architecture of the literature instead of our design."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
-        return JointFlow(joints, preset=self.preset)
+        return JointFlow.published(joints) if self.published else JointFlow(joints)
 
 
 @dataclass(frozen=True)
 class Global:
     """A flow over the whole pose, with a latent space."""
 
-    preset: Literal["default", "published"] = "default"
-    """Our design, or the reference architecture."""
+    published: bool = False
+    """The reference architecture of the literature instead of our design."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
-        return GlobalFlow(joints, preset=self.preset)
+        return GlobalFlow.published(joints) if self.published else GlobalFlow(joints)
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,17 @@ class OrderAgnostic:
 class Vae:
     """A variational autoencoder over any joints; its log_prob is a lower bound."""
 
-    preset: Literal["default", "published"] = "default"
-    """Our design, or the architecture of the literature."""
+    published: bool = False
+    """The architecture of the literature instead of our design."""
     latent_dim: int | None = None
     """Latent numbers for each independent group of joints; default 32, hands 24."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
-        return VAEPrior(joints, preset=self.preset, latent_dim=self.latent_dim)
+        return self._of(VAEPrior, joints)
+
+    def _of(self, kind: type[BaseVAE], joints: tuple[int, ...]) -> PosePrior:
+        make = kind.published if self.published else kind
+        return make(joints, latent_dim=self.latent_dim)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class HandVae(Vae):
     """A variational autoencoder of one hand or both (--joints hands)."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
-        return HandVAE(joints, preset=self.preset, latent_dim=self.latent_dim)
+        return self._of(HandVAE, joints)
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class BodyVae(Vae):
     """A variational autoencoder of the body, as VPoser (--joints body)."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
-        return BodyVAE(joints, preset=self.preset, latent_dim=self.latent_dim)
+        return self._of(BodyVAE, joints)
 
 
 Model = (

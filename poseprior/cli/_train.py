@@ -13,13 +13,13 @@ import torch
 from .. import skeleton
 from ..evaluation.report import evaluate, format_table
 from ..io import PoseDataset, read_poses, read_split
+from ..io.atomic import write_json
 from ..pretrained.loading import load
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult
 from ..training.config import FitOptions
 from ..training.state import ForeignCheckpointError
-from ._common import write_json
 from ._models import HandVae, OptionalModel
 
 #: Flags that, when given, replace the model's or the recipe's own options.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +16,11 @@ from .._checks import check_whole
 from ..evaluation.completion import COMPLETION_PATTERNS
 from ..evaluation.report import evaluate, format_table
 from ..io import write_poses
+from ..io.atomic import write_json
 from ..pretrained.loading import list_pretrained, load
 from ..prior import PosePrior
 from ..tasks import score
-from ._common import check_suffix, generator, held_out, write_json
+from ._common import check_suffix, generator, held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +200,14 @@ class Score:
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        print("least plausible:   pose   log_prob  percentile  joint to blame (excess surprise, nats)")
-        for row in result.log_prob.where(shown, torch.inf).argsort()[: min(self.worst, int(shown.sum()))].tolist():
+        print(f"percentiles among {result.percentile_kind}; below 1 is implausible")
+        print("least plausible:   pose  percentile  joint to blame (nats more surprising than usual)   log_prob")
+        excess = result.attribution.amax(-1).where(shown, -torch.inf)
+        for row in excess.argsort(descending=True)[: min(self.worst, int(shown.sum()))].tolist():
             joint = int(result.attribution[row].argmax())
             blame = f"{skeleton.JOINT_NAMES[joint]} ({float(result.attribution[row, joint]):.1f})"
-            print(f"{row:>23}  {float(result.log_prob[row]):9.2f}  {float(result.percentile[row]):10.1f}  {blame}")
+            percentile = f"{float(result.percentile[row]):.1f}"
+            print(f"{row:>23}  {percentile:>10}  {blame:<50}  {float(result.log_prob[row]):9.2f}")
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -210,7 +215,12 @@ class Score:
                 "attribution_kind": result.attribution_kind,
                 "joints": [skeleton.JOINT_NAMES[j] for j in joints],
                 "log_prob": result.log_prob.tolist(),
+                "percentile_kind": result.percentile_kind,
                 "percentile": result.percentile.tolist(),
+                "part_percentile": {
+                    part: [None if math.isnan(v) else v for v in values.tolist()]
+                    for part, values in result.part_percentile.items()
+                },
                 "attribution": result.attribution[:, joints].tolist(),
             }
             write_json(self.json, columns)

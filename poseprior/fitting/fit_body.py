@@ -16,7 +16,8 @@ from .body.hand_convention import require_smplx
 from .config import FitBodyConfig
 from .energy import EnergyTerm, PoseParams, summands
 from .result import BodyFit
-from .solver.problem import FitProblem, movable_joints
+from .solver.measured_joints import movable_joints
+from .solver.problem import FitProblem
 from .solver.run import FitRun
 from .targets import Target
 from .term import PosePriorTerm

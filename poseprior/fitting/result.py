@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,12 @@ class BodyFit:
 
     Attributes:
         energies: (B,) nats by term, of the best hypothesis; their sum is what was minimised.
-        converged: (B,) bool, the last minimisation of the best hypothesis reached a point of no descent.
+        converged: (B,) bool: the last minimisation of the best hypothesis reached a point of no descent, no other start
+            that was tried ended with a clearly lower energy, and at most half of the points ended as outliers.
         steps: iterations of all stages.
         weights: (H, B) posterior weight of each hypothesis, summing to 1 for each body; 0 for what repeats a better one.
         num_observed: (B,) points that were measured.
+        num_outliers: (B,) measured points that the best hypothesis leaves beyond the outlier threshold (`robust` sigmas).
     """
 
     energies: dict[str, Tensor]
@@ -29,6 +32,7 @@ class BodyFit:
     steps: int
     weights: Tensor
     num_observed: Tensor
+    num_outliers: Tensor
     state: BodyState
     convention: HandConvention
 
@@ -52,9 +56,31 @@ class BodyFit:
         """H, the hypotheses that were kept."""
         return len(self.state.pose)
 
-    def save(self, path: str | Path, *, gender: str = "neutral", fps: float = 30.0) -> Path:
+    def summary(self) -> str:
+        """One line: how many bodies converged, and what to check where most points ended as outliers.
+
+        >>> import smplx, tempfile, torch
+        >>> from poseprior.fitting import Joints3D, fit_body, stand_in_body
+        >>> model = smplx.create(stand_in_body(tempfile.mkdtemp()), "smplx", use_pca=False, flat_hand_mean=True)
+        >>> fit_body(model, Joints3D(model().joints[:, :55].detach())).summary()
+        '1 of 1 bodies converged, 0 of 55 points are outliers.'
+        """
+        bodies = len(self.converged)
+        outliers, points = int(self.num_outliers.sum()), int(self.num_observed.sum())
+        text = f"{int(self.converged.sum())} of {bodies} bodies converged, {outliers} of {points} points are outliers."
+        lost = 2 * self.num_outliers > self.num_observed
+        if bool(lost.any()):
+            text += (
+                f" Of {int(lost.sum())} bodies (first: {int(lost.nonzero()[0])}) most points are outliers: the fit does not "
+                "explain them; check the layout, the unit, the camera and sigma."
+            )
+        return text
+
+    def save(
+        self, path: str | Path, *, gender: str = "neutral", fps: float = 30.0, frame_names: Sequence[str] | None = None
+    ) -> Path:
         """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`."""
-        return write_fitted(path, self.params, self.pose, gender=gender, fps=fps)
+        return write_fitted(path, self.params, self.pose, gender=gender, fps=fps, frame_names=frame_names)
 
     def hypothesis(self, number: int) -> dict[str, Tensor]:
         """Keyword arguments for the model of a hypothesis; 0 is the best."""

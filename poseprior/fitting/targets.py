@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_whole
+from ..keypoint_layouts import LayoutInput
 from ..keypoint_layouts import layout as find_layout
 from .camera import NEAR, Camera
 
@@ -126,13 +127,18 @@ class Target(ABC):
             squared = squared * (cap / (cap + squared))
         return 0.5 * (weight * squared).sum(-1)
 
+    def distances(self, body: Tensor) -> Tensor:
+        """(*lead, B, K) how far off points are in units of the outlier threshold (`robust` sigmas); 0 where missing."""
+        threshold = self.sigma * (ROBUST if self.robust is None else self.robust)
+        far = self.residuals(body).norm(dim=-1) / threshold
+        return torch.where(self.confidence > 0, far, torch.zeros_like(far))
+
     def spread(self, body: Tensor, chosen: Tensor) -> Tensor:
         """(*lead, B, 1) how far off a body is in units of the outlier threshold: the median of its points'."""
         if self.robust is None:
             return torch.ones_like(body[..., :1, 0])
-        far = self.residuals(body).norm(dim=-1) / (self.sigma * self.robust)
         missing = (self.confidence == 0) | ~chosen
-        far = torch.where(missing, torch.full_like(far, torch.nan), far)
+        far = self.distances(body).masked_fill(missing, torch.nan)
         return torch.nan_to_num(far.nanmedian(-1, keepdim=True).values, nan=1.0)
 
     def select(self, rows: Tensor) -> Target:
@@ -160,7 +166,8 @@ class Joints3D(Target):
 
     Args:
         points: (B, K, 3) or (K, 3); NaN marks missing points.
-        layout: name of the order of the points (`poseprior.keypoint_layouts`); "smplx_55" are the joints themselves.
+        layout: name of the order of the points (`poseprior.keypoint_layouts`), or a table of your own; "smplx_55" are the
+            joints themselves.
         confidence: (B, K) or (K,); None is 1 for all.
         sigma: standard deviation of a coordinate, metres; a number, (K,) or (B, K).
         robust: as in `Target`; None for a Gaussian.
@@ -172,15 +179,15 @@ class Joints3D(Target):
         self,
         points: Tensor,
         *,
-        layout: str = "smplx_55",
+        layout: LayoutInput = "smplx_55",
         confidence: Tensor | None = None,
         sigma: float | Tensor = 0.02,
         robust: float | None = ROBUST,
         name: str = "joints",
     ) -> None:
-        points, confidence, sigma, joints, parts = _in_layout(points, confidence, sigma, layout)
+        points, confidence, sigma, joints, vertices, parts = _in_layout(points, confidence, sigma, layout)
         super().__init__(
-            name, points, confidence, joints=joints, vertices=(), parts=parts, sigma=sigma, robust=robust
+            name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
 
     def residuals(self, body: Tensor) -> Tensor:
@@ -225,7 +232,8 @@ class Keypoints2D(Target):
     Args:
         points: (B, K, 2) or (K, 2); NaN marks missing points.
         camera: a `Camera`.
-        layout: name of the order of the points: "coco_wholebody", "openpose_25", "openpose_135", "smplx", ...
+        layout: name of the order of the points ("coco_wholebody", "openpose_25", "openpose_135", "smplx", ...), or a table of
+            your own.
         confidence: (B, K) or (K,), the detector's; None is 1 for all.
         sigma: standard deviation of a coordinate, pixels.
         robust: as in `Target`.
@@ -238,15 +246,15 @@ class Keypoints2D(Target):
         points: Tensor,
         *,
         camera: Camera,
-        layout: str,
+        layout: LayoutInput,
         confidence: Tensor | None = None,
         sigma: float | Tensor = 5.0,
         robust: float | None = ROBUST,
         name: str = "keypoints",
     ) -> None:
-        points, confidence, sigma, joints, parts = _in_layout(points, confidence, sigma, layout)
+        points, confidence, sigma, joints, vertices, parts = _in_layout(points, confidence, sigma, layout)
         super().__init__(
-            name, points, confidence, joints=joints, vertices=(), parts=parts, sigma=sigma, robust=robust
+            name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
         if not isinstance(camera, Camera):
             raise ValueError(f"camera: expected a Camera, got {type(camera).__name__}; Camera(focal, center).")
@@ -273,17 +281,18 @@ class Keypoints2D(Target):
 
 
 def _in_layout(
-    points: Tensor, confidence: Tensor | None, sigma: float | Tensor, name: str
-) -> tuple[Tensor, Tensor | None, float | Tensor, list[int], list[str]]:
-    """The points that the body model has, in the order of the layout."""
+    points: Tensor, confidence: Tensor | None, sigma: float | Tensor, name: LayoutInput
+) -> tuple[Tensor, Tensor | None, float | Tensor, list[int], list[int], list[str]]:
+    """The points that the body model has, joints in the order of the layout, then vertices."""
     order = find_layout(name)
     points = torch.as_tensor(points)
     if points.dim() < 2 or points.shape[-2] != len(order.names):
         raise ValueError(
-            f"points: expected (B, {len(order.names)}, d) in layout {name!r}, got {tuple(points.shape)}; pass another "
+            f"points: expected (B, {len(order.names)}, d) in layout {order.name!r}, got {tuple(points.shape)}; pass another "
             "layout, or add the missing points as NaN."
         )
     kept = [k for k, joint in enumerate(order.joints) if joint is not None]
+    kept += [k for k, vertex in enumerate(order.vertices) if vertex is not None]
 
     def pick(values: Tensor) -> Tensor:
         return values[..., kept] if values.dim() and values.shape[-1] == len(order.names) else values
@@ -292,4 +301,5 @@ def _in_layout(
     if isinstance(sigma, Tensor):
         sigma = pick(sigma)
     joints = [int(j) for j in order.joints if j is not None]
-    return points[..., kept, :], confidence, sigma, joints, [order.parts[k] for k in kept]
+    vertices = [int(v) for v in order.vertices if v is not None]
+    return points[..., kept, :], confidence, sigma, joints, vertices, [order.parts[k] for k in kept]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,15 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of every row beside its pose; None where nothing is."""
+    """What is known of every row beside its pose; None where nothing is. `ignored` and `notes` are of the files read."""
 
     subject: NDArray[np.str_] | None = None
     sequence: NDArray[np.str_] | None = None
     fps: float | NDArray[np.float64] | None = None
     frame: NDArray[np.int64] | None = None
     rig: NDArray[np.str_] | None = None
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def checked(cls, n: int, subject: Any, sequence: Any, fps: Any, frame: Any, rig: Any) -> Columns:
@@ -33,16 +35,33 @@ class Columns:
             labels(rig, n, "rig"),
         )  # fmt: skip
 
+    @classmethod
+    def stored(cls, columns: dict[str, NDArray[Any]]) -> Columns:
+        """From arrays that `present` gave."""
+        values: dict[str, Any] = dict(columns)
+        if "fps" in values and values["fps"].ndim == 0:
+            values["fps"] = float(values["fps"])
+        return cls(**values)
+
     def present(self) -> dict[str, Any]:
         """The columns that are not None, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in values.items() if not (value is None or isinstance(value, tuple))}
+
+    def said(self) -> str:
+        """The first of what was ignored and noted, for `repr`."""
+        words = []
+        for name, items in (("ignored", self.ignored), ("notes", self.notes)):
+            more = f"; and {len(items) - 4} more" if len(items) > 4 else ""
+            words += [f", {name}: {'; '.join(items[:4])}{more}"] if items else []
+        return "".join(words)
 
     def take(self, index: NDArray[np.int64]) -> Columns:
         """Some rows."""
-        return Columns(
-            **{name: value[index] if isinstance(value, np.ndarray) else value for name, value in self.present().items()}
-        )
+        rows: dict[str, Any] = {
+            name: value[index] for name, value in self.present().items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **rows)
 
 
 def labels(value: Labels, n: int, name: str) -> NDArray[np.str_] | None:
@@ -119,7 +138,8 @@ def join(parts: Sequence[tuple[int, Columns]]) -> Columns:
     frame: Any = None
     if any(c.frame is not None for _, c in parts):
         frame = np.concatenate([positions(c.subject, c.sequence, n) if c.frame is None else c.frame for n, c in parts])
-    return Columns(names("subject"), names("sequence"), fps, frame, names("rig"))
+    said = [tuple(dict.fromkeys(x for _, c in parts for x in getattr(c, name))) for name in ("ignored", "notes")]
+    return Columns(names("subject"), names("sequence"), fps, frame, names("rig"), *said)
 
 
 def groups(subject: Any, sequence: Any, frame: Any, n: int) -> list[tuple[str, NDArray[np.int64]]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ._frames import natural_path
+
 SPLITS = ("train", "val", "test")
 _STEMS = {stem.format(name): name for name in SPLITS for stem in ("{}_poses", "hands_{}", "{}", "poses_{}", "{}_hands")}
 
@@ -65,15 +67,22 @@ def _split_of(file: Path, root: Path, depth: int | None) -> tuple[str, Path | No
 
 
 def _below(folder: Path) -> list[Path]:
-    """All `.npz` in a folder and below."""
+    """All pose files in a folder and below, frames in the order of time."""
     files = [
         file
-        for file in sorted(folder.rglob("*.npz"))
-        # AMASS keeps body shapes beside the motions
-        if not (file.name.startswith(".") or file.name == "shape.npz" or file.name.endswith("_stagei.npz"))
+        for file in sorted(folder.rglob("*"), key=natural_path)
+        if file.suffix.lower() == ".npz"
+        # macOS writes a twin ._name beside each file on other disks; AMASS keeps body shapes beside the motions
+        and not (file.name.startswith(".") or file.name == "shape.npz" or file.name.endswith("_stagei.npz"))
     ]
     if not files:
+        others = sorted(
+            {f.suffix for f in folder.rglob("*") if f.suffix.lower() in (".npy", ".pt", ".pth") and f.name[0] != "."}
+        )
+        more = (
+            f"; pass the list of files, sorted(pathlib.Path({str(folder)!r}).rglob('*{others[0]}'))" if others else ""
+        )
         raise ValueError(
-            f"path: expected .npz files with poses in {folder} or below, got none; give the data's folder."
+            f"path: expected .npz files with poses in {folder} or below, got none{more or '; give the folder of the data'}."
         )
     return files

@@ -1,9 +1,9 @@
-"""Hands in pose files: single-hand files, which side they are, and telling rotations from PCA coefficients."""
+"""Hands apart from the body: which side they are, and telling rotations from PCA coefficients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,100 +11,155 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..params import pose_from_smplx
-from ..skeleton import NUM_JOINTS, PART_SLICES
+from . import _forms
+from ._keys import SIDES
+from ._npy import as_float64
+from ._open import ArrayFile
+from ._options import Options, require_floating, to_tensor
+from ._order_evidence import fingers_speak_for
+from ._orders import FINGERS, Order, stored_order
 
-Arrays = Mapping[str, NDArray[Any]]
-
-_MAX_HAND_NORM = 1.5 * np.pi
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller of `read_poses` says about the files; see there."""
-
-    model_type: str | None = None
-    side: Any = None
-    constant_parts_unobserved: bool = True
-    hands_components: tuple[Tensor, Tensor] | None = None
-    hands_mean: tuple[Tensor, Tensor] | None = None
-    flat_hand_mean: bool | None = None
-    num_pca_comps: int | None = None
+LEFT, RIGHT = "left_hand_pose", "right_hand_pose"
+#: Share of the joints beyond pi from which on numbers are no rotations.
+_MOST_BEYOND_PI = 0.2
+#: Poses that show how columns differ, and the rank correlation of their spread with their place that PCA coefficients have.
+_ENOUGH, _FALLING = 20, -0.7
 
 
-def single_hand(arrays: Arrays, options: Options) -> tuple[Tensor, Tensor]:
-    require_floating("hand_pose", arrays["hand_pose"])
-    hand = to_tensor(arrays["hand_pose"])
-    hand = hand[None] if hand.dim() == 1 or hand.shape == (15, 3) else hand
-    if hand.dim() == 2 and hand.shape[1] == 48:
+def hand_rotations(
+    key: str, array: NDArray[Any], options: Options, right: Tensor | None = None, stored: Order | None = None
+) -> Tensor:
+    """(N, 15, 3) rotvecs in SMPL-X order, or (N, n) PCA coefficients as they are stored.
+
+    Args:
+        key: of the array.
+        array: (N, 45), (N, 15, 3), the same in another form, or coefficients (N, n).
+        options: of the caller.
+        right: (N,) bool, where known: whether each is a right hand.
+        stored: places of the joints, where the file names them.
+    """
+    require_floating(key, array)
+    form = options.form(key, array)
+    width = _forms.FORMS[form]
+    for candidate in (array, array[None]):
+        if candidate.ndim > 1 and candidate.shape[1:] in _forms.joint_shapes(15, form):
+            break
+    else:
+        if form != "rotvec" or array.ndim > 2 or not array.size:
+            raise ValueError(
+                f"key '{key}': expected 15 joints, (N, {15 * width}) as {form}, got {array.shape}; pass rotations=."
+            )
+        return to_tensor(array[None] if array.ndim == 1 else array)
+    if options.num_pca_comps is not None:
+        return to_tensor(candidate)
+    if form == "rotvec":
+        refuse_pca45(key, candidate, options)
+    hand = _forms.to_rotvecs(key, to_tensor(candidate.reshape(len(candidate), 15, width)), form)
+    place = stored
+    if options.layout.fingers:
+        options.applied.add("layout")
+        place = options.layout.hand()
+    if place is not None:
+        return torch.zeros_like(hand).index_copy(1, torch.tensor(place), hand)
+    if right is not None and fingers_speak_for(hand.numpy(), right.expand(len(hand)).numpy()) == "thumb_first":
+        both = " or ".join(f"layout={name!r}" for name in FINGERS)
         raise ValueError(
-            "key 'hand_pose': got 48 columns, expected 45; drop the first 3 (the wrist or global rotation)."
+            f"key '{key}': expected the fingers in the order of SMPL-X and MANO (index, middle, pinky, ring, thumb), got "
+            f"values that bend as if the thumb came first; pass {both} (thumb, index, middle, ring, pinky)."
         )
-    refuse_pca45("hand_pose", arrays["hand_pose"], options)
-    stored = None if "side" not in arrays else _right_side(arrays["side"], len(hand))
-    right = stored if options.side is None and stored is not None else _right_side(options.side, len(hand))
-    if stored is not None and bool((stored != right).any()):
-        raise ValueError(
-            f"side: expected what the file's own key 'side' says, got {options.side!r}; leave it out (poseprior.skeleton.mirror "
-            "turns right hands into left ones)."
-        )
-    pose = hand.new_zeros(len(hand), NUM_JOINTS, 3)
-    mask = torch.zeros(len(hand), NUM_JOINTS, dtype=torch.bool)
-    for name, rows in (("left_hand_pose", ~right), ("right_hand_pose", right)):
-        if rows.any() or not len(hand):
-            part, _ = pose_from_smplx({name: hand[rows]}, **hand_options(arrays, options))
-            pose[rows] = part
-            mask[rows, PART_SLICES[name]] = True
-    return pose, mask
+    return hand
 
 
-def _right_side(side: Any, n: int) -> Tensor:
-    """(n,) bool: whether each hand is a right one."""
-    if side is None:
+def split_pair(key: str, array: NDArray[Any], options: Options) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """The left and the right hand of an array of both, (N, 90), (N, 30, 3), (N, 2, 45), ..., or None."""
+    require_floating(key, array)
+    form = options.form(key, array)
+    shapes = [*_forms.joint_shapes(30, form), *((2, *shape) for shape in _forms.joint_shapes(15, form))]
+    for candidate in (array, array[None]):
+        if candidate.ndim > 1 and candidate.shape[1:] in shapes:
+            both = candidate.reshape(len(candidate), 2, 15 * _forms.FORMS[form])
+            return both[:, 0], both[:, 1]
+    return None
+
+
+def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
+    """(n,) bool, whether each hand is a right one, from the file or the caller; None where nobody says."""
+    found = [(key, right_side(key, file[key], n)) for key in SIDES if key in file and _is_a_side(file[key])]
+    if len({tuple(value.tolist()) for _, value in found}) > 1:
         raise ValueError(
-            "key 'side': expected 0 (left) or 1 (right) beside 'hand_pose', got none; pass side='left' or side='right'."
+            f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ."
         )
+    stored = found[0][1] if found else None
+    if options.side is None:
+        return stored
+    options.applied.add("side")
+    told = right_side("side", options.side, n)
+    if stored is not None and bool((stored != told).any()):
+        raise ValueError(
+            f"side: expected what the file's own key '{found[0][0]}' says, got {options.side!r}; leave it out "
+            "(poseprior.skeleton.mirror turns right hands into left ones)."
+        )
+    return told
+
+
+def right_side(name: str, side: Any, n: int) -> Tensor:
+    """(n,) bool from 0 or 1, 'left' or 'right'."""
     value = np.asarray(side)
     if value.dtype.kind in "US":
-        text = np.char.lower(value.astype(np.str_))
+        text = np.char.lower(np.char.decode(value, "utf-8", "replace") if value.dtype.kind == "S" else value)
         left, right = np.isin(text, ("left", "l", "0")), np.isin(text, ("right", "r", "1"))
     else:
-        left, right = value == 0, value == 1
-    if not np.all(left | right) or value.shape not in ((), (1,), (n,)):
-        odd = np.unique(value[~(left | right)])[:3].tolist() if value.shape in ((), (1,), (n,)) else value.shape
-        raise ValueError(f"side: expected 0/'left' or 1/'right', one or {n}, got {odd}; pass side= to read_poses.")
+        left, right = np.asarray(value == 0), np.asarray(value == 1)
+    if value.ndim == 2 and value.shape == (n, 1):
+        value, left, right = value[:, 0], left[:, 0], right[:, 0]
+    fits = value.shape in ((), (1,), (n,))
+    if not np.all(left | right) or not fits:
+        odd = np.unique(value[~(left | right)])[:3].tolist() if fits else value.shape
+        raise ValueError(f"{name}: expected 0/'left' or 1/'right', one or {n}, got {odd}; pass side= to read_poses.")
     return torch.from_numpy(np.broadcast_to(right, (n,)).copy())
 
 
-def hand_options(arrays: Arrays, options: Options) -> dict[str, Any]:
-    flat = options.flat_hand_mean
-    if flat is None and "flat_hand_mean" in arrays and options.hands_mean is None:
-        flat = bool(arrays["flat_hand_mean"].ravel()[0])
-    return {
-        "hands_components": options.hands_components,
-        "hands_mean": options.hands_mean,
-        "flat_hand_mean": flat,
-        "num_pca_comps": options.num_pca_comps,
-    }
+def _is_a_side(value: NDArray[Any]) -> bool:
+    """`right` may also be an array of something else."""
+    return value.ndim < 2 or value.shape[1:] == (1,)
 
 
 def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:
-    """45 PCA coefficients look like 15 rotvecs, except that theirs are often far longer than any rotation."""
-    if options.num_pca_comps is not None or array.size == 0 or array.size % 45:
+    """45 PCA coefficients have the shape of 15 rotvecs, but not their sizes."""
+    if options.num_pca_comps is not None or options.told(key) == "rotvec" or not array.size:
         return
-    norm = np.linalg.norm(np.nan_to_num(array.astype(np.float64), posinf=0, neginf=0).reshape(-1, 3), axis=1).max()
-    if norm > _MAX_HAND_NORM:
+    flat = np.nan_to_num(as_float64(array), nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, 45)
+    norm = np.linalg.norm(flat.reshape(-1, 3), axis=1)
+    if norm.max() <= 1.5 * np.pi:
+        return
+    beyond = float((norm > np.pi).mean())
+    falling = len(flat) >= _ENOUGH and _rank_correlation(flat.std(0)) < _FALLING
+    if beyond > _MOST_BEYOND_PI or falling:
         raise ValueError(
-            f"key '{key}': expected joint rotations of at most 1.5 pi, got {norm:.1f} rad, so these are PCA "
-            "coefficients or degrees; pass num_pca_comps=45 with hands_components= and hands_mean= of the model, or "
-            "convert to radians."
+            f"key '{key}': expected joint rotations of at most 1.5 pi, got {norm.max():.1f} rad, and {100 * beyond:.0f} % of the "
+            "joints beyond pi, so these are PCA coefficients or degrees; pass num_pca_comps=45 with hands_components= and "
+            "hands_mean= of the model, convert to radians, or pass rotations='rotvec' if they are radians after all."
         )
 
 
-def require_floating(key: str, array: NDArray[Any]) -> None:
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"key '{key}': expected floating-point radians, got {array.dtype}; save it as float32.")
+def _rank_correlation(values: NDArray[np.float64]) -> float:
+    """Of values with their place."""
+    rank = np.argsort(np.argsort(values)).astype(np.float64)
+    place = np.arange(len(values), dtype=np.float64)
+    return float(np.corrcoef(rank, place)[0, 1])
 
 
-def to_tensor(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.array(array, np.float64 if array.dtype.itemsize > 4 else np.float32))
+def each_side(right: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """(part, rows) of the left and of the right hands, where there are any."""
+    for name, rows in ((LEFT, ~right), (RIGHT, right)):
+        if bool(rows.any()):
+            yield name, rows
+
+
+def stored_fingers(file: ArrayFile) -> Order | None:
+    """Place in SMPL-X order of each of the fifteen joints that the file's `joint_names` list (without a side), or None."""
+    if "joint_names" not in file or file["joint_names"].shape != (15,):
+        return None
+    names = [re.sub("^(left|right)_", "", str(name)) for name in file["joint_names"].tolist()]
+    order = stored_order([f"left_{name}" for name in names])
+    return None if order is None else tuple(index - 25 for index in order)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..skeleton import NUM_JOINTS, PART_SLICES
+from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
 
 _STILL = 1e-6
 
@@ -38,11 +38,32 @@ def joint_flags(key: str, stored: NDArray[Any], n: int, columns: Mapping[int, Se
     return torch.from_numpy(np.broadcast_to(mask, (n, NUM_JOINTS)).copy())
 
 
-def without_constant_parts(pose: Tensor, mask: Tensor) -> Tensor:
-    """Jaw, eyes and hands that never move in a file were filled in, not measured."""
-    mask = mask.clone()
-    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose"):
-        part = pose[:, PART_SLICES[name]]
-        if len(pose) > 1 and float((part.amax(0) - part.amin(0)).max()) <= _STILL:
-            mask[:, PART_SLICES[name]] = False
-    return mask
+def without_still_joints(pose: Tensor, mask: Tensor, *, parts: bool) -> tuple[Tensor, str | None]:
+    """The mask without what never moves in a recording of two poses or more, and words that say so.
+
+    A joint that is zero throughout was filled in, not measured; and so, with `parts`, were jaw, eyes and hands that are
+    constant.
+    """
+    if len(pose) < 2:
+        return mask, None
+    moves = (pose.amax(0) - pose.amin(0)).amax(-1)
+    still = ~(moves > _STILL) & torch.isfinite(moves)
+    unseen = still & (pose[0].abs().amax(-1) <= _STILL)
+    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose") if parts else ():
+        unseen[PART_SLICES[name]] |= still[PART_SLICES[name]].all()
+    lost = unseen & mask.any(0)
+    if not bool(lost.any()):
+        return mask, None
+    return mask & ~unseen, (
+        f"joints that never move are unobserved: {_names(lost)} (constant_parts_unobserved=False keeps them)"
+    )
+
+
+def _names(joints: Tensor) -> str:
+    """Parts that are all among the joints, and the rest by name."""
+    rest, words = joints.clone(), []
+    for name, part in PART_SLICES.items():
+        if bool(joints[part].all()):
+            words.append(name)
+            rest[part] = False
+    return ", ".join(words + [JOINT_NAMES[j] for j in torch.nonzero(rest).flatten().tolist()])

@@ -1,68 +1,190 @@
-"""Opening `.npz` files without ever unpickling, with one kind of error for every way in which they can be broken."""
+"""Files of arrays, opened without ever unpickling: names and shapes first, each array when it is asked for."""
 
 from __future__ import annotations
 
+import stat
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-#: What NumPy and zipfile raise on files that are not what they seem.
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    SyntaxError,
-    MemoryError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from ._npy import Header, read_data, read_header
+from ._plain_code import conversion_code
+
+#: What reading raises on files that are not what they seem.
+BROKEN = (
+    OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_MOST_ARRAYS = 5000
+#: An array larger than this may not unfold to more than so many times its size in the file; masks compress far better.
+_SMALL, _SMALL_MASK, _MOST_UNFOLDED = 64 * 2**20, 512 * 2**20, 100
+
+
+class ArrayFile(Mapping[str, NDArray[Any]]):
+    """The arrays of a file by name; `used` are the names that were read, `kind` is "npz", "npy" or "torch".
+
+    Args:
+        path: of the file, for messages.
+        headers: shape and type of each array, or why it cannot be read.
+        load: gives the array of a name.
+        prefix: of the names in the file, for one of several dicts in it.
+    """
+
+    def __init__(
+        self, path: Path, headers: Mapping[str, Header | str], load: Callable[[str], NDArray[Any]], prefix: str = "",
+        kind: str = "npz",
+    ) -> None:  # fmt: skip
+        self.path, self.headers, self.prefix, self.used = path, dict(headers), prefix, set[str]()
+        self._load, self.kind = load, kind
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        header = self.headers[key]
+        why = header if isinstance(header, str) else ""
+        if not why and is_pickle(header):
+            code = conversion_code(self.path, self.kind)
+            raise ValueError(
+                f"{self.path}: key '{key}' holds Python objects (a pickle), which are never loaded; save it as plain numbers or "
+                f"strings. For a file that you trust:\n{code}"
+            )
+        try:
+            if not why:
+                array = self._load(key)
+                self.used.add(key)
+                return array
+        except BROKEN as error:
+            why = short(error)
+        raise ValueError(
+            f"{self.path}: key '{printable(key)}' cannot be read ({why}); the file is truncated or damaged: copy or download it "
+            "again, or save it anew with numpy.savez."
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.headers)
+
+    def __len__(self) -> int:
+        return len(self.headers)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.headers
+
+    def without(self, keys: Collection[str]) -> ArrayFile:
+        """The file as if it had no arrays of these names."""
+        return ArrayFile(self.path, {k: h for k, h in self.headers.items() if k not in keys}, self._load, "", self.kind)
+
+    def group(self, name: str) -> ArrayFile:
+        """The arrays whose names begin with `name/`, without that."""
+        start = f"{name}/"
+        headers = {key[len(start) :]: header for key, header in self.headers.items() if key.startswith(start)}
+        return ArrayFile(self.path, headers, lambda key: self._load(start + key), start, self.kind)
+
+    def contents(self) -> str:
+        """Names and shapes, for messages."""
+        shown = [
+            f"{printable(key)} {header if isinstance(header, Header) else '(unreadable)'}"
+            for key, header in list(self.headers.items())[:24]
+        ]
+        return ", ".join(shown) + (f" and {len(self) - 24} more" if len(self) > 24 else "") or "no arrays"
+
+
+def is_pickle(header: Header | str) -> bool:
+    """Whether an array holds Python objects."""
+    return isinstance(header, Header) and header.dtype.kind == "O"
+
+
+def open_npz(path: Path) -> ArrayFile:
+    """The arrays of an `.npz`.
+
+    Raises:
+        ValueError: not an `.npz`, truncated or damaged; on reading: damaged data, Python objects, or a size that is out
+            of proportion to the file's.
+    """
+    require_file(path, ".npz")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            names = [info.filename for info in members]
+            if len(names) > _MOST_ARRAYS or len(set(names)) < len(names):
+                raise ValueError(f"{len(names)} arrays, or two of one name")
+            headers = {info.filename[:-4]: _header(archive, info) for info in members}
+    except BROKEN as error:
+        raise ValueError(
+            f"{path}: expected an .npz file, got something else or a damaged one ({short(error)}); pickles are never "
+            "loaded: save arrays with numpy.savez(path, poses=...)."
+        ) from None
+    return ArrayFile(path, headers, lambda key: _member(path, f"{key}.npy"))
+
+
+def open_npy(path: Path, key: str) -> ArrayFile:
+    """The one array of an `.npy`, under a name."""
+    require_file(path, ".npy")
+    try:
+        with path.open("rb") as stream:
+            header = read_header(stream)
+    except BROKEN as error:
+        raise ValueError(
+            f"{path}: expected an .npy file, got something else or a damaged one ({short(error)})."
+        ) from None
+
+    def load(_: str) -> NDArray[Any]:
+        with path.open("rb") as stream:
+            found = read_header(stream)
+            if found.nbytes > path.stat().st_size:
+                raise ValueError("less data than its header says")
+            return read_data(stream, found)
+
+    return ArrayFile(path, {key: header}, load, kind="npy")
 
 
 def load_arrays(path: Path, keys: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of `keys` that the file has; others are not even read, so they may be anything.
-
-    Raises:
-        ValueError: not an `.npz`, truncated, damaged, or one of `keys` holds Python objects (a pickle).
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: expected an .npz file, got {'a folder' if path.is_dir() else 'no such file'}.")
-    with path.open("rb") as handle:  # opened here because numpy leaves the file open when it cannot read it
-        archive = _archive(path, handle)
-        return {key: _array(path, archive, key) for key in archive.files if key in keys}
+    """The arrays of `keys` that an `.npz` has; others are not even read, so they may be anything."""
+    file = open_npz(path)
+    return {key: file[key] for key in file if key in keys}
 
 
-def _archive(path: Path, handle: IO[bytes]) -> Any:
+def require_file(path: Path, kind: str) -> None:
+    """Refuse what is no ordinary file: opening a pipe or a device may wait for ever."""
     try:
-        archive = np.load(handle, allow_pickle=False)
-    except _BROKEN as error:
-        raise ValueError(
-            f"{path}: expected an .npz file, got something else or a damaged one ({_short(error)}); pickles are never "
-            "loaded: save arrays with numpy.savez(path, poses=...)."
-        ) from None
-    if not hasattr(archive, "files"):
-        raise ValueError(
-            f"{path}: expected an .npz file, got a bare .npy array; save it with numpy.savez(path, poses=...)."
-        )
-    return archive
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        raise ValueError(f"{path}: expected an {kind} file, got no such file.") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise ValueError(f"{path}: expected an {kind} file, got {what}.")
 
 
-def _array(path: Path, archive: Any, key: str) -> NDArray[Any]:
+def short(error: BaseException) -> str:
+    """The first line of an error, printable."""
+    first = str(error).splitlines()[0].split(". ")[0] if str(error) else "no details"
+    return f"{type(error).__name__}: {printable(first, 100)}"
+
+
+def printable(text: str, most: int = 60) -> str:
+    """Text from a file, cut and escaped so that a terminal shows it and obeys nothing in it."""
+    cut = text if len(text) <= most else text[:most] + "..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | str:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "a compression that NumPy does not write"
     try:
-        return np.asarray(archive[key])
-    except _BROKEN as error:
-        if "allow_pickle" in str(error):
-            why = "holds Python objects (a pickle), which are never loaded; save it as plain numbers or strings."
-        else:
-            why = f"cannot be read ({_short(error)}); the file is truncated or damaged: copy or download it again."
-    raise ValueError(f"{path}: key '{key}' {why}")
+        with archive.open(info) as stream:
+            header = read_header(stream)
+    except BROKEN as error:
+        return short(error)
+    if header.dtype.kind != "O" and header.offset + header.nbytes != info.file_size:
+        return "its size is not what its header says"
+    limit = max(_MOST_UNFOLDED * info.compress_size, _SMALL_MASK if header.dtype.kind == "b" else _SMALL)
+    if info.file_size > limit:
+        return f"{info.compress_size} bytes would unfold to {info.file_size}, which no recording does"
+    return header
 
 
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else 'no details'}"
+def _member(path: Path, name: str) -> NDArray[Any]:
+    with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+        array = read_data(stream, read_header(stream))
+        stream.read(1)  # reads on to the checksum
+    return array

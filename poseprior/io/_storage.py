@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..skeleton import NUM_JOINTS
+from .atomic import new_folder
 
 _CHUNK = 16384
 #: What stays on disk of a folder that `write_folder` wrote.
@@ -195,13 +194,7 @@ def _require_writeable(store: PoseStore) -> PoseStore:
 
 def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Path:
     """Write `poses.npy`, `observed.npy`, maybe `imputed.npy`, and the columns, beside `folder`, then rename."""
-    if folder.exists():
-        raise ValueError(f"folder: expected a path that does not exist yet, got {folder}; remove it or choose another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
+    with new_folder(folder) as beside:
         n = len(store)  # a plain int: numpy integers in `shape` write a header that cannot be read back
         poses = open_memmap(beside / "poses.npy", mode="w+", dtype=np.float32, shape=(n, NUM_JOINTS, 3))
         observed = open_memmap(beside / "observed.npy", mode="w+", dtype=np.bool_, shape=(n, NUM_JOINTS))
@@ -215,9 +208,6 @@ def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Pat
             columns = {**columns, "imputed": imputed}
         for name, value in columns.items():
             np.save(beside / f"{name}.npy", np.asarray(value), allow_pickle=False)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

@@ -1,13 +1,33 @@
-"""Files are written beside their target and renamed: a reader sees the old file or the new one, never half of one."""
+"""Files are written beside their target and renamed: a reader sees the old file or the new one, never half of one.
+
+A writer works in a hidden folder of its own, which it locks for as long as it lives. So the next writer of the same target
+can tell the leftovers of a killed process, which it removes, from what another process is writing right now.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
+import json
+import math
 import os
-import tempfile
-from collections.abc import Iterator
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  (Windows has no such locks; leftovers stay there)
+    fcntl = None  # type: ignore[assignment]
+
+_TAG = ".tmp"
 
 
 @contextmanager
@@ -19,30 +39,114 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: the target cannot be written (a folder of that name, a file in place of its folder, no permission, a
-            full disk).
+            full disk). A file that was there before is still there.
     """
+    with _one_error(path), _replacing(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which it becomes on success, and which is removed on error.
+
+    Raises:
+        ValueError: there is something at `path`, or the folder cannot be written.
+    """
+    if path.exists():
+        raise ValueError(f"folder: expected a path that does not exist yet, got {path}; remove it or choose another.")
+    with _one_error(path), _workplace(path) as workplace:
+        temporary = workplace / path.name
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(path)
+
+
+@contextmanager
+def _one_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Every way in which writing fails, as one ValueError."""
     try:
-        with _replacing(Path(path)) as temporary:
-            yield temporary
+        yield
     except OSError as error:
         raise ValueError(f"path: cannot write {path} ({error.strerror or error}); give another place.") from error
+    except SafetensorError as error:
+        raise ValueError(f"path: cannot write {path} ({_first_line(error)}); give another place.") from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        raise ValueError(f"path: cannot write {path} (the disk may be full); give another place.") from error
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON that every parser reads: numbers that are not finite become null."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """A nest of dicts and lists in which every NaN and infinity, which JSON does not have, is None."""
+    if isinstance(value, Mapping):
+        return {key: finite(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inside) for inside in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _workplace(target) as workplace:
+        temporary = workplace / target.name
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # what this process gives to new files
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, mode)  # some writers replace the file by one that is theirs alone
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """A new locked folder beside the target, which goes with all that is in it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    folder, handle = _locked(target)
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked(target: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}{_TAG}")
+        folder.mkdir()
+        if fcntl is None:
+            return folder, None
+        handle = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.exists():
+            return folder, handle
+        os.close(handle)  # another writer took it for a leftover before it was locked
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Folders of this target whose writer is gone."""
+    if fcntl is None:
+        return
+    for found in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}{_TAG}"):
+        with contextlib.suppress(OSError):
+            handle = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(found)
+            finally:
+                os.close(handle)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -148,7 +148,8 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     def __repr__(self) -> str:
         return (
             f"PoseDataset({len(self)} poses, {len(self.observed_joints)} joints observed, "
-            f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''})"
+            f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''}"
+            f"{self._columns().said()})"
         )
 
     # -- other data sets made from this one --------------------------------------------------------------------------
@@ -259,9 +260,7 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
     def from_memmap(cls, folder: str | Path) -> PoseDataset:
         """Map what `to_memmap` wrote. Poses and observed stay on disk; they were checked when they were written."""
         store, columns = _storage.read_folder(Path(folder))
-        rate = columns.pop("fps", None)
-        fps = float(rate) if rate is not None and rate.ndim == 0 else rate
-        return cls._with(store, _columns.Columns(**columns, fps=fps))
+        return cls._with(store, _columns.Columns.stored(columns))
 
     @classmethod
     def _with(cls, store: _storage.PoseStore, columns: _columns.Columns) -> PoseDataset:
@@ -274,9 +273,12 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         self._store = store
         self.subject, self.sequence, self.rig = columns.subject, columns.sequence, columns.rig
         self.fps, self.frame = columns.fps, columns.frame
+        self.ignored, self.notes = columns.ignored, columns.notes
 
     def _columns(self) -> _columns.Columns:
-        return _columns.Columns(self.subject, self.sequence, self.fps, self.frame, self.rig)
+        return _columns.Columns(
+            self.subject, self.sequence, self.fps, self.frame, self.rig, self.ignored, self.notes
+        )  # fmt: skip
 
 
 def as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_number
+from ..skeleton import PART_SLICES
 from .atomic import replacing
 
 #: Of SMPL-X model files.
@@ -18,7 +20,13 @@ GENDERS = ("neutral", "female", "male")
 
 
 def write_fitted(
-    path: Path | str, params: Mapping[str, Tensor], pose: Tensor, *, gender: str = "neutral", fps: float = 30.0
+    path: Path | str,
+    params: Mapping[str, Tensor],
+    pose: Tensor,
+    *,
+    gender: str = "neutral",
+    fps: float = 30.0,
+    frame_names: Sequence[str] | None = None,
 ) -> Path:
     """Write the bodies of a fit, beside the target and then renamed.
 
@@ -28,12 +36,14 @@ def write_fitted(
         pose: (F, 55, 3) rotvecs, radians, hands on the flat hand.
         gender: of the model.
         fps: frames a second.
+        frame_names: (F,) names of the frames, of images say.
 
     Returns:
         The path. Keys: the arguments of the model by name (hands as that model stores them), and AMASS's `poses`
         (F, 165), `root_orient`, `pose_body`, `pose_hand`, `pose_jaw`, `pose_eye`, `trans`, `betas` (the mean of the
         frames' if they differ; every frame's are in `betas_by_frame`), `gender`, `surface_model_type`,
-        `mocap_frame_rate`; `poseprior.read_poses` reads it too.
+        `mocap_frame_rate`, and `frame_names` where given; `poseprior.read_poses` reads it too. From one frame to the next
+        rotations take the shorter way, so that a person who turns round does not jump by 2 pi.
 
     Raises:
         ValueError: another suffix or gender, a frame rate that is not above 0, or a place that cannot be written.
@@ -46,7 +56,15 @@ def write_fitted(
         raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")
     arrays: dict[str, Any] = {name: np.asarray(value.detach().cpu().float()) for name, value in params.items()}
     betas = arrays.pop("betas")
-    flat = torch.as_tensor(pose).detach().cpu().float().flatten(1).numpy()
+    steady = continuous(torch.as_tensor(pose).detach().cpu().float())
+    flat = steady.flatten(1).numpy()
+    for name, part in PART_SLICES.items():
+        if name in arrays and not name.endswith("hand_pose"):
+            arrays[name] = steady[:, part].reshape(arrays[name].shape).numpy()
+    if frame_names is not None:
+        if len(frame_names) != len(flat):
+            raise ValueError(f"frame_names: expected {len(flat)}, one for each frame, got {len(frame_names)}.")
+        arrays["frame_names"] = np.asarray([str(name) for name in frame_names])
     arrays.update(
         poses=flat, root_orient=flat[:, :3], pose_body=flat[:, 3:66], pose_jaw=flat[:, 66:69], pose_eye=flat[:, 69:75],
         pose_hand=flat[:, 75:], trans=arrays["transl"], betas=betas.mean(0), betas_by_frame=betas,
@@ -55,3 +73,18 @@ def write_fitted(
     with replacing(target) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
     return target
+
+
+def continuous(pose: Tensor) -> Tensor:
+    """The same rotations (F, J, 3), each as the rotvec that is nearest to that of the frame before.
+
+    Of v and its equals v + 2 pi k v / |v| the nearest one is taken, so norms may grow beyond pi.
+    """
+    result = pose.clone()
+    for frame in range(1, len(pose)):
+        before, angle = result[frame - 1], pose[frame].norm(dim=-1, keepdim=True)
+        along = torch.where(angle > 1e-6, pose[frame], before)
+        axis = along / along.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        turns = torch.round(((before * axis).sum(-1, keepdim=True) - angle) / (2 * math.pi))
+        result[frame] = torch.where(turns == 0, pose[frame], (angle + 2 * math.pi * turns) * axis)
+    return result

@@ -1,10 +1,10 @@
-"""Keypoint files: `.npz`, OpenPose's `.json`, and folders of those, one frame each."""
+"""Keypoint files: `.npz`, the `.json` of detectors, and folders of those, frame by frame."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..keypoint_layouts import LAYOUTS, layout_of_length
-from ..keypoint_layouts import layout as find_layout
-from ._open import load_arrays
+from ..keypoint_layouts import KeypointLayout, LayoutInput
+from ._frames import natural_path
+from ._keypoint_json import Frame, read_frames
+from ._keypoint_layout import choose_layout, layout_argument
+from ._keypoint_people import follow
+from ._keypoint_units import in_units
+from ._open import ArrayFile, open_npz, printable
 
-_OPENPOSE_PARTS = (
-    ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
-    ("face_keypoints_2d", 70),
-)  # fmt: skip
-
-
-#: Pixels: a person of whom one point is known has no size of their own.
-_LEAST_SIZE = 20.0
-_NPZ_KEYS = (
-    "keypoints", "keypoints3d", "confidence", "layout", "focal_length", "principal_point", "image_size",
-)  # fmt: skip
+#: Names of confidences, of points or (the last two) maybe of whole people.
+_CONFIDENCES = (
+    "confidence",
+    "confidences",
+    "conf",
+    "keypoint_scores",
+    "visibility",
+    "keypoints_visible",
+    "scores",
+    "score",
+)
+_NAMES = ("names", "frame_names", "image_names", "image_name", "imgname")
+_FARTHEST = 1e7
 
 
 @dataclass(frozen=True)
@@ -36,229 +42,189 @@ class KeypointFile:
     Attributes:
         points: (F, K, 2) pixels or (F, K, 3) metres; NaN where missing.
         confidence: (F, K), 0 where missing.
-        layout: name of the order of the points.
+        layout: the order of the points: its name, or the layout itself where it is the user's own table.
         names: (F,) of the frames.
         focal: (2,) pixels, center: (2,) pixels, image_size: (width, height); None where the file does not say.
+        notes: what was decided about the file.
     """
 
     points: Tensor
     confidence: Tensor
-    layout: str
+    layout: str | KeypointLayout
     names: tuple[str, ...]
     focal: tuple[float, float] | None = None
     center: tuple[float, float] | None = None
     image_size: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def read_keypoints(path: Path | str, *, layout: str | None = None, person: int | None = None) -> KeypointFile:
+def read_keypoints(
+    path: Path | str,
+    *,
+    layout: LayoutInput | Path | None = None,
+    person: int | None = None,
+    units: str | None = None,
+    image_size: tuple[float, float] | None = None,
+) -> KeypointFile:
     """Read the keypoints of one person.
 
     Args:
         path: an `.npz` with `keypoints` (F, K, 2), or (F, K, 3) with the confidence last, or `keypoints3d` (F, K, 3)
-            metres; and, where known, `confidence` (F, K), `layout`, `focal_length`, `principal_point`, `image_size`.
-            Or one OpenPose `.json`, or a folder of them, a frame each, in the order of their names.
-        layout: of the points, for files that do not say; else it must agree.
-        person: which of OpenPose's people; None takes the most confident one and follows it from frame to frame.
+            metres; and, where known, `confidence` (F, K) (or `keypoint_scores`, `scores`, `conf`, `visibility`), `layout`,
+            `focal_length`, `principal_point`, `image_size`, `names` of the frames. Or one `.json` of OpenPose, AlphaPose,
+            COCO-WholeBody or MMPose, or a folder of them, frames in the order of time.
+        layout: of the points, for files that do not say; else it must agree. A name, a table of point to joint or
+            ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
+        person: which of the people in each frame; None takes the most confident one and follows it from frame to frame.
+        units: of the coordinates: 'pixels', 'normalised' to [0, 1], 'normalised_centred' to [-1, 1]; in 3D 'm', 'cm' or
+            'mm'. None takes pixels and metres, and refuses values that can be neither.
+        image_size: (width, height) in pixels, which normalised coordinates need where the file does not say.
 
     Returns:
-        `KeypointFile`. A frame in which nobody was found has confidence 0.
+        `KeypointFile`, in pixels or metres. A frame in which nobody was found has confidence 0.
 
     Raises:
-        ValueError: no such file or another kind, half a file, an unknown layout, a wrong number of points, nobody in any
-            frame, confidences that are not finite.
+        ValueError: no such file or another kind, half a file, an unknown layout, a wrong number of points, other units,
+            nobody in any frame, confidences that are not finite.
     """
-    source = Path(path)
+    source, order = Path(path), layout_argument(layout)
+    kind = source.suffix.lower()
     if source.is_dir():
-        files = sorted(source.glob("*.json"))
+        files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
         if not files:
-            raise ValueError(f"path: expected a folder with OpenPose .json files, got none in {source}.")
-        return _openpose(files, layout, person)
-    if not source.is_file():
+            raise ValueError(f"path: expected a folder with .json files of a detector, got none in {source}.")
+        found = _from_frames(
+            [f for file in sorted(files, key=natural_path) for f in read_frames(file)], source, order, person
+        )
+    elif not source.exists():
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {source}, which is not there."
         )
-    if source.suffix == ".json":
-        return _openpose([source], layout, person)
-    if source.suffix == ".npz":
+    elif kind == ".json":
+        found = _from_frames(read_frames(source), source, order, person)
+    elif kind == ".npz":
         if person not in (None, 0):
             raise ValueError(f"person: expected none for an .npz, which holds one person, got {person}.")
-        return _npz(source, layout)
-    raise ValueError(f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}.")
+        found = _from_npz(source, order)
+    else:
+        raise ValueError(f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}.")
+    size = image_size or found.image_size
+    return replace(found, points=in_units(found.points, found.confidence, units, size), image_size=size)
 
 
-# ---------------------------------------------------------------------- npz
+def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | None, person: int | None) -> KeypointFile:
+    """The frames of detectors, in the order of time."""
+    if not frames:
+        raise ValueError(f"path: expected keypoints in some frame, got no frame in {path.name}.")
+    every = torch.from_numpy(follow([frame.people for frame in frames], person))
+    said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
+    names = tuple(frame.name for frame in frames)
+    notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
+    return _checked(every[..., :2], every[..., 2], order, said[0] if said else None, names, path, notes=notes)
 
 
-def _npz(path: Path, layout: str | None) -> KeypointFile:
-    arrays = load_arrays(path, _NPZ_KEYS)
-    flat, deep = "keypoints" in arrays, "keypoints3d" in arrays
+def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
+    file = open_npz(path)
+    flat, deep = "keypoints" in file, "keypoints3d" in file
     if flat == deep:
         raise ValueError(
             f"path: expected `keypoints` (2D, pixels) or `keypoints3d` (metres) in {path.name}, got "
-            f"{'both' if flat else 'neither'}."
+            f"{'both' if flat else 'neither'}; it holds {file.contents()}."
         )
-    points = _numbers(arrays, "keypoints" if flat else "keypoints3d", path)
+    key = "keypoints" if flat else "keypoints3d"
+    points = _numbers(file, key)
     if points.dim() == 2:
         points = points[None]
-    if points.dim() != 3 or points.shape[-1] not in ((2, 3) if flat else (3,)):
-        wanted = "(F, K, 2) or (F, K, 3)" if flat else "(F, K, 3)"
-        raise ValueError(f"keypoints: expected {wanted} in {path.name}, got {tuple(points.shape)}.")
-    confidence = torch.isfinite(points).all(-1).float()
+    if points.dim() != 3 or points.shape[-1] not in ((2, 3) if flat else (3,)) or 0 in points.shape:
+        wanted = "(F, K, 2) or (F, K, 3) with the confidence last" if flat else "(F, K, 3)"
+        raise ValueError(
+            f"{key}: expected {wanted}, of one person, in {path.name}, got {tuple(points.shape)}; it holds {file.contents()}."
+        )
+    confidence, notes = _confidence(file, points.shape[:2])
     if flat and points.shape[-1] == 3:
-        confidence, points = points[..., 2], points[..., :2]
-    if "confidence" in arrays:
-        confidence = _numbers(arrays, "confidence", path)
+        last, points = points[..., 2], points[..., :2]
+        if confidence is not None and not torch.equal(confidence, last):
+            raise ValueError(
+                f"{key}: expected (F, K, 2) beside another confidence in {path.name}, got {tuple(file[key].shape)} whose last "
+                "column differs from it; save keypoints[..., :2] if that is a depth."
+            )
+        confidence = last
+    if confidence is None:
+        confidence = torch.isfinite(points).all(-1).float()
+    stored = str(file["layout"]) if "layout" in file else None
+    names = tuple(str(k) for k in range(len(points)))
+    said = next((k for k in _NAMES if k in file), None)
+    if said is not None and file[said].shape == (len(points),):
+        names = tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in file[said].tolist())
+    camera = {"focal": _pair(file, "focal_length"), "center": _pair(file, "principal_point")}
+    return _checked(
+        points, confidence, order, stored, names, path, notes=notes, image_size=_pair(file, "image_size"), **camera
+    )  # fmt: skip
+
+
+def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """(F, K) of the file, and what to note."""
+    found: dict[str, Tensor] = {}
+    notes = []
+    for key in _CONFIDENCES:
+        if key not in file:
+            continue
+        value = _numbers(file, key)
+        value = value[..., 0] if value.dim() == 3 and value.shape[-1] == 1 else value
+        if key.startswith("score") and value.shape in ((shape[0],), ()) and shape[0] != shape[1]:
+            notes.append(f"'{key}' has one number for each frame: it is not the confidence of points, and was not used")
+            continue
         try:
-            confidence = confidence.expand(points.shape[:-1]).clone()
+            found[key] = value.expand(*shape).clone()
         except RuntimeError:
             raise ValueError(
-                f"confidence: expected {tuple(points.shape[:-1])}, a number for each point of {path.name}, got "
-                f"{tuple(confidence.shape)}."
+                f"{key}: expected {tuple(shape)}, a number for each point of {file.path.name}, got {tuple(value.shape)}."
             ) from None
-    stored = str(arrays["layout"]) if "layout" in arrays else None
-    order = _layout_name(points.shape[1], layout, stored, path)
-    fields = {
-        "focal": _pair(arrays, "focal_length"), "center": _pair(arrays, "principal_point"),
-        "image_size": _pair(arrays, "image_size"),
-    }  # fmt: skip
-    return _checked(points, confidence, order, tuple(str(k) for k in range(len(points))), path, **fields)
+    if any(not torch.equal(value, next(iter(found.values()))) for value in list(found.values())[1:]):
+        raise ValueError(
+            f"{', '.join(found)}: expected one confidence in {file.path.name}, got several that differ; save the file with one."
+        )
+    return next(iter(found.values()), None), tuple(notes)
 
 
-def _numbers(arrays: dict[str, Any], name: str, path: Path) -> Tensor:
+def _numbers(file: ArrayFile, name: str) -> Tensor:
     """An array as float32."""
-    try:
-        return torch.from_numpy(np.asarray(arrays[name]).astype(np.float32))
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected numbers in {path.name}, got {arrays[name].dtype}.") from None
+    array = file[name]
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected numbers in {file.path.name}, got {array.dtype}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return torch.from_numpy(array.astype(np.float32))
 
 
-def _pair(arrays: dict[str, Any], name: str) -> tuple[float, float] | None:
-    if name not in arrays:
+def _pair(file: ArrayFile, name: str) -> tuple[float, float] | None:
+    if name not in file:
         return None
-    try:
-        value = np.asarray(arrays[name], dtype=float).reshape(-1)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected 1 or 2 numbers, got {arrays[name].dtype}.") from None
-    if len(value) not in (1, 2):
-        raise ValueError(f"{name}: expected 1 or 2 numbers, got {len(value)}; cameras by frame need fit_body itself.")
+    value = file[name].reshape(-1)
+    if value.dtype.kind not in "fiu" or len(value) not in (1, 2):
+        got = len(value) if value.dtype.kind in "fiu" else value.dtype
+        raise ValueError(f"{name}: expected 1 or 2 numbers, got {got}; cameras by frame need fit_body itself.")
     return float(value[0]), float(value[-1])
 
 
-# ---------------------------------------------------------------------- OpenPose
-
-
-def _openpose(files: list[Path], layout: str | None, person: int | None) -> KeypointFile:
-    frames = [_people(path) for path in files]
-    width = max((people.shape[1] for people in frames if len(people)), default=25)
-    if person is not None and person < 0:
-        raise ValueError(f"person: expected 0 or more, got {person}.")
-    chosen, last, missed = [], None, 0
-    for people in frames:
-        wide = np.zeros((len(people), width, 3), np.float32)
-        wide[:, : people.shape[1]] = people
-        one = _choose(wide, person, last, missed)
-        missed = missed + 1 if one is None else 0
-        one = np.zeros((width, 3), np.float32) if one is None else one
-        chosen.append(one)
-        if last is not None or one[:, 2].any():
-            last = one if last is None else np.where(one[:, 2:] > 0, one, last)
-    most = max(len(people) for people in frames)
-    if person is not None and 0 < most <= person:
-        raise ValueError(f"person: expected a number below {most}, since no frame shows more people, got {person}.")
-    every = torch.from_numpy(np.stack(chosen))
-    order = _layout_name(width, layout, "openpose_25" if width == 25 else "openpose_137", files[0])
-    names = tuple(path.stem for path in files)
-    return _checked(every[..., :2], every[..., 2], order, names, files[0].parent if len(files) > 1 else files[0])
-
-
-def _people(path: Path) -> np.ndarray:
-    """(P, 25 or 137, 3) of a file."""
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"path: expected JSON, got {path}, which is broken or cut off ({error}).") from None
-    if not isinstance(content, dict) or not isinstance(content.get("people"), list):
-        raise ValueError(f"path: expected OpenPose's JSON with `people`, got {path}, which has none.")
-    found = []
-    for one in content["people"]:
-        if not isinstance(one, dict):
-            raise ValueError(f"people: expected OpenPose's objects in {path.name}, got {type(one).__name__}.")
-        parts = []
-        for name, count in _OPENPOSE_PARTS:
-            try:
-                value = np.asarray(one.get(name, []), dtype=np.float32)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{name}: expected a list of numbers in {path.name} ({error}).") from None
-            if name == "pose_keypoints_2d" and value.size != 75:
-                raise ValueError(
-                    f"pose_keypoints_2d: expected 75 numbers (BODY_25) in {path.name}, got {value.size}; run OpenPose with "
-                    "--model_pose BODY_25."
-                )
-            if value.size not in (0, 3 * count):
-                raise ValueError(f"{name}: expected {3 * count} numbers in {path.name}, got {value.size}.")
-            parts.append(value.reshape(-1, 3) if value.size else np.zeros((count, 3), np.float32))
-        found.append(np.concatenate(parts))
-    people = np.stack(found) if found else np.zeros((0, 137, 3), np.float32)
-    detail = bool(people[:, 25:, 2].any())
-    return people if detail else people[:, :25]
-
-
-def _choose(people: np.ndarray, person: int | None, last: np.ndarray | None, missed: int) -> np.ndarray | None:
-    """The one of the people (P, K, 3) who is followed.
-
-    Args:
-        people: x, y, confidence.
-        person: an index, to follow nobody.
-        last: (K, 3) where each point of the followed person was seen last; None at first.
-        missed: frames since then without them.
-    """
-    if len(people) == 0 or (person is not None and person >= len(people)):
-        return None
-    if person is not None:
-        return np.asarray(people[person])
-    if last is None:
-        return np.asarray(people[int(people[..., 2].sum(1).argmax())])
-    known = last[:, 2] > 0
-    size = max(float(np.ptp(last[known, :2], axis=0).max()), _LEAST_SIZE)
-    both = (people[..., 2] > 0) & known
-    distance = np.linalg.norm(people[..., :2] - last[:, :2], axis=-1)
-    shared = np.where(both.any(1), (distance * both).sum(1) / np.maximum(both.sum(1), 1), math.inf)
-    # Points that someone lacks count as far as a person may move, so that a fragment close by does not win.
-    nearest = int(np.where(both, distance, size)[:, known].mean(1).argmin())
-    return np.asarray(people[nearest]) if shared[nearest] <= (1 + missed) * size else None
-
-
-# ---------------------------------------------------------------------- both
-
-
-def _layout_name(count: int, asked: str | None, stored: str | None, path: Path) -> str:
-    name = asked or stored
-    if name is None:
-        found = layout_of_length(count)
-        if found is None:
-            raise ValueError(
-                f"layout: expected one of {', '.join(LAYOUTS)} for the {count} points of {path.name}; its number of points "
-                "does not decide it."
-            )
-        return found.name
-    if asked and stored and asked != stored:
-        raise ValueError(f"layout: expected {stored!r}, which {path.name} says, got {asked!r}.")
-    if len(find_layout(name)) != count:
-        raise ValueError(f"layout: expected {len(find_layout(name))} points for {name!r}, got {count} in {path.name}.")
-    return name
-
-
 def _checked(
-    points: Tensor, confidence: Tensor, layout: str, names: tuple[str, ...], path: Path, **camera: Any
-) -> KeypointFile:
+    points: Tensor, confidence: Tensor, order: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
+    **more: Any,
+) -> KeypointFile:  # fmt: skip
     if not bool(torch.isfinite(confidence).all()) or bool((confidence < 0).any()):
         frame = int((~torch.isfinite(confidence) | (confidence < 0)).any(-1).nonzero()[0, 0])
         raise ValueError(
-            f"confidence: expected finite numbers of 0 or more, got another in frame {names[frame]} of {path.name}; use 0 "
-            "for missing points."
+            f"confidence: expected finite numbers of 0 or more, got another in frame {printable(names[frame])} of {path.name}; "
+            "use 0 for missing points, and save keypoints[..., :2] if the last column is a depth."
         )
-    confidence = torch.where(torch.isfinite(points).all(-1), confidence, torch.zeros_like(confidence))
+    seen = torch.isfinite(points).all(-1)
+    if bool((points.abs() > _FARTHEST).any()) or bool(torch.isinf(points).any()):
+        raise ValueError(
+            f"keypoints: expected coordinates below {_FARTHEST:g} in {path.name}, got {float(points.nan_to_num().abs().max()):g}"
+            "; mark missing points with NaN or a confidence of 0."
+        )
+    confidence = torch.where(seen, confidence, torch.zeros_like(confidence))
     if not bool((confidence > 0).any()):
         raise ValueError(f"path: expected keypoints in some frame, got nobody in {path.name}.")
+    chosen = choose_layout(points, confidence, order, stored, path)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
-    return KeypointFile(points, confidence, layout, names, **camera)
+    return KeypointFile(points, confidence, chosen if chosen.name == "own" else chosen.name, names, **more)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import checkpoint, skeleton
+from .._checks import check_wholes, quoted
 from ..prior import PosePrior
 from ..trainable import TrainingPoses
+from .shared.mirror import reflect
 
 
 @final
@@ -40,11 +42,12 @@ class ProductPrior(PosePrior):
     default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 0})
 
     def __init__(self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()) -> None:
+        if not isinstance(parts, list | tuple | nn.ModuleList) or not len(parts):
+            raise ValueError(f"parts: expected at least one prior, in a list, got {quoted(parts)}.")
         built = [part if isinstance(part, PosePrior) else _build(part) for part in parts]
-        if not built:
-            raise ValueError("parts: expected at least one prior, got none.")
-        if any(not 0 <= k < len(built) for k in mirrored) or len(set(mirrored)) != len(mirrored):
-            raise ValueError(f"mirrored: expected distinct indices of the {len(built)} parts, got {list(mirrored)}.")
+        mirrored = check_wholes("mirrored", mirrored)
+        if any(k >= len(built) for k in mirrored) or len(set(mirrored)) != len(mirrored):
+            raise ValueError(f"mirrored: expected distinct indices of the {len(built)} parts, got {quoted(mirrored)}.")
         views = [(k, False) for k in range(len(built))] + [(k, True) for k in mirrored]
         owned = [j for k, flip in views for j in _view_joints(built[k], flip)]
         twice = sorted({j for j in owned if owned.count(j) > 1})
@@ -110,8 +113,11 @@ class ProductPrior(PosePrior):
     def _restore_metadata(self, stored: dict[str, Any]) -> None:
         self.metadata = {key: value for key, value in stored.items() if key != "parts"}
         own = [part for part, flip, _ in self._each() if not flip]
-        for part, metadata in zip(own, stored.get("parts", [{}] * len(own)), strict=True):
-            part._restore_metadata(metadata)
+        notes = stored.get("parts", [{}] * len(own))
+        if not isinstance(notes, list) or len(notes) != len(own) or not all(isinstance(note, dict) for note in notes):
+            raise ValueError(f"metadata: expected one mapping for each of {len(own)} parts, got {quoted(notes)}.")
+        for part, note in zip(own, notes, strict=True):
+            part._restore_metadata(note)
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         total = rotvec.new_zeros(())
@@ -183,7 +189,7 @@ def _view_joints(part: PosePrior, flip: bool) -> list[int]:
 
 
 def _reflect(rotvec: Tensor, flip: bool) -> Tensor:
-    return rotvec * rotvec.new_tensor([1.0, -1.0, -1.0]) if flip else rotvec
+    return reflect(rotvec) if flip else rotvec
 
 
 def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tuple[Tensor, Tensor]:
@@ -191,11 +197,16 @@ def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tu
     return _reflect(rotvec[:, places], flip), observed[:, places]
 
 
-def _build(spec: Mapping[str, Any]) -> PosePrior:
+def _build(spec: object) -> PosePrior:
     """A part from the `class` and `config` that `get_config` wrote."""
-    if not isinstance(spec, Mapping) or spec.get("class") not in checkpoint.registered():
-        known = ", ".join(sorted(checkpoint.registered()))
-        raise ValueError(f"parts: expected priors, got {spec!r}, whose class is none of {known}.")
-    part = checkpoint.build(spec["class"], spec["config"], "a part of the product")
-    assert isinstance(part, PosePrior)
+    if not isinstance(spec, Mapping) or not {"class", "config"} <= set(spec):
+        raise ValueError(f"parts: expected priors, got {quoted(spec)}.")
+    try:
+        part = checkpoint.build(spec["class"], spec["config"], "it")
+    except ValueError as error:
+        raise ValueError(
+            f"parts: expected priors, got {quoted(spec)} ({str(error).removeprefix('path: ').removesuffix('.')})."
+        ) from error
+    if not isinstance(part, PosePrior):
+        raise ValueError(f"parts: expected priors, got a {type(part).__name__}.")
     return part

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from ..models import BodyVAE, GaussianMixturePrior, GaussianPrior, GlobalFlow, HandVAE, JointFlow, OrderAgnosticPrior
+from ..models import BodyVAE, GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, OrderAgnosticPrior
 from ..prior import PosePrior
 from ..training.config import FitConfig
+from ..training.rig_noise import RigNoise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,13 @@ class Recipe:
 
 
 _BODY, _HANDS = ("body",), ("hands",)
-#: Tangent noise, radians, of the priors for fits. The mode of a density that is only as wide as the usual jitter of 0.02
-#: along hinges and copied joints is not a typical pose; at 0.1 a MAP fit is (docs/fitting.md).
-_SMOOTH = 0.1
-#: Trained before `OrderAgnosticPrior` had networks for near joints; measured on bodies without smoothing only.
-_ONE_NETWORK = MappingProxyType({"near_weight": 0.0, "dropout": 0.2, "num_orders": 32})
+#: Tangent noise, radians. The mode of a density that is as narrow as a solver's hinges is not a typical pose; under this
+#: noise a MAP fit is (docs/fitting.md).
+_JITTER = 0.1
+#: Every rig's conventions are noise to a prior (docs/rig_noise.md); people and rigs count more evenly than frames.
+_BODY_FIT = FitConfig(
+    jitter=_JITTER, rig_noise=RigNoise.estimated("body"), subject_balance=0.5, rig_balance=0.5
+)  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -61,72 +64,33 @@ RECIPES: dict[str, Recipe] = {
             name="body-gaussian",
             description="full-covariance Gaussian of the body: smallest and fastest, exact marginals and conditionals",
             prior=GaussianPrior, joints="body", parts=_BODY, options=MappingProxyType({"covariance": "full"}),
+            fit=_BODY_FIT,
+        ),
+        Recipe(
+            name="body-mixture",
+            description="sixteen Gaussians of the body: for fits, nearly as fast as one Gaussian",
+            prior=GaussianMixturePrior, joints="body", parts=_BODY,
+            options=MappingProxyType({"num_components": 16, "em_poses": 60_000}), fit=_BODY_FIT,
         ),
         Recipe(
             name="body-joint-flow",
-            description="conditional flow for each body joint: a strong exact density, with a latent space",
-            prior=JointFlow, joints="body", parts=_BODY,
+            description="conditional flow for each body joint: a strong density, with a latent space",
+            prior=JointFlow, joints="body", parts=_BODY, fit=_BODY_FIT,
         ),
         Recipe(
             name="body-global-flow",
             description="flow over the whole body with exact encode and decode: a latent space that is one pass away",
-            prior=GlobalFlow, joints="body", parts=_BODY, fit=FitConfig(max_steps=6000),
+            prior=GlobalFlow, joints="body", parts=_BODY, fit=replace(_BODY_FIT, max_steps=4000),
         ),
         Recipe(
             name="body-order-agnostic",
-            description="any observed body joints in, any missing ones out: the best density and completion of the body",
-            prior=OrderAgnosticPrior, joints="body", parts=_BODY,
-        ),
-        Recipe(
-            name="body-mixture-smooth",
-            description="four Gaussians of the body under 0.1 rad of noise: for fits, nearly as fast as one Gaussian",
-            prior=GaussianMixturePrior, joints="body", parts=_BODY, options=MappingProxyType({"num_components": 4}),
-            fit=FitConfig(jitter=_SMOOTH),
-        ),
-        Recipe(
-            name="body-global-flow-smooth",
-            description="flow over the whole body under 0.1 rad of noise: for fits in its latent space",
-            prior=GlobalFlow, joints="body", parts=_BODY, fit=FitConfig(jitter=_SMOOTH),
-        ),
-        Recipe(
-            name="body-joint-flow-smooth",
-            description="conditional flow for each body joint under 0.1 rad of noise: a strong density for fits and noisy poses",
-            prior=JointFlow, joints="body", parts=_BODY, fit=FitConfig(jitter=_SMOOTH),
-        ),
-        Recipe(
-            name="body-order-agnostic-smooth",
-            description="order-agnostic prior of the body under 0.1 rad of noise: for fits, and for scores of noisy poses",
-            prior=OrderAgnosticPrior, joints="body", parts=_BODY, options=_ONE_NETWORK,
-            fit=FitConfig(jitter=_SMOOTH, max_steps=900, patience=5),
+            description="any observed body joints in, any missing ones out: the best completion of the body",
+            prior=OrderAgnosticPrior, joints="body", parts=_BODY, fit=_BODY_FIT,
         ),
         Recipe(
             name="body-vae",
             description="variational autoencoder of the body, z = 32: a smooth latent space for code written for VPoser",
-            prior=BodyVAE, joints="body", parts=_BODY,
-        ),
-        Recipe(
-            name="hand-vae",
-            description="variational autoencoder of a hand, z = 24 a side; one network serves both sides",
-            prior=HandVAE, joints="hands", parts=_HANDS,
-        ),
-        Recipe(
-            name="hand-order-agnostic",
-            description="any observed finger joints in, any missing ones out; one network serves both sides",
-            prior=OrderAgnosticPrior, joints="hands", parts=_HANDS, options=_ONE_NETWORK,
-            # one device's hands leave less to overfit than people's bodies: val gains 1.8 nats from 900 steps to 4,000
-            fit=FitConfig(max_steps=4000, patience=8),
-        ),
-        Recipe(
-            name="hand-mixture-smooth",
-            description="four Gaussians of a hand under 0.1 rad of noise: for fits of hands beside a body prior",
-            prior=GaussianMixturePrior, joints="hands", parts=_HANDS, options=MappingProxyType({"num_components": 4}),
-            fit=FitConfig(jitter=_SMOOTH),
-        ),
-        Recipe(
-            name="whole-body",
-            description="body and both hands in one order-agnostic prior; hands independent of the body and each other",
-            prior=OrderAgnosticPrior, joints="whole_body", parts=("body", "hands"), options=_ONE_NETWORK,
-            fit=FitConfig(max_steps=3600, patience=8),
+            prior=BodyVAE, joints="body", parts=_BODY, fit=_BODY_FIT,
         ),
     )
 }  # fmt: skip

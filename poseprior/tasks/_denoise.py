@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
 from ..prior import PosePrior
 from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
-from ._rows import flatten, mask_groups
+from ._rows import flatten
 
 _CHAINS = 16
 
@@ -68,7 +69,8 @@ def denoise(
         ) from None
     clean = flat.clone()
     tangent = _prior_tangent(prior, generator) if method == "mean" else None
-    for mask, rows in mask_groups(seen):
+    for some, mask in rows_by_mask(seen):
+        rows = torch.arange(len(seen), device=seen.device) if some is None else some
         joints = mask.nonzero()[:, 0]
         if len(joints):
             posterior = _Posterior(prior, flat[rows], mask, joints, width[rows][:, joints])

@@ -1,17 +1,12 @@
-"""Flat rows of poses, grouped by what they observe."""
+"""Flat rows of poses."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ..prior import PosePrior
 from ..skeleton import NUM_JOINTS
-
-#: Poses in one call of a prior.
-MAX_ROWS = 4096
 
 
 def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
@@ -23,16 +18,3 @@ def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[to
         seen = seen & observed.to(prior.device)
     flat = pose.detach().to(dtype=prior.dtype, device=prior.device).reshape(-1, NUM_JOINTS, 3)
     return batch, flat, seen.expand(*batch, NUM_JOINTS).reshape(-1, NUM_JOINTS)
-
-
-def mask_groups(seen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each distinct mask (55,) of (B, 55), with the rows that have it."""
-    masks, group = seen.unique(dim=0, return_inverse=True)
-    for k, mask in enumerate(masks):
-        yield mask, (group == k).nonzero()[:, 0]
-
-
-def log_prob_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
-    """log_prob in chunks of rows."""
-    chunks = zip(pose.split(MAX_ROWS), observed.split(MAX_ROWS), strict=True)
-    return torch.cat([prior.log_prob(p, observed=o) for p, o in chunks])

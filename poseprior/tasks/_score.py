@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..evaluation.calibration import MAX_ROWS, Calibration, log_prob_rows, standard_scores
+from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
-from ..skeleton import NUM_JOINTS
-from ._rows import MAX_ROWS, flatten, log_prob_rows, mask_groups
+from ..skeleton import JOINT_SETS, NUM_JOINTS
+from ._rows import flatten
 
 _CANDIDATES = 16
 _BASELINE = 128
+#: Parts that are judged by themselves, too.
+_PARTS = ("body", "left_hand", "right_hand")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +27,13 @@ class ScoreResult:
 
     Attributes:
         log_prob: (*batch,) nats against Haar, over the observed modelled joints.
-        percentile: (*batch,) 0 to 100: the share of the prior's own samples, masked the same way, that are less likely.
-            Real poses spread over the scale; near 0 means implausible.
+        percentile: (*batch,) 0 to 100. Where the prior's file holds a calibration: the share of the poses of held-out
+            people that are less likely for what they show ("held-out people"). Elsewhere the share of the prior's own
+            samples, masked the same way, that are less likely ("own samples"). Real poses spread over the scale; below
+            1 means implausible.
+        percentile_kind: "held-out people" or "own samples".
+        part_percentile: for a prior of body and hands the percentile of each part that it models by itself, (*batch,)
+            by "body", "left_hand" and "right_hand"; nan where a pose shows nothing of the part. Else empty.
         attribution: (*batch, 55) nats, how much more surprising each joint is than in the prior's own samples; 0 where
             a joint is not observed or not modelled. Above 5 or so the joint does not fit the rest.
         attribution_kind: "conditional" or "replacement", see `score`.
@@ -31,6 +41,8 @@ class ScoreResult:
 
     log_prob: Tensor
     percentile: Tensor
+    percentile_kind: Literal["held-out people", "own samples"]
+    part_percentile: Mapping[str, Tensor]
     attribution: Tensor
     attribution_kind: Literal["conditional", "replacement"]
 
@@ -77,15 +89,18 @@ def score(
     with torch.no_grad():
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too
         batch, flat, seen = flatten(prior, pose, observed)
-        value = log_prob.reshape(-1).to(flat)
         reference = prior.sample(num_reference, generator=generator)
-        percentile = torch.zeros_like(value)
+        percentile = _percentile(prior, flat, seen, reference)
+        parts = {}
+        for name in _PARTS if sum(bool(set(JOINT_SETS[p]) & set(prior.joints)) for p in _PARTS) > 1 else ():
+            own = torch.zeros_like(seen)
+            own[:, list(JOINT_SETS[name])] = seen[:, list(JOINT_SETS[name])]
+            usable = own.any(1) & prior.can_score(own)
+            parts[name] = torch.full_like(percentile, torch.nan)
+            parts[name][usable] = _percentile(prior, flat[usable], own[usable], reference)
         attribution = flat.new_zeros(len(flat), NUM_JOINTS)
-        for mask, rows in mask_groups(seen):
-            usual = log_prob_rows(prior, reference, mask.expand(num_reference, -1))
-            own = value[rows, None]
-            # Mid-rank: a pose with nothing observed stands in the middle.
-            percentile[rows] = 50.0 * ((usual < own).to(flat).mean(1) + (usual <= own).to(flat).mean(1))
+        for some, mask in rows_by_mask(seen):
+            rows = torch.arange(len(seen), device=seen.device) if some is None else some
             joints = mask.nonzero()[:, 0]
             if len(joints):
                 surprise = _conditional_surprise if prior.can_marginalise else _replacement_surprise
@@ -96,9 +111,26 @@ def score(
     return ScoreResult(
         log_prob=log_prob,
         percentile=percentile.to(pose).reshape(batch),
+        percentile_kind="held-out people" if "calibration" in prior.metadata else "own samples",
+        part_percentile={name: part.to(pose).reshape(batch) for name, part in parts.items()},
         attribution=attribution.to(pose).reshape(*batch, NUM_JOINTS),
         attribution_kind="conditional" if prior.can_marginalise else "replacement",
     )
+
+
+def _percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: Tensor) -> Tensor:
+    """(B,) percentiles of poses (B, 55, 3) with masks (B, 55), calibrated where the prior says how."""
+    if "calibration" in prior.metadata:
+        calibration = Calibration.from_dict(prior.metadata["calibration"])
+        return calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
+    result = pose.new_zeros(len(pose))
+    for some, mask in rows_by_mask(seen):
+        rows = torch.arange(len(seen), device=seen.device) if some is None else some
+        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        own = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))[:, None]
+        # Mid-rank: a pose with nothing observed stands in the middle.
+        result[rows] = 50.0 * ((usual < own).to(pose).mean(1) + (usual <= own).to(pose).mean(1))
+    return result
 
 
 def _conditional_surprise(prior: PosePrior, pose: Tensor, mask: Tensor, joints: Tensor, candidates: Tensor) -> Tensor:

@@ -2,5 +2,6 @@
 
 from .config import FitConfig, FitResult
 from .fit import fit, start_from
+from .rig_noise import RigNoise
 
-__all__ = ["FitConfig", "FitResult", "fit", "start_from"]
+__all__ = ["FitConfig", "FitResult", "RigNoise", "fit", "start_from"]

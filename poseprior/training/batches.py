@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,14 +36,31 @@ def nothing_observed(argument: str, count: int, joints: Sequence[int], *, whole:
     )
 
 
+def draw_weights(data: PoseDataset, rows: Tensor, options: FitOptions) -> Tensor:
+    """(R,) float64 chance of each of the rows, by `subject_balance` and `rig_balance`; they sum to 1."""
+    rig = torch.zeros(len(rows), dtype=torch.int64)
+    if data.rig is not None:
+        rig = torch.from_numpy(np.unique(data.rig, return_inverse=True)[1].astype(np.int64))[rows]
+    person = torch.unique(rig * (1 + int(data.subject_index.max())) + data.subject_index[rows], return_inverse=True)[1]
+    weight = torch.bincount(person)[person].double().pow(-options.subject_balance)
+    frames, total = torch.bincount(rig).double(), torch.bincount(rig, weight)
+    return (weight * frames.pow(1.0 - options.rig_balance)[rig] / total[rig]) / frames.pow(
+        1.0 - options.rig_balance
+    ).sum()
+
+
 class BatchSource:
     """Draws training batches of a dataset.
 
     Args:
         data: the poses.
         joints: the prior's joints; rows that show none of them are never drawn.
-        config: `batch_size`, `seed`, `jitter`, `mirror`, `subject_balance`.
+        config: `batch_size`, `seed`, `jitter`, `mirror`, `rig_noise`, `subject_balance`, `rig_balance`.
         rank, world_size: this process takes every `world_size`-th row of each batch.
+
+    Attributes:
+        rows: the rows that are drawn.
+        chances: cumulative chances of the rows; None where all are even.
 
     Raises:
         ValueError: no row shows any of the joints, or a batch with less than a row a rank.
@@ -58,7 +76,9 @@ class BatchSource:
         self.rows = self._usable_rows()
         if len(self.rows) == 0:
             raise nothing_observed("train", len(data), joints)
-        self._cumulative = self._balanced_cumulative() if config.subject_balance else None
+        balanced = config.subject_balance or config.rig_balance
+        self.chances = draw_weights(data, self.rows, config).cumsum(0) if balanced else None
+        self._imputed = data.imputed if config.rig_noise is not None else None
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def _usable_rows(self) -> Tensor:
@@ -68,19 +88,13 @@ class BatchSource:
             usable |= skeleton.mirror_observed(observed)[:, self.joints].any(1)
         return usable.nonzero()[:, 0]
 
-    def _balanced_cumulative(self) -> Tensor:
-        subject = self.data.subject_index[self.rows]
-        count = torch.bincount(subject)[subject].double()
-        weight = count.pow(-self.config.subject_balance)
-        return weight.cumsum(0) / weight.sum()
-
     def indices(self, step: int) -> Tensor:
         """Dataset rows of the whole batch of a step: shuffled epochs, or balanced draws with replacement."""
         size, count = self.config.batch_size, len(self.rows)
-        if self._cumulative is not None:
+        if self.chances is not None:
             generator = torch.Generator().manual_seed(derived_seed(self.config.seed, 1, step))
             draw = torch.rand(size, generator=generator, dtype=torch.float64)
-            return self.rows[torch.searchsorted(self._cumulative, draw).clamp_max(count - 1)]
+            return self.rows[torch.searchsorted(self.chances, draw).clamp_max(count - 1)]
         position = torch.arange(step * size, (step + 1) * size)
         chosen = torch.empty(size, dtype=torch.long)
         for epoch in torch.unique(position // count).tolist():
@@ -100,17 +114,22 @@ class BatchSource:
         rows = self.indices(step)[self.rank :: self.world_size]
         generator = torch.Generator().manual_seed(derived_seed(self.config.seed, 3, step, self.rank))
         pose, observed = self.data.batch(rows)
+        imputed = None if self._imputed is None else self._imputed[rows]
         if self.config.mirror:
-            pose, observed = self._mirror_some(pose, observed, generator)
+            flip = self._flip(observed, generator)[:, None]
+            pose = torch.where(flip[..., None], skeleton.mirror(pose), pose)
+            observed = torch.where(flip, skeleton.mirror_observed(observed), observed)
+            if imputed is not None:
+                imputed = torch.where(flip, skeleton.mirror_observed(imputed), imputed)
+        if self.config.rig_noise is not None:
+            pose = self.config.rig_noise.apply(pose, observed, imputed, generator=generator)
         pose, observed = pose[:, self.joints], observed[:, self.joints]
         return add_tangent_noise(pose, self.config.jitter, generator=generator), observed
 
-    def _mirror_some(self, pose: Tensor, observed: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mirror at random, except where only one of the two views shows a modelled joint: take that one."""
+    def _flip(self, observed: Tensor, generator: torch.Generator) -> Tensor:
+        """(B,) which rows to mirror: at random, unless only one of the two views shows a modelled joint."""
         other = skeleton.mirror_observed(observed)
-        flip = torch.rand(len(pose), generator=generator) < 0.5
+        flip = torch.rand(len(observed), generator=generator) < 0.5
         shows = observed[:, self.joints].any(1)
         other_shows = other[:, self.joints].any(1)
-        flip = torch.where(shows & other_shows, flip, other_shows)
-        pose = torch.where(flip[:, None, None], skeleton.mirror(pose), pose)
-        return pose, torch.where(flip[:, None], other, observed)
+        return torch.where(shows & other_shows, flip, other_shows)

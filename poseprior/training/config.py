@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .._checks import check_number, check_path, check_switch, check_text, check_whole
+from .rig_noise import RigNoise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,12 @@ class FitConfig:
             off.
         jitter: tangent noise added to every training and validation pose, radians (0.02).
         mirror: reflect half of the training poses, at random (True).
+        rig_noise: random conventions of capture rigs on every training and validation pose, see `RigNoise`; without it
+            none.
         subject_balance: frames of a subject with n frames are drawn with weight n^-subject_balance; 0 draws frames
-            evenly, 1 draws subjects evenly (0).
+            evenly, 1 draws subjects evenly (0). Subjects of one name in two rigs are two subjects.
+        rig_balance: a rig with n frames is drawn with weight n^(1 - rig_balance); 0 draws frames evenly, 1 draws rigs
+            evenly (0).
         seed: of everything random in the run (0).
         eval_every: steps between validations (250).
         patience: stop after this many validations without a new best; 0 never stops early (0).
@@ -58,7 +63,9 @@ class FitConfig:
     ema_decay: float | None = None
     jitter: float | None = None
     mirror: bool | None = None
+    rig_noise: RigNoise | None = None
     subject_balance: float | None = None
+    rig_balance: float | None = None
     seed: int | None = None
     eval_every: int | None = None
     patience: int | None = None
@@ -98,7 +105,9 @@ class FitOptions:
     ema_decay: float = 0.999
     jitter: float = 0.02
     mirror: bool = True
+    rig_noise: RigNoise | None = None
     subject_balance: float = 0.0
+    rig_balance: float = 0.0
     seed: int = 0
     eval_every: int = 250
     patience: int = 0
@@ -116,12 +125,17 @@ class FitOptions:
         for name in ("max_steps", "warmup_steps", "patience", "seed"):
             check_whole(f"FitConfig.{name}", getattr(self, name))
         check_number("FitConfig.learning_rate", self.learning_rate, above=0.0)
-        for name in ("clip_grad_norm", "jitter", "weight_decay", "subject_balance"):
+        for name in ("clip_grad_norm", "jitter", "weight_decay", "subject_balance", "rig_balance"):
             check_number(f"FitConfig.{name}", getattr(self, name), least=0.0)
         for name in ("ema_decay", "final_lr_fraction"):
             check_number(f"FitConfig.{name}", getattr(self, name), least=0.0, below=1.0)
         if self.minutes is not None:
             check_number("FitConfig.minutes", self.minutes, above=0.0)
+        if self.rig_noise is not None and not isinstance(self.rig_noise, RigNoise):
+            raise ValueError(
+                f"FitConfig.rig_noise: expected a RigNoise, got {self.rig_noise!r}; RigNoise.estimated() has the sizes of "
+                "the shipped priors."
+            )
         for name in ("mirror", "resume", "progress"):
             check_switch(f"FitConfig.{name}", getattr(self, name))
         for name in ("checkpoint_dir", "tensorboard_dir"):

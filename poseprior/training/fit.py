@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from torch import Tensor
 
@@ -115,6 +116,7 @@ def _summary(train: PoseDataset, options: FitOptions, result: FitResult) -> dict
         "val_nll": result.val_nll,
         "stopped": result.stopped,
         "jitter": options.jitter,
+        "rig_noise": None if options.rig_noise is None else asdict(options.rig_noise),
         "mirror": options.mirror,
         "seed": options.seed,
     }

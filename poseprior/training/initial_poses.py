@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import skeleton
 from ..io.dataset import PoseDataset
 from ..rotations import add_tangent_noise
-from .batches import BatchSource, derived_seed
+from .batches import BatchSource, derived_seed, draw_weights
 from .config import FitOptions
 
 
@@ -56,15 +56,25 @@ class InitialPoses:
     def poses(self, joints: Sequence[int], *, max_poses: int | None = None) -> tuple[Tensor, Tensor]:
         """(N, J, 3) float64 rotvecs and (N, J) observed: every pose once, then the reflections, noise drawn once.
 
+        With balanced subjects or rigs, as many poses are drawn with those weights instead.
+
         Args:
             joints: the model's joints; rows that show none of them are left out.
             max_poses: a random subset of at most this many source poses.
         """
-        generator = torch.Generator().manual_seed(self.seed)
-        data = self._data
-        if max_poses is not None and len(data) > max_poses:
-            data = data.select(torch.randperm(len(data), generator=generator)[:max_poses].sort().values)
-        pose, observed = (data.mirrored() if self.mirror else data).all_poses()
+        options, generator = self._options, torch.Generator().manual_seed(self.seed)
+        data, count = self._data, len(self._data) if max_poses is None else min(max_poses, len(self._data))
+        if options.subject_balance or options.rig_balance:
+            weight = draw_weights(data, torch.arange(len(data)), options)
+            drawn = torch.rand(count, generator=generator, dtype=torch.float64)
+            data = data.select(torch.searchsorted(weight.cumsum(0), drawn).clamp_max(len(data) - 1))
+        elif count < len(data):
+            data = data.select(torch.randperm(len(data), generator=generator)[:count].sort().values)
+        if self.mirror:
+            data = data.mirrored()
+        pose, observed = data.all_poses()
+        if options.rig_noise is not None:
+            pose = options.rig_noise.apply(pose, observed, data.imputed, generator=generator)
         observed = observed[:, list(joints)]
         keep = observed.any(1)
         rotvec = pose[keep][:, list(joints)].double()

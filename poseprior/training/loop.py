@@ -71,7 +71,13 @@ def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, 
 def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> tuple[Tensor, Tensor]:
     """(N, 55, 3) jittered poses that the prior can score, and (N, 55) observed."""
     pose, observed, _ = scorable_rows(
-        prior, data, argument, jitter=config.jitter, seed=config.seed, max_poses=config.max_val_poses
+        prior,
+        data,
+        argument,
+        jitter=config.jitter,
+        seed=config.seed,
+        max_poses=config.max_val_poses,
+        rig_noise=config.rig_noise,
     )
     return pose, observed
 
@@ -99,14 +105,16 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
-        # Through JSON, as a checkpoint gives it back.
-        options |= {f"model.{k}": v for k, v in json.loads(json.dumps(prior.get_config())).items()}
+        options |= {f"model.{k}": v for k, v in prior.get_config().items()}
+        options = json.loads(json.dumps(options))  # as a checkpoint gives it back
         self.fingerprint: dict[str, Any] = {
             "class": type(prior).__name__, "joints": list(prior.joints), "train": train.digest(),
             "val": None if val is None else val.digest(), "world_size": world, "dtype": str(prior.dtype), **options,
         }  # fmt: skip
-        if config.subject_balance:  # frames are drawn by subject then, which the digest of poses does not know
-            self.fingerprint["subjects"] = hashlib.sha256(train.subject_index.numpy().tobytes()).hexdigest()
+        if (
+            self.source.chances is not None
+        ):  # frames are drawn by subject and rig, which the digest of poses does not know
+            self.fingerprint["subjects"] = hashlib.sha256(self.source.chances.numpy().tobytes()).hexdigest()
         self.folder = None if config.checkpoint_dir is None else Path(config.checkpoint_dir)
         if self.folder is not None and config.resume:
             restored = load_state(self.folder, self.fingerprint, prior, self.optimiser)

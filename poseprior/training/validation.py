@@ -11,14 +11,21 @@ from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..rotations import add_tangent_noise, haar_log_density, wrap_rotvec
 from .batches import derived_seed, nothing_observed
+from .rig_noise import RigNoise
 
 _BATCH = 2048
 
 
 def jittered_rows(
-    data: PoseDataset, joints: tuple[int, ...], jitter: float, *, seed: int, max_poses: int | None = None
+    data: PoseDataset,
+    joints: tuple[int, ...],
+    jitter: float,
+    *,
+    seed: int,
+    max_poses: int | None = None,
+    rig_noise: RigNoise | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Rows that observe a modelled joint, with fixed-seed jitter.
+    """Rows that observe a modelled joint, under noise of a fixed seed.
 
     Args:
         data: held-out poses.
@@ -26,6 +33,7 @@ def jittered_rows(
         jitter: radians.
         seed: of the jitter and of the subset.
         max_poses: a random subset of at most this many; None takes all.
+        rig_noise: added before the jitter; None for none.
 
     Returns:
         (N, 55, 3) poses and (N, 55) observed. The noise of a pose depends on the seed and on the subset only.
@@ -35,7 +43,11 @@ def jittered_rows(
     generator = torch.Generator().manual_seed(derived_seed(seed, 4))
     if max_poses is not None and len(rows) > max_poses:
         rows = rows[torch.randperm(len(rows), generator=generator)[:max_poses].sort().values]
-    return add_tangent_noise(pose[rows], jitter, generator=generator), observed[rows]
+    pose, observed = pose[rows], observed[rows]
+    if rig_noise is not None:
+        imputed = None if data.imputed is None else data.imputed[rows]
+        pose = rig_noise.apply(pose, observed, imputed, generator=generator)
+    return add_tangent_noise(pose, jitter, generator=generator), observed
 
 
 def scorable(prior: PosePrior, observed: Tensor) -> Tensor:
@@ -44,14 +56,23 @@ def scorable(prior: PosePrior, observed: Tensor) -> Tensor:
 
 
 def scorable_rows(
-    prior: PosePrior, data: PoseDataset, argument: str, *, jitter: float, seed: int, max_poses: int | None = None
+    prior: PosePrior,
+    data: PoseDataset,
+    argument: str,
+    *,
+    jitter: float,
+    seed: int,
+    max_poses: int | None = None,
+    rig_noise: RigNoise | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """`jittered_rows` whose masks the prior takes: (N, 55, 3) poses, (N, 55) observed, and how many were left out.
 
     Raises:
         ValueError: none is left; the message calls the data `argument`.
     """
-    pose, observed = jittered_rows(data, prior.joints, jitter, seed=seed, max_poses=max_poses)
+    pose, observed = jittered_rows(
+        data, prior.joints, jitter, seed=seed, max_poses=max_poses, rig_noise=rig_noise
+    )  # fmt: skip
     usable = scorable(prior, observed)
     if not bool(usable.any()):
         raise nothing_observed(argument, len(data), prior.joints, whole=not prior.can_marginalise)

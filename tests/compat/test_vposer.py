@@ -15,15 +15,13 @@ from poseprior.compat.vposer import VPoser, load_model, load_vposer
 from poseprior.io import synthetic_poses
 from poseprior.kinematics import REST_OFFSETS
 from poseprior.models.vae import BodyVAE, HandVAE
-from poseprior.models.vae.options import VAEOptions
 from poseprior.rotations import geodesic_distance
 from poseprior.skeleton import PARENTS
 
 
 @cache
 def _prior() -> BodyVAE:
-    options = VAEOptions(latent_dim=16, hidden=64, depth=1, flow_layers=2, flow_hidden=32, dropout=0.0)
-    prior = BodyVAE(options=options)
+    prior = BodyVAE(latent_dim=16, hidden=64, depth=1, flow_layers=2, flow_hidden=32, dropout=0.0)
     train = synthetic_poses(1200, seed=0, num_subjects=4)
     prior.fit(train, config=FitConfig(max_steps=100, batch_size=128, progress=False))
     return prior

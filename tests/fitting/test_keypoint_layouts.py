@@ -12,6 +12,8 @@ from poseprior.keypoint_layouts import SMPLX_144, layout_of_length
 _SIZES = {
     "coco_17": 17, "coco_wholebody": 133, "openpose_25": 25, "openpose_135": 135, "openpose_137": 137,
     "smplifyx_118": 118, "smplifyx_135": 135, "smplx_55": 55, "smplx": 127, "smplx_144": 144,
+    "halpe_26": 26, "halpe_136": 136, "mediapipe_33": 33, "mediapipe_left_hand": 21, "mediapipe_right_hand": 21,
+    "h36m_17": 17, "mhr_70": 70, "smpl_22": 22, "smpl_24": 24,
 }  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_clear_errors(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"people": [{"pose_keypo')
     refused("broken or cut off", tmp_path / "half.json")
     (tmp_path / "other.json").write_text("[1, 2]")
-    refused("OpenPose's JSON", tmp_path / "other.json")
+    refused("JSON of OpenPose", tmp_path / "other.json")
     refused("got nobody", _write(tmp_path / "nobody.json"))
     refused("75 numbers", _write(tmp_path / "coco.json", {"pose_keypoints_2d": [0.0] * 54}))
     (tmp_path / "a.txt").write_text("x")

@@ -17,6 +17,7 @@ from torch import Tensor
 from poseprior import params
 from poseprior.io import read_poses
 from poseprior.rotations import wrap_rotvec
+from poseprior.skeleton import JOINT_NAMES
 
 N = 6
 
@@ -28,7 +29,8 @@ def _poses(n: int = N, seed: int = 0) -> Tensor:
 ALL = tuple(range(55))
 WHOLE: list[tuple[int, tuple[int, ...], dict[str, Any]]] = [
     (55, ALL, {}),
-    (53, params.JOINTS_53, {}),
+    (53, params.JOINTS_53, {"joint_names": np.array([JOINT_NAMES[j] for j in params.JOINTS_53])}),
+    (53, params.JOINTS_53, {"observed": np.ones((N, 53), bool)}),
     (52, params.JOINTS_SMPLH, {"mocap_framerate": 120.0}),
     (52, params.JOINTS_SMPLH, {"surface_model_type": "smplh"}),
     (24, params.JOINTS_SMPL, {}),
@@ -54,7 +56,7 @@ def test_columns_66_to_69_are_jaw_or_finger(tmp_path: Path) -> None:
     vector = np.random.default_rng(0).normal(0, 0.1, (N, 165)).astype(np.float32)
     smplh = read_poses(_save(tmp_path / "h.npz", poses=vector[:, :156], mocap_framerate=100.0))
     smplx = read_poses(_save(tmp_path / "x.npz", poses=vector))
-    joint53 = read_poses(_save(tmp_path / "53.npz", poses=vector[:, :159]))
+    joint53 = read_poses(_save(tmp_path / "53.npz", poses=vector[:, :159]), layout="smplx_53")
     assert np.array_equal(smplh.poses[:, 25].numpy(), vector[:, 66:69])
     assert np.array_equal(smplx.poses[:, 22].numpy(), vector[:, 66:69])
     assert np.array_equal(joint53.poses[:, 22].numpy(), vector[:, 66:69])

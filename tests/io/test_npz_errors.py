@@ -31,7 +31,7 @@ def _zeros(*shape: int) -> Any:
 def _refused(path: Path, text: str, **options: Any) -> None:
     with pytest.raises(ValueError, match=text) as caught:
         read_poses(path, **options)
-    assert str(path) in str(caught.value)
+    assert str(caught.value).count(str(path)) >= 1
 
 
 # -- broken files --------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_pickles_are_never_executed(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04rubbish", b"\x93NUMPY\x01\x00", b"\x80\x04K\x01."])
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04rubbish", b"\x80\x04K\x01."])
 def test_not_an_npz(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(content)
@@ -77,15 +77,19 @@ def test_flipped_bits(tmp_path: Path) -> None:
     _refused(path, r"key 'poses' cannot be read .*truncated or damaged: copy or download it again")
 
 
-def test_bare_npy(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", _zeros(N, 165))
-    _refused(tmp_path / "x.npy", r"got a bare .npy array; save it with numpy.savez\(path, poses=...\)")
+def test_damaged_npy(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00")
+    _refused(path, r"expected an .npy file, got something else or a damaged one .*a damaged header")
+    np.save(path, _zeros(N, 165))
+    path.write_bytes(path.read_bytes()[:-7])
+    _refused(path, r"key 'poses' cannot be read .*less data than its header says")
 
 
 def test_missing_paths(tmp_path: Path) -> None:
     _refused(tmp_path / "no.npz", r"expected an .npz file or a folder, got .*no.npz, which does not exist")
-    _refused(tmp_path, r"expected .npz files with poses in .* got none; give the data's folder")
-    with pytest.raises(ValueError, match=r"got none; give the data's folder"):
+    _refused(tmp_path, r"expected .npz files with poses in .* got none; give the folder of the data")
+    with pytest.raises(ValueError, match=r"got none; give the folder of the data"):
         read_split(tmp_path)
     with pytest.raises(ValueError, match=r"at least one file, got an empty list"):
         read_poses([])
@@ -114,7 +118,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"trans": _zeros(N, 3)},
         {},
-        r"expected poses under one of the keys poses, .* got none of them; rename the array to 'poses'",
+        r"expected poses under one of the keys poses, .* got trans; rename the array to 'poses'",
     ),
     ({"poses": _zeros(0, 165)}, {}, r"key 'poses': expected at least one pose, got none; leave the file out"),
     (
@@ -132,9 +136,9 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"poses": _zeros(N, 55, 3, 3)},
         {},
-        r"key 'poses': expected \(N, J, 3\) .* got \(4, 55, 3, 3\); rotation matrices",
+        r"key 'poses': expected \(N, J, 3\) .* got \(4, 55, 3, 3\); if it holds rotation matrices: pass rotations='matrix'",
     ),
-    ({"poses": _zeros(N, 55, 6)}, {}, r"key 'poses': .*got \(4, 55, 6\); .*6D must be converted to rotvecs"),
+    ({"poses": _zeros(N, 55, 6)}, {}, r"key 'poses': .*got \(4, 55, 6\); if it holds 6D: pass rotations='6d_rows'"),
     ({"poses": _zeros(N, 164)}, {}, r"key 'poses': expected \(N, J, 3\) or \(N, J \* 3\) rotvecs, got \(4, 164\)"),
     ({"poses": np.float32(1.0)}, {}, r"key 'poses': expected \(N, J, 3\) .* got \(\)"),
     (
@@ -169,11 +173,11 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         r"key 'body_pose': got 23 joints \(4, 69\), expected 21 .*pass model_type='smpl'",
     ),
-    ({"body_pose": _zeros(N, 66)}, {}, r"body_pose: expected \(\*, 63\) or \(\*, 21, 3\), got \(4, 66\)"),
+    ({"body_pose": _zeros(N, 66)}, {}, r"key 'body_pose': expected \(N, 63\) or \(N, 21, 3\) as rotvec, got \(4, 66\)"),
     (
         {"body_pose": _zeros(N, 63), "jaw_pose": _zeros(3, 3)},
         {},
-        r"batch shapes that broadcast, got .*'jaw_pose': \(3,\)",
+        r"parts of one length, or of one row, got .*'jaw_pose': 3",
     ),
     ({"pose_hand": _zeros(N, 24)}, {}, r"key 'pose_hand': expected \(N, 90\) rotvecs, left then right, got \(4, 24\)"),
     ({"pose_eye": _zeros(N, 3)}, {}, r"key 'pose_eye': expected \(N, 6\)"),
@@ -205,7 +209,6 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         r"left_hand_pose: got \(4, 12\).*12 PCA coefficients.*pass hands_components=",
     ),
-    ({"hand_pose": _zeros(N, 48), "side": 0}, {}, r"key 'hand_pose': got 48 columns, expected 45; drop the first 3"),
     (
         {"hand_pose": _zeros(N, 45) * 100, "side": 0},
         {},

@@ -83,7 +83,7 @@ def test_split_folders(pattern: str, tmp_path: Path) -> None:
 
 
 def test_body_and_hands_in_one_folder(tmp_path: Path) -> None:
-    _save(tmp_path / "train_poses.npz", poses=params.pose_to_joints53(_poses()).numpy())
+    _save(tmp_path / "train_poses.npz", poses=_poses().numpy())
     _save(tmp_path / "hands_train.npz", hand_pose=_poses()[:, 40:].numpy(), side=1)
     parts = read_split(tmp_path)
     assert list(parts) == ["train"]

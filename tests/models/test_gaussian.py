@@ -11,8 +11,8 @@ from scipy.stats import multivariate_normal
 
 from poseprior import FitConfig, GaussianPrior, JointFlow, PoseDataset
 from poseprior.io import synthetic_poses
-from poseprior.models.charts.truncation_mass import log_mass_in_ball
 from poseprior.models.gaussian.em import shrinkage
+from poseprior.models.shared.truncation_mass import log_truncation_mass
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent, tangent_to_rotvec
 
 EXACT = FitConfig(max_steps=0, jitter=0.0, mirror=False, progress=False)
@@ -189,9 +189,9 @@ def test_mass_in_ball_against_monte_carlo() -> None:
     draws = torch.randn(400_000, 3, generator=generator)
     for m, c in zip(mean, covariance, strict=True):
         inside = ((m + draws @ torch.linalg.cholesky(c).mT).norm(dim=-1) < math.pi).float().mean()
-        assert float(log_mass_in_ball(m, c).exp()) == pytest.approx(float(inside), abs=3e-3)
+        assert float(log_truncation_mass(m, c).exp()) == pytest.approx(float(inside), abs=3e-3)
     narrow = 0.1 * torch.eye(3)
-    assert float(log_mass_in_ball(torch.zeros(3), narrow.square())) == 0.0
+    assert float(log_truncation_mass(torch.zeros(3), narrow.square())) == 0.0
 
 
 @pytest.mark.parametrize("mean", [(0.0, 0.0, 0.0), (0.3, -0.5, 0.9)])
@@ -199,7 +199,7 @@ def test_gradient_of_the_mass_where_variances_are_equal(mean: tuple[float, float
     """Principal axes have no derivative there, the mass has one (finite differences, coarser than the quadrature)."""
 
     def mass(m: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
-        return log_mass_in_ball(m, torch.eye(3, dtype=m.dtype) + moved + moved.mT)
+        return log_truncation_mass(m, torch.eye(3, dtype=m.dtype) + moved + moved.mT)
 
     centre = torch.tensor(mean, dtype=torch.float64, requires_grad=True)
     moved = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
@@ -213,10 +213,12 @@ def test_gradient_training_of_a_fresh_gaussian_that_fills_the_ball() -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match=r"covariance: expected 'diagonal' or 'full', got 'round'"):
+    with pytest.raises(ValueError, match=r"covariance: expected one of 'diagonal', 'full', got 'round'"):
         GaussianPrior("body", covariance="round")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"groups: expected a partition of the joints"):
         GaussianPrior((1, 2, 3), covariance="full", groups=[[1], [2]])
+    with pytest.raises(ValueError, match=r"groups: has no effect on a diagonal covariance"):
+        GaussianPrior((1, 2), groups=[[1], [2]])
     with pytest.raises(ValueError, match=r"joints: unknown name 'elbows'"):
         GaussianPrior("elbows")
 

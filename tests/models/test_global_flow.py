@@ -24,7 +24,7 @@ from poseprior.training.initial_poses import InitialPoses
 
 _CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)
 _ARM = (16, 18, 20)
-PRESETS = pytest.mark.parametrize("preset", ["default", "published"])
+ARCHITECTURES = pytest.mark.parametrize("architecture", ["default", "published"])
 
 
 def _suits() -> PoseDataset:
@@ -36,9 +36,13 @@ def _suits() -> PoseDataset:
     return PoseDataset(_poses(900), observed)
 
 
+def _build(architecture: str, joints: str | tuple[int, ...]) -> GlobalFlow:
+    return GlobalFlow.published(joints) if architecture == "published" else GlobalFlow(joints)
+
+
 @cache
-def _fitted(preset: str, joints: str | tuple[int, ...] = _ARM) -> GlobalFlow:
-    prior = GlobalFlow(joints, preset=preset)  # type: ignore[arg-type]
+def _fitted(architecture: str, joints: str | tuple[int, ...] = _ARM) -> GlobalFlow:
+    prior = _build(architecture, joints)
     prior.fit(_poses(600), config=_CONFIG)
     return prior
 
@@ -51,19 +55,19 @@ def _fitted_suits() -> GlobalFlow:
 
 
 def _double(prior: GlobalFlow) -> GlobalFlow:
-    again = GlobalFlow(**prior.get_config())
+    again = GlobalFlow.from_config(prior.get_config())
     again.load_state_dict(prior.state_dict())
     return again.double().eval().requires_grad_(False)
 
 
 def test_parameter_counts() -> None:
-    assert GlobalFlow("all", preset="published").num_parameters == 343_950
+    assert GlobalFlow.published("all").num_parameters == 343_950
     assert GlobalFlow("all").num_parameters < 500_000
 
 
-@PRESETS
-def test_log_prob_is_the_jacobian_of_encode(preset: str) -> None:
-    prior = _double(_fitted(preset))
+@ARCHITECTURES
+def test_log_prob_is_the_jacobian_of_encode(architecture: str) -> None:
+    prior = _double(_fitted(architecture))
     for w in 0.5 * torch.randn(4, 9, generator=_generator(), dtype=torch.float64):
 
         def latents(flat: Tensor) -> Tensor:
@@ -79,9 +83,9 @@ def test_log_prob_is_the_jacobian_of_encode(preset: str) -> None:
         torch.testing.assert_close(prior._log_prob(rotvec, seen, None)[0] + volume, expected, rtol=1e-6, atol=1e-6)
 
 
-@PRESETS
-def test_round_trip(preset: str) -> None:
-    prior = _fitted(preset, "body")
+@ARCHITECTURES
+def test_round_trip(architecture: str) -> None:
+    prior = _fitted(architecture, "body")
     index = list(prior.joints)
     poses = _poses(200, seed=1)
     again = prior.decode(prior.encode(poses))
@@ -221,7 +225,7 @@ def test_context_changes_the_density_and_may_be_left_out() -> None:
 
 
 def test_published_act_norms_start_from_data() -> None:
-    prior = GlobalFlow(_ARM, preset="published").requires_grad_(False)
+    prior = GlobalFlow.published(_ARM).requires_grad_(False)
     prior._initialise(InitialPoses(PoseDataset(_poses(600)), FitOptions(mirror=False, jitter=0.0)))
     assert isinstance(prior.flow, GlobalRealNVP)
     latent = prior.encode(_poses(600))
@@ -229,9 +233,9 @@ def test_published_act_norms_start_from_data() -> None:
     assert float((latent.std(0) - 1).abs().max()) < 0.05
 
 
-@PRESETS
-def test_save_and_load(preset: str, tmp_path: Path) -> None:
-    prior = _fitted(preset) if preset == "published" else _fitted_suits()
+@ARCHITECTURES
+def test_save_and_load(architecture: str, tmp_path: Path) -> None:
+    prior = _fitted(architecture) if architecture == "published" else _fitted_suits()
     prior.save(tmp_path / "prior.safetensors")
     again = poseprior.load(tmp_path / "prior.safetensors")
     poses = _poses(5)
@@ -242,15 +246,15 @@ def test_save_and_load(preset: str, tmp_path: Path) -> None:
 
 
 def test_errors_say_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"preset: expected 'default' or 'published', got 'other'"):
-        GlobalFlow(preset="other")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"blocks: expected \(joints, given\) pairs that partition \[16, 18\]"):
         GlobalFlow((16, 18), blocks=[([16], [])])
     with pytest.raises(ValueError, match=r"blocks: block 0 is given \[1\]; expected positions of earlier blocks"):
         GlobalFlow((16, 18), blocks=[([16], [1]), ([18], [])])
-    with pytest.raises(ValueError, match=r"blocks: the published preset has one block, got 2"):
-        GlobalFlow((16, 18), preset="published", blocks=[([16], []), ([18], [])])
+    with pytest.raises(ValueError, match=r"context_dropout: has no effect without context_dim, got 0.5"):
+        GlobalFlow(context_dropout=0.5)
     observed = torch.ones(4, 55, dtype=torch.bool)
     observed[:2, 18], observed[2:, 20] = False, False
-    with pytest.raises(ValueError, match=r"train: no pose observes all .*preset='default'"):
-        GlobalFlow(_ARM, preset="published").fit(PoseDataset(torch.zeros(4, 55, 3), observed), config=_CONFIG)
+    with pytest.raises(
+        ValueError, match=r"train: no pose observes all .*GlobalFlow.published needs; use GlobalFlow\(\)"
+    ):
+        GlobalFlow.published(_ARM).fit(PoseDataset(torch.zeros(4, 55, 3), observed), config=_CONFIG)

@@ -125,5 +125,7 @@ def _shifted() -> MaskedMixture:
 def test_too_few_poses_for_the_components() -> None:
     with pytest.raises(ValueError, match=r"train: expected at least num_components=8 poses, got [24]"):
         GaussianMixturePrior("body").fit(torch.zeros(2, 55, 3))
-    with pytest.raises(ValueError, match=r"num_components: expected 1 or more, got 0"):
+    with pytest.raises(
+        ValueError, match=r"num_components: expected a whole number of 1 or more and at most 1024, got 0"
+    ):
         GaussianMixturePrior("body", num_components=0)

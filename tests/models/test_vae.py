@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from poseprior import FitConfig, GaussianPrior, PoseDataset
 from poseprior.io import read_poses
 from poseprior.models.vae import BodyVAE, HandVAE, VAEPrior
 from poseprior.models.vae.layers import LatentFlow, normal_points
-from poseprior.models.vae.options import VAEOptions
 from poseprior.models.vae.rotation_likelihood import RotationNoise
 from poseprior.rotations import geodesic_distance, haar_log_density, random_rotvec, tangent_to_rotvec
 from poseprior.training.validation import mean_selection_penalty
 
 RIGHT = slice(40, 55)
-SMALL = VAEOptions(latent_dim=4, hidden=32, depth=1, flow_layers=2, flow_hidden=16, dropout=0.0, train_samples=2)
+SMALL: dict[str, Any] = {
+    "latent_dim": 4, "hidden": 32, "depth": 1, "flow_layers": 2, "flow_hidden": 16, "dropout": 0.0, "train_samples": 2,
+}  # fmt: skip
 SHORT = FitConfig(max_steps=120, batch_size=128, warmup_steps=10, eval_every=60, learning_rate=3e-3, progress=False)
 
 
@@ -52,7 +54,7 @@ def _hands(count: int, *, seed: int, both: bool = False) -> PoseDataset:
 
 @cache
 def _fitted(joints: str = "right_hand") -> HandVAE:
-    prior = HandVAE(joints, options=SMALL)
+    prior = HandVAE(joints, **SMALL)
     prior.fit(_hands(1500, seed=0), config=SHORT)
     return prior
 
@@ -156,13 +158,14 @@ def test_elbo_is_below_the_bound_and_log_prob_is_deterministic() -> None:
     assert torch.equal(prior.log_prob(pose, observed=observed), prior.log_prob(pose, observed=observed))
     prior.bound_samples = 32
     again = prior.log_prob(pose, observed=observed)
-    prior.bound_samples = SMALL.bound_samples
+    prior.bound_samples = 16
     torch.testing.assert_close(again, prior.bound(pose, observed=observed, num_samples=32))
 
 
 def test_mass_of_one_joint_is_one() -> None:
-    options = VAEOptions(latent_dim=2, hidden=16, depth=1, flow_layers=2, flow_hidden=8, mask_fraction=0.0)
-    prior = HandVAE("right_index1", options=options)
+    prior = HandVAE(
+        "right_index1", latent_dim=2, hidden=16, depth=1, flow_layers=2, flow_hidden=8, mask_fraction=0.0
+    )  # fmt: skip
     prior.fit(_hands(1000, seed=3), config=SHORT)
     gauss = GaussianPrior("right_index1")
     gauss.fit(_hands(1000, seed=3), config=FitConfig(max_steps=0, jitter=0.06, progress=False))
@@ -194,7 +197,7 @@ def test_fewer_observed_joints_give_the_marginal() -> None:
 
 
 def test_gradient_is_that_of_the_value() -> None:
-    prior = HandVAE("right_hand", options=SMALL)
+    prior = HandVAE("right_hand", **SMALL)
     prior.load_state_dict(_fitted().state_dict())
     prior = prior.double().eval().requires_grad_(False)
     pose = _noisy_hands(1)[0].double().requires_grad_()
@@ -242,7 +245,7 @@ def test_weights_are_selected_by_what_they_are_trained_for() -> None:
     observed[3] = False
     index = list(_fitted().joints)
     assert _fitted().selection_penalty(pose[:, index], observed[:, index]) is None
-    prior = HandVAE("right_hand", options=replace(SMALL, reconstruction_weight=5.0))
+    prior = HandVAE("right_hand", **{**SMALL, "reconstruction_weight": 5.0})
     prior.fit(_hands(200, seed=0), config=replace(SHORT, max_steps=2))
     penalty = prior.selection_penalty(pose[:, index], observed[:, index])
     angle = geodesic_distance(prior.decode(prior.encode(pose))[:, RIGHT], pose[:, RIGHT]).sum(1)
@@ -258,7 +261,7 @@ def test_more_starts_find_poses_at_least_as_near() -> None:
     data = _hands(300, seed=0)
     errors = []
     for starts in (1, 6):
-        prior = HandVAE("right_hand", options=replace(SMALL, latent_dim=2, encode_starts=starts, encode_steps=5))
+        prior = HandVAE("right_hand", **{**SMALL, "latent_dim": 2, "encode_starts": starts, "encode_steps": 5})
         prior.fit(data, config=replace(SHORT, max_steps=60))
         pose, _ = _hands(100, seed=5).all_poses()
         errors.append(geodesic_distance(prior.decode(prior.encode(pose))[:, RIGHT], pose[:, RIGHT]).sum(1))
@@ -270,10 +273,10 @@ def test_more_starts_find_poses_at_least_as_near() -> None:
 
 def test_refined_latents_join_the_objective() -> None:
     pose, observed = _noisy_hands(20)
-    options = replace(SMALL, reconstruction_weight=5.0, mask_fraction=0.0, encode_steps=2)
+    options = {**SMALL, "reconstruction_weight": 5.0, "mask_fraction": 0.0, "encode_steps": 2}
     losses = []
     for steps in (0, 2):
-        prior = HandVAE("right_hand", options=replace(options, refine_steps=steps))
+        prior = HandVAE("right_hand", **options, refine_steps=steps)
         prior.fit(_hands(200, seed=0), config=replace(SHORT, max_steps=2))
         prior.load_state_dict(losses[0][1] if losses else prior.state_dict())
         index = list(prior.joints)
@@ -338,7 +341,7 @@ def test_one_model_serves_both_hands_when_they_are_never_shown_together() -> Non
 
 
 def test_hands_shown_together_are_one_model() -> None:
-    prior = HandVAE("hands", options=SMALL)
+    prior = HandVAE("hands", **SMALL)
     prior.fit(_hands(400, seed=0, both=True), config=FitConfig(max_steps=5, batch_size=64, progress=False))
     assert len(prior.groups) == 1 and prior.latent_dim == 4
     assert prior.sample(2, generator=_generator()).shape == (2, 55, 3)
@@ -359,23 +362,22 @@ def test_save_and_load_keep_both_hands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prior", "latent_dim"),
     [
-        (lambda: HandVAE("hands", preset="published"), 24),
-        (lambda: HandVAE("left_hand", preset="published"), 24),
-        (lambda: BodyVAE(preset="published"), 32),
+        (lambda: HandVAE.published("hands"), 24),
+        (lambda: HandVAE.published("left_hand"), 24),
+        (lambda: BodyVAE.published(), 32),
     ],
 )
-def test_published_preset_has_two_million_parameters(prior: object, latent_dim: int) -> None:
+def test_published_architecture_has_two_million_parameters(prior: object, latent_dim: int) -> None:
     built = prior()
     assert abs(built.num_parameters - 2e6) < 0.15 * 2e6
     assert built.latent_dim == latent_dim
 
 
-def test_published_preset_trains_without_collapse() -> None:
-    options = VAEOptions(
-        latent_dim=4, hidden=64, depth=1, linear_path=False, posterior="diagonal", flow_layers=0, adaptive_noise=False,
-        train_samples=1, kl_warmup=50, free_bits=0.1, encode_steps=0, reconstruction_weight=1.0,
+def test_published_architecture_trains_without_collapse() -> None:
+    prior = HandVAE(
+        "right_hand", latent_dim=4, hidden=64, depth=1, linear_path=False, posterior="diagonal", flow_layers=0,
+        adaptive_noise=False, train_samples=1, kl_warmup=50, free_bits=0.1, encode_steps=0, reconstruction_weight=1.0,
     )  # fmt: skip
-    prior = HandVAE("right_hand", options=options)
     prior.fit(_hands(1000, seed=0), config=SHORT)
     pose, observed = _noisy_hands(200)
     assert prior.active_units(pose) >= 1
@@ -388,21 +390,21 @@ def test_errors_say_what_to_write() -> None:
         HandVAE("left_knee")
     with pytest.raises(ValueError, match=r"joints: BodyVAE takes joints of 'body', got jaw"):
         BodyVAE("jaw")
-    with pytest.raises(ValueError, match=r"preset: expected one of default, published, got 'big'"):
-        HandVAE(preset="big")
-    with pytest.raises(ValueError, match=r"options: got it beside preset or latent_dim"):
-        HandVAE(options=SMALL, latent_dim=3)
-    with pytest.raises(ValueError, match=r"options: unknown nonsense"):
-        HandVAE(options={"nonsense": 1})
+    with pytest.raises(ValueError, match=r"flow_hidden: has no effect with flow_layers=0, got 8; leave it out"):
+        HandVAE(flow_layers=0, flow_hidden=8)
+    with pytest.raises(ValueError, match=r"encode_starts: has no effect with encode_steps=0, got 2"):
+        HandVAE(encode_steps=0, encode_starts=2)
+    with pytest.raises(ValueError, match=r"refine_steps: has no effect with reconstruction_weight=0, got 3"):
+        HandVAE(refine_steps=3)
     with pytest.raises(ValueError, match=r"groups: expected a partition"):
         HandVAE(groups=[[25, 26]])
-    with pytest.raises(ValueError, match=r"VAEOptions.latent_dim: expected 1 or more, got 0"):
+    with pytest.raises(ValueError, match=r"latent_dim: expected a whole number of 1 or more and at most 1024, got 0"):
         VAEPrior(latent_dim=0)
-    with pytest.raises(ValueError, match=r"VAEOptions.posterior: expected 'full' or 'diagonal'"):
-        VAEOptions(posterior="mean-field")
+    with pytest.raises(ValueError, match=r"posterior: expected one of 'full', 'diagonal', got 'mean-field'"):
+        VAEPrior(posterior="mean-field")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"coupling layers need latent_dim of 2"):
-        VAEOptions(latent_dim=1)
-    with pytest.raises(ValueError, match=r"num_samples: expected 1 or more, got 0"):
+        VAEPrior(latent_dim=1)
+    with pytest.raises(ValueError, match=r"num_samples: expected a whole number of 1 or more"):
         _fitted().bound(torch.zeros(55, 3), num_samples=0)
 
 
@@ -444,7 +446,7 @@ def test_a_single_frame_is_one_hand(tmp_path: Path) -> None:
     data = read_poses(file)
     assert len(data) == 1
     assert _fitted().log_prob(data.poses, observed=data.observed).shape == (1,)
-    lone = HandVAE("right_hand", options=SMALL)
+    lone = HandVAE("right_hand", **SMALL)
     lone.fit(data, config=FitConfig(max_steps=3, batch_size=8, progress=False))
     assert torch.isfinite(lone.log_prob(data.poses, observed=data.observed)).all()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ... import skeleton
 from .face_contour import FaceContour
 from .hand_convention import require_smplx
-from .skinning import Tree, posed_points, turn_axes
+from .skinning import Tree, joint_frames, posed_points, turn_axes
 
 _NECK = 12
 
@@ -135,6 +135,13 @@ class BodyPoints:
         pose = pose.to(self.template)
         axes, position = turn_axes(pose[:, self._joints], self._shaped(pose, betas, expression)[0], self.tree)
         return axes, position if transl is None else position + transl.to(position)[:, None]
+
+    def frames(
+        self, pose: Tensor, *, betas: Tensor | None = None, expression: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Rotations (B, C, 3, 3) to the world and positions (B, C, 3) of the joints in `chain`; args as of the call."""
+        pose = pose.to(self.template)
+        return joint_frames(pose[:, self._joints], self._shaped(pose, betas, expression)[0], self.tree)
 
     @property
     def chain(self) -> tuple[int, ...]:

@@ -88,6 +88,12 @@ def posed_points(pose: Tensor, rest: Tensor, vertices: Tensor, weights: Tensor, 
     return joints, skinned
 
 
+def joint_frames(pose: Tensor, rest: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """Rotations (B, J, 3, 3) to the world and positions (B, J, 3) of the joints; arguments as in `posed_points`."""
+    a, b, _ = _coefficients(pose)
+    return _frames(_exp(pose, a, b), rest, tree)
+
+
 def turn_axes(pose: Tensor, rest: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
     """What joints turn about when their rotvecs change.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -9,21 +10,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ... import skeleton
 from ...optim import Energy, Minimum, adam, lbfgs
 from ...rotations import rotvec_to_tangent
 from ..body.body_points import BodyPoints
 from ..config import FitBodyConfig
 from ..energy import EnergyTerm
-from ..targets import Target
+from ..targets import Keypoints2D, Target
 from ..term import PosePriorTerm
 from .stages import Stage
 from .state import BodyState, Variables
 from .surrogate import GaussianSurrogate
 
 _BODY = 22
-#: Joints whose points place the torso in space.
-_TORSO = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)
 
 
 class FitProblem:
@@ -46,7 +44,7 @@ class FitProblem:
         config: FitBodyConfig,
     ) -> None:
         self.targets, self.terms, self.free, self.config = tuple(targets), tuple(terms), free, config
-        joints = sorted(set(range(_BODY)).union(*(t.joints for t in targets)))
+        self.joints = joints = sorted(set(range(_BODY)).union(*(t.joints for t in targets)))
         vertices = sorted(set().union(*(t.vertices for t in targets)))
         self.points = BodyPoints(model, joints=joints, vertices=vertices)
         place = {("j", j): k for k, j in enumerate(joints)}
@@ -81,6 +79,10 @@ class FitProblem:
         )  # fmt: skip
         return axes, position, self.points.carried
 
+    def place_of(self, number: int) -> Tensor:
+        """(K',) where the points that a target measures stand among the body's own."""
+        return self._place[number]
+
     def of_target(self, body: Tensor, number: int) -> Tensor:
         """The points (S, B, K', 3) that a target measures."""
         return body.index_select(-2, self._place[number])
@@ -109,6 +111,54 @@ class FitProblem:
             for k, target in enumerate(self.targets)
         )
         return replace(stage, outlier_scales=scales)
+
+    def inlier_scales(self, state: BodyState, tolerance: float) -> tuple[Tensor, ...]:
+        """Factors (S, B, 1) on each outlier threshold under which the farthest point is well inside."""
+        body = self.body(state)
+        far = (t.distances(self.of_target(body, k)).amax(-1, keepdim=True) for k, t in enumerate(self.targets))
+        return tuple((tolerance * each).clamp_min(1.0) for each in far)
+
+    def farthest(self, state: BodyState) -> Tensor:
+        """(S, B) distance of the farthest measured point in 3D, metres."""
+        body, found = self.body(state), state.transl.new_zeros(state.transl.shape[:2])
+        for k, target in enumerate(self.targets):
+            if not isinstance(target, Keypoints2D):
+                far = target.residuals(self.of_target(body, k)).norm(dim=-1)
+                found = torch.maximum(found, (far * (target.confidence > 0)).amax(-1))
+        return found
+
+    def num_points(self) -> Tensor:
+        """(B,) points that were measured."""
+        return torch.stack([(target.confidence > 0).sum(-1) for target in self.targets]).sum(0)
+
+    def noise_in_3d(self) -> float:
+        """Median standard deviation of the measured points in 3D, metres."""
+        flat = [t.sigma[t.confidence > 0] for t in self.targets if not isinstance(t, Keypoints2D)]
+        sigma = torch.cat([*flat, torch.full((1,), math.inf).to(self.targets[0].sigma)])
+        return float(sigma.median())
+
+    def num_outliers(self, state: BodyState) -> Tensor:
+        """(S, B) measured points beyond the outlier threshold."""
+        body = self.body(state)
+        far = [target.distances(self.of_target(body, k)) > 1.0 for k, target in enumerate(self.targets)]
+        return torch.stack([each.sum(-1) for each in far]).sum(0)
+
+    def evidence(self, state: BodyState, stage: Stage) -> Tensor:
+        """(S, B) nats by which starts are compared: the energy, and what it means to leave points in 3D out.
+
+        An outlier costs the robust loss the same wherever it is. But a point that is none by chance stands within the noise
+        of where a body of bones can bring it: with probability (2 pi sigma^2)^(3/2) / (1 m^3) if outliers are spread over a
+        cubic metre. So a start that reaches every point wins over one that saves the regulariser a few nats by leaving
+        some out.
+        """
+        body, total = self.body(state), self.total(state, stage)
+        for k, target in enumerate(self.targets):
+            if target.robust is None or isinstance(target, Keypoints2D):
+                continue
+            surprise = -3.0 * (target.sigma * math.sqrt(2.0 * math.pi)).log()
+            out = target.distances(self.of_target(body, k)) > 1.0
+            total = total + (out * target.confidence * surprise.clamp_min(0.0)).sum(-1)
+        return total
 
     def energies(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
         """Energies (S, B) by term, nats."""
@@ -156,20 +206,22 @@ class FitProblem:
         `idle` (S, B) names bodies that need not move.
         """
         variables = stage.variables
-        energy, start = self._energy(state, stage), variables.zero(state)
-        if self.config.optimizer == "adam":
-            steps = 3 * stage.iterations
-            found = adam(energy, start, iterations=steps, learning_rate=self.config.learning_rate)
-        else:
-            bodies = torch.arange(state.transl.shape[1], device=state.transl.device)
-            split = variables.frames == 1 and all(term.select(bodies) is not None for term in self.terms)
-            found = lbfgs(
-                energy, start, iterations=stage.iterations, least_gain=self.config.tolerance, precondition=precondition,
-                select=(lambda rows: self._energy_of_rows(state, stage, rows)) if split else None,
-                idle=idle.flatten() if idle is not None and variables.frames == 1 else None,
-            )  # fmt: skip
+        split = variables.frames == 1 and self.can_split(state.transl.shape[1])
+        found = lbfgs(
+            self._energy(state, stage), variables.zero(state), iterations=stage.iterations,
+            least_gain=self.config.tolerance, precondition=precondition,
+            select=(lambda rows: self._energy_of_rows(state, stage, rows)) if split else None,
+            idle=idle.flatten() if idle is not None and variables.frames == 1 else None,
+        )  # fmt: skip
         with torch.no_grad():
             return variables.apply(state, found.point), found
+
+    def minimise_with_adam(self, state: BodyState, stage: Stage, steps: int) -> tuple[BodyState, Minimum]:
+        """The lowest state that Adam meets, and how it was reached."""
+        start = stage.variables.zero(state)
+        found = adam(self._energy(state, stage), start, iterations=steps, learning_rate=self.config.learning_rate)
+        with torch.no_grad():
+            return stage.variables.apply(state, found.point), found
 
     def _energy(self, state: BodyState, stage: Stage) -> Energy:
         """Energies (S P,) of vectors (S P, D): each problem's steps away from the state."""
@@ -184,12 +236,20 @@ class FitProblem:
 
     def _energy_of_rows(self, state: BodyState, stage: Stage, rows: Tensor) -> Energy:
         """Energies (R,) of vectors (R, D) of some of the S B bodies."""
-        bodies = rows % state.transl.shape[1]
+        bodies = state.transl.shape[1]
+        return self.of_bodies(rows % bodies)._energy(state.rows(rows), stage.rows(rows, bodies))
+
+    def can_split(self, bodies: int) -> bool:
+        """Whether every term can be had for some of the bodies alone."""
+        every = torch.arange(bodies, device=self.targets[0].points.device)
+        return all(term.select(every) is not None for term in self.terms)
+
+    def of_bodies(self, bodies: Tensor) -> FitProblem:
+        """The problem of some bodies (B',)."""
         part = copy(self)
         part.targets = tuple(target.select(bodies) for target in self.targets)
         part.terms = tuple(term for term in (term.select(bodies) for term in self.terms) if term is not None)
-        stage = stage.rows(rows, state.transl.shape[1])
-        return part._energy(state.rows(rows), stage)
+        return part
 
     def _roughness(self, state: BodyState, frames: int) -> Tensor:
         """(S, B) squared second differences of rotations and position; the ends of a sequence have none."""
@@ -219,49 +279,3 @@ def _different(targets: list[str], terms: list[str]) -> list[str]:
         taken.add(own)
         found.append(own)
     return found
-
-
-def torso_points(target: Target, model: nn.Module) -> Tensor:
-    """(B, K) bool: points of the torso where a frame shows three of them, all its points where it does not."""
-    driven = [j in _TORSO for j in target.joints] + [_driver(model, v) in _TORSO for v in target.vertices]
-    torso = torch.tensor(driven, device=target.points.device)
-    seen = target.confidence > 0
-    enough = (seen & torso).sum(-1, keepdim=True) >= 3
-    return torch.where(enough, seen & torso, seen)
-
-
-def _driver(model: nn.Module, vertex: int) -> int:
-    weights = model.lbs_weights
-    assert isinstance(weights, Tensor)
-    return int(weights[vertex].argmax())
-
-
-def movable_joints(model: nn.Module, targets: Sequence[Target]) -> set[int]:
-    """Joints whose rotation moves some measured point; the root and the eyes are left out."""
-    weights = model.lbs_weights
-    assert isinstance(weights, Tensor)
-    found: set[int] = set()
-    for target in targets:
-        seen = (target.confidence > 0).any(0).tolist()
-        names = [*(("j", j) for j in target.joints), *(("v", v) for v in target.vertices)]
-        for (kind, index), used in zip(names, seen, strict=True):
-            if not used:
-                continue
-            for joint in _moving(model, weights, kind, index):
-                while joint > 0:
-                    found.add(joint)
-                    joint = skeleton.PARENTS[joint]
-    return found - {23, 24}
-
-
-def _moving(model: nn.Module, weights: Tensor, kind: str, index: int) -> list[int]:
-    """Joints with a say in a point; a joint itself is moved by its parent."""
-    if kind == "j" and index < skeleton.NUM_JOINTS:
-        return [skeleton.PARENTS[index]]
-    if kind == "j":
-        extra = model.vertex_joint_selector.extra_joints_idxs.tolist()  # type: ignore[union-attr,operator]
-        index -= skeleton.NUM_JOINTS
-        if index >= len(extra):
-            return [22]  # face landmarks: the jaw, and the head above it
-        index = int(extra[index])
-    return (weights[index] > 0.05).nonzero()[:, 0].tolist()

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ... import skeleton
-from ...optim import Minimum
 from ...prior import LatentPosePrior
 from ..body.hand_convention import HandConvention
-from ..energy import PoseParams, pose_and_mask
+from ..energy import PoseParams
 from ..result import BodyFit
 from ..targets import Keypoints2D, Target
 from ..term import PosePriorTerm
-from .gauss_newton import preconditioner
 from .hypotheses import mode_weights, repeats
-from .problem import FitProblem, torso_points
+from .initial import hand_coefficients, initial_state
+from .measured_joints import torso_points
+from .minimise import minimise
+from .problem import FitProblem
+from .restarts import Outcome, fit_from_points, restart
 from .stages import Stage
-from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, start_state
-from .state import BodyState, Variables, decode_hands
+from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses
+from .state import BodyState, Variables
 
 _SAMPLES = 64
-_ROUND = 25
 _JUDGE = 4.0
 #: Steps of the tolerant stages. They find the basin; carried on to their own minima, they settle among the outliers.
 _FIRST, _SECOND = 10, 13
@@ -43,22 +45,17 @@ class FitRun:
         self.problem, self.config, self.hypotheses = problem, problem.config, num_hypotheses
         self.convention = HandConvention.of(model)
         self.prior = prior_term.prior if prior_term else None
-        reference = model.v_template
-        assert isinstance(reference, Tensor)
         generator = torch.Generator().manual_seed(self.config.seed)
         self.latent = self.config.space == "latent"
         self.samples = None
         if self.prior is not None:
             self.samples = prior_poses(self.prior, _SAMPLES, generator, self.latent)
-        size = self.convention.num_coefficients
-        sizes: tuple[int, int] = (int(model.num_betas), int(model.num_expression_coeffs))  # type: ignore[arg-type]
-        state = start_state(reference, bodies, *sizes, size, self._first_latent(start))
-        state = self._set_start(state, start)
         self.fixed_shape = betas is not None
-        if betas is not None:
-            state = replace(state, betas=_shape(betas, state.betas))
+        state = initial_state(
+            model, bodies, self.convention, self.prior, self.samples, start, betas, self.latent
+        )  # fmt: skip
         self.given_root = start is not None and bool(state.pose[..., 0, :].any())
-        self.start = state
+        self.start, self.bodies = state, torch.arange(bodies, device=state.transl.device)
         self.torso = [torso_points(target, model) for target in problem.targets]
         self.visible = [target.confidence > 0 for target in problem.targets]
         parts = [torch.tensor([p in ("body", "feet", "marker") for p in t.parts]) for t in problem.targets]
@@ -68,86 +65,117 @@ class FitRun:
 
     def fit(self, progress: bool) -> BodyFit:
         """Run the stages."""
-        problem, steps = self.problem, 0
-        state, energy, last, idle = self.start, None, None, None
         stages = self._stages()
-        with tqdm(total=len(stages), desc="fit_body", disable=not progress) as bar:
-            with torch.no_grad():
-                state = self._place(state, stages[0])
-            for number, stage in enumerate(stages):
+        frames = self.start.transl.shape[1]
+        sequence = self.config.smooth_sigma is not None
+        with tqdm(total=len(stages) + sequence, desc="fit_body", disable=not progress) as bar:
+            found, last = self._frames(stages, bar), stages[-1]
+            if sequence:
+                last = Stage(
+                    replace(last.variables, frames=frames), 2 * self.config.iterations, self.visible,
+                    smooth=self.config.smooth_sigma,
+                )  # fmt: skip
                 with torch.no_grad():
-                    stage = problem.with_outlier_scales(state, stage)
-                    if stage.smooth is not None:
-                        state = between_seen(state, torch.stack([v.any(-1) for v in self.visible]).any(0))
-                    if number == len(stages) - 1:
-                        self._require_finite(state, stage)
-                before = state
-                state, last, count = self._minimise(state, stage, idle)
-                steps += count
-                with torch.no_grad():
-                    if number == 0:  # judged by all points: a wild one in the torso must not misplace a body
-                        stage = replace(stage, chosen=self.visible, outlier_scale=_JUDGE, outlier_scales=None)
-                        better = problem.total(state, stage) <= problem.total(before, stage)
-                        state = state.where(better, before)
-                    energy = problem.total(state, stage)
-                    if len(energy) > 1:
-                        best, idle = self._go_on(state, energy, self._keep(len(energy), number, len(stages)))
-                        state, energy = state.pick(best), energy.gather(0, best)
-                        last = replace(last, converged=last.converged.view(-1, best.shape[1]).gather(0, best).flatten())
+                    state = between_seen(found.state, torch.stack([v.any(-1) for v in self.visible]).any(0))
+                    self._require_finite(state, last)
+                state, end, steps = minimise(self.problem, state, last)
+                found = Outcome(state, end.converged.repeat_interleave(frames, 0), found.steps + steps)
                 bar.update()
-        assert energy is not None and last is not None
-        return self._result(state, energy, last.converged, steps, stages[-1])
+        return self._result(found, last)
 
-    def _minimise(self, state: BodyState, stage: Stage, idle: Tensor | None) -> tuple[BodyState, Minimum, int]:
-        """A stage, in rounds: each begins with the curvature where the bodies stand. Idle starts follow the first."""
-        state, last, steps = self._rounds(state, stage, idle)
-        if idle is not None:
-            state = state.where(~idle, state.pick(torch.zeros_like(idle, dtype=torch.long)))
-        return state, last, steps
+    def _frames(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
+        """All frames by themselves: from the points where these say it all, the others through the stages."""
+        single = not (self.latent or self.hypotheses > 1 or self.config.num_starts not in (None, 1))
+        if not single or is_2d(self.problem.targets) is not None:
+            return self._through(stages, bar)
+        found, done = fit_from_points(self.problem, self.start, stages[-1], self._consistent)
+        rows = (~done).nonzero()[:, 0]
+        if len(rows) == len(done):
+            return self._through(stages, bar)
+        if not len(rows):
+            bar.update(len(stages))
+            return found
+        part = copy(self)
+        part.problem, part.start, part.bodies = self.problem.of_bodies(rows), self.start.rows(rows), rows
+        part.torso, part.visible, part.body_points = (
+            [points[rows] for points in every] for every in (self.torso, self.visible, self.body_points)
+        )
+        rest = part._through(part._stages(), bar)
+        return Outcome(
+            found.state.replaced(rows, rest.state), found.converged.index_copy(0, rows, rest.converged),
+            found.steps + rest.steps,
+        )  # fmt: skip
 
-    def _rounds(self, state: BodyState, stage: Stage, idle: Tensor | None) -> tuple[BodyState, Minimum, int]:
-        if self.config.optimizer == "adam":
-            state, last = self.problem.minimise(state, stage)
-            return state, last, last.steps
-        left, done = stage.iterations, 0
-        while True:
-            start = preconditioner(self.problem, state, stage)
-            state, last = self.problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start, idle)
-            left, done = left - last.steps, done + last.steps
-            if left <= 0 or last.steps == 0 or bool(last.converged.all()):
-                return state, last, done
+    def _through(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
+        """Through the stages, from one start or several; where that leaves points in 3D out, tried again from them."""
+        problem, steps, idle = self.problem, 0, None
+        with torch.no_grad():
+            state = self._place(self.start, stages[0])
+        for number, stage in enumerate(stages):
+            with torch.no_grad():
+                stage = problem.with_outlier_scales(state, stage)
+                if number == len(stages) - 1:
+                    self._require_finite(state, stage)
+            before = state
+            state, last, count = minimise(problem, state, stage, idle)
+            converged, steps = last.converged, steps + count
+            with torch.no_grad():
+                if idle is not None:  # idle starts follow the first
+                    state = state.where(~idle, state.pick(torch.zeros_like(idle, dtype=torch.long)))
+                if number == 0:  # judged by all points: a wild one in the torso must not misplace a body
+                    stage = replace(stage, chosen=self.visible, outlier_scale=_JUDGE, outlier_scales=None)
+                    better = problem.total(state, stage) <= problem.total(before, stage)
+                    state = state.where(better, before)
+                energy = problem.total(state, stage)
+                if len(energy) > 1:
+                    best, idle = self._go_on(state, energy, self._keep(len(energy), number, len(stages)))
+                    state, converged = state.pick(best), converged.view(-1, best.shape[1]).gather(0, best).flatten()
+            bar.update()
+        if is_2d(problem.targets) is not None or len(state.transl) > 1:
+            return Outcome(state, converged, steps)
+        again = restart(problem, state, converged, self.start, stages[-1], self._consistent)
+        return replace(again, steps=steps + again.steps)
+
+    def _consistent(self, state: BodyState) -> BodyState:
+        """The state with the latents and hand coefficients of its pose."""
+        if state.hands is not None and any(j >= 25 for j in self.problem.free):
+            state = replace(state, hands=hand_coefficients(state.pose, self.convention))
+        if state.latent is not None and isinstance(self.prior, LatentPosePrior):
+            state = replace(state, latent=self.prior.encode(state.pose))
+        return state
 
     def _require_finite(self, state: BodyState, stage: Stage) -> None:
         """Refuse energies that are not finite wherever a body stands: no minimiser could move it."""
         for name, energy in self.problem.energies(state, stage).items():
             lost = ~torch.isfinite(energy).any(0)
             if bool(lost.any()):
+                value, body = float(energy[0, lost][0]), int(self.bodies[lost][0])
                 raise ValueError(
-                    f"{name}: expected finite energies, got {float(energy[0, lost][0])} for body {int(lost.nonzero()[0])}; check "
-                    "what this term or target was made from."
+                    f"{name}: expected finite energies, got {value} for body {body}; check what this term or target was "
+                    "made from."
                 )
 
-    def _result(self, state: BodyState, energy: Tensor, converged: Tensor, steps: int, stage: Stage) -> BodyFit:
-        starts, bodies = energy.shape
-        if starts > 1:
+    def _result(self, found: Outcome, stage: Stage) -> BodyFit:
+        state, converged = found.state, found.converged.view(found.state.transl.shape[:2])
+        weights = torch.ones_like(state.transl[..., 0])
+        if len(state.transl) > 1:
+            with torch.no_grad():
+                energy = self.problem.total(state, stage)
             weights = mode_weights(self.problem, state, stage, energy)
             order = (-weights).argsort(0)[: self.hypotheses]
             weights = weights.gather(0, order)
-            weights = weights / weights.sum(0)
-            state = state.pick(order)
-            converged = converged.view(starts, bodies).gather(0, order)[0]
-        else:
-            weights = torch.ones_like(energy)
-            converged = converged.view(1, -1).repeat_interleave(stage.variables.frames, 1)[0]
+            weights, state, converged = weights / weights.sum(0), state.pick(order), converged.gather(0, order)
         with torch.no_grad():
             table = {name: value[0] for name, value in self.problem.energies(state, stage).items()}
-        count = torch.stack([v.sum(-1) for v in self.visible]).sum(0)
-        return BodyFit(table, converged, steps, weights, count, state, self.convention)
+            outliers = self.problem.num_outliers(state)[0]
+        count = self.problem.num_points()
+        converged = converged[0] & (2 * outliers <= count)
+        return BodyFit(table, converged, found.steps, weights, count, outliers, state, self.convention)
 
     # ------------------------------------------------------------------ stages
 
     def _stages(self) -> list[Stage]:
-        """Root; body, twice; hands and face; everything; and once more as a sequence if it is one."""
+        """Root; body, twice; hands and face; everything."""
         config = self.config
         everything = Variables(
             joints=self._moved(self.problem.free), shape=config.fit_shape and not self.fixed_shape,
@@ -159,33 +187,18 @@ class FitRun:
         root = Variables(joints=(), convention=self.convention)
         count = config.iterations
         body_points = self.body_points if any(bool(b.any()) for b in self.body_points) else self.visible
+        tolerant = Stage(
+            body, min(count, _FIRST), body_points, progress=0.0, outlier_scale=4.0, median_factor=3.0, coarse=True
+        )  # fmt: skip
         stages = [
-            Stage(
-                root,
-                min(count, _FIRST),
-                self.torso,
-                progress=0.0,
-                outlier_scale=8.0,
-                median_factor=3.0,
-                regularised=False,
-            ),
-            Stage(
-                body, min(count, _FIRST), body_points, progress=0.0, outlier_scale=4.0, median_factor=3.0, coarse=True
-            ),
-            Stage(
-                body, min(count, _SECOND), body_points, progress=0.5, outlier_scale=2.0, median_factor=2.0, coarse=True
-            ),
+            replace(tolerant, variables=root, chosen=self.torso, outlier_scale=8.0, regularised=False, coarse=False),
+            tolerant,
+            replace(tolerant, iterations=min(count, _SECOND), progress=0.5, outlier_scale=2.0, median_factor=2.0),
             Stage(everything, count, self.visible),
         ]
         if self.any_detail:
-            details = Stage(
-                everything, min(count, _SECOND), self.visible, progress=0.75, outlier_scale=2.0, median_factor=2.0, coarse=True
-            )  # fmt: skip
+            details = replace(stages[2], variables=everything, chosen=self.visible, progress=0.75)
             stages.insert(3, details)
-        if config.smooth_sigma is not None:
-            frames = self.start.transl.shape[1]
-            sequence = replace(everything, frames=frames)
-            stages.append(Stage(sequence, 2 * count, self.visible, smooth=config.smooth_sigma))
         return stages
 
     def _go_on(self, state: BodyState, energy: Tensor, keep: int) -> tuple[Tensor, Tensor]:
@@ -201,8 +214,6 @@ class FitRun:
 
     def _keep(self, starts: int, number: int, count: int) -> int:
         """Starts that go on after a stage: half of them, then the hypotheses that were asked for."""
-        if self.config.smooth_sigma is not None and number >= count - 2:
-            return 1
         if number == count - 1:
             return starts if self.hypotheses > 1 else 1
         room = 2 * self.hypotheses if self.hypotheses > 1 else 1
@@ -241,45 +252,6 @@ class FitRun:
                 state.latent[1:some] = latents[1:some, None].to(state.pose)
         return state
 
-    # ------------------------------------------------------------------ starts
-
-    def _first_latent(self, start: PoseParams | None) -> Tensor | None:
-        if not self.latent:
-            return None
-        assert isinstance(self.prior, LatentPosePrior) and self.samples is not None and self.samples[1] is not None
-        if start is None:
-            return self.samples[1][:1]
-        return self.prior.encode(pose_and_mask(start, self.convention)[0])
-
-    def _set_start(self, state: BodyState, start: PoseParams | None) -> BodyState:
-        """The given pose, or the prior's mean pose on its joints."""
-        pose = state.pose.clone()
-        if start is not None:
-            given, _ = pose_and_mask(start, self.convention)
-            if given.dim() > 3 or not bool(torch.isfinite(given).all()):
-                raise ValueError(
-                    f"start: expected finite rotations of {pose.shape[1]} bodies, got {tuple(given.shape)}."
-                )
-            try:
-                pose = given.to(pose).expand_as(pose[0])[None].clone()
-            except RuntimeError:
-                raise ValueError(f"start: expected 1 or {pose.shape[1]} bodies, got {len(given)}.") from None
-        elif self.samples is not None and self.prior is not None:
-            index = list(self.prior.joints)
-            pose[..., index, :] = self.samples[0][0, index].to(pose)
-        state = replace(state, pose=pose)
-        judged = () if self.prior is None else self.prior.joints
-        if state.hands is not None and start is None and not any(j >= 25 for j in judged):
-            pose = pose.clone()  # the model's own hand at rest: coefficients of zero
-            pose[..., 25:55, :] = decode_hands(state.hands, self.convention)
-            state = replace(state, pose=pose)
-        elif state.hands is not None:
-            hands = torch.stack([_coefficients(pose[..., part, :], self.convention, side) for side, part in enumerate(
-                (skeleton.PART_SLICES["left_hand_pose"], skeleton.PART_SLICES["right_hand_pose"])
-            )], -2)  # fmt: skip
-            state = replace(state, hands=hands)
-        return state
-
     def _moved(self, free: tuple[int, ...]) -> tuple[int, ...]:
         """Joints that move as rotvecs: not those of a latent, nor hands that are coefficients."""
         other: set[int] = set()
@@ -290,31 +262,7 @@ class FitRun:
         return tuple(j for j in free if j not in other)
 
 
-def _shape(betas: Tensor, like: Tensor) -> Tensor:
-    betas = torch.as_tensor(betas).to(like)
-    if not bool(torch.isfinite(betas).all()):
-        raise ValueError("betas: expected finite numbers, got NaN or infinity.")
-    if (
-        betas.shape[-1] != like.shape[-1]
-        or betas.dim() > 2
-        or (betas.dim() == 2 and len(betas) not in (1, like.shape[1]))
-    ):
-        raise ValueError(
-            f"betas: expected ({like.shape[-1]},) or ({like.shape[1]}, {like.shape[-1]}), got {tuple(betas.shape)}."
-        )
-    return betas.expand_as(like).clone()
-
-
 def _landmarks(target: Target) -> Tensor:
     """(K,) bool: points that the expression moves."""
     marks = [j >= _FIRST_LANDMARK for j in target.joints] + [False] * len(target.vertices)
     return torch.tensor(marks, device=target.points.device)
-
-
-def _coefficients(hand: Tensor, convention: HandConvention, side: int) -> Tensor:
-    """(*, n) least-squares PCA coefficients of hands (*, 15, 3)."""
-    assert convention.components is not None
-    vector = hand.flatten(-2)
-    if convention.mean is not None:
-        vector = vector - convention.mean[side].to(vector)
-    return vector @ torch.linalg.pinv(convention.components[side].to(vector))

@@ -38,6 +38,11 @@ class Stage:
     coarse: bool = False
     smooth: float | None = None
 
+    @property
+    def final(self) -> bool:
+        """Whether its energies are those that the fit is about, and not a smoother stand-in."""
+        return self.regularised and not self.coarse
+
     def scale_of(self, number: int) -> float | Tensor:
         """Factor on the outlier threshold of a target."""
         return self.outlier_scale if self.outlier_scales is None else self.outlier_scales[number]

@@ -10,7 +10,6 @@ import roma
 import torch
 from torch import Tensor
 
-from ... import skeleton
 from ...prior import LatentPosePrior, PosePrior
 from ...rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..targets import Keypoints2D, Target
@@ -175,19 +174,6 @@ def _turned(state: BodyState, turns: Tensor) -> BodyState:
     pose = state.pose.expand(len(turns), -1, -1, -1).clone()
     pose[..., 0, :] = turns
     return replace(state.expand(len(turns)), pose=pose)
-
-
-def start_state(
-    reference: Tensor, bodies: int, num_betas: int, num_expression: int, hand_size: int | None, latent: Tensor | None
-) -> BodyState:
-    """One start of B bodies in the rest pose, at the origin."""
-    new = reference.new_zeros
-    return BodyState(
-        pose=new(1, bodies, skeleton.NUM_JOINTS, 3), transl=new(1, bodies, 3), betas=new(1, bodies, num_betas),
-        expression=new(1, bodies, num_expression),
-        hands=None if hand_size is None else new(1, bodies, 2, hand_size),
-        latent=None if latent is None else latent.to(reference).expand(1, bodies, -1),
-    )  # fmt: skip
 
 
 def is_2d(targets: Sequence[Target]) -> int | None:

@@ -47,6 +47,15 @@ class BodyState:
         """Some of the S B bodies, as one start of R bodies; row s B + b is start s of body b."""
         return replace(self, **{name: value.flatten(0, 1)[rows][None] for name, value in self._values().items()})
 
+    def bodies(self, which: Tensor) -> BodyState:
+        """Some of the bodies, (B',), of every start."""
+        return replace(self, **{name: value[:, which] for name, value in self._values().items()})
+
+    def replaced(self, bodies: Tensor, by: BodyState) -> BodyState:
+        """The state with other bodies in the places (B',)."""
+        theirs = by._values()
+        return replace(self, **{n: v.index_copy(1, bodies, theirs[n].to(v)) for n, v in self._values().items()})
+
     def shared(self) -> BodyState:
         """The same, with poses and shapes that are equal for all bodies stored once: their points are computed once."""
         values = (self.pose, self.betas, self.expression)

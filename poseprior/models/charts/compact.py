@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 
-import roma
 import torch
 from torch import Tensor
 
-from ...rotations import tangent_to_rotvec
-from .log_map import derivable_log_map, log_map, log_map_gradient
+from ...rotations import rotvec_to_unitquat, tangent_to_rotvec, unitquat_log
+from .log_map import eager_log_map, log_map, log_map_gradient
 from .tangent import LEAST_SCALE, Chart, ChartPoint, moments, volume_gradient
 
-#: Sharpness p of the unfolding. Below 1 radian it moves a point by less than a thousandth of a radian.
+#: Sharpness p of the stretch. Below 1 radian it moves a point by less than a thousandth of a radian.
 _POWER = 6
 #: log|det dy/dx| over -log(1 - (|x|/pi)^p).
-_STRETCHED = 1.0 + 3.0 / _POWER
-#: Rotations are kept this far from the antipode in (|x| / pi)^p, which keeps values and gradients finite there.
-_ROOM = 1e-5
+_LOG_DET_FACTOR = 1.0 + 3.0 / _POWER
+#: (|x| / pi)^p stays this far below 1, which keeps values and gradients finite at the antipode.
+_LEAST_LEFT = 1e-5
 
 
-def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
+def stretch_ball(tangent: Tensor) -> tuple[Tensor, Tensor]:
     """Stretch the ball |x| < pi over R^3: y = x (1 - (|x|/pi)^p)^(-1/p), p = 6.
 
     Close to the identity for the spreads of limbs, and a bijection, which the logarithm alone is not: a density of y
@@ -32,27 +31,22 @@ def unfold(tangent: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         y (*batch, 3) and log|det dy/dx| (*batch,) = -(1 + 3/p) log(1 - (|x|/pi)^p).
     """
-    log_left = _log_left(tangent.square().sum(-1))
-    return tangent * torch.exp(log_left / -_POWER)[..., None], log_left * -_STRETCHED
+    filled = (tangent.square().sum(-1) / math.pi**2).pow(_POWER // 2).clamp_max(1.0 - _LEAST_LEFT)
+    log_left = torch.log1p(-filled)
+    return tangent * torch.exp(log_left / -_POWER)[..., None], log_left * -_LOG_DET_FACTOR
 
 
-def _log_left(squared_angle: Tensor) -> Tensor:
-    """log(1 - (|x|/pi)^p)."""
-    filled = (squared_angle / math.pi**2).pow(_POWER // 2).clamp_max(1.0 - _ROOM)
-    return torch.log1p(-filled)
-
-
-def fold(unfolded: Tensor) -> Tensor:
-    """Inverse of `unfold`: x = y (1 + (|y|/pi)^p)^(-1/p), (*batch, 3) with |x| < pi."""
-    length = (unfolded.square().sum(-1, keepdim=True) / math.pi**2).clamp_max(1e8)
-    shrunk = unfolded * (1.0 + length.pow(_POWER // 2)).pow(-1.0 / _POWER)
+def shrink_to_ball(stretched: Tensor) -> Tensor:
+    """Inverse of `stretch_ball`: x = y (1 + (|y|/pi)^p)^(-1/p), (*batch, 3) with |x| < pi."""
+    length = (stretched.square().sum(-1, keepdim=True) / math.pi**2).clamp_max(1e8)
+    shrunk = stretched * (1.0 + length.pow(_POWER // 2)).pow(-1.0 / _POWER)
     # Beyond the clamp (|y| > 3e4) the direction is all that is left.
-    far = unfolded * (math.pi / unfolded.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt())
+    far = stretched * (math.pi / stretched.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt())
     return torch.where(length >= 1e8, far, shrunk)
 
 
-class UnfoldedChart(Chart):
-    """Standardised coordinates w = unfold(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
+class CompactChart(Chart):
+    """Standardised coordinates w = stretch_ball(Log(M_j^-1 R_j)) / s_j: a bijection of SO(3) and R^3 (up to the antipode).
 
     Attributes:
         mean: (J, 4) unit quaternions, xyzw, of the mean rotations.
@@ -62,51 +56,51 @@ class UnfoldedChart(Chart):
     def __init__(self, num_joints: int) -> None:
         super().__init__(torch.tensor([0.0, 0.0, 0.0, 1.0]).repeat(num_joints, 1))
 
-    def point(self, rotvec: Tensor, seen: Tensor | None) -> ChartPoint:
-        turn, factor, level = self.constants()
-        log = log_map(rotvec, turn)
+    def point(self, rotvec: Tensor, weight: Tensor | None) -> ChartPoint:
+        inverse_mean, factor, level = self.constants()
+        log = log_map(rotvec, inverse_mean)
         squared = log.tangent.square().sum(-1, keepdim=True)
-        filled = squared.mul_(1.0 / math.pi**2).pow_(_POWER // 2).clamp_max_(1.0 - _ROOM)
+        filled = squared.mul_(1.0 / math.pi**2).pow_(_POWER // 2).clamp_max_(1.0 - _LEAST_LEFT)
         log_left = torch.log1p(-filled)
         # h = 1 / (2 pi^2 ratio^2), see `LogPoint`.
-        volume = (level - log.ratio.square().log_()).add_(log_left, alpha=_STRETCHED)
+        volume = (level - log.ratio.square().log_()).add_(log_left, alpha=_LOG_DET_FACTOR)
         factor = factor * log_left.mul_(-1.0 / _POWER).exp_()
-        if seen is not None:
-            factor, volume = factor * seen, volume * seen
-        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), turn, log, factor, filled)
+        if weight is not None:
+            factor, volume = factor * weight, volume * weight
+        return ChartPoint(log.tangent * factor, volume.sum((1, 2)), factor, filled, log)
 
     def gradient(
-        self, rotvec: Tensor, seen: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor | float
+        self, rotvec: Tensor, weight: Tensor | None, point: ChartPoint, grad_z: Tensor, grad_volume: Tensor
     ) -> Tensor:
         tangent, filled = point.log.tangent, point.filled
-        assert filled is not None
         grad_tangent = grad_z * point.factor
         along = (grad_tangent * tangent).sum(-1, keepdim=True)
-        outward = grad_volume if seen is None else grad_volume * seen
-        grad_log_left = _STRETCHED * outward - along.mul_(1.0 / _POWER)
+        each_volume = grad_volume if weight is None else grad_volume * weight
+        grad_log_left = _LOG_DET_FACTOR * each_volume - along.mul_(1.0 / _POWER)
         # d log(1 - f) = -f' / (1 - f), of f = (|x| / pi)^p where it is not cut off; f' / (2 |x|) = p f / (2 |x|^2).
         squared = tangent.square().sum(-1, keepdim=True)
-        bend = (filled < 1.0 - _ROOM) * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
-        grad_tangent.addcmul_(tangent, bend.mul_(grad_log_left))
-        grad_ratio = volume_gradient(point.log.ratio, seen, grad_volume)
-        return log_map_gradient(rotvec, point.turn, point.log, grad_tangent, grad_ratio)
+        inside = filled < 1.0 - _LEAST_LEFT
+        slope = inside * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
+        grad_tangent.addcmul_(tangent, slope.mul_(grad_log_left))
+        grad_ratio = volume_gradient(point.log.ratio, weight, grad_volume)
+        return log_map_gradient(rotvec, self.constants()[0], point.log, grad_tangent, grad_ratio)
 
-    def composed(self, rotvec: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        turn, factor, level = self.constants()
-        tangent, ratio = derivable_log_map(rotvec, turn)
-        unfolded, log_det = unfold(tangent)
-        w, volume = unfolded * factor, level - 2.0 * ratio.log() - log_det[..., None]
-        if seen is not None:
-            w, volume = w * seen, volume * seen
+    def eager(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        inverse_mean, factor, level = self.constants()
+        tangent, ratio = eager_log_map(rotvec, inverse_mean)
+        stretched, log_det = stretch_ball(tangent)
+        w, volume = stretched * factor, level - 2.0 * ratio.log() - log_det[..., None]
+        if weight is not None:
+            w, volume = w * weight, volume * weight
         return w, volume.sum((1, 2))
 
     def inverse(self, w: Tensor) -> Tensor:
         """(..., J, 3) rotvecs of coordinates, norm at most pi."""
-        return tangent_to_rotvec(fold(w * self.scale), roma.unitquat_to_rotvec(self.mean))
+        return tangent_to_rotvec(shrink_to_ball(w * self.scale), unitquat_log(self.mean)[0])
 
     @torch.no_grad()
     def fit(self, rotvec: Tensor, observed: Tensor) -> None:
         """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask."""
         mean, scale = moments(rotvec, observed, LEAST_SCALE)
-        self.mean.copy_(roma.rotvec_to_unitquat(mean))
+        self.mean.copy_(rotvec_to_unitquat(mean))
         self.scale.copy_(scale)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .masked_mixture import patterns
+from ..shared.masks import rows_by_mask
 
 _CHUNK = 16384
 
 
 def shrinkage(count: int, dims: int) -> float:
-    """Share of the unit Gaussian in a pooled covariance: 0 from ten poses a coordinate on, near 1 for a single pose.
+    """Weight of the unit Gaussian in a pooled covariance: 0 from ten poses a coordinate on, near 1 for a single pose.
 
     With n poses of D coordinates, as if max(0, D - n / 10) more poses had been drawn from the independent coordinates: a
     covariance of fewer poses than coordinates is singular, and that of few poses nearly so.
@@ -29,7 +29,7 @@ def shrinkage(count: int, dims: int) -> float:
 
 def fit_mixture(
     z: Tensor,
-    seen: Tensor,
+    observed: Tensor,
     num_components: int,
     *,
     iterations: int,
@@ -44,12 +44,12 @@ def fit_mixture(
 
     Args:
         z: (N, 3J) standardised coordinates, zero where missing.
-        seen: (N, J) bool.
+        observed: (N, J) bool.
         num_components: K.
         iterations: most EM steps; one step is exact when K is 1 and nothing is missing.
         prior_count: pseudo-poses of the pooled covariance added to every component, so that none collapses.
         generator: draws the starting components.
-        shrinkage: share of the unit Gaussian in the pooled covariance.
+        shrinkage: weight of the unit Gaussian in the pooled covariance.
         progress: show a tqdm bar.
         out_of_time: asked after every step; EM ends with what it has when it is true.
         tol: stop when the log-likelihood gains less than this, nats a pose.
@@ -58,7 +58,10 @@ def fit_mixture(
         (weights, mean, covariance).
     """
     z = z.double()
-    groups = [(rows, pattern.repeat_interleave(3)) for rows, pattern in patterns(seen)]
+    everything = torch.arange(len(z))
+    groups = [
+        (everything if rows is None else rows, mask.repeat_interleave(3)) for rows, mask in rows_by_mask(observed)
+    ]
     dims = z.shape[1]
     identity = torch.eye(dims, dtype=z.dtype)
     pooled_mean = torch.zeros(dims, dtype=z.dtype)
@@ -143,12 +146,12 @@ def _accumulate(
         if len(m):
             filled[:, m] = mean[k, m] + error[k] @ gain[k].mT
         weighted = filled * responsibility[k][:, None]
-        share = responsibility[k].sum()
-        count[k] += share
+        weight = responsibility[k].sum()
+        count[k] += weight
         first[k] += weighted.sum(0)
         second[k] += weighted.T @ filled
         if len(m):
-            second[k][m[:, None], m] += share * rest[k]
+            second[k][m[:, None], m] += weight * rest[k]
     return float(log_likelihood.sum())
 
 

@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_choice, check_groups
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from ..charts.truncation_mass import log_mass_in_ball
-from ..shared.cache import Kept, is_frozen
-from .factors import MixtureFactors, data_groups
+from ..shared.cache import WeightCache, is_frozen
+from ..shared.truncation_mass import log_truncation_mass
+from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 #: EM steps for a covariance with missing joints; it converges in far fewer on real masks.
 _EM_ITERATIONS = 100
@@ -36,7 +37,10 @@ class GaussianPrior(PosePrior):
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         covariance: "diagonal" or "full".
-        groups: independent groups of joints for "full"; None puts all joints in one. `fit` learns them.
+        groups: independent groups of joints, for "full" alone; None puts all joints in one. `fit` learns them.
+
+    Raises:
+        ValueError: an option of another type or out of range, or `groups` of a diagonal covariance.
 
     >>> prior = GaussianPrior("all")
     >>> prior.num_parameters
@@ -56,16 +60,21 @@ class GaussianPrior(PosePrior):
         groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__(joints)
-        if covariance not in ("diagonal", "full"):
-            raise ValueError(f"covariance: expected 'diagonal' or 'full', got {covariance!r}.")
+        check_choice("covariance", covariance, ("diagonal", "full"))
+        groups = check_groups("groups", groups)
+        if groups is not None and covariance == "diagonal":
+            raise ValueError(
+                "groups: has no effect on a diagonal covariance, whose joints are independent; leave groups out, or give "
+                "covariance='full'."
+            )
         self.covariance = covariance
         self.chart = TangentChart(len(self.joints))
         if covariance == "full":
-            self.factors = MixtureFactors(self.joints, groups, num_components=1)
+            self.factors = IndependentGroupsMixture(self.joints, groups, num_components=1)
         else:
             self.mean = nn.Parameter(torch.zeros(len(self.joints), 3))
             self.log_scale = nn.Parameter(torch.zeros(len(self.joints), 3))
-            self.kept = Kept(1)
+            self.cache = WeightCache(1)
 
     def get_config(self) -> dict[str, Any]:
         groups = self.factors.groups if self.covariance == "full" else None
@@ -74,7 +83,7 @@ class GaussianPrior(PosePrior):
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
         if self.covariance == "full":
-            rebuilt["groups"] = data_groups(train, tuple(rebuilt["joints"]))
+            rebuilt["groups"] = groups_from_data(train, tuple(rebuilt["joints"]))
         return rebuilt
 
     def _initialise(self, train: TrainingPoses) -> None:
@@ -97,11 +106,11 @@ class GaussianPrior(PosePrior):
 
         def compute() -> tuple[Tensor, Tensor]:
             scale = self.log_scale.exp() * self.chart.scale
-            mass = log_mass_in_ball(self.mean * self.chart.scale, torch.diag_embed(scale.square()))
+            mass = log_truncation_mass(self.mean * self.chart.scale, torch.diag_embed(scale.square()))
             return torch.exp(-self.log_scale), -self.log_scale.sum(-1) - 1.5 * math.log(2.0 * math.pi) - mass
 
         tensors = (self.mean, self.log_scale, self.chart.scale)
-        return self.kept(tensors, None, compute) if is_frozen(self, tensors) else compute()
+        return self.cache(tensors, None, compute) if is_frozen(self, tensors) else compute()
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         empty = self.chart.mean.new_zeros(num, len(self.joints), 3)

@@ -8,30 +8,22 @@ for every subset of joints.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..charts.truncation_mass import log_mass_in_ball
-from ..shared.cache import Kept
+from ..shared.cache import WeightCache
+from ..shared.masks import rows_by_mask
+from ..shared.truncation_mass import log_truncation_mass
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _MOST_REDRAWS = 200
-_MOST_KEPT = 128
+#: Masks whose whiteners are cached.
+_CACHED_MASKS = 128
 _T = TypeVar("_T")
-
-
-def patterns(seen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of (B, J) bool grouped by equal masks: yields (row indices, (J,) mask)."""
-    if bool(seen.all()):
-        yield torch.arange(len(seen), device=seen.device), seen.new_ones(seen.shape[1])
-        return
-    distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
-    for k in range(len(distinct)):
-        yield (inverse == k).nonzero()[:, 0], distinct[k]
 
 
 class MaskedMixture(nn.Module):
@@ -56,7 +48,7 @@ class MaskedMixture(nn.Module):
         self.mean = nn.Parameter(torch.zeros(num_components, dims))
         self.log_scale = nn.Parameter(torch.zeros(num_components, dims))
         self.lower = nn.Parameter(torch.zeros(num_components, dims * (dims - 1) // 2))
-        self.kept, self.kept_mass = Kept(_MOST_KEPT), Kept(1)
+        self.cache, self.mass_cache = WeightCache(_CACHED_MASKS), WeightCache(1)
 
     def log_weights(self) -> Tensor:
         """(K,) log w_k."""
@@ -89,23 +81,23 @@ class MaskedMixture(nn.Module):
 
     # ------------------------------------------------------------------ density
 
-    def component_log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
-        """(B, K) log w_k N_k over the observed coordinates of z (B, 3J) with seen (B, J)."""
+    def component_log_prob(self, z: Tensor, observed: Tensor) -> Tensor:
+        """(B, K) log w_k N_k over the observed coordinates of z (B, 3J) with the mask (B, J)."""
         result = z.new_zeros(len(z), self.num_components)
-        for rows, pattern in patterns(seen):
-            dims = pattern.repeat_interleave(3).nonzero()[:, 0]
-            key = ("whitener", pattern.cpu().numpy().tobytes())
-            whitener, log_det = self._when_frozen(key, partial(self._whitener, dims))
-            whole = len(dims) == z.shape[1] and len(rows) == len(z)
-            error = (z if whole else z[rows][:, dims]) - self.mean[:, None, dims]
+        for rows, mask in rows_by_mask(observed):
+            dims = mask.repeat_interleave(3).nonzero()[:, 0]
+            key = ("whitener", mask.cpu().numpy().tobytes())
+            whitener, log_det = self._cached(key, partial(self._whitener, dims))
+            own = z if rows is None else z[rows]
+            error = (own if len(dims) == z.shape[1] else own[:, dims]) - self.mean[:, None, dims]
             white = error @ whitener.mT
             part = (-0.5 * (white.square().sum(-1) + len(dims) * _LOG_2PI) - log_det[:, None]).mT
-            result = part if whole else result.index_copy(0, rows, part)
+            result = part if rows is None else result.index_copy(0, rows, part)
         return result + self.log_weights()
 
-    def log_prob(self, z: Tensor, seen: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, observed: Tensor) -> Tensor:
         """(B,) log-density of the observed coordinates, Lebesgue in z."""
-        return self.component_log_prob(z, seen).logsumexp(-1)
+        return self.component_log_prob(z, observed).logsumexp(-1)
 
     def _whitener(self, dims: Tensor) -> tuple[Tensor, Tensor]:
         """Inverse Cholesky factors (K, d, d) of the marginal covariances and half their log-determinants (K,)."""
@@ -117,62 +109,63 @@ class MaskedMixture(nn.Module):
         whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
         return whitener, factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def log_mass(self, seen: Tensor, scale: Tensor, place: Tensor) -> Tensor:
-        """(B,) log of the mass that the tangent balls of the observed joints hold, taken joint by joint.
+    def log_truncation_mass(self, observed: Tensor, scale: Tensor, place: Tensor) -> Tensor:
+        """(B,) log of the mass where the tangent vectors of the observed joints are shorter than pi, joint by joint.
 
-        Exact for one joint. Priors keep joints that leak more than a thousandth in groups of their own, so that the
+        Exact for one joint. Priors keep joints with more than a thousandth beyond pi in groups of their own, so that the
         product over joints is exact to that order.
 
         Args:
-            seen: (B, J) bool.
+            observed: (B, J) bool.
             scale: (>= J, 3) radians per standardised unit, of all joints of the prior.
             place: (J,) rows of `scale` that are this mixture's joints.
         """
-        per_joint = self._when_frozen("mass", lambda: self._log_mass_by_joint(scale[place]), scale)
-        return (seen * per_joint).sum(-1)
+        per_joint = self._cached("mass", lambda: self._log_mass_by_joint(scale[place]), scale)
+        return (observed * per_joint).sum(-1)
 
     def _log_mass_by_joint(self, scale: Tensor) -> Tensor:
         factor = self.factor()
         rows = factor.unflatten(1, (self.num_joints, 3)) * scale[:, :, None]
         mean = self.mean.unflatten(1, (self.num_joints, 3)) * scale
-        mass = log_mass_in_ball(mean.flatten(0, 1), (rows @ rows.mT).flatten(0, 1))
+        mass = log_truncation_mass(mean.flatten(0, 1), (rows @ rows.mT).flatten(0, 1))
         return (mass.unflatten(0, (self.num_components, self.num_joints)) + self.log_weights()[:, None]).logsumexp(0)
 
-    def _when_frozen(self, key: Hashable, compute: Callable[[], _T], *others: Tensor) -> _T:
-        """What `compute` gives for the weights and `others`, kept while the weights are frozen.
+    def _cached(self, key: Hashable, compute: Callable[[], _T], *others: Tensor) -> _T:
+        """The value of `compute` for the weights and `others`, cached where the weights are frozen.
 
-        Inside a fit the same few masks come back thousands of times.
+        In fits of bodies the same few masks come back thousands of times.
         """
         parameters = tuple(self.parameters())
         if any(p.requires_grad for p in parameters):
             return compute()
-        return (self.kept if not others else self.kept_mass)((*parameters, *others), key, compute)
+        return (self.cache if not others else self.mass_cache)((*parameters, *others), key, compute)
 
     # ------------------------------------------------------------------ draws
 
     def draw(
-        self, z: Tensor, seen: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None
+        self, z: Tensor, observed: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """(S, B, 3J) draws of p(missing | observed), observed coordinates as given.
 
-        Draws outside the tangent ball are drawn again: the density is that of the Gaussian cut off at the ball.
+        Tangent vectors longer than pi are drawn again: the density is that of the truncated Gaussian.
 
         Args:
-            z: (B, 3J); seen: (B, J).
+            z: (B, 3J); observed: (B, J).
             scale: (J, 3) radians per standardised unit.
             num_samples: S.
             generator: source of randomness.
         """
-        responsibility = self.component_log_prob(z, seen).softmax(-1)
+        responsibility = self.component_log_prob(z, observed).softmax(-1)
         result = z.expand(num_samples, *z.shape).clone()
-        for rows, pattern in patterns(seen):
-            if bool(pattern.all()) or len(rows) == 0:
+        for some, mask in rows_by_mask(observed):
+            if bool(mask.all()):
                 continue
+            rows = torch.arange(len(z), device=z.device) if some is None else some
             target = rows.repeat(num_samples)
             place = torch.arange(num_samples, device=z.device).repeat_interleave(len(rows))
             for _ in range(_MOST_REDRAWS):
-                drawn = self._draw_pattern(z[target], pattern, responsibility[target], generator)
-                inside = (drawn.unflatten(1, (-1, 3)) * scale).square().sum(-1)[:, ~pattern].le(math.pi**2).all(1)
+                drawn = self._draw_masked(z[target], mask, responsibility[target], generator)
+                inside = (drawn.unflatten(1, (-1, 3)) * scale).square().sum(-1)[:, ~mask].le(math.pi**2).all(1)
                 result[place[inside], target[inside]] = drawn[inside]
                 target, place = target[~inside], place[~inside]
                 if len(target) == 0:
@@ -181,11 +174,11 @@ class MaskedMixture(nn.Module):
                 result[place, target] = drawn[~inside]
         return result
 
-    def _draw_pattern(
-        self, z: Tensor, pattern: Tensor, responsibility: Tensor, generator: torch.Generator | None
+    def _draw_masked(
+        self, z: Tensor, mask: Tensor, responsibility: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """(B, 3J) draws for rows that all observe the same joints."""
-        dims = pattern.repeat_interleave(3)
+        dims = mask.repeat_interleave(3)
         known, missing = dims.nonzero()[:, 0], (~dims).nonzero()[:, 0]
         component = torch.multinomial(responsibility, 1, generator=generator)[:, 0]
         gain, factor = self._conditional(known, missing)

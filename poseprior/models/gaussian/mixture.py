@@ -9,10 +9,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from ..._checks import check_groups, check_number, check_whole
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from .factors import MixtureFactors, data_groups
+from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 
 @final
@@ -33,6 +34,9 @@ class GaussianMixturePrior(PosePrior):
         em_poses: EM reads a random subset of at most this many poses (before mirroring).
         prior_count: pseudo-poses of the pooled covariance in every component, against collapse.
 
+    Raises:
+        ValueError: an option of another type or out of range.
+
     >>> GaussianMixturePrior("left_hand", num_components=2).sample(3).shape
     torch.Size([3, 55, 3])
     """
@@ -51,12 +55,14 @@ class GaussianMixturePrior(PosePrior):
         prior_count: float = 50.0,
     ) -> None:
         super().__init__(joints)
-        if num_components < 1:
-            raise ValueError(f"num_components: expected 1 or more, got {num_components}.")
-        self.num_components, self.em_iterations = num_components, em_iterations
-        self.em_poses, self.prior_count = em_poses, prior_count
+        self.num_components = check_whole("num_components", num_components, least=1, most=1024)
+        self.em_iterations = check_whole("em_iterations", em_iterations, most=100_000)
+        self.em_poses = check_whole("em_poses", em_poses, least=1)
+        self.prior_count = check_number("prior_count", prior_count, least=0.0)
         self.chart = TangentChart(len(self.joints))
-        self.factors = MixtureFactors(self.joints, groups, num_components=num_components)
+        self.factors = IndependentGroupsMixture(
+            self.joints, check_groups("groups", groups), num_components=self.num_components
+        )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -66,7 +72,7 @@ class GaussianMixturePrior(PosePrior):
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
-        return {**rebuilt, "groups": data_groups(train, tuple(rebuilt["joints"]))}
+        return {**rebuilt, "groups": groups_from_data(train, tuple(rebuilt["joints"]))}
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=self.em_poses)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ... import skeleton
+from ..._checks import check_wholes, quoted
 
 #: Joints whose masks differ in at most this share of their rows go into one block.
 _TOLERANCE = 0.002
@@ -76,7 +77,11 @@ def check_blocks(blocks: Sequence[tuple[Sequence[int], Sequence[int]]], joints: 
     Raises:
         ValueError: blocks that do not partition `joints`, or that are given later blocks.
     """
-    plain = [(sorted(int(j) for j in members), [int(g) for g in given]) for members, given in blocks]
+    if not isinstance(blocks, list | tuple) or not all(isinstance(b, list | tuple) and len(b) == 2 for b in blocks):
+        raise ValueError(
+            f"blocks: expected a list of (joints, given) pairs, got {quoted(blocks)}; None makes one block."
+        )
+    plain = [(sorted(check_wholes("blocks", members)), check_wholes("blocks", given)) for members, given in blocks]
     if sorted(j for members, _ in plain for j in members) != list(joints):
         raise ValueError(
             f"blocks: expected (joints, given) pairs that partition {list(joints)}, got {plain}; None makes one block."
@@ -101,3 +106,27 @@ def whole_blocks(seen: Tensor, members: Sequence[Sequence[int]], given: Sequence
         allowed = torch.stack([complete, *(whole[g] for g in earlier)]).all(0)
         good = good & (allowed | ~seen[..., list(own)].any(-1))
     return good
+
+
+def trailing_blocks(blocks: Blocks) -> str:
+    """Names of the joints of all blocks but the first: what can be left out, or be drawn given the rest."""
+    return ", ".join(" with ".join(skeleton.JOINT_NAMES[j] for j in members) for members, _ in blocks[1:])
+
+
+def refuse_broken_blocks(seen: Tensor, good: Tensor, joints: Sequence[int], blocks: Blocks) -> None:
+    """Refuse masks (B, J) of which some row is not good (B,).
+
+    Raises:
+        ValueError: naming the joints that a bad row leaves out, and those that could be.
+    """
+    bad = (~good).nonzero()
+    if len(bad) == 0:
+        return
+    row = int(bad[0, 0])
+    missing = [skeleton.JOINT_NAMES[joints[k]] for k in (~seen[row]).nonzero()[:, 0].tolist()]
+    trailing = trailing_blocks(blocks)
+    raise ValueError(
+        f"observed: GlobalFlow cannot marginalise{f' (it can only leave out {trailing})' if trailing else ''}, and pose "
+        f"{row} leaves out {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}; use a prior that can "
+        "(GaussianPrior, GaussianMixturePrior, OrderAgnosticPrior)."
+    )

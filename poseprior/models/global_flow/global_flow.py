@@ -10,16 +10,17 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from ... import skeleton
+from ..._checks import check_number, check_share, check_whole
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
-from ..charts.axis_angle import RawChart
-from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown
-from ..fused.autograd import density_in_chart
-from .blocks import blocks_from_masks, check_blocks, whole_blocks
+from ..charts.axis_angle import AxisAngleChart
+from ..charts.compact import CompactChart
+from ..shared.architectures import from_architecture
+from ..shared.conditioning import flagged_context, settled_context_dropout
+from .blocks import blocks_from_masks, check_blocks, refuse_broken_blocks, trailing_blocks, whole_blocks
 from .realnvp import GlobalRealNVP
-from .residual_flow import ResidualFlow, block_membership
+from .residual_flow import ResidualFlow
+from .whitening import block_membership
 
 _START_POSES = 60_000
 _LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -33,26 +34,34 @@ class GlobalFlow(LatentPosePrior):
     trailing blocks exactly: `fit` learns the blocks from what the data misses (toes in some takes, wrists in others).
     Other partial masks are refused. `complete` draws whole missing blocks exactly and refuses the rest.
 
-    `preset="default"` starts as the exact Gaussian, gives every block Student-like tails, and lets couplings with dropout
-    learn the rest: few of them, since unseen subjects gain most from the tails (docs/flows.md). `preset="published"` is
-    the reference architecture: one block on the raw axis-angle, seven times (ActNorm, affine coupling, ActNorm,
-    permutation), 343,950 parameters at 165 dimensions. The options of the default design do not apply to it, and its
-    `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
+    It starts as the exact Gaussian, gives every block Student-like tails, and lets couplings with dropout learn the rest:
+    few of them, since unseen subjects gain most from the tails (docs/flows.md). `GlobalFlow.published` builds the
+    reference architecture instead.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
-        preset: "default" or "published".
-        couplings, hidden, layers, dropout, noise, most_log_scale: see `MixedCoupling`.
+        couplings: coupling layers of each block that stands for itself.
+        hidden: width of their networks.
+        layers: hidden layers of their networks.
+        dropout: probability in training that a hidden unit is dropped.
+        input_noise: noise in training on what networks see, in standard deviations of the whitened coordinates.
+        max_log_scale: bound of a coupling's log-scales.
         blocks: (joints, positions of earlier blocks it is given) of each block; None makes one block. `fit` learns it.
         context_dim: length of an optional conditioning vector (class label, shape betas, image feature).
-        context_dropout: probability in training that the context is withheld, so that one model serves without it.
+        context_dropout: probability in training that the conditioning vector is withheld, so that one model serves
+            without it; 0.2 unless told. Only with `context_dim`.
 
-    >>> prior = GlobalFlow("all", preset="published")
-    >>> prior.num_parameters
-    343950
+    Attributes:
+        architecture: "default" or "published".
+
+    Raises:
+        ValueError: an option of another type or out of range.
+
     >>> prior = GlobalFlow("body")
     >>> prior.decode(torch.zeros(2, prior.latent_dim)).shape
     torch.Size([2, 55, 3])
+    >>> GlobalFlow.published("all").num_parameters
+    343950
     """
 
     order: Tensor
@@ -70,34 +79,61 @@ class GlobalFlow(LatentPosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        preset: Literal["default", "published"] = "default",
         couplings: int = 2,
         hidden: int = 96,
         layers: int = 1,
         dropout: float = 0.2,
-        noise: float = 0.1,
-        most_log_scale: float = 2.0,
+        input_noise: float = 0.1,
+        max_log_scale: float = 2.0,
         blocks: Sequence[tuple[Sequence[int], Sequence[int]]] | None = None,
         context_dim: int = 0,
-        context_dropout: float = 0.2,
+        context_dropout: float | None = None,
     ) -> None:
+        options = {
+            "couplings": check_whole("couplings", couplings, most=32),
+            "hidden": check_whole("hidden", hidden, least=1, most=4096),
+            "layers": check_whole("layers", layers, least=1, most=16),
+            "dropout": check_share("dropout", dropout),
+            "input_noise": check_number("input_noise", input_noise, least=0.0, most=100.0),
+            "max_log_scale": check_number("max_log_scale", max_log_scale, least=0.0, most=20.0),
+        }
+        self._build(joints, blocks, context_dim, context_dropout, options)
+
+    @classmethod
+    def published(
+        cls,
+        joints: str | int | Iterable[str | int] = "body",
+        *,
+        context_dim: int = 0,
+        context_dropout: float | None = None,
+    ) -> GlobalFlow:
+        """The reference architecture: seven times (ActNorm, affine coupling, ActNorm, permutation) on the raw axis-angle.
+
+        343,950 parameters at 165 dimensions, in one block: it needs poses that observe all its joints. Its
+        `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see `AxisAngleChart`.
+
+        Args:
+            joints: joints to model; `fit` drops those that no pose observes.
+            context_dim, context_dropout: as of the class.
+        """
+        prior = cls.__new__(cls)
+        prior._build(joints, None, context_dim, context_dropout, options=None)
+        return prior
+
+    def _build(
+        self,
+        joints: str | int | Iterable[str | int],
+        blocks: Sequence[tuple[Sequence[int], Sequence[int]]] | None,
+        context_dim: int,
+        context_dropout: float | None,
+        options: dict[str, Any] | None,
+    ) -> None:
+        """Make the modules; `options` of the couplings, None for the published architecture."""
         super().__init__(joints, context_dim=context_dim)
-        if preset not in ("default", "published"):
-            raise ValueError(f"preset: expected 'default' or 'published', got {preset!r}.")
-        for name, number in (("hidden", hidden), ("layers", layers)):
-            if number < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {number!r}.")
-        for name, share in (("dropout", dropout), ("context_dropout", context_dropout)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name}: expected a probability below 1, got {share!r}.")
-        self.preset, self.context_dropout = preset, context_dropout
-        self._options: dict[str, Any] = {
-            "couplings": couplings, "hidden": hidden, "layers": layers, "dropout": dropout, "noise": noise,
-            "most_log_scale": most_log_scale,
-        }  # fmt: skip
+        self.architecture: Literal["default", "published"] = "published" if options is None else "default"
+        self._options = options or {}
+        self.context_dropout = settled_context_dropout(context_dropout, self.context_dim)
         self.blocks = check_blocks([(list(self.joints), [])] if blocks is None else blocks, self.joints)
-        if preset == "published" and len(self.blocks) > 1:
-            raise ValueError(f"blocks: the published preset has one block, got {len(self.blocks)}; leave blocks out.")
         place = {joint: k for k, joint in enumerate(self.joints)}
         self._members = [[place[j] for j in members] for members, _ in self.blocks]
         dims = [3 * len(own) for own in self._members]
@@ -108,42 +144,52 @@ class GlobalFlow(LatentPosePrior):
         membership = block_membership([len(own) for own in self._members])[order.argsort()]
         self.register_buffer("membership", membership, persistent=False)  # (J, K), which joint is in which block
         self.register_buffer("latent_membership", block_membership(dims), persistent=False)
-        # The conditioning vector comes with a flag that says whether it is there.
-        width = context_dim + 1 if context_dim else 0
-        self.chart: RawChart | UnfoldedChart
+        width = self.context_dim + 1 if self.context_dim else 0  # with a flag, see `flagged_context`
+        self.chart: AxisAngleChart | CompactChart
         self.flow: GlobalRealNVP | ResidualFlow
-        if preset == "published":
-            self.chart = RawChart()
-            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+        if options is None:
+            self.chart = AxisAngleChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see AxisAngleChart).
             self.log_prob_kind = "lower_bound"
             self.flow = GlobalRealNVP(self.latent_dim, width)
         else:
-            self.chart = UnfoldedChart(len(self.joints))
-            self.flow = ResidualFlow(dims, [given for _, given in self.blocks], width, **self._options)
+            self.chart = CompactChart(len(self.joints))
+            self.flow = ResidualFlow(
+                dims, [given for _, given in self.blocks], width, couplings=options["couplings"],
+                hidden=options["hidden"], layers=options["layers"], dropout=options["dropout"],
+                noise=options["input_noise"], most_log_scale=options["max_log_scale"],
+            )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "joints": list(self.joints), "preset": self.preset, **self._options,
-            "blocks": [[list(members), list(given)] for members, given in self.blocks],
-            "context_dim": self.context_dim, "context_dropout": self.context_dropout,
+        config = {
+            "joints": list(self.joints), "context_dim": self.context_dim, "context_dropout": self.context_dropout
         }  # fmt: skip
+        if self.architecture == "published":
+            return {"architecture": "published", **config}
+        blocks = [[list(members), list(given)] for members, given in self.blocks]
+        return {**config, **self._options, "blocks": blocks}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> GlobalFlow:
+        renamed = {"noise": "input_noise", "most_log_scale": "max_log_scale"}
+        return from_architecture(cls, cls.published, config, renamed=renamed)
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
         seen = tuple(rebuilt["joints"])
         observed = torch.as_tensor(train.observed)
-        if self.preset == "default":
+        if self.architecture == "default":
             return {**rebuilt, "blocks": blocks_from_masks(observed, seen, mirror=train.mirror)}
         if not bool(observed[:, list(seen)].all(1).any()):
             raise ValueError(
-                "train: no pose observes all of the prior's joints, which preset='published' needs; use "
-                "preset='default', which learns blocks, or fewer joints."
+                "train: no pose observes all of the prior's joints, which GlobalFlow.published needs; use GlobalFlow(), "
+                "which learns blocks, or fewer joints."
             )
-        return {**rebuilt, "blocks": None}
+        return rebuilt
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
-        if isinstance(self.chart, UnfoldedChart):
+        if isinstance(self.chart, CompactChart):
             self.chart.fit(rotvec, observed)
         there = self._whole(observed) > 0
         coordinates, _ = self._coordinates(rotvec.to(self.dtype), observed)
@@ -167,48 +213,26 @@ class GlobalFlow(LatentPosePrior):
     # ------------------------------------------------------------------ densities
 
     def _condition(self, context: Tensor | None, rows: int) -> Tensor:
-        """(B, context_dim + 1): the context and a flag, zeros when there is none; (B, 0) for unconditional priors."""
-        reference = self._reference_tensor()
-        if not self.context_dim:
-            return reference.new_zeros(rows, 0)
-        if context is None:
-            return reference.new_zeros(rows, self.context_dim + 1)
-        there = torch.ones(rows, 1, dtype=context.dtype, device=context.device)
-        if self.training and self.context_dropout:
-            there = (torch.rand_like(there) >= self.context_dropout).to(context.dtype)
-        return torch.cat([context * there, there], 1)
+        """What the couplings see of conditioning vectors (rows, context_dim) or None; see `flagged_context`."""
+        dropout = self.context_dropout if self.training else None
+        return flagged_context(context, rows, self.context_dim, dropout, self._reference_tensor())
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        chart, flow = self.chart, self.flow
-        whole = bool(observed.all())
-        # A block with a missing joint is left out as a whole (training on ragged rows; the border refuses them).
-        there = None if whole else self._whole(observed)
-        used = observed if there is None else there @ self.membership.T > 0
-
-        def composed(rotvec: Tensor) -> Tensor:
-            coordinates, volume = self._coordinates(rotvec, used)
-            latent, log_det = flow(coordinates, self._condition(context, len(rotvec)))
-            each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
-            return (each if there is None else each * there).sum(-1) - volume
-
-        if self.context_dim:
-            return composed(rotvec)
-        if isinstance(chart, UnfoldedChart) and isinstance(flow, ResidualFlow):
-            density = flow.frozen_density(self.order, there)
-            if density is not None:
-                seen = None if whole else shown(used, rotvec)
-                return density_in_chart(rotvec, chart, seen, density, composed)
-        if isinstance(chart, RawChart) and isinstance(flow, GlobalRealNVP) and whole and chart.holds(rotvec):
-            density = flow.frozen_density()
-            if density is not None:
-                return density_in_chart(rotvec, chart, None, density, composed)
-        return composed(rotvec)
+        # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
+        counted = None if bool(observed.all()) else self._whole(observed)
+        used = observed if counted is None else counted @ self.membership.T > 0
+        if not self.context_dim and self.flow.frozen:
+            w, volume = self.chart(rotvec, used)
+            return self.flow.fused_log_prob(w, self.order, counted) - volume
+        coordinates, volume = self._coordinates(rotvec, used)
+        latent, log_det = self.flow(coordinates, self._condition(context, len(rotvec)))
+        each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
+        return (each if counted is None else each * counted).sum(-1) - volume
 
     def can_score(self, observed: Tensor) -> Tensor:
-        """Which masks `log_prob` takes: (*batch,) bool of (*batch, 55) bool.
+        """(*batch,) bool of masks (*batch, 55): whether `log_prob` takes them.
 
-        True where every block of joints is observed as a whole or not at all, none without the blocks it is given, and
-        at least one block is.
+        It takes those that show every block whole or not at all, none without the blocks it is given, and at least one.
         """
         return self._can_score(observed[..., list(self.joints)])
 
@@ -217,18 +241,7 @@ class GlobalFlow(LatentPosePrior):
 
     def _refuse_partial(self, seen: Tensor) -> None:
         """Allow the masks of `can_score`, refuse others."""
-        bad = (~self._can_score(seen)).nonzero()
-        if len(bad) == 0:
-            return
-        row = int(bad[0, 0])
-        missing = [skeleton.JOINT_NAMES[self.joints[k]] for k in (~seen[row]).nonzero()[:, 0].tolist()]
-        droppable = [" with ".join(skeleton.JOINT_NAMES[j] for j in members) for members, _ in self.blocks[1:]]
-        exact = f" (it can only leave out {', '.join(droppable)})" if droppable else ""
-        raise ValueError(
-            f"observed: GlobalFlow cannot marginalise{exact}, and pose {row} leaves out {', '.join(missing[:4])}"
-            f"{', ...' if len(missing) > 4 else ''}; use a prior that can (GaussianPrior, GaussianMixturePrior, "
-            "OrderAgnosticPrior)."
-        )
+        refuse_broken_blocks(seen, self._can_score(seen), self.joints, self.blocks)
 
     # ------------------------------------------------------------------ both directions
 
@@ -259,10 +272,11 @@ class GlobalFlow(LatentPosePrior):
         context: Tensor | None,
     ) -> Tensor:
         if not bool((self._can_score(observed) | ~observed.any(1)).all()):
-            droppable = [[skeleton.JOINT_NAMES[j] for j in members] for members, _ in self.blocks[1:]]
+            trailing = trailing_blocks(self.blocks)
             raise ValueError(
-                f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses, or {droppable} "
-                "given all the rest. Use GaussianPrior, GaussianMixturePrior or OrderAgnosticPrior."
+                f"complete: GlobalFlow has no exact conditional for this mask; it draws whole poses"
+                f"{f', or {trailing} given the rest' if trailing else ''}. Use GaussianPrior, GaussianMixturePrior or "
+                "OrderAgnosticPrior."
             )
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)

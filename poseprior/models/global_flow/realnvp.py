@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from ..fused.global_realnvp import GlobalTables, StepTables, value_and_gradient
-from ..shared.cache import Kept, is_frozen
+from ..fused import global_realnvp as fused
+from ..shared.cache import WeightCache, is_frozen
 
 _LAYOUT_SEED = 21
 _BLOCKS, _HIDDEN = 7, 128
@@ -97,7 +96,7 @@ class GlobalRealNVP(nn.Module):
         super().__init__()
         self.context = context
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
-        self.kept = Kept(1)
+        self.cache = WeightCache(1)
         self.blocks = nn.ModuleList(_Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS))
 
     def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,18 +107,15 @@ class GlobalRealNVP(nn.Module):
             total = total + log_det
         return w, total[:, None]
 
-    def frozen_density(self) -> Callable[[Tensor, bool], tuple[Tensor, Tensor]] | None:
-        """The log-density of frozen weights without context, and its gradient, as `ResidualFlow.frozen_density`."""
-        tensors = self._tensors()
-        if not is_frozen(self, tensors):
-            return None
-        tables = self.kept(tensors, None, self._tables)
+    @property
+    def frozen(self) -> bool:
+        """Whether `fused_log_prob` can be used: in evaluation, without gradients to the weights."""
+        return is_frozen(self, self._tensors())
 
-        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            value, slope = value_and_gradient(tables, w.flatten(1), need)
-            return value, slope.view_as(w) if need else slope
-
-        return density
+    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor:
+        """The log-density of frozen weights without context, as `ResidualFlow.fused_log_prob`; `order` is as it comes."""
+        value = fused.log_prob(self.cache(self._tensors(), None, self._tables), w.flatten(1))
+        return value if counted is None else value * counted[:, 0]
 
     def _each(self) -> list[_Block]:
         return [block for block in self.blocks if isinstance(block, _Block)]
@@ -128,7 +124,7 @@ class GlobalRealNVP(nn.Module):
         """All parameters and permutations, without walking the module tree."""
         return [tensor for block in self._each() for tensor in block.tensors()]
 
-    def _tables(self) -> GlobalTables:
+    def _tables(self) -> fused.GlobalTables:
         blocks = self._each()
         dim = len(blocks[0].permutation)
         # What stands between couplings: columns of what the one before gave, then their scale and shift.
@@ -141,23 +137,15 @@ class GlobalRealNVP(nn.Module):
             scale, shift = scale * own, shift * own + block.first.shift
             chosen = columns[given]
             layers = [layer for layer in block.network if isinstance(layer, nn.Linear)]
-            steps.append(
-                StepTables(
-                    columns=chosen,
-                    back=chosen.argsort(),
-                    scale=scale[given],
-                    shift=shift[given],
-                    weights=tuple(layer.weight.mT.contiguous() for layer in layers),
-                    biases=tuple(layer.bias.clone() for layer in layers),
-                )
-            )
+            weights = tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in layers)
+            steps.append(fused.StepTables(columns=chosen, scale=scale[given], shift=shift[given], layers=weights))
             level = level + block.first.log_scale.sum() + block.second.log_scale.sum()
             # The coupling gives kept components first: where every component is, then the permutation.
             columns = given.argsort()[block.permutation]
             scale = block.second.log_scale.exp()[block.permutation]
             shift = block.second.shift[block.permutation]
         # z in the order in which the last coupling gives it: its density does not depend on the order.
-        return GlobalTables(tuple(steps), scale[columns.argsort()], shift[columns.argsort()], level)
+        return fused.GlobalTables(tuple(steps), scale[columns.argsort()], shift[columns.argsort()], level)
 
     def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
         for block in reversed(self.blocks):

@@ -3,119 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..fused.residual_flow import CouplingTables, ResidualTables, value_and_gradient
-from ..shared.cache import Kept, is_frozen
+from ..fused import residual_flow as fused
+from ..shared.cache import WeightCache, is_frozen
+from .whitening import BlockWhitening, RadialTails
 
 _LAYOUT_SEED = 20
-#: Added to covariances, in units of the chart, so that collinear coordinates stay finite.
-_RIDGE = 1e-6
-#: Degrees of freedom the tails start from.
-_START_NU = 30.0
-
-
-def block_membership(dims: Sequence[int]) -> Tensor:
-    """(D, K) ones where a coordinate belongs to a block; blocks are consecutive."""
-    return torch.block_diag(*(torch.ones(d, 1) for d in dims))
-
-
-class BlockWhitening(nn.Module):
-    """u = T (w - b), T lower triangular with a positive diagonal: every block a Gaussian given its given blocks.
-
-    Args:
-        dims: lengths of the blocks.
-        given: positions of earlier blocks that each block is conditioned on; T is zero for the others.
-    """
-
-    allowed: Tensor
-
-    def __init__(self, dims: Sequence[int], given: Sequence[Sequence[int]]) -> None:
-        super().__init__()
-        total = sum(dims)
-        self.parts = [slice(sum(dims[:k]), sum(dims[: k + 1])) for k in range(len(dims))]
-        self.given = [list(g) for g in given]
-        allowed = torch.zeros(total, total)
-        for part, earlier in zip(self.parts, self.given, strict=True):
-            for other in (part, *(self.parts[g] for g in earlier)):
-                allowed[part, other] = 1.0
-        self.register_buffer("allowed", allowed.tril(-1), persistent=False)
-        self.shift = nn.Parameter(torch.zeros(total))
-        self.lower = nn.Parameter(torch.zeros(total, total))
-        self.log_diagonal = nn.Parameter(torch.zeros(total))
-
-    def matrix(self) -> Tensor:
-        """(D, D) T."""
-        return torch.addcmul(torch.diag(self.log_diagonal.exp()), self.lower, self.allowed)
-
-    def forward(self, w: Tensor) -> Tensor:
-        """(B, D) whitened coordinates; the log-determinant of a coordinate is its `log_diagonal`."""
-        return nn.functional.linear(w - self.shift, self.matrix())
-
-    def inverse(self, u: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.matrix(), u.T, upper=False).T + self.shift
-
-    @torch.no_grad()
-    def fit(self, w: Tensor, there: Tensor) -> None:
-        """Least squares on the given blocks and the covariance of the residual, from rows (N, D) and (N, K) bool."""
-        for k, part in enumerate(self.parts):
-            rows = w[there[:, k]].double()
-            if len(rows) < 2:
-                continue
-            before = [self.parts[g] for g in self.given[k]]
-            x = torch.cat([*(rows[:, p] for p in before), torch.ones_like(rows[:, :1])], 1)
-            ridge = _RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            solved = torch.linalg.solve(x.T @ x + ridge, x.T @ rows[:, part])
-            residual = rows[:, part] - x @ solved
-            eye = torch.eye(residual.shape[1], dtype=x.dtype, device=x.device)
-            matrix = torch.linalg.inv(torch.linalg.cholesky(residual.T @ residual / len(x) + _RIDGE * eye))
-            self.lower[part, part] = matrix.tril(-1).to(w.dtype)
-            self.log_diagonal[part] = matrix.diagonal().log().to(w.dtype)
-            # u = P (w - G c - s) and c stands shifted by its own b in T: the constant is s + G b_c.
-            constant, start = solved[-1], 0
-            for p in before:
-                gain = solved[start : start + p.stop - p.start].T
-                self.lower[part, p] = -(matrix @ gain).to(w.dtype)
-                constant = constant + gain @ self.shift[p].double()
-                start += p.stop - p.start
-            self.shift[part] = constant.to(w.dtype)
-
-
-class RadialTails(nn.Module):
-    """v = u sqrt(nu log(1 + |u|^2/nu)) / |u| in each block: if v is standard normal, u has tails like Student's t.
-
-    A subject unlike those of training is far out in all coordinates at once; a Gaussian charges the square of the
-    distance for it, this the logarithm. nu and an overall scale of each block are learned.
-
-    Args:
-        dims: lengths of the blocks, each at least 2.
-    """
-
-    membership: Tensor
-    dims: Tensor
-
-    def __init__(self, dims: Sequence[int]) -> None:
-        super().__init__()
-        self.register_buffer("membership", block_membership(dims), persistent=False)
-        self.register_buffer("dims", torch.tensor([float(d) for d in dims]), persistent=False)
-        self.log_nu = nn.Parameter(torch.full((len(dims),), math.log(_START_NU)))
-        self.log_scale = nn.Parameter(torch.zeros(len(dims)))
-
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) coordinates and the log-determinants of the blocks, (B, K)."""
-        ratio = (u.square() @ self.membership * torch.exp(2.0 * self.log_scale - self.log_nu)).clamp_min(1e-12)
-        log_term = torch.log1p(ratio)
-        log_shrink = 0.5 * torch.log(log_term / ratio)
-        log_det = (self.dims - 2.0) * log_shrink - log_term + self.dims * self.log_scale
-        return u * (torch.exp(log_shrink + self.log_scale) @ self.membership.T), log_det
-
-    def inverse(self, v: Tensor) -> Tensor:
-        ratio = (v.square() @ self.membership * torch.exp(-self.log_nu)).clamp(1e-12, 60.0)
-        factor = (torch.expm1(ratio) / ratio).sqrt() * torch.exp(-self.log_scale)
-        return v * (factor @ self.membership.T)
 
 
 class MixedCoupling(nn.Module):
@@ -177,11 +74,11 @@ class MixedCoupling(nn.Module):
         """Layers of the network, in order."""
         return [layer for layer in self.network if isinstance(layer, nn.Linear)]
 
-    def tables(self) -> CouplingTables:
-        """The weights as `frozen_residual_flow` takes them; for couplings without context."""
+    def tables(self) -> fused.CouplingTables:
+        """The weights as `fused.residual_flow` takes them; for couplings without context."""
         first, *others = self.linears()
         kept, moved = self.mixing[:, : self.kept], self.mixing[:, self.kept :]
-        return CouplingTables(
+        return fused.CouplingTables(
             inward=torch.cat([moved, kept, kept @ first.weight.mT], 1),
             bias=first.bias.clone(),
             layers=tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in others),
@@ -224,7 +121,7 @@ class ResidualFlow(nn.Module):
         self.dims = list(dims)
         self.whitening = BlockWhitening(dims, given)
         self.tails = RadialTails(dims)
-        self.kept = Kept(1)
+        self.cache = WeightCache(1)
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
         self.stacks = nn.ModuleList()
         for dim, earlier in zip(dims, given, strict=True):
@@ -254,29 +151,24 @@ class ResidualFlow(nn.Module):
             steps.append(step)
         return torch.cat(parts, 1), log_det + torch.stack(steps, 1)
 
-    def frozen_density(
-        self, order: Tensor, there: Tensor | None
-    ) -> Callable[[Tensor, bool], tuple[Tensor, Tensor]] | None:
-        """The log-density of frozen weights without context, and its gradient.
+    @property
+    def frozen(self) -> bool:
+        """Whether `fused_log_prob` can be used: in evaluation, without gradients to the weights."""
+        return is_frozen(self, self._tensors())
+
+    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor:
+        """The log-density of frozen weights without context.
 
         Args:
+            w: (B, J, 3) chart coordinates, zero where unobserved.
             order: (J,) places of the joints, block by block.
-            there: (B, K) ones where a block counts; None where all do.
+            counted: (B, K) ones where a block counts; None where all do.
 
         Returns:
-            A function of w (B, J, 3), zero where unobserved, and whether the gradient is asked for: (B,) nats, Lebesgue in w,
-            and (B, J, 3). None where gradients to the weights are asked for, or in training.
+            (B,) nats, Lebesgue in w.
         """
-        tensors = self._tensors()
-        if not is_frozen(self, tensors):
-            return None
-        tables = self.kept((*tensors, order), None, lambda: self._tables(order))
-
-        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            value, slope = value_and_gradient(tables, w.flatten(1), there, need)
-            return value, slope.view_as(w) if need else slope
-
-        return density
+        tables = self.cache((*self._tensors(), order), None, lambda: self._tables(order))
+        return fused.log_prob(tables, w.flatten(1), counted)
 
     def _couplings(self) -> list[list[MixedCoupling]]:
         return [[c for c in stack if isinstance(c, MixedCoupling)] for stack in self.stacks]  # type: ignore[attr-defined]
@@ -291,12 +183,12 @@ class ResidualFlow(nn.Module):
                 tensors += [tensor for layer in coupling.linears() for tensor in (layer.weight, layer.bias)]
         return tensors
 
-    def _tables(self, order: Tensor) -> ResidualTables:
+    def _tables(self, order: Tensor) -> fused.ResidualTables:
         white, tails = self.whitening, self.tails
         matrix = white.matrix()
         place = (3 * order[:, None] + torch.arange(3, device=order.device)).flatten()
         level = white.log_diagonal @ tails.membership + tails.dims * (tails.log_scale - 0.5 * math.log(2.0 * math.pi))
-        return ResidualTables(
+        return fused.ResidualTables(
             whitener=torch.empty_like(matrix).index_copy_(0, place, matrix.mT),
             shift=-(matrix @ white.shift),
             membership=tails.membership,

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..shared.grouped_mlp import GroupedLinear
-
-#: `JointConditionals.total` of w (B, J, 3) and the mask (B, J), None where all joints are observed: (B,), and, where the flag
-#: asks for it, its gradient (B, J, 3), else anything.
-FrozenDensity = Callable[[Tensor, Tensor | None, bool], tuple[Tensor, Tensor]]
 
 
 class JointConditionals(nn.Module, ABC):
@@ -33,14 +28,25 @@ class JointConditionals(nn.Module, ABC):
 
     def total(self, w: Tensor, observed: Tensor) -> Tensor:
         """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved, and (B, J) bool."""
+        if self.frozen:
+            return self.fused_total(w, None if bool(observed.all()) else observed)
+        return self.eager_total(w, observed)
+
+    def eager_total(self, w: Tensor, observed: Tensor) -> Tensor:
+        """`total` by `log_prob` of every joint."""
         each = self.log_prob(w.transpose(0, 1), self.context(w, observed, None), None).T
         if not bool(observed.all()):
             each = each * observed
         return each.sum(-1)
 
+    @property
     @abstractmethod
-    def frozen_density(self) -> FrozenDensity | None:
-        """`total` and its gradient, written out; None where gradients to the weights are asked for, or in training."""
+    def frozen(self) -> bool:
+        """Whether `fused_total` can be used: in evaluation, without gradients to the weights."""
+
+    @abstractmethod
+    def fused_total(self, w: Tensor, observed: Tensor | None) -> Tensor:
+        """`total` of frozen weights, faster; `observed` None where all joints are."""
 
     @abstractmethod
     def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:

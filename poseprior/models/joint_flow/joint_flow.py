@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from ..._checks import check_groups, check_number, check_share, check_switch, check_whole
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
-from ..charts.axis_angle import RawChart
-from ..charts.compact import UnfoldedChart
-from ..charts.tangent import shown
-from ..fused.autograd import density_in_chart
+from ..charts.axis_angle import AxisAngleChart
+from ..charts.compact import CompactChart
+from ..shared.architectures import from_architecture
 from ..shared.independent_groups import independent_groups, partition
 from .graph import context_joints, depth_levels
 from .mixture_flow import JointMixtureFlow
-from .particle_filter import draw_missing, needs_particles
+from .particle_filter import draw_missing, needs_particle_filter
 from .realnvp import JointRealNVP
 
 #: Poses at most for the closed-form start, and particles alive at once in `complete`.
@@ -27,39 +27,43 @@ _START_POSES, _MOST_PARTICLES = 40_000, 1 << 17
 
 @final
 class JointFlow(LatentPosePrior):
-    """log p(pose) = sum_j log p(R_j | R_context(j)), each term an invertible map to N(0, I).
+    """log p(pose) = sum_j log p(R_j | R_parents(j)), each term an invertible map to N(0, I).
 
-    The context of a joint is its nearest modelled ancestor and, in the default design, at most two related joints (the
-    joint of the other side, the grandparent): a sparse directed graph, see docs/flows.md. Unobserved joints drop out of
-    `log_prob`; an unobserved context joint is a learned context. Dropping joints that no observed joint has as context
-    (toes, wrists) is therefore the exact marginal; dropping others is a trained estimate of it. `complete` is exact
-    where no observed joint has a missing context joint (a joint hidden with all its descendants) and otherwise uses
-    ancestral sampling with importance resampling by `num_particles` particles.
+    The parents of a joint are its nearest modelled ancestor and at most two related joints (the joint of the other side,
+    the grandparent): a sparse directed graph, see docs/flows.md. Unobserved joints drop out of `log_prob`; the networks
+    learn what an unobserved parent means. Dropping joints that are no parents of an observed joint (toes, wrists) is
+    therefore the exact marginal; dropping others is a trained estimate of it. `complete` is exact where no observed joint
+    has a missing parent (a joint hidden with all its descendants) and otherwise uses ancestral sampling with importance
+    resampling by `num_particles` particles.
 
-    `preset="default"` maps each joint by the triangular map of a Gaussian mixture, started from the exact Gaussian
-    conditional. `preset="published"` is the reference architecture: two affine couplings a joint on the raw axis-angle
-    given the parent's, tanh-bounded log-scales, 517,770 parameters for 55 joints; it needs no data-dependent start, an
-    unobserved parent is a zero rotvec, and of the other options only `groups` applies to it. Its `log_prob_kind` is
-    "lower_bound": rotvecs beyond pi are left out, see `RawChart`.
+    Each joint is mapped by the triangular map of a Gaussian mixture, started from the exact Gaussian conditional.
+    `JointFlow.published` builds the reference architecture instead.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
-        preset: "default" or "published".
-        hidden, dropout: of the networks, one for each joint.
+        hidden: width of the networks, one for each joint.
+        dropout: probability in training that a hidden unit is dropped.
         num_components: Gaussians in each joint's mixture.
         broad_weight: share of two broad Gaussians in each mixture, for rotations far from the data.
-        context_noise: noise on what a network sees of other joints in training, in standard deviations of the joint.
-        context_dropout: probability in training that a context joint is taken for unobserved.
-        partners: give joints more context than the nearest modelled ancestor.
-        groups: independent groups of joints, within which contexts stay; None puts all in one. `fit` learns them.
+        input_noise: noise in training on what networks see of other joints, in standard deviations of each joint.
+        input_dropout: probability in training that a network sees a parent as unobserved.
+        extra_parents: give joints more parents than the nearest modelled ancestor.
+        groups: independent groups of joints, across which there are no parents; None puts all in one. `fit` learns them.
         share_mirror: right joints use the left joints' networks through the mirror (`fit` sets it to its `mirror`).
         num_particles: for `complete`, where it is not exact otherwise; may be changed at any time.
 
-    >>> prior = JointFlow("all", preset="published")
-    >>> prior.num_parameters
-    517770
+    Attributes:
+        architecture: "default" or "published".
+        parents: the parents of each joint, by SMPL-X index.
+
+    Raises:
+        ValueError: an option of another type or out of range.
+
+    >>> prior = JointFlow("all", hidden=16)
     >>> prior.sample(2, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([2, 55, 3])
+    >>> JointFlow.published("all").num_parameters
+    517770
     """
 
     default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({
@@ -71,64 +75,109 @@ class JointFlow(LatentPosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        preset: Literal["default", "published"] = "default",
         hidden: int = 64,
         dropout: float = 0.2,
         num_components: int = 12,
         broad_weight: float = 0.02,
-        context_noise: float = 0.15,
-        context_dropout: float = 0.02,
-        partners: bool = True,
+        input_noise: float = 0.15,
+        input_dropout: float = 0.02,
+        extra_parents: bool = True,
         groups: Sequence[Sequence[int]] | None = None,
         share_mirror: bool = True,
         num_particles: int = 1024,
     ) -> None:
+        options = {
+            "hidden": check_whole("hidden", hidden, least=1, most=2048),
+            "dropout": check_share("dropout", dropout),
+            "num_components": check_whole("num_components", num_components, least=1, most=256),
+            "broad_weight": check_number("broad_weight", broad_weight, above=0.0, below=1.0),
+            "input_noise": check_number("input_noise", input_noise, least=0.0, most=100.0),
+            "input_dropout": check_share("input_dropout", input_dropout),
+            "share_mirror": check_switch("share_mirror", share_mirror),
+        }
+        self._build(joints, groups, num_particles, check_switch("extra_parents", extra_parents), options)
+
+    @classmethod
+    def published(
+        cls,
+        joints: str | int | Iterable[str | int] = "body",
+        *,
+        groups: Sequence[Sequence[int]] | None = None,
+        num_particles: int = 1024,
+    ) -> JointFlow:
+        """The reference architecture: two affine couplings a joint on the raw axis-angle given the parent's.
+
+        Log-scales are bounded by tanh; 517,770 parameters for 55 joints. It needs no data-dependent start, and an
+        unobserved parent is a zero rotvec. Its `log_prob_kind` is "lower_bound": rotvecs beyond pi are left out, see
+        `AxisAngleChart`.
+
+        Args:
+            joints: joints to model; `fit` drops those that no pose observes.
+            groups, num_particles: as of the class.
+        """
+        prior = cls.__new__(cls)
+        prior._build(joints, groups, num_particles, extra_parents=False, options=None)
+        return prior
+
+    def _build(
+        self,
+        joints: str | int | Iterable[str | int],
+        groups: Sequence[Sequence[int]] | None,
+        num_particles: int,
+        extra_parents: bool,
+        options: dict[str, Any] | None,
+    ) -> None:
+        """Make the modules; `options` of the networks, None for the published architecture."""
         super().__init__(joints)
-        if preset not in ("default", "published"):
-            raise ValueError(f"preset: expected 'default' or 'published', got {preset!r}.")
-        for name, number in (("hidden", hidden), ("num_components", num_components), ("num_particles", num_particles)):
-            if number < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {number!r}.")
-        for name, share in (("dropout", dropout), ("broad_weight", broad_weight), ("context_dropout", context_dropout)):
-            if not 0 <= share < 1 or (name == "broad_weight" and share == 0):
-                raise ValueError(f"{name}: expected a share below 1 (broad_weight above 0), got {share!r}.")
-        self.preset, self.partners, self.num_particles = preset, partners, num_particles
-        self._options: dict[str, Any] = {
-            "hidden": hidden, "dropout": dropout, "num_components": num_components, "broad_weight": broad_weight,
-            "context_noise": context_noise, "context_dropout": context_dropout, "share_mirror": share_mirror,
-        }  # fmt: skip
-        self.groups = partition(self.joints, groups)
-        self.contexts = context_joints(self.joints, partners=partners and preset == "default", groups=self.groups)
+        self.architecture: Literal["default", "published"] = "published" if options is None else "default"
+        self.extra_parents, self._options, self.num_particles = extra_parents, options or {}, num_particles
+        self.groups = partition(self.joints, check_groups("groups", groups))
+        self.parents = context_joints(self.joints, partners=extra_parents, groups=self.groups)
         self.latent_dim = 3 * len(self.joints)
         place = {joint: k for k, joint in enumerate(self.joints)}
-        self._contexts = [[place[c] for c in self.contexts[j]] for j in self.joints]
-        self._levels = [[place[j] for j in level] for level in depth_levels(self.contexts)]
-        self.chart: RawChart | UnfoldedChart
+        self._parents = [[place[c] for c in self.parents[j]] for j in self.joints]
+        self._levels = [[place[j] for j in level] for level in depth_levels(self.parents)]
+        self.chart: AxisAngleChart | CompactChart
         self.conditionals: JointRealNVP | JointMixtureFlow
-        if preset == "published":
-            self.chart = RawChart()
-            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see RawChart).
+        if options is None:
+            self.chart = AxisAngleChart()
+            # What the flow puts beyond |r| = pi belongs to other rotations and is not added there (see AxisAngleChart).
             self.log_prob_kind = "lower_bound"
-            self.conditionals = JointRealNVP([c[0] if c else -1 for c in self._contexts])
+            self.conditionals = JointRealNVP([c[0] if c else -1 for c in self._parents])
         else:
-            self.chart = UnfoldedChart(len(self.joints))
-            self.conditionals = JointMixtureFlow(self.contexts, options=self._options)
+            self.chart = CompactChart(len(self.joints))
+            self.conditionals = JointMixtureFlow(self.parents, options=options)
+
+    @property
+    def num_particles(self) -> int:
+        """Particles of `complete`, where it is not exact otherwise."""
+        return self._num_particles
+
+    @num_particles.setter
+    def num_particles(self, value: int) -> None:
+        self._num_particles = check_whole("num_particles", value, least=1, most=_MOST_PARTICLES)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "joints": list(self.joints), "preset": self.preset, "partners": self.partners,
-            "groups": self.groups, "num_particles": self.num_particles, **self._options,
-        }  # fmt: skip
+        config = {"joints": list(self.joints), "groups": self.groups, "num_particles": self.num_particles}
+        if self.architecture == "published":
+            return {"architecture": "published", **config}
+        return {**config, "extra_parents": self.extra_parents, **self._options}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> JointFlow:
+        renamed = {"context_noise": "input_noise", "context_dropout": "input_dropout", "partners": "extra_parents"}
+        return from_architecture(cls, cls.published, config, renamed=renamed)
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
         groups = independent_groups(train.co_observed, tuple(rebuilt["joints"]))
-        return {
-            **rebuilt, "groups": [list(g) for g in groups], "share_mirror": rebuilt["share_mirror"] and train.mirror
-        }  # fmt: skip
+        rebuilt["groups"] = [list(g) for g in groups]
+        if self.architecture == "default":
+            rebuilt["share_mirror"] = rebuilt["share_mirror"] and train.mirror
+        return rebuilt
 
     def _initialise(self, train: TrainingPoses) -> None:
-        if not (isinstance(self.chart, UnfoldedChart) and isinstance(self.conditionals, JointMixtureFlow)):
+        if not (isinstance(self.chart, CompactChart) and isinstance(self.conditionals, JointMixtureFlow)):
             return
         rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
         self.chart.fit(rotvec, observed)
@@ -138,24 +187,8 @@ class JointFlow(LatentPosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        chart, flow = self.chart, self.conditionals
-
-        def composed(rotvec: Tensor) -> Tensor:
-            w, volume = chart(rotvec, observed)
-            return flow.total(w, observed) - volume
-
-        frozen = flow.frozen_density()
-        if frozen is None or (isinstance(chart, RawChart) and not chart.holds(rotvec)):
-            return composed(rotvec)
-        seen = shown(observed, rotvec)
-        masked = None if seen is None else observed
-
-        def density(w: Tensor, need: bool) -> tuple[Tensor, Tensor]:
-            return frozen(w, masked, need)
-
-        if isinstance(chart, RawChart):  # the same call, of another type
-            return density_in_chart(rotvec, chart, seen, density, composed)
-        return density_in_chart(rotvec, chart, seen, density, composed)
+        w, volume = self.chart(rotvec, observed)
+        return self.conditionals.total(w, observed) - volume
 
     # ------------------------------------------------------------------ both directions
 
@@ -191,7 +224,7 @@ class JointFlow(LatentPosePrior):
         context: Tensor | None,
     ) -> Tensor:
         w, _ = self.chart(rotvec, observed)
-        weighted = needs_particles(observed, self._contexts)
+        weighted = needs_particle_filter(observed, self._parents)
         drawn = w.new_zeros(num_samples, *w.shape)
         particles = max(self.num_particles, 4 * num_samples)
         for rows, count in ((~weighted, num_samples), (weighted, particles)):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..fused.mixture_flow import LOG_NORMALISER, MixtureTables, broad_tables, value_and_gradient
-from ..shared.cache import Kept, is_frozen
+from ..fused import joint_mixture as fused
+from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedLinear
-from .conditionals import FrozenDensity, JointConditionals, grouped_affine
+from ..shared.mirror import REFLECTION
+from .conditionals import JointConditionals, grouped_affine
 from .graph import mirror_source
-from .triangular_mixture import Mixture, decode, draw, encode, log_prob
+from .triangular_mixture import BROAD, Mixture, decode, draw, encode, log_prob
 
 _PER_COMPONENT = 10
 #: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
@@ -36,14 +36,14 @@ class JointMixtureFlow(JointConditionals):
 
     Args:
         contexts: SMPL-X indices of each modelled joint's context joints.
-        options: hidden, num_components, dropout, context_noise, context_dropout, broad_weight, share_mirror.
+        options: hidden, num_components, dropout, input_noise, input_dropout, broad_weight, share_mirror.
     """
 
     slots: Tensor
     group: Tensor
     flip: Tensor
     slot_sign: Tensor
-    nobody: Tensor
+    no_joint: Tensor
 
     def __init__(self, contexts: Mapping[int, tuple[int, ...]], *, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class JointMixtureFlow(JointConditionals):
         width = max(1, *(len(c) for c in contexts.values())) if len(contexts) > 1 else 1
         # One slot past the last joint stands for "no such context joint".
         slots = [[place[c] for c in context] + [len(place)] * (width - len(context)) for context in contexts.values()]
-        sign = [[1.0, 1.0, 1.0] if source[j] == j else [1.0, -1.0, -1.0] for j in contexts]
+        sign = [(1.0, 1.0, 1.0) if source[j] == j else REFLECTION for j in contexts]
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
         self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in contexts]), persistent=False)
         self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
         sign4 = torch.tensor([[*row, 1.0] for row in sign])[:, None].expand(-1, width, 4)
         self.register_buffer("slot_sign", sign4.contiguous(), persistent=False)
-        self.register_buffer("nobody", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
+        self.register_buffer("no_joint", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
         self.inputs, self.num_groups = 4 * width, len(owners)
         hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
         sizes = (self.inputs, hidden, hidden, outputs)
@@ -73,7 +73,7 @@ class JointMixtureFlow(JointConditionals):
         self.log_diagonal = nn.Parameter(torch.zeros(self.num_groups, 1, 3))
         self.lower = nn.Parameter(torch.zeros(self.num_groups, 3, 3))
         self._spread_components()
-        self.kept = Kept(1)
+        self.cache = WeightCache(1)
 
     @torch.no_grad()
     def _spread_components(self) -> None:
@@ -85,10 +85,10 @@ class JointMixtureFlow(JointConditionals):
 
     def context(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
         absent = (~known)[..., None].to(w.dtype)
-        nobody = self.nobody.expand(len(w), 1, 4)
+        no_joint = self.no_joint.expand(len(w), 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
         # A bounded view of the context: past it a network extrapolates, and along a limb that would run away.
-        every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), nobody], 1)
+        every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), no_joint], 1)
         seen = every.index_select(1, slots.flatten())
         if self.training:
             seen = self._disturb(seen)
@@ -96,9 +96,9 @@ class JointMixtureFlow(JointConditionals):
 
     def _disturb(self, seen: Tensor) -> Tensor:
         value, absent = seen.split([3, 1], -1)
-        dropped = torch.rand_like(absent) < self.options["context_dropout"]
+        dropped = torch.rand_like(absent) < self.options["input_dropout"]
         absent = torch.where(dropped, torch.ones_like(absent), absent)
-        value = (value + self.options["context_noise"] * torch.randn_like(value)) * (1.0 - absent)
+        value = (value + self.options["input_noise"] * torch.randn_like(value)) * (1.0 - absent)
         return torch.cat([value, absent], -1)
 
     def _groups(self, places: Tensor | None) -> Tensor | None:
@@ -131,18 +131,19 @@ class JointMixtureFlow(JointConditionals):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return log_prob(self._flip(own, places), self._mixture(context, places))
 
-    def frozen_density(self) -> FrozenDensity | None:
-        tensors = self._tensors()
-        if not is_frozen(self, tensors):
-            return None
-        return partial(value_and_gradient, self.kept(tensors, None, self._tables))
+    @property
+    def frozen(self) -> bool:
+        return is_frozen(self, self._tensors())
+
+    def fused_total(self, w: Tensor, observed: Tensor | None) -> Tensor:
+        return fused.log_prob(self.cache(self._tensors(), None, self._tables), w, observed)
 
     def _tensors(self) -> list[Tensor]:
         """All parameters, without walking the module tree."""
         layers = (layer for layer in (*self.layers, self.regression) if isinstance(layer, GroupedLinear))
         return [self.log_diagonal, self.lower, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
 
-    def _tables(self) -> MixtureTables:
+    def _tables(self) -> fused.JointMixtureTables:
         """The weights joint by joint."""
         groups = self.group
         there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
@@ -156,19 +157,18 @@ class JointMixtureFlow(JointConditionals):
         absent = weight[:, :, 3]
         outputs = torch.arange(last.bias.shape[-1], device=bias.device).view(-1, _PER_COMPONENT).T.flatten()
         broad_weight = self.options["broad_weight"]
-        level, rate = broad_tables(broad_weight, bias)
-        return MixtureTables(
+        return fused.JointMixtureTables(
             slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
             first=torch.cat([context, own], 1),
             first_bias=bias + (absent * (1.0 - there)).sum(1, keepdim=True),
             absent=absent * there,
-            second=second.weight[groups],
-            second_bias=second.bias[groups],
-            last=last.weight[groups][..., outputs].contiguous(),
-            last_bias=last.bias[groups][..., outputs].contiguous(),
-            volume=self.log_diagonal.sum(-1, keepdim=True)[groups] + (math.log1p(-broad_weight) - LOG_NORMALISER),
-            broad_level=level,
-            broad_rate=rate,
+            layers=(
+                (second.weight[groups], second.bias[groups]),
+                (last.weight[groups][..., outputs].contiguous(), last.bias[groups][..., outputs].contiguous()),
+            ),
+            level=self.log_diagonal.sum(-1, keepdim=True)[groups] + math.log1p(-broad_weight),
+            broad_level=bias.new_tensor([[math.log(broad_weight * share) + b.level] for b, share in BROAD]),
+            broad_rate=bias.new_tensor([[b.rate] for b, _ in BROAD]),
             most_context=_MOST_CONTEXT,
             log_precisions=(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
         )

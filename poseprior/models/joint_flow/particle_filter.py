@@ -16,7 +16,7 @@ from torch import Tensor
 from .conditionals import JointConditionals
 
 
-def needs_particles(observed: Tensor, contexts: list[list[int]]) -> Tensor:
+def needs_particle_filter(observed: Tensor, contexts: list[list[int]]) -> Tensor:
     """(B,) bool: rows where some observed joint has a missing context joint, so that draws have to be weighted.
 
     Args:
@@ -52,19 +52,19 @@ def draw_missing(
     """
     rows, joints = observed.shape
     many = w.expand(num_particles, rows, joints, 3).reshape(-1, joints, 3).clone()
-    seen = observed.expand(num_particles, rows, joints).reshape(-1, joints)
+    fixed = observed.expand(num_particles, rows, joints).reshape(-1, joints)
     drawn = torch.zeros(rows, dtype=torch.bool, device=w.device)
-    everyone = torch.ones_like(seen)
+    known = torch.ones_like(fixed)
     for level in levels:
         missing = ~observed[:, level]
         places = torch.tensor(level, device=w.device)
-        context = conditionals.context(many, everyone, places)
+        context = conditionals.context(many, known, places)
         if bool(missing.any()):
             fresh = conditionals.draw(context, places, generator).transpose(0, 1)
-            many[:, places] = torch.where(seen[:, level, None], many[:, places], fresh)
+            many[:, places] = torch.where(fixed[:, level, None], many[:, places], fresh)
         if bool((drawn & ~missing.all(1)).any()) and num_particles > num_draws:
             likelihood = conditionals.log_prob(many[:, places].transpose(0, 1), context, places).T
-            weight = torch.where(seen[:, level], likelihood, torch.zeros_like(likelihood)).sum(-1)
+            weight = torch.where(fixed[:, level], likelihood, torch.zeros_like(likelihood)).sum(-1)
             many = _resample(
                 many.unflatten(0, (num_particles, rows)), weight.unflatten(0, (num_particles, rows)), generator
             )
@@ -77,12 +77,12 @@ def draw_missing(
 def _resample(many: Tensor, log_weight: Tensor, generator: torch.Generator | None) -> Tensor:
     """Systematic resampling of (N, B, J, 3) by (N, B) log-weights; rows with equal weights stay as they are."""
     count, rows = log_weight.shape
-    share = (log_weight - log_weight.amax(0)).exp()
-    position = torch.cumsum(share / share.sum(0), 0)
-    start = torch.rand(rows, generator=generator, dtype=share.dtype, device=share.device)
-    grid = (torch.arange(count, dtype=share.dtype, device=share.device)[:, None] + start) / count
+    weight = (log_weight - log_weight.amax(0)).exp()
+    position = torch.cumsum(weight / weight.sum(0), 0)
+    start = torch.rand(rows, generator=generator, dtype=weight.dtype, device=weight.device)
+    grid = (torch.arange(count, dtype=weight.dtype, device=weight.device)[:, None] + start) / count
     index = torch.searchsorted(position.T.contiguous(), grid.T.contiguous()).clamp_max(count - 1).T
-    equal = (share.amin(0) == 1.0)[None, :]
-    index = torch.where(equal, torch.arange(count, device=share.device)[:, None], index)
+    equal = (weight.amin(0) == 1.0)[None, :]
+    index = torch.where(equal, torch.arange(count, device=weight.device)[:, None], index)
     picked = many.gather(0, index[..., None, None].expand_as(many))
     return picked.reshape(-1, *many.shape[2:])

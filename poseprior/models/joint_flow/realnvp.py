@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..fused.joint_realnvp import value_and_gradient
+from ..fused.chunks import in_chunks
 from ..shared.cache import is_frozen
 from ..shared.grouped_mlp import GroupedLinear
-from .conditionals import FrozenDensity, JointConditionals, grouped_affine
+from .conditionals import JointConditionals, grouped_affine
+
+#: Rows (joints x poses) that frozen weights evaluate at once.
+_ROWS = 4096
 
 
 class _GroupedCoupling(nn.Module):
@@ -31,11 +33,18 @@ class _GroupedCoupling(nn.Module):
 
     def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shift and log-scale, (P, B, moved) each."""
-        first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
         x = torch.cat([kept, context], -1)
-        h = torch.relu(grouped_affine(first, x, places))
-        h = torch.relu(grouped_affine(second, h, places))
-        shift, raw = grouped_affine(last, h, places).chunk(2, -1)
+        layers = [layer for layer in self.layers if isinstance(layer, GroupedLinear)]
+        if places is None and x.shape[1] > 1:
+            # Units before poses: the thin products at both ends run along the poses.
+            x = x.mT
+            for k, layer in enumerate(layers):
+                x = torch.baddbmm(layer.bias.mT, layer.weight.mT, torch.relu_(x) if k else x)
+            shift, raw = x.mT.chunk(2, -1)
+        else:
+            for k, layer in enumerate(layers):
+                x = grouped_affine(layer, torch.relu_(x) if k else x, places)
+            shift, raw = x.chunk(2, -1)
         return shift, torch.tanh(raw)
 
 
@@ -78,25 +87,13 @@ class JointRealNVP(JointConditionals):
         latent, log_det = self._forward(own, context, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
 
-    def frozen_density(self) -> FrozenDensity | None:
-        weights = [*self.first.tensors(), *self.second.tensors()]
-        return partial(self._value_and_gradient, weights) if is_frozen(self, weights) else None
+    @property
+    def frozen(self) -> bool:
+        return is_frozen(self, [*self.first.tensors(), *self.second.tensors()])
 
-    def _value_and_gradient(
-        self, weights: list[Tensor], w: Tensor, observed: Tensor | None, need: bool
-    ) -> tuple[Tensor, Tensor]:
-        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
-        context = padded.index_select(1, self.parents).transpose(0, 1)
-        value, gradient = value_and_gradient(w.transpose(0, 1), context, weights, need)
-        if observed is not None:
-            value = value * observed.T
-        if not need:
-            return value.sum(0), value
-        gradient = gradient.transpose(0, 1)  # (B, J, 6)
-        if observed is not None:
-            gradient = gradient * observed[..., None]
-        to_parents = torch.zeros_like(padded).index_add_(1, self.parents, gradient[..., 3:])
-        return value.sum(0), to_parents[:, :-1].add_(gradient[..., :3])
+    def fused_total(self, w: Tensor, observed: Tensor | None) -> Tensor:
+        seen = torch.ones_like(w[..., 0], dtype=torch.bool) if observed is None else observed
+        return in_chunks(self.eager_total, max(1, _ROWS // w.shape[1]), w, seen)
 
     def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return self._forward(own, context, places)[0][..., [0, 2, 1]]

@@ -16,11 +16,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..shared.broad_tails import BroadComponent
+from ..shared.triangular import Triple, unit_lower_product, unit_lower_solve
+
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
-#: (standard deviation, share) of the two broad components, in units of the chart.
-BROAD = ((2.5, 0.9), (6.0, 0.1))
+#: The two broad components, in units of the chart, and the weight of each in their sum.
+BROAD = ((BroadComponent(2.5, truncated=False), 0.9), (BroadComponent(6.0, truncated=False), 0.1))
 
 
 class Mixture(NamedTuple):
@@ -30,13 +33,13 @@ class Mixture(NamedTuple):
     e = (z - centre_k) exp(log_precision_k), C_k unit lower triangular.
 
     Attributes:
-        log_weight: (..., K) log shares of the learned components, summing to 1.
+        log_weight: (..., K) log-weights of the learned components, which sum to 1.
         centre, log_precision: (..., K, 3).
         shear: (..., K, 3), entries 10, 20, 21 of C_k.
         mean: (P, B, 3).
         log_diagonal: (P, 1, 3) log-diagonal of T.
         lower: (P, 3, 3), T below the diagonal.
-        broad_weight: total share of the two broad components N(0, s^2 I) in y.
+        broad_weight: total weight of the two broad components N(0, s^2 I) in y.
     """
 
     log_weight: Tensor
@@ -48,41 +51,46 @@ class Mixture(NamedTuple):
     lower: Tensor
     broad_weight: float
 
-    def residuals(self, y: Tensor) -> Tensor:
-        """(P, B, K, 3) standardised residuals f of y (P, B, 3) under each learned component."""
+    def residuals(self, y: Tensor) -> Triple:
+        """Standardised residuals f of y (P, B, 3) under each learned component, three (P, B, K)."""
         z = torch.bmm(y - self.mean, self.whitener().transpose(1, 2))
-        e = (z[..., None, :] - self.centre) * self.log_precision.exp()
-        sheared = self.shear * torch.cat([e[..., :1], e[..., :2]], -1)  # of rows 1, 2, 2
-        return e + sheared @ e.new_tensor([[0, 1, 0], [0, 0, 1], [0, 0, 1]])
+        first, second, third = ((z[..., None, :] - self.centre) * self.log_precision.exp()).unbind(-1)
+        return unit_lower_product(self._shear_entries(), (first, second, third))
+
+    def _shear_entries(self) -> Triple:
+        a, b, c = self.shear.unbind(-1)
+        return a, b, c
 
     def whitener(self) -> Tensor:
         """(P, 3, 3) T."""
         return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal[:, 0].exp())
 
-    def shares(self) -> Tensor:
-        """(P, B, K + 2) log shares of all components, the broad ones last."""
+    def log_weights(self) -> Tensor:
+        """(P, B, K + 2) log-weights of all components, the broad ones last."""
         broad = [math.log(self.broad_weight * share) for _, share in BROAD]
-        tail = self.log_weight.new_tensor(broad).expand(*self.log_weight.shape[:-1], 2)
+        tail = self.log_weight.new_tensor(broad).expand(*self.log_weight.shape[:-1], len(BROAD))
         return torch.cat([self.log_weight + math.log1p(-self.broad_weight), tail], -1)
 
     def standardise(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals of all components and their log-slopes d f_i / d y_i, both (P, B, K + 2, 3)."""
-        f = self.residuals(y)
-        spread = y.new_tensor([s for s, _ in BROAD])[:, None]
+        f = torch.stack(self.residuals(y), -1)
+        stddev = y.new_tensor([broad.stddev for broad, _ in BROAD])[:, None]
         slope = self.log_precision + self.log_diagonal[..., None, :]
-        broad_slope = (-spread.log()).expand(*slope.shape[:-2], 2, 3)
-        return torch.cat([f, y[..., None, :] / spread], -2), torch.cat([slope, broad_slope], -2)
+        broad_slope = (-stddev.log()).expand(*slope.shape[:-2], len(BROAD), 3)
+        return torch.cat([f, y[..., None, :] / stddev], -2), torch.cat([slope, broad_slope], -2)
 
 
 def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
     """(P, B) log-density of y (P, B, 3)."""
     b = mixture.broad_weight
-    learned = mixture.log_weight + (mixture.log_precision - 0.5 * mixture.residuals(y).square()).sum(-1)
-    learned = learned + (mixture.log_diagonal.sum(-1, keepdim=True) + math.log1p(-b))
-    level = y.new_tensor([math.log(b * share) - 3.0 * math.log(s) for s, share in BROAD])
-    rate = y.new_tensor([-0.5 / s**2 for s, _ in BROAD])
-    broad = level + y.square().sum(-1, keepdim=True) * rate
-    return torch.logsumexp(torch.cat([learned, broad], -1), -1) - 3.0 * _HALF_LOG_2PI
+    first, second, third = mixture.residuals(y)
+    square = first.square() + second.square() + third.square()
+    learned = mixture.log_weight + mixture.log_precision.sum(-1) - 0.5 * square
+    learned = learned + (mixture.log_diagonal.sum(-1, keepdim=True) + (math.log1p(-b) - 3.0 * _HALF_LOG_2PI))
+    level = y.new_tensor([math.log(b * share) + broad.level for broad, share in BROAD])
+    rate = y.new_tensor([broad.rate for broad, _ in BROAD])
+    tail = level + y.square().sum(-1, keepdim=True) * rate
+    return torch.logsumexp(torch.cat([learned, tail], -1), -1)
 
 
 def encode(y: Tensor, mixture: Mixture) -> Tensor:
@@ -91,8 +99,8 @@ def encode(y: Tensor, mixture: Mixture) -> Tensor:
     f, slope = mixture.standardise(y.double())
     per_step = slope - 0.5 * f.square()
     before = torch.cumsum(per_step, -1) - per_step
-    share = (mixture.shares()[..., None] + before).log_softmax(-2)
-    return _to_normal(f, share).to(y.dtype)
+    log_weight = (mixture.log_weights()[..., None] + before).log_softmax(-2)
+    return _to_normal(f, log_weight).to(y.dtype)
 
 
 def decode(latent: Tensor, mixture: Mixture) -> Tensor:
@@ -100,59 +108,60 @@ def decode(latent: Tensor, mixture: Mixture) -> Tensor:
     mixture = _double(mixture)
     target = latent.double()
     y = torch.zeros_like(target)
-    share = mixture.shares()
+    log_weight = mixture.log_weights()
     for i in range(3):
         at_zero, slopes = mixture.standardise(y)
         offset, slope = at_zero[..., i], slopes[..., i]
-        weight = share.log_softmax(-1)
-        found = _bisect(target[..., i], offset.detach(), slope.detach().exp(), weight.detach())
+        given = log_weight.log_softmax(-1)  # of the components, given the coordinates before
+        found = _bisect(target[..., i], offset.detach(), slope.detach().exp(), given.detach())
         f = offset + slope.exp() * found[..., None]
-        z = _to_normal(f, weight, axis=-1)
-        log_rate = torch.logsumexp(weight + slope - 0.5 * f.square(), -1) + 0.5 * z.square()
+        z = _to_normal(f, given, axis=-1)
+        log_rate = torch.logsumexp(given + slope - 0.5 * f.square(), -1) + 0.5 * z.square()
         y_i = found + (target[..., i] - z) * torch.exp(-log_rate.detach())
         y = torch.cat([y[..., :i], y_i[..., None], y[..., i + 1 :]], -1)
         f = offset + slope.exp() * y_i[..., None]
-        share = share + slope - 0.5 * f.square()
+        log_weight = log_weight + slope - 0.5 * f.square()
     return y.to(latent.dtype)
 
 
 def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
     """(..., 3) exact draws: pick a component, then a Gaussian."""
-    share = mixture.shares()
-    uniform = torch.rand(share.shape[:-1], generator=generator, dtype=share.dtype, device=share.device)
-    chosen = (share.exp().cumsum(-1) < uniform[..., None]).sum(-1).clamp_max(share.shape[-1] - 1)
-    noise = torch.randn(*uniform.shape, 3, generator=generator, dtype=share.dtype, device=share.device)
+    log_weight = mixture.log_weights()
+    uniform = torch.rand(
+        log_weight.shape[:-1], generator=generator, dtype=log_weight.dtype, device=log_weight.device
+    )  # fmt: skip
+    chosen = (log_weight.exp().cumsum(-1) < uniform[..., None]).sum(-1).clamp_max(log_weight.shape[-1] - 1)
+    noise = torch.randn(*uniform.shape, 3, generator=generator, dtype=log_weight.dtype, device=log_weight.device)
     learned = mixture.log_weight.shape[-1]
     pick = chosen.clamp_max(learned - 1)[..., None, None].expand(*chosen.shape, 1, 3)
     centre, log_precision, shear = (
         t.gather(-2, pick)[..., 0, :] for t in (mixture.centre, mixture.log_precision, mixture.shear)
     )
-    # e = C^-1 f, by forward substitution.
-    e0 = noise[..., 0]
-    e1 = noise[..., 1] - shear[..., 0] * e0
-    e2 = noise[..., 2] - shear[..., 1] * e0 - shear[..., 2] * e1
-    z = centre + torch.stack([e0, e1, e2], -1) * torch.exp(-log_precision)
+    a, b, c = shear.unbind(-1)
+    first, second, third = noise.unbind(-1)
+    e = torch.stack(unit_lower_solve((a, b, c), (first, second, third)), -1)
+    z = centre + e * torch.exp(-log_precision)
     residual = torch.linalg.solve_triangular(mixture.whitener(), z.transpose(1, 2), upper=False).transpose(1, 2)
-    spread = share.new_tensor([s for s, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
-    return torch.where((chosen >= learned)[..., None], spread * noise, mixture.mean + residual)
+    stddev = noise.new_tensor([broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
+    return torch.where((chosen >= learned)[..., None], stddev * noise, mixture.mean + residual)
 
 
-def _to_normal(f: Tensor, share: Tensor, *, axis: int = -2) -> Tensor:
-    """Phi^-1(sum_k share_k Phi(f_k)), from whichever tail is the smaller."""
-    below = torch.logsumexp(share + torch.special.log_ndtr(f), axis)
-    above = torch.logsumexp(share + torch.special.log_ndtr(-f), axis)
+def _to_normal(f: Tensor, log_weight: Tensor, *, axis: int = -2) -> Tensor:
+    """Phi^-1(sum_k weight_k Phi(f_k)), from whichever tail is the smaller."""
+    below = torch.logsumexp(log_weight + torch.special.log_ndtr(f), axis)
+    above = torch.logsumexp(log_weight + torch.special.log_ndtr(-f), axis)
     tail = torch.minimum(below, above).clamp_min(-700.0)
     z = torch.special.ndtri(tail.exp())
     return torch.where(below <= above, z, -z)
 
 
-def _bisect(target: Tensor, offset: Tensor, slope: Tensor, share: Tensor) -> Tensor:
-    reach = target.detach().abs()[..., None] + 1.0
-    low = ((-reach - offset) / slope).amin(-1)
-    high = ((reach - offset) / slope).amax(-1)
+def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
+    most = target.detach().abs()[..., None] + 1.0
+    low = ((-most - offset) / slope).amin(-1)
+    high = ((most - offset) / slope).amax(-1)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        less = _to_normal(offset + slope * middle[..., None], share, axis=-1) < target
+        less = _to_normal(offset + slope * middle[..., None], log_weight, axis=-1) < target
         low, high = torch.where(less, middle, low), torch.where(less, high, middle)
     return (0.5 * (low + high)).detach()
 

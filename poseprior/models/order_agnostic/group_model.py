@@ -8,23 +8,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..charts.truncation_mass import log_mass_in_ball
-from ..fused.order_chains import BROAD_SCALE, MOST_CONTEXT, kept_tables, value_and_gradient
+from ..fused.order_chains import log_sum_over_orders
 from ..joint_flow.graph import near_joints
-from ..shared.cache import Kept, is_frozen
+from ..shared.broad_tails import BroadComponent
+from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedMLP
-from .mixture_head import NUMBERS, mixture_draw, mixture_log_prob, standard_draw, standard_log_prob
+from ..shared.student_t import standard_draw, standard_log_prob
+from ..shared.triangular import lower_solve
+from .chain_tables import cached_tables
+from .mixture_head import MOST_CONTEXT, NUMBERS, mixture_draw, mixture_log_prob
 from .ordered_gaussian import OrderedGaussian
 
-_LOG_2PI = math.log(2.0 * math.pi)
-#: Context is shown to the networks in units no smaller than this, radians: what moves less is jitter.
+#: Standard deviation of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back.
+_BROAD_STDDEV = 0.7
+#: The networks see the context in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
 #: Components of the networks that see near joints alone.
 _NEAR_COMPONENTS = 4
-_MOST_KEPT = 16
+#: Masks whose tables are cached.
+_CACHED_MASKS = 16
 
 
-class OrderPart(nn.Module):
+class OrderAgnosticGroup(nn.Module):
     """p(x_1, ..., x_J) as a chain over the joints in any order, each conditional in one network evaluation.
 
     In whitened residuals e_j of the Gaussian chain,
@@ -34,8 +39,8 @@ class OrderPart(nn.Module):
 
     with t a Student-t and q_j a mixture of them from the network of joint j, which sees the joints of S and which they
     are. r_j is the same of a smaller network that sees only the joints of S near joint j on the skeleton, on the residual
-    f_j of the Gaussian conditional given those (M_j its factor). The others trust the context less and less, down to not
-    at all: what unseen subjects need.
+    f_j of the Gaussian conditional given those (M_j its factor). The other terms depend less on the context, the last two
+    not at all: unseen subjects need them.
 
     Args:
         joints: the J joints, SMPL-X indices: they say which are near each other.
@@ -43,10 +48,10 @@ class OrderPart(nn.Module):
         num_components: components of each q_j.
         near_weight: w_near; 0 leaves these networks out.
         dof: degrees of freedom of the Student-t; None makes it a Gaussian.
-        base_weight: w_base, the share of the plain Gaussian conditional.
-        own_weight: w_own, the share of the joint's own Gaussian, whatever the context.
-        broad_weight: w_broad, the share of the broad component.
-        context_noise: noise on the context that networks see in training, radians.
+        base_weight: w_base, the weight of the plain Gaussian conditional.
+        own_weight: w_own, the weight of the joint's own Gaussian, whatever the context.
+        broad_weight: w_broad, the weight of the broad component.
+        input_noise: noise in training on what networks see of other joints, in the units in which they see it.
 
     Attributes:
         scale: (J, 3) radians per unit of the chart.
@@ -66,21 +71,21 @@ class OrderPart(nn.Module):
         base_weight: float,
         own_weight: float,
         broad_weight: float,
-        context_noise: float,
+        input_noise: float,
         near_weight: float,
     ) -> None:
         super().__init__()
         num_joints = len(joints)
-        self.num_joints, self.context_noise, self.dof = num_joints, context_noise, dof
+        self.num_joints, self.input_noise, self.dof = num_joints, input_noise, dof
         near = near_joints(joints) if near_weight else []
         if not any(near):  # joints of a group that are all far from each other
             near, near_weight = [], 0.0
         others = (base_weight, own_weight, broad_weight, near_weight)
-        self._shares = (1.0 - sum(others), *others)
-        self.log_shares = tuple(math.log(share) if share > 0 else -math.inf for share in self._shares)
-        self._broad_mass = float(log_mass_in_ball(torch.zeros(3), BROAD_SCALE**2 * torch.eye(3)))
+        self._weights = (1.0 - sum(others), *others)
+        self.log_weights = tuple(math.log(weight) if weight > 0 else -math.inf for weight in self._weights)
+        self.broad = BroadComponent(_BROAD_STDDEV, truncated=True)
         self.register_buffer("scale", torch.ones(num_joints, 3))
-        self.kept = Kept(_MOST_KEPT)
+        self.cache = WeightCache(_CACHED_MASKS)
         self.base = OrderedGaussian(num_joints, near)
         self.net = GroupedMLP(
             num_joints, 4 * num_joints, NUMBERS * num_components, hidden=hidden, layers=layers, dropout=dropout
@@ -102,14 +107,14 @@ class OrderPart(nn.Module):
                     k = net.out.bias.shape[-1] // NUMBERS
                     net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
 
-    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, seen: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, target: Tensor) -> Tensor:
         """Log-density of each row's chain.
 
         Args:
             z: (R, J, 3) chart coordinates, zero where missing.
             perm: (U, J) orders, missing joints last.
             index: (R,) the order of each row; None for U blocks of equal length.
-            seen: (R, J) bool: joints whose conditionals are summed.
+            target: (R, J) bool: joints whose conditionals are summed.
 
         Returns:
             (R,) nats, Lebesgue in z.
@@ -124,19 +129,18 @@ class OrderPart(nn.Module):
         centred = z - self.base.mean.view(-1, 3)
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
         own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
-        log_net, log_base, log_own, log_broad, log_near = self.log_shares
-        trusting = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
-        wary = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
-        joint = torch.logaddexp(trusting, wary)
+        log_net, log_base, log_own, log_broad, log_near = self.log_weights
+        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
+        context_free = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
+        joint = torch.logaddexp(context_based, context_free)
         if self.near_net is not None and table.near is not None:
             residual = self.base.whiten(z, table.near.whitener, index)
-            seen_near = table.rows(table.near.shown, index, len(z))
-            raw = self.near_net(self._near_features(context[:, self.base.slots], seen_near).transpose(0, 1)).transpose(
-                0, 1
-            )
+            visible = table.rows(table.near.visible, index, len(z))
+            features = self._near_features(context[:, self.base.slots], visible)
+            raw = self.near_net(features.transpose(0, 1)).transpose(0, 1)
             near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
             joint = torch.logaddexp(joint, near + log_near)
-        return (joint * seen).sum(-1)
+        return (joint * target).sum(-1)
 
     def context_unit(self) -> Tensor:
         """(J, 3) units of the networks' context per chart unit."""
@@ -149,59 +153,56 @@ class OrderPart(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether no gradient to the weights is asked for, in evaluation."""
+        """Whether `log_sum_over_orders` can be used: in evaluation, without gradients to the weights."""
         return is_frozen(self, self.tensors())
 
-    def value_and_gradient(
-        self, z: Tensor, ranks: Tensor, seen: Tensor, given: Tensor | None, target: Tensor, need: bool
-    ) -> tuple[Tensor, Tensor]:
-        """logsumexp over orders of the chains of frozen weights, all rows with the same masks, and its gradient.
+    def log_sum_over_orders(
+        self, z: Tensor, ranks: Tensor, observed: Tensor, given: Tensor | None, target: Tensor
+    ) -> Tensor:
+        """logsumexp over orders of the chains of frozen weights, for rows that all have the same masks.
 
         Args:
             z: (B, J, 3) chart coordinates, zero where missing.
             ranks: (K, J) position of each joint in K orders.
-            seen, given, target: (J,) bool: shown joints, those to put first, and those whose conditionals are summed.
-            need: whether the gradient is asked for.
+            observed, given, target: (J,) bool: joints with a value, those of them to put first, and those whose
+                conditionals are summed.
 
         Returns:
-            (B,) nats, Lebesgue in z, and (B, J, 3), of no meaning unless asked for.
+            (B,) nats, Lebesgue in z.
         """
-        return value_and_gradient(kept_tables(self, ranks, seen, given, target, self.kept), z, need)
+        return log_sum_over_orders(cached_tables(self, ranks, observed, given, target), z)
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""
         context = z * self.context_unit()
-        if self.training and self.context_noise:
-            least = self.scale.clamp_min(_LEAST_FEATURE_SCALE)
-            context = context + torch.randn_like(z) * torch.rand_like(z[:, :1, :1]) * self.context_noise / least
+        if self.training and self.input_noise:
+            context = context + self.input_noise * torch.randn_like(z)
         return MOST_CONTEXT * torch.tanh(context / MOST_CONTEXT)
 
     @staticmethod
     def _features(context: Tensor, before: Tensor) -> Tensor:
         """Network inputs (J, R, 4J): masked context and mask, for context (R, J, 3) and before (R, J target, J)."""
-        shown = context[:, None] * before[..., None]
-        return torch.cat((shown.flatten(2), before - 0.5), -1).transpose(0, 1)
+        visible = context[:, None] * before[..., None]
+        return torch.cat((visible.flatten(2), before - 0.5), -1).transpose(0, 1)
 
     @staticmethod
-    def _near_features(context: Tensor, shown: Tensor) -> Tensor:
-        """Inputs (*, 4N) of the near networks, for the context (*, N, 3) of near joints and shown (*, N)."""
-        return torch.cat(((context * shown[..., None]).flatten(-2), shown - 0.5), -1)
+    def _near_features(context: Tensor, visible: Tensor) -> Tensor:
+        """Inputs (*, 4N) of the near networks, for the context (*, N, 3) of near joints and visible (*, N)."""
+        return torch.cat(((context * visible[..., None]).flatten(-2), visible - 0.5), -1)
 
     def broad_log_prob(self, z: Tensor) -> Tensor:
-        """(R, J) log-density of the broad component, cut off at the tangent ball."""
-        tangent = z * self.scale
-        constant = 1.5 * _LOG_2PI + 3.0 * math.log(BROAD_SCALE) + self._broad_mass
-        return -0.5 * tangent.square().sum(-1) / BROAD_SCALE**2 - constant + self.scale.log().sum(-1)
+        """(R, J) log-density of the broad component, Lebesgue in z (R, J, 3)."""
+        return self.broad.log_prob(z * self.scale) + self.scale.log().sum(-1)
 
     # ------------------------------------------------------------------ draws
 
     @torch.no_grad()
-    def draw(self, z: Tensor, seen: Tensor, ranks: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw(self, z: Tensor, observed: Tensor, ranks: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw the missing joints, one after the other in each row's order, given the observed ones.
 
         Args:
             z: (R, J, 3) chart coordinates, zero where missing.
-            seen: (R, J) bool.
+            observed: (R, J) bool.
             ranks: (R, J) position of each joint; observed joints are moved to the front.
             generator: source of randomness.
 
@@ -209,11 +210,11 @@ class OrderPart(nn.Module):
             (R, J, 3) with the missing entries drawn.
         """
         perm, index = torch.unique(
-            (ranks + (~seen) * ranks.shape[1]).argsort(-1), dim=0, return_inverse=True
+            (ranks + (~observed) * ranks.shape[1]).argsort(-1), dim=0, return_inverse=True
         )  # fmt: skip
         factor, coordinate = self.base.factor(perm)
         own_factor = self.base.own_factor()
-        z, seen, given = z.clone(), seen.clone(), seen.sum(-1)
+        z, known, given = z.clone(), observed.clone(), observed.sum(-1)
         rows = torch.arange(len(z), device=z.device)
         centred = (z.flatten(1) - self.base.mean).gather(1, coordinate[index])
         white = torch.cat([
@@ -226,31 +227,31 @@ class OrderPart(nn.Module):
             joint, part = perm[index[active], step], factor[index[active], 3 * step : 3 * step + 3]
             mean = self.base.mean.view(-1, 3)[joint] + (part @ white[active, :, None])[..., 0]
             diagonal = part[:, :, 3 * step : 3 * step + 3]
-            drawn = self._draw_joint(z[active], seen[active], joint, mean, diagonal, own_factor, generator)
+            drawn = self._draw_joint(z[active], known[active], joint, mean, diagonal, own_factor, generator)
             z[active, joint] = drawn
-            seen[active, joint] = True
-            white[active, 3 * step : 3 * step + 3] = _solve_lower(diagonal, drawn - mean)
+            known[active, joint] = True
+            white[active, 3 * step : 3 * step + 3] = lower_solve(diagonal, drawn - mean)
         return z
 
     def _draw_joint(
         self,
         z: Tensor,
-        seen: Tensor,
+        known: Tensor,
         joint: Tensor,
         mean: Tensor,
         diagonal: Tensor,
         own_factor: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """(R, 3) draws of p(x_joint | seen), a different joint in every row, base N(mean, diagonal diagonal^T)."""
-        shares = z.new_tensor(self._shares).expand(len(z), -1)
-        kind = torch.multinomial(shares, 1, generator=generator)[:, 0]
-        before, context = seen.to(z.dtype), self._context(z)
+        """(R, 3) draws of p(x_joint | known), a different joint in every row, base N(mean, diagonal diagonal^T)."""
+        weights = z.new_tensor(self._weights).expand(len(z), -1)
+        kind = torch.multinomial(weights, 1, generator=generator)[:, 0]
+        before, context = known.to(z.dtype), self._context(z)
         features = torch.cat(((context * before[..., None]).flatten(1), before - 0.5), -1)
         raw = self._by_joint(self.net, joint, features)
         plain = standard_draw(mean, self.dof, generator=generator)
         white = torch.where((kind == 0)[:, None], mixture_draw(raw, self.dof, generator=generator), plain)
-        broad = standard_draw(mean, None, generator=generator) * BROAD_SCALE / self.scale[joint]
+        broad = self.broad.draw(mean, generator) / self.scale[joint]
         drawn = mean + (diagonal @ white[..., None])[..., 0]
         centre = self.base.mean.view(-1, 3)[joint]
         own = centre + (own_factor[joint] @ white[..., None])[..., 0]
@@ -259,9 +260,9 @@ class OrderPart(nn.Module):
         if self.near_net is not None:
             rows, tables = torch.arange(len(z), device=z.device), self.base.near_tables()
             slots = self.base.slots[joint]
-            shown = before.gather(1, slots) * self.base.used[joint]
-            number = self.base.near_set(shown)
-            raw = self._by_joint(self.near_net, joint, self._near_features(context[rows[:, None], slots], shown))
+            visible = before.gather(1, slots) * self.base.used[joint]
+            number = self.base.near_set(visible)
+            raw = self._by_joint(self.near_net, joint, self._near_features(context[rows[:, None], slots], visible))
             centred = z - self.base.mean.view(-1, 3)
             centred[rows, joint] = 0.0  # the residual of the joint's own mean, given the near joints
             residual = (tables.whitener[joint, number] @ centred.flatten(1)[..., None])[..., 0]
@@ -275,14 +276,6 @@ class OrderPart(nn.Module):
         order = joint.argsort(stable=True)
         parts = features[order].split(torch.bincount(joint, minlength=self.num_joints).tolist())
         return torch.cat([net.one(j, part) for j, part in enumerate(parts) if len(part)])[order.argsort()]
-
-
-def _solve_lower(factor: Tensor, right: Tensor) -> Tensor:
-    """Solve L e = r for many lower-triangular (R, 3, 3) and (R, 3): faster than a batched LAPACK call at this size."""
-    first = right[:, 0] / factor[:, 0, 0]
-    second = (right[:, 1] - factor[:, 1, 0] * first) / factor[:, 1, 1]
-    third = (right[:, 2] - factor[:, 2, 0] * first - factor[:, 2, 1] * second) / factor[:, 2, 2]
-    return torch.stack((first, second, third), -1)
 
 
 def _grouped(values: Tensor, index: Tensor, groups: int) -> tuple[Tensor, ...]:

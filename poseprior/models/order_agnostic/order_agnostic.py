@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, final
@@ -9,10 +10,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from ..._pose_checks import in_full_precision
+from ..._checks import check_groups, check_number, check_share, check_switch, check_whole, check_wholes, quoted
+from ..._pose_checks import density_dtype, in_full_precision
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
-from ..gaussian.factors import data_groups
+from ..gaussian.grouped_mixture import groups_from_data
 from .groups import OrderGroups
 from .start import fit_start
 
@@ -39,16 +41,22 @@ class OrderAgnosticPrior(PosePrior):
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         num_orders: orders in the mixture: more are slower and better; may be changed at any time.
-        hidden, layers, dropout: of the networks, one for each joint.
+        hidden: width of the networks, one for each joint.
+        layers: hidden layers of the networks.
+        dropout: probability in training that a hidden unit is dropped.
         num_components: components of each conditional's mixture.
         dof: degrees of freedom of the components, Student-t; None for Gaussians.
         base_weight: share of the plain Gaussian conditional.
         own_weight: share of each joint's own Gaussian, whatever the context.
         broad_weight: share of the broad component.
         near_weight: share of the networks that see near joints alone; 0 leaves them out.
-        context_noise: noise on what networks see of other joints in training, radians.
+        input_noise: noise in training on what networks see of other joints, in standard deviations of each joint (of
+            0.1 rad where it moves less).
         groups: independent groups of joints; None puts all in one. `fit` learns them.
         share_mirror: groups that are mirror images of each other share networks (`fit` sets it to its `mirror`).
+
+    Raises:
+        ValueError: an option of another type or out of range.
 
     >>> prior = OrderAgnosticPrior("left_hand", hidden=8)
     >>> pose = prior.sample(3, generator=torch.Generator().manual_seed(0))
@@ -75,27 +83,33 @@ class OrderAgnosticPrior(PosePrior):
         own_weight: float = 0.03,
         broad_weight: float = 1e-5,
         near_weight: float = 0.3,
-        context_noise: float = 0.0,
+        input_noise: float = 0.0,
         groups: Sequence[Sequence[int]] | None = None,
         share_mirror: bool = True,
     ) -> None:
         super().__init__(joints)
-        _check_options(hidden=hidden, layers=layers, num_components=num_components, dof=1 if dof is None else dof)
-        shares = (base_weight, own_weight, broad_weight, near_weight)
-        if not (min(shares) >= 0 and broad_weight > 0 and sum(shares) < 1):  # a NaN fails the sum
-            raise ValueError(
-                "base_weight, own_weight, broad_weight, near_weight: expected shares of 0 or more (broad_weight above 0) "
-                f"that leave room for the networks, got {shares}; the defaults are 0.15, 0.03, 0.00001 and 0.3."
-            )
         self._options: dict[str, Any] = {
-            "hidden": hidden, "layers": layers, "dropout": dropout, "num_components": num_components,
-            "dof": dof,
-            "base_weight": base_weight, "own_weight": own_weight, "broad_weight": broad_weight,
-            "near_weight": near_weight, "context_noise": context_noise,
-        }  # fmt: skip
-        self.share_mirror = share_mirror
+            "hidden": check_whole("hidden", hidden, least=1, most=2048),
+            "layers": check_whole("layers", layers, least=1, most=16),
+            "dropout": check_share("dropout", dropout),
+            "num_components": check_whole("num_components", num_components, least=1, most=256),
+            "dof": None if dof is None else check_whole("dof", dof, least=1, most=1_000_000),
+            "base_weight": check_share("base_weight", base_weight),
+            "own_weight": check_share("own_weight", own_weight),
+            "broad_weight": check_number("broad_weight", broad_weight, above=0.0, below=1.0),
+            "near_weight": check_share("near_weight", near_weight),
+            "input_noise": check_number("input_noise", input_noise, least=0.0, most=100.0),
+        }
+        shares = {name: self._options[name] for name in ("base_weight", "own_weight", "broad_weight", "near_weight")}
+        if not sum(shares.values()) < 1:
+            raise ValueError(
+                f"{', '.join(shares)}: expected shares that leave room for the networks, got {tuple(shares.values())}; "
+                "the defaults are 0.15, 0.03, 0.00001 and 0.3."
+            )
+        self.share_mirror = check_switch("share_mirror", share_mirror)
         self.num_orders = num_orders
-        self.groups = OrderGroups(self.joints, groups, share_mirror=share_mirror, options=self._options)
+        members = check_groups("groups", groups)
+        self.groups = OrderGroups(self.joints, members, share_mirror=share_mirror, options=self._options)
 
     @property
     def num_orders(self) -> int:
@@ -104,8 +118,7 @@ class OrderAgnosticPrior(PosePrior):
 
     @num_orders.setter
     def num_orders(self, value: int) -> None:
-        _check_options(num_orders=value)
-        self._num_orders = value
+        self._num_orders = check_whole("num_orders", value, least=1, most=4096)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -114,12 +127,19 @@ class OrderAgnosticPrior(PosePrior):
         }  # fmt: skip
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> OrderAgnosticPrior:
-        return cls(**{"near_weight": 0.0, **config})  # files without the option have no networks for near joints
+    def _upgrade_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        options = {"near_weight": 0.0, **config}  # files without the option have no networks for near joints
+        if options.pop("context_noise", 0.0):  # an older option, radians; files without noise say 0
+            warnings.warn(
+                "this prior was trained with context_noise, radians, for which there is no option any more; training it "
+                "further adds no noise to what networks see (input_noise, standard deviations, does).",
+                stacklevel=2,
+            )
+        return options
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
-        groups = data_groups(train, tuple(rebuilt["joints"]))
+        groups = groups_from_data(train, tuple(rebuilt["joints"]))
         return {**rebuilt, "groups": groups, "share_mirror": self.share_mirror and train.mirror}
 
     def _initialise(self, train: TrainingPoses) -> None:
@@ -148,16 +168,17 @@ class OrderAgnosticPrior(PosePrior):
         Returns:
             (num_orders, *batch), or (1, *batch) for a given `order`; nats against Haar.
         """
+        order = None if order is None else check_wholes("order", order)
         if order is not None and (len(set(order)) < len(order) or not set(order) <= set(self.joints)):
             raise ValueError(
-                f"order: expected distinct joint indices among the prior's {list(self.joints)}, got {list(order)}; "
+                f"order: expected distinct joint indices among the prior's {list(self.joints)}, got {quoted(order)}; "
                 "joints may be left out, and come last then."
             )
         batch, rotvec, seen = self._check_pose(pose, observed)
         if not len(rotvec):
             return pose.new_zeros(self.num_orders if order is None else 1, *batch)
         chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
-        return (chains.sum(-1) + rest).reshape(-1, *batch).to(pose.dtype)
+        return (chains.sum(-1) + rest).reshape(-1, *batch).to(density_dtype(pose))
 
     def order_spread(self, pose: Tensor, *, observed: Tensor | None = None) -> Tensor:
         """How much the fixed orders disagree: standard deviation of their log-densities, (*batch,) nats; 0 for one."""
@@ -176,14 +197,19 @@ class OrderAgnosticPrior(PosePrior):
         Returns:
             (*batch,) nats against Haar.
         """
-        shape = pose.shape[:-1]
-        wanted = torch.ones(shape, dtype=torch.bool, device=pose.device) if observed is None else observed.expand(shape)
-        batch, rotvec, known = self._check_pose(pose, wanted | given)
-        condition = self._check_pose(pose, given)[2]
+        if given is None:
+            raise ValueError(
+                "given: expected a bool tensor (*batch, 55), got None; log_prob is the density without one."
+            )
+        batch, _, condition = self._check_pose(pose, given)
+        if observed is not None:
+            self._check_pose(pose, observed)
+            observed = observed | given
+        _, rotvec, known = self._check_pose(pose, observed)
         value = rotvec.sum((1, 2))
         if len(rotvec):
             value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
-        return value.reshape(batch).to(pose.dtype)
+        return value.reshape(batch).to(density_dtype(pose))
 
     # ------------------------------------------------------------------ draws
 
@@ -203,9 +229,3 @@ class OrderAgnosticPrior(PosePrior):
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
         return self.groups.draw(many, seen, self.num_orders, generator).unflatten(0, (num_samples, -1))
-
-
-def _check_options(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if not (isinstance(value, int) and value >= 1):
-            raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}.")

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..shared.cache import Kept
+from ..shared.cache import WeightCache
 
-_MOST_KEPT = 32
+#: Sets of orders whose tables are cached.
+_CACHED_ARRANGEMENTS = 32
 
 
 class NearArrangement(NamedTuple):
@@ -23,12 +24,12 @@ class NearArrangement(NamedTuple):
     Attributes:
         whitener: (U, 3J, 3J), residuals W (z - mean), both in the joints' own places.
         log_diagonal: (U, J) log-determinants of the conditional's factor.
-        shown: (U, J, N), 1 where a near joint comes before.
+        visible: (U, J, N), 1 where a near joint comes before.
     """
 
     whitener: Tensor
     log_diagonal: Tensor
-    shown: Tensor
+    visible: Tensor
 
 
 class NearTables(NamedTuple):
@@ -123,7 +124,7 @@ class OrderedGaussian(nn.Module):
         self.register_buffer("used", torch.tensor(used, dtype=torch.bool).view(num_joints, most), persistent=False)
         self.register_buffer("mean", torch.zeros(3 * num_joints))
         self.register_buffer("covariance", torch.eye(3 * num_joints))
-        self.kept, self.kept_near = Kept(_MOST_KEPT), Kept(1)
+        self.cache, self.near_cache = WeightCache(_CACHED_ARRANGEMENTS), WeightCache(1)
 
     def factor(self, perm: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky factors L (U, 3J, 3J) in the orders perm (U, J), and the coordinates (U, 3J) in those orders."""
@@ -133,10 +134,10 @@ class OrderedGaussian(nn.Module):
 
     @torch.no_grad()
     def arrangement(self, perm: Tensor) -> Arrangement:
-        """Tables for the orders perm (U, J). Kept in evaluation, where the same few come back call after call."""
+        """Tables for the orders perm (U, J); cached in evaluation, where the same few orders come back call after call."""
         if self.training:
             return self._arrangement(perm)
-        return self.kept((self.covariance,), perm.cpu().numpy().tobytes(), lambda: self._arrangement(perm))
+        return self.cache((self.covariance,), perm.cpu().numpy().tobytes(), lambda: self._arrangement(perm))
 
     def _arrangement(self, perm: Tensor) -> Arrangement:
         factor, coordinate = self.factor(perm)
@@ -171,20 +172,22 @@ class OrderedGaussian(nn.Module):
 
     # ------------------------------------------------------------------ near joints
 
-    def near_set(self, shown: Tensor) -> Tensor:
-        """Number of the set of near joints that is shown, (*,) from (*, N)."""
-        return (shown.long() << torch.arange(shown.shape[-1], device=shown.device)).sum(-1)
+    def near_set(self, visible: Tensor) -> Tensor:
+        """Number of the set of near joints that is visible, (*,) from (*, N)."""
+        return (visible.long() << torch.arange(visible.shape[-1], device=visible.device)).sum(-1)
 
     def _near(self, before: Tensor) -> NearArrangement:
         tables = self.near_tables()
-        shown = before.gather(2, self.slots.expand(len(before), -1, -1)) * self.used
-        number, joint = self.near_set(shown), torch.arange(self.num_joints, device=before.device)
-        return NearArrangement(tables.whitener[joint, number].flatten(1, 2), tables.log_diagonal[joint, number], shown)
+        visible = before.gather(2, self.slots.expand(len(before), -1, -1)) * self.used
+        number, joint = self.near_set(visible), torch.arange(self.num_joints, device=before.device)
+        return NearArrangement(
+            tables.whitener[joint, number].flatten(1, 2), tables.log_diagonal[joint, number], visible
+        )
 
     @torch.no_grad()
     def near_tables(self) -> NearTables:
-        """Conditionals given every set of near joints, kept while the covariance stays what it is."""
-        return self.kept_near((self.covariance,), None, self._make_near_tables)
+        """Conditionals given every set of near joints, cached until the covariance changes."""
+        return self.near_cache((self.covariance,), None, self._make_near_tables)
 
     def _make_near_tables(self) -> NearTables:
         c, device = self.covariance.double(), self.covariance.device

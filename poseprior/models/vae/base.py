@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_groups, check_whole
+from ..._pose_checks import density_dtype
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.mirror import GroupView, mirror_views
 from .core import VAECore
-from .group_views import GroupView, group_views
-from .inference import angle_sum, draw_latents, nearest_latent, nearest_of_several
-from .layers import hide_some, normal_points
-from .options import VAEOptions, options_dict
+from .inference import angle_sum, draw_latents, nearest_of_several
+from .layers import normal_points
+from .objective import group_loss, log_mean_weight
+from .options import PUBLISHED, ClassDefaults, VAEOptions, refuse_joints_outside, upgrade_options
 from .posterior import LatentPosterior
+
+_Self = TypeVar("_Self", bound="BaseVAE")
 
 _INITIAL_POSES = 20000
 _ACTIVE_VARIANCE = 1e-2
@@ -39,10 +45,19 @@ class BaseVAE(LatentPosePrior):
     Joints that training never shows together form independent groups with a latent each; two groups that mirror each
     other (hands tracked one at a time) share one network through the left/right mirror.
 
+    Args:
+        joints: joints to model; `fit` drops those that no pose observes. Each class has its own default.
+        groups: independent groups of joints; `fit` learns them.
+        latent_dim: latent numbers for each independent group. Each class has its own default.
+        hidden, ..., encode_starts: see `poseprior.models.vae.VAEOptions`, which has each by its name.
+
     Attributes:
         latent_dim: length of a latent, over all groups.
-        options: `VAEOptions`.
-        bound_samples: K of `log_prob`; may be set.
+        options: the options beside joints and groups.
+
+    Raises:
+        ValueError: an option of another type or out of range, one that has no effect beside the others, or a joint that
+            the class does not take.
     """
 
     log_prob_kind: Literal["exact", "lower_bound"] = "lower_bound"
@@ -50,22 +65,87 @@ class BaseVAE(LatentPosePrior):
 
     def __init__(
         self,
-        joints: str | int | Iterable[str | int],
-        options: VAEOptions,
-        groups: Sequence[Sequence[int]] | None,
+        joints: str | int | Iterable[str | int] | None = None,
+        *,
+        latent_dim: int | None = None,
+        hidden: int = 256,
+        depth: int = 2,
+        dropout: float = 0.1,
+        linear_path: bool = True,
+        posterior: Literal["full", "diagonal"] = "full",
+        flow_layers: int = 6,
+        flow_hidden: int | None = None,
+        adaptive_noise: bool = True,
+        train_samples: int = 2,
+        bound_samples: int = 16,
+        kl_weight: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        reconstruction_weight: float = 0.0,
+        refine_steps: int = 0,
+        mask_fraction: float = 0.25,
+        encode_steps: int = 10,
+        encode_starts: int = 1,
+        groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        super().__init__(joints)
+        own = self._class_defaults()
+        options = VAEOptions(
+            latent_dim=own.latent_dim if latent_dim is None else latent_dim, hidden=hidden, depth=depth, dropout=dropout,
+            linear_path=linear_path, posterior=posterior, flow_layers=flow_layers, flow_hidden=flow_hidden,
+            adaptive_noise=adaptive_noise, train_samples=train_samples, bound_samples=bound_samples, kl_weight=kl_weight,
+            kl_warmup=kl_warmup, free_bits=free_bits, reconstruction_weight=reconstruction_weight,
+            refine_steps=refine_steps, mask_fraction=mask_fraction, encode_steps=encode_steps, encode_starts=encode_starts,
+        )  # fmt: skip
+        super().__init__(own.joints if joints is None else joints)
+        refuse_joints_outside(own.within, self.joints, type(self).__name__)
         self.options = options
         self.bound_samples = options.bound_samples
-        self.groups = partition(self.joints, groups)
-        self._views = group_views(self.groups, self.joints)
-        sizes = {view.core: len(view.places) for view in self._views}
+        self.groups = partition(self.joints, check_groups("groups", groups))
+        self._views = mirror_views(self.groups, self.joints)
+        sizes = {view.network: len(view.places) for view in self._views}
         self.cores = nn.ModuleList(VAECore(sizes[k], options) for k in range(len(sizes)))
         self.latent_dim = options.latent_dim * len(self._views)
 
+    @staticmethod
+    @abstractmethod
+    def _class_defaults() -> ClassDefaults:
+        """What the VAEs differ in."""
+
+    @classmethod
+    def published(
+        cls: type[_Self],
+        joints: str | int | Iterable[str | int] | None = None,
+        *,
+        latent_dim: int | None = None,
+        bound_samples: int = 16,
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> _Self:
+        """The architecture of the literature: networks alone, a diagonal posterior, an N(0, I) prior, one noise scale.
+
+        About 2 million parameters. It is trained by the evidence lower bound with KL warm-up and free bits, and `encode`
+        gives the posterior mean. Its options are those of `poseprior.models.vae.options.PUBLISHED`.
+
+        Args:
+            joints, latent_dim, bound_samples, groups: as of the class.
+        """
+        return cls(joints, latent_dim=latent_dim, bound_samples=bound_samples, groups=groups, **PUBLISHED)
+
+    @property
+    def bound_samples(self) -> int:
+        """K of `log_prob`."""
+        return self._bound_samples
+
+    @bound_samples.setter
+    def bound_samples(self, value: int) -> None:
+        self._bound_samples = check_whole("bound_samples", value, least=1, most=65536)
+
     def get_config(self) -> dict[str, Any]:
         options = replace(self.options, bound_samples=self.bound_samples)
-        return {"joints": list(self.joints), "groups": self.groups, "options": options_dict(options)}
+        return {"joints": list(self.joints), "groups": self.groups, **asdict(options)}
+
+    @classmethod
+    def _upgrade_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return upgrade_options(config)
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
@@ -75,7 +155,7 @@ class BaseVAE(LatentPosePrior):
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints, max_poses=_INITIAL_POSES)
         for k in range(len(self.cores)):
-            shown = [v.rows(rotvec, observed) for v in self._views if v.core == k]
+            shown = [v.rows(rotvec, observed) for v in self._views if v.network == k]
             rows, seen = torch.cat([r for r, _ in shown]), torch.cat([s for _, s in shown])
             keep = seen.any(1)
             self._core(k).initialise(rows[keep], seen[keep], train.jitter)
@@ -88,13 +168,13 @@ class BaseVAE(LatentPosePrior):
     def _each(self) -> list[tuple[GroupView, VAECore, slice]]:
         """Every view, its network, and where its latent stands."""
         dim = self.options.latent_dim
-        return [(v, self._core(v.core), slice(i * dim, (i + 1) * dim)) for i, v in enumerate(self._views)]
+        return [(v, self._core(v.network), slice(i * dim, (i + 1) * dim)) for i, v in enumerate(self._views)]
 
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         likelihood, ratio = self._log_weights(rotvec, observed, self.bound_samples)
-        return _bound(likelihood, ratio).sum(0)
+        return log_mean_weight(likelihood, ratio).sum(0)
 
     def _log_weights(self, rotvec: Tensor, observed: Tensor, num: int) -> tuple[Tensor, Tensor]:
         """log p(observed | z_k) and log p(z_k) / q(z_k), both (views, B, K); 0 where nothing is observed."""
@@ -116,28 +196,8 @@ class BaseVAE(LatentPosePrior):
             rows, seen = view.rows(rotvec, observed)
             keep = seen.any(1)
             if bool(keep.any()):
-                total = total + self._group_loss(core, rows[keep], seen[keep], beta)
+                total = total + group_loss(core, self.options, rows[keep], seen[keep], beta)
         return total / len(rotvec)
-
-    def _group_loss(self, core: VAECore, rotvec: Tensor, seen: Tensor, beta: float) -> Tensor:
-        o = self.options
-        seen = hide_some(seen, o.mask_fraction)
-        eps = torch.randn(len(rotvec), o.train_samples, core.dim, dtype=rotvec.dtype, device=rotvec.device)
-        posterior = core.posterior(rotvec, seen)
-        likelihood, ratio = core.weights_under(posterior, rotvec, seen, eps)
-        loss = -_bound(likelihood, beta * ratio).sum()
-        mean, factor, _ = posterior
-        if o.reconstruction_weight:
-            loss = loss + o.reconstruction_weight * angle_sum(core, rotvec, seen, mean).sum()
-            if o.refine_steps:
-                z = _refined(core, rotvec, seen, o.refine_steps)
-                loss = loss + o.reconstruction_weight * angle_sum(core, rotvec, seen, z).sum()
-        if o.free_bits:
-            # max(KL_d, free) = KL_d + relu(free - KL_d): the objective already holds the first term.
-            variance = factor.square().sum(-1)
-            kl = 0.5 * (posterior[0].square() + variance - 1.0 - variance.log()).mean(0)
-            loss = loss + beta * torch.relu(o.free_bits - kl).sum() * len(rotvec)
-        return loss
 
     def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
         """What `reconstruction_weight` asks for, of `encode` (from one start) and `decode`: the bound alone stops improving
@@ -152,19 +212,21 @@ class BaseVAE(LatentPosePrior):
 
     def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
         """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
-        _check_count(num_samples)
+        check_whole("num_samples", num_samples, least=1, most=65536)
         batch, rotvec, seen = self._check_pose(pose, observed)
-        return _bound(*self._log_weights(rotvec, seen, num_samples)).sum(0).to(pose.dtype).reshape(batch)
+        return (
+            log_mean_weight(*self._log_weights(rotvec, seen, num_samples)).sum(0).to(density_dtype(pose)).reshape(batch)
+        )
 
     def elbo(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int = 16) -> Tensor:
         """Evidence lower bound E_q[log p(observed | z) + log p(z) - log q(z)], (*batch,) Haar nats.
 
         The mean over `num_samples` fixed points; never above `log_prob` at the same number.
         """
-        _check_count(num_samples)
+        check_whole("num_samples", num_samples, least=1, most=65536)
         batch, rotvec, seen = self._check_pose(pose, observed)
         likelihood, ratio = self._log_weights(rotvec, seen, num_samples)
-        return (likelihood + ratio).mean(-1).sum(0).to(pose.dtype).reshape(batch)
+        return (likelihood + ratio).mean(-1).sum(0).to(density_dtype(pose)).reshape(batch)
 
     # ------------------------------------------------------------------ latents
 
@@ -208,7 +270,7 @@ class BaseVAE(LatentPosePrior):
         shape = parts[0][1].shape[:-2]
         full = parts[0][1].new_zeros(*shape, len(self.joints), 3)
         for view, rotvec in parts:
-            full[..., view.places, :] = view.unflip(rotvec)
+            full[..., view.places, :] = view.reflect(rotvec)
         return full
 
     # ------------------------------------------------------------------ draws
@@ -241,24 +303,3 @@ class BaseVAE(LatentPosePrior):
             z = draw_latents(core, rows, seen, num_samples, generator)
             parts.append((view, self._noisy(core, z, generator)))
         return self._assemble(parts)
-
-
-@torch.no_grad()
-def _refined(core: VAECore, rotvec: Tensor, seen: Tensor, steps: int) -> Tensor:
-    """(B, D) latents near the posterior mean that decode nearer, without dropout; constants to the objective."""
-    training = core.training
-    core.eval()
-    z = nearest_latent(core, rotvec, seen, core.posterior(rotvec, seen)[0], steps=steps)
-    core.train(training)
-    return z
-
-
-def _check_count(num_samples: int) -> None:
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected 1 or more, got {num_samples}.")
-
-
-def _bound(likelihood: Tensor, ratio: Tensor) -> Tensor:
-    """log 1/K sum_k exp(likelihood_k + ratio_k): (..., K) to (...)."""
-    value = torch.logsumexp(likelihood + ratio, dim=-1)
-    return value - torch.log(torch.tensor(float(likelihood.shape[-1]), dtype=value.dtype, device=value.device))

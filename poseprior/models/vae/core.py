@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...rotations import frechet_mean, rotvec_to_unitquat, tangent_to_rotvec
+from ...rotations import frechet_mean, rotvec_to_unitquat, tangent_to_rotvec, unitquat_log
 from .layers import LatentFlow, ResidualMLP
 from .options import VAEOptions
 from .rotation_likelihood import RotationNoise
@@ -58,8 +58,9 @@ class VAECore(nn.Module):
             self.encode_map = nn.Parameter(torch.zeros(dim, features))
             self.encode_log_noise = nn.Parameter(torch.full((features,), math.log(0.1)))
         self.noise = RotationNoise(num_joints)
-        layers = options.flow_layers
-        self.flow = LatentFlow(dim, layers=layers, hidden=options.flow_hidden) if layers else None
+        self.flow: LatentFlow | None = None
+        if options.flow_hidden is not None:  # only with flow_layers
+            self.flow = LatentFlow(dim, layers=options.flow_layers, hidden=options.flow_hidden)
         self._triangle = torch.tril_indices(dim, dim, -1)
 
     # ------------------------------------------------------------------ rotations in and out
@@ -99,17 +100,17 @@ class VAECore(nn.Module):
 
     # ------------------------------------------------------------------ q(z | pose)
 
-    def posterior(self, rotvec: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gaussian q(z | observed joints).
 
         Args:
             rotvec: (B, J, 3).
-            seen: (B, J) bool.
+            observed: (B, J) bool.
 
         Returns:
             mean (B, D), a factor L (B, D, D) of the covariance L L^T, and log|det L| (B,).
         """
-        weight = seen.to(rotvec.dtype)
+        weight = observed.to(rotvec.dtype)
         wide = weight.repeat_interleave(6, dim=-1)
         centred = (self._features(self._relative(rotvec)) - self.bias) * wide
         out = self.encoder(torch.cat([centred / self.feature_scale, weight], dim=-1))
@@ -125,17 +126,17 @@ class VAECore(nn.Module):
         log_det = log_scale.sum(-1)
         if not self.options.linear_path:
             return shift, factor, log_det
-        mean, root, root_log_det = self._linear_posterior(centred, seen)
+        mean, root, root_log_det = self._linear_posterior(centred, observed)
         if self.options.posterior == "diagonal":
             root = torch.diag_embed(root.square().sum(-1).sqrt())
             root_log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         mean = mean + (root @ shift[..., None])[..., 0]
         return mean, root @ factor, log_det + root_log_det
 
-    def _linear_posterior(self, centred: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _linear_posterior(self, centred: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (B, D), square root of the covariance (B, D, D) and its log-determinant, one solve for each mask."""
         precision = torch.exp(-2.0 * self.encode_log_noise.clamp_min(math.log(_LEAST_FEATURE_NOISE)))
-        masks, index = torch.unique(seen, dim=0, return_inverse=True)
+        masks, index = torch.unique(observed, dim=0, return_inverse=True)
         wide = masks.to(centred.dtype).repeat_interleave(6, dim=-1) * precision
         scaled = self.encode_map * wide[:, None]
         eye = torch.eye(self.dim, dtype=centred.dtype, device=centred.device)
@@ -155,40 +156,40 @@ class VAECore(nn.Module):
             z, log_det = self.flow(z)
         return log_det - 0.5 * z.square().sum(-1) - 0.5 * self.dim * _LOG_2PI
 
-    def log_likelihood(self, rotvec: Tensor, seen: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def log_likelihood(self, rotvec: Tensor, observed: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """log p(observed joints | z) (B, K) in Haar nats, and the residuals (B, K, J, 3); z is (B, K, D)."""
         rotmat, modulation = self.matrices(z)
         decoded = roma.rotmat_to_unitquat(rotmat)
         target = self._relative(rotvec)[:, None].expand_as(decoded)
-        residual = roma.unitquat_to_rotvec(roma.quat_product(roma.quat_conjugation(decoded), target))
-        return (self.noise(residual, modulation) * seen[:, None]).sum(-1), residual
+        residual = unitquat_log(roma.quat_product(roma.quat_conjugation(decoded), target))[0]
+        return (self.noise(residual, modulation) * observed[:, None]).sum(-1), residual
 
-    def log_weights(self, rotvec: Tensor, seen: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    def log_weights(self, rotvec: Tensor, observed: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """log p(observed | z_k) and log p(z_k) - log q(z_k | observed), both (B, K).
 
         Args:
             rotvec: (B, J, 3).
-            seen: (B, J) bool.
+            observed: (B, J) bool.
             eps: (K, D) or (B, K, D), normal: z_k = mean + L eps_k.
         """
-        return self.weights_under(self.posterior(rotvec, seen), rotvec, seen, eps)
+        return self.weights_under(self.posterior(rotvec, observed), rotvec, observed, eps)
 
     def weights_under(
-        self, posterior: tuple[Tensor, Tensor, Tensor], rotvec: Tensor, seen: Tensor, eps: Tensor
+        self, posterior: tuple[Tensor, Tensor, Tensor], rotvec: Tensor, observed: Tensor, eps: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`log_weights` with what `posterior` gave."""
         mean, factor, log_det = posterior
         z = mean[:, None] + eps @ factor.transpose(-1, -2)
         log_q = -0.5 * (eps.square().sum(-1) + self.dim * _LOG_2PI) - log_det[:, None]
-        return self.log_likelihood(rotvec, seen, z)[0], self.log_prior(z) - log_q
+        return self.log_likelihood(rotvec, observed, z)[0], self.log_prior(z) - log_q
 
     # ------------------------------------------------------------------ the start
 
     @torch.no_grad()
-    def initialise(self, rotvec: Tensor, seen: Tensor, jitter: float) -> None:
+    def initialise(self, rotvec: Tensor, observed: Tensor, jitter: float) -> None:
         """Mean rotations, feature scales, and the PCA start, of (N, J, 3) rotvecs and their (N, J) mask."""
-        self.mean.copy_(frechet_mean(rotvec, seen.double()))
-        weight = seen.repeat_interleave(6, dim=-1).double()
+        self.mean.copy_(frechet_mean(rotvec, observed.double()))
+        weight = observed.repeat_interleave(6, dim=-1).double()
         features = self._features(self._relative(rotvec.to(self.mean.dtype))).double()
         count = weight.sum(0).clamp_min(1.0)
         centre = torch.where(weight.sum(0) > 0, (features * weight).sum(0) / count, self.bias.double())
@@ -201,10 +202,10 @@ class VAECore(nn.Module):
         if self.options.linear_path:
             value, vector = torch.linalg.eigh(covariance)
             value, vector = value.flip(0)[: self.dim], vector.flip(1)[:, : self.dim]
-            kept = min(self.dim, len(value))
+            kept_dims = min(self.dim, len(value))
             scaled = (value - floor**2).clamp_min(0.25 * floor**2).sqrt() * vector
-            self.decode_map[:kept].copy_(scaled.T)
-            self.encode_map[:kept].copy_(scaled.T)
+            self.decode_map[:kept_dims].copy_(scaled.T)
+            self.encode_map[:kept_dims].copy_(scaled.T)
             residual = (covariance.diagonal() - scaled.square().sum(1)).clamp_min(0.0)
             self.encode_log_noise.copy_((residual + floor**2).sqrt().log())
         spread = (residual.unflatten(0, (-1, 6)).sum(-1) / 4.0 + floor**2).sqrt()

@@ -20,7 +20,7 @@ _PROPOSALS = 256
 _MOVES = 16
 
 
-def nearest_latent(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, steps: int) -> Tensor:
+def nearest_latent(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *, steps: int) -> Tensor:
     """Gauss-Newton descent of sum_j |angle(R_j, decoded_j(z))| over observed joints, from z.
 
     The sum of angles is minimised by reweighted least squares (weights 1 / (angle + 0.02)), with steps that do not
@@ -29,7 +29,7 @@ def nearest_latent(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, st
     Args:
         core: the autoencoder.
         rotvec: (B, J, 3).
-        seen: (B, J) bool.
+        observed: (B, J) bool.
         z: (B, D) start.
         steps: iterations.
 
@@ -38,62 +38,64 @@ def nearest_latent(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, st
     """
     parts = [
         _descend(core, r, s, start, steps)
-        for r, s, start in zip(rotvec.split(_ROWS), seen.split(_ROWS), z.split(_ROWS), strict=True)
+        for r, s, start in zip(rotvec.split(_ROWS), observed.split(_ROWS), z.split(_ROWS), strict=True)
     ]
     return torch.cat(parts) if parts else z
 
 
-def nearest_of_several(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, *, steps: int, starts: int) -> Tensor:
+def nearest_of_several(
+    core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *, steps: int, starts: int
+) -> Tensor:
     """`nearest_latent` from z and from starts - 1 fixed points around it; the end with the least sum of angles.
 
     The points are normal, a quarter as wide as the prior on z.
     """
-    best = nearest_latent(core, rotvec, seen, z, steps=steps)
+    best = nearest_latent(core, rotvec, observed, z, steps=steps)
     if starts < 2:
         return best
     prior = normal_points(_SPREAD_POINTS, core.dim).to(z)
     spread = (prior if core.flow is None else core.flow.inverse(prior)).std(0)
-    least = angle_sum(core, rotvec, seen, best)
+    least = angle_sum(core, rotvec, observed, best)
     for point in normal_points(starts - 1, core.dim).to(z):
-        other = nearest_latent(core, rotvec, seen, z + _NEAR * spread * point, steps=steps)
-        distance = angle_sum(core, rotvec, seen, other)
+        other = nearest_latent(core, rotvec, observed, z + _NEAR * spread * point, steps=steps)
+        distance = angle_sum(core, rotvec, observed, other)
         best = torch.where((distance < least)[:, None], other, best)
         least = torch.minimum(distance, least)
     return best
 
 
-def angle_sum(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor) -> Tensor:
+def angle_sum(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor) -> Tensor:
     """(B,) radians between the observed (B, J) of rotvecs (B, J, 3) and what z (B, D) decodes to, summed over joints."""
-    return _total(core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0], seen)
+    return _total(core.log_likelihood(rotvec, observed, z[:, None])[1][:, 0], observed)
 
 
-def _descend(core: VAECore, rotvec: Tensor, seen: Tensor, z: Tensor, steps: int) -> Tensor:
+def _descend(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, steps: int) -> Tensor:
     eye = torch.eye(core.dim, dtype=z.dtype, device=z.device)
     around = torch.cat([torch.zeros_like(eye[:1]), _DIFFERENCE * eye])
-    residual = core.log_likelihood(rotvec, seen, z[:, None])[1][:, 0]
+    residual = core.log_likelihood(rotvec, observed, z[:, None])[1][:, 0]
     for _ in range(steps):
         rotmat = core.matrices(z[:, None] + around)[0]
         slope = (rotmat[:, 1:] - rotmat[:, :1]) / _DIFFERENCE
         spin = rotmat[:, :1].transpose(-1, -2) @ slope  # R^T dR/dz_d: (B, D, J, 3, 3)
         turn = torch.stack([spin[..., 2, 1], spin[..., 0, 2], spin[..., 1, 0]], dim=-1).movedim(1, -1)
         angle = residual.square().sum(-1, keepdim=True).clamp_min(1e-20).sqrt()
-        weight = (seen[..., None] / (angle + _SOFT)).expand_as(residual).flatten(1)
+        weight = (observed[..., None] / (angle + _SOFT)).expand_as(residual).flatten(1)
         matrix, error = turn.flatten(1, 2), residual.flatten(1)
         weighted = matrix.transpose(-1, -2) * weight[:, None]
         moved = z + torch.linalg.solve(weighted @ matrix + _DAMPING * eye, weighted @ error[..., None])[..., 0]
-        after = core.log_likelihood(rotvec, seen, moved[:, None])[1][:, 0]
-        better = _total(after, seen) < _total(residual, seen)
+        after = core.log_likelihood(rotvec, observed, moved[:, None])[1][:, 0]
+        better = _total(after, observed) < _total(residual, observed)
         z = torch.where(better[:, None], moved, z)
         residual = torch.where(better[:, None, None], after, residual)
     return z
 
 
-def _total(residual: Tensor, seen: Tensor) -> Tensor:
-    return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * seen).sum(-1)
+def _total(residual: Tensor, observed: Tensor) -> Tensor:
+    return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * observed).sum(-1)
 
 
 def draw_latents(
-    core: VAECore, rotvec: Tensor, seen: Tensor, num_samples: int, generator: torch.Generator | None
+    core: VAECore, rotvec: Tensor, observed: Tensor, num_samples: int, generator: torch.Generator | None
 ) -> Tensor:
     """Draws of p(z | observed joints): sampling-importance-resampling, then Metropolis-Hastings moves.
 
@@ -104,27 +106,31 @@ def draw_latents(
     Args:
         core: the autoencoder.
         rotvec: (B, J, 3).
-        seen: (B, J) bool.
+        observed: (B, J) bool.
         num_samples: S.
         generator: source of randomness.
 
     Returns:
         (S, B, D).
     """
-    parts = [_draw(core, r, s, num_samples, generator) for r, s in zip(rotvec.split(64), seen.split(64), strict=True)]
+    parts = [
+        _draw(core, r, s, num_samples, generator) for r, s in zip(rotvec.split(64), observed.split(64), strict=True)
+    ]
     empty = rotvec.new_zeros(num_samples, 0, core.dim)
     return torch.cat(parts, dim=1) if parts else empty
 
 
-def _draw(core: VAECore, rotvec: Tensor, seen: Tensor, num_samples: int, generator: torch.Generator | None) -> Tensor:
+def _draw(
+    core: VAECore, rotvec: Tensor, observed: Tensor, num_samples: int, generator: torch.Generator | None
+) -> Tensor:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=rotvec.dtype, device=rotvec.device)
 
-    mean, factor, _ = core.posterior(rotvec, seen)
+    mean, factor, _ = core.posterior(rotvec, observed)
 
     def target(eps: Tensor) -> Tensor:
         z = mean[:, None] + eps @ factor.transpose(-1, -2)
-        return core.log_likelihood(rotvec, seen, z)[0] + core.log_prior(z)
+        return core.log_likelihood(rotvec, observed, z)[0] + core.log_prior(z)
 
     eps = normal(len(rotvec), _PROPOSALS, core.dim)
     density = target(eps)
@@ -143,4 +149,4 @@ def _draw(core: VAECore, rotvec: Tensor, seen: Tensor, num_samples: int, generat
     z = (mean[:, None] + eps @ factor.transpose(-1, -2)).transpose(0, 1)
     prior = normal(num_samples, len(rotvec), core.dim)
     prior = core.flow.inverse(prior) if core.flow is not None else prior
-    return torch.where(seen.any(1)[:, None], z, prior)
+    return torch.where(observed.any(1)[:, None], z, prior)

@@ -110,12 +110,12 @@ def normal_points(num: int, dim: int) -> Tensor:
     return math.sqrt(2.0) * torch.erfinv(2.0 * uniform - 1.0)
 
 
-def hide_some(seen: Tensor, fraction: float) -> Tensor:
-    """Hide joints of about `fraction` of the rows of (B, J), with one of a few masks; no row loses all it shows."""
+def hide_some(observed: Tensor, fraction: float) -> Tensor:
+    """Hide joints of about `fraction` of the rows of (B, J), with one of a few masks; no row loses all its joints."""
     if not fraction:
-        return seen
-    device = seen.device
-    keep = torch.rand(_MASKS, seen.shape[1], device=device) < torch.rand(_MASKS, 1, device=device)
-    chosen = keep[torch.randint(_MASKS, (len(seen),), device=device)] & seen
-    use = (torch.rand(len(seen), device=device) < fraction) & chosen.any(1)
-    return torch.where(use[:, None], chosen, seen)
+        return observed
+    device = observed.device
+    keep = torch.rand(_MASKS, observed.shape[1], device=device) < torch.rand(_MASKS, 1, device=device)
+    chosen = keep[torch.randint(_MASKS, (len(observed),), device=device)] & observed
+    use = (torch.rand(len(observed), device=device) < fraction) & chosen.any(1)
+    return torch.where(use[:, None], chosen, observed)

@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...rotations import haar_log_density
-from ..charts.truncation_mass import log_mass_in_ball
+from ..shared.broad_tails import BroadComponent
+from ..shared.triangular import lower_solve
 
 #: Narrow standard deviations stay above this, radians: jitter is 0.02, and a collapsed one would be a spike.
 _FLOOR = 0.01
 #: The narrow component's total standard deviation stays below this. Six times its threefold is pi, so the mass that the
-#: first two components have outside the tangent ball is below 2e-8 and they need no correction.
+#: first two components have beyond |e| = pi is below 2e-8 and they need no correction.
 _CAP = math.pi / 18.0
 _WIDENING = 3.0
-#: Standard deviation of the broad component, radians; it keeps the density and its gradient alive far from the data.
-_BROAD = 0.6
+#: Standard deviation of the broad component, radians.
+_BROAD_STDDEV = 0.6
 _LARGEST_TILT = 4.0
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -30,7 +31,7 @@ class RotationNoise(nn.Module):
 
         p_haar(R | D) = [w_1 N(e; 0, L L^T) + w_2 N(e; 0, 9 L L^T) + w_3 N(e; 0, 0.36 I) / m] / h(e),
 
-    m being the mass of the broad Gaussian in the ball |e| < pi (that of the others is bounded to be 1 to 2e-8). It is a
+    m being the mass of the broad Gaussian where |e| < pi (that of the others is bounded to be 1 to 2e-8). It is a
     mixture of three normalised densities on SO(3), so it integrates to one.
 
     Args:
@@ -42,8 +43,7 @@ class RotationNoise(nn.Module):
         self.log_scale = nn.Parameter(torch.full((num_joints, 3), math.log(0.1)))
         self.tilt = nn.Parameter(torch.zeros(num_joints, 3))
         self.logits = nn.Parameter(torch.tensor([5.0, 2.0, -4.0]).repeat(num_joints, 1))
-        covariance = _BROAD**2 * torch.eye(3, dtype=torch.float64)
-        self._broad_log_mass = float(log_mass_in_ball(torch.zeros(3, dtype=torch.float64), covariance))
+        self._broad = BroadComponent(_BROAD_STDDEV, truncated=True)
 
     def factor(self, modulation: Tensor | None) -> Tensor:
         """Lower Cholesky factors L (..., J, 3, 3) of the narrow covariance.
@@ -68,30 +68,25 @@ class RotationNoise(nn.Module):
     def forward(self, residual: Tensor, modulation: Tensor | None = None) -> Tensor:
         """(..., J) Haar nats of residuals (..., J, 3), |e| <= pi."""
         lower = self.factor(modulation)
-        first = residual[..., 0] / lower[..., 0, 0]
-        second = (residual[..., 1] - lower[..., 1, 0] * first) / lower[..., 1, 1]
-        rest = lower[..., 2, 0] * first + lower[..., 2, 1] * second
-        third = (residual[..., 2] - rest) / lower[..., 2, 2]
-        squared = first.square() + second.square() + third.square()
+        squared = lower_solve(lower, residual).square().sum(-1)
         log_det = torch.log(lower.diagonal(dim1=-2, dim2=-1)).sum(-1)
-        weight = torch.log_softmax(self.logits, dim=-1)
-        narrow = weight[:, 0] - 0.5 * squared - log_det
-        wide = weight[:, 1] - 0.5 * squared / _WIDENING**2 - log_det - 3.0 * math.log(_WIDENING)
-        broad = (
-            weight[:, 2] - 0.5 * residual.square().sum(-1) / _BROAD**2 - 3.0 * math.log(_BROAD) - self._broad_log_mass
-        )
+        log_weight = torch.log_softmax(self.logits, dim=-1)
+        level = -1.5 * _LOG_2PI - log_det
+        narrow = log_weight[:, 0] + level - 0.5 * squared
+        wide = log_weight[:, 1] + level - 0.5 * squared / _WIDENING**2 - 3.0 * math.log(_WIDENING)
+        broad = log_weight[:, 2] + self._broad.log_prob(residual)
         mixed = torch.logsumexp(torch.stack([narrow, wide, broad]), dim=0)
-        return mixed - 1.5 * _LOG_2PI - haar_log_density(residual)
+        return mixed - haar_log_density(residual)
 
     def draw(self, lower: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Residuals (..., J, 3) of covariance factors (..., J, 3, 3), each cut off at the ball by rejection."""
+        """Residuals (..., J, 3) of covariance factors (..., J, 3, 3), each truncated at |e| = pi by rejection."""
         shape = lower.shape[:-1]
         weight = torch.softmax(self.logits, dim=-1)
         level = torch.rand(shape[:-1], generator=generator, dtype=lower.dtype, device=lower.device)
         kind = (level > weight[:, 0]).long() + (level > weight[:, :2].sum(-1))
         eye = torch.eye(3, dtype=lower.dtype, device=lower.device)
         chosen = lower * torch.where(kind == 1, _WIDENING, 1.0)[..., None, None]
-        chosen = torch.where((kind == 2)[..., None, None], _BROAD * eye, chosen)
+        chosen = torch.where((kind == 2)[..., None, None], _BROAD_STDDEV * eye, chosen)
         drawn = torch.full(shape, math.inf, dtype=lower.dtype, device=lower.device)
         outside = torch.ones(shape[:-1], dtype=torch.bool, device=lower.device)
         while bool(outside.any()):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, final
+from typing import final
 
-from ... import skeleton
 from .base import BaseVAE
-from .options import VAEOptions, make_options
+from .options import ClassDefaults
 
 
 @final
 class VAEPrior(BaseVAE):
-    """A variational autoencoder over any joints; see `BaseVAE` for what `log_prob` is.
+    """A variational autoencoder over any joints, the body unless told, with z = 32 for each independent group.
 
-    Args:
-        joints: joints to model; `fit` drops those that no pose observes.
-        preset: "default" or "published".
-        latent_dim: latent numbers for each independent group; 32 unless told.
-        options: everything at once, instead of the two above.
-        groups: independent groups of joints; `fit` learns them.
+    `BaseVAE` has the options, and says what `log_prob` is; `VAEPrior.published` is the architecture of the literature.
 
     >>> import torch
     >>> prior = VAEPrior("left_hand", latent_dim=6)
@@ -27,88 +20,40 @@ class VAEPrior(BaseVAE):
     (torch.Size([2, 55, 3]), torch.Size([2]))
     """
 
-    def __init__(
-        self,
-        joints: str | int | Iterable[str | int] = "body",
-        *,
-        preset: Literal["default", "published"] | None = None,
-        latent_dim: int | None = None,
-        options: VAEOptions | Mapping[str, Any] | None = None,
-        groups: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        super().__init__(joints, make_options(options, preset, latent_dim, 32), groups)
+    @staticmethod
+    def _class_defaults() -> ClassDefaults:
+        return ClassDefaults(joints="body", latent_dim=32, within="all")
 
 
 @final
 class HandVAE(BaseVAE):
-    """A variational autoencoder of one hand or both; see `BaseVAE` for what `log_prob` is.
+    """A variational autoencoder of one hand or both (both unless told), with z = 24 for each independent hand.
 
     Trained on hands that were tracked one at a time, it is one hand model that serves both sides through the mirror,
     and the two hands are independent (a latent of twice `latent_dim`). Trained on poses that show both, it is one model
     of 30 joints.
 
-    Args:
-        joints: "left_hand", "right_hand", "hands", or some finger joints.
-        preset: "default", or "published" (about 2 million parameters).
-        latent_dim: 24 unless told.
-        options: everything at once, instead of the two above.
-        groups: independent groups of joints; `fit` learns them.
+    `BaseVAE` has the options, and says what `log_prob` is; `HandVAE.published` is the architecture of the literature.
 
-    Raises:
-        ValueError: a joint that is not of a hand.
-
-    >>> HandVAE("hands", preset="published").num_parameters
+    >>> HandVAE.published("hands").num_parameters
     1943718
     """
 
-    def __init__(
-        self,
-        joints: str | int | Iterable[str | int] = "hands",
-        *,
-        preset: Literal["default", "published"] | None = None,
-        latent_dim: int | None = None,
-        options: VAEOptions | Mapping[str, Any] | None = None,
-        groups: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        _require_within(joints, "hands", "HandVAE")
-        super().__init__(joints, make_options(options, preset, latent_dim, 24), groups)
+    @staticmethod
+    def _class_defaults() -> ClassDefaults:
+        return ClassDefaults(joints="hands", latent_dim=24, within="hands")
 
 
 @final
 class BodyVAE(BaseVAE):
-    """A variational autoencoder of the 21 body joints, as VPoser; see `BaseVAE` for what `log_prob` is.
+    """A variational autoencoder of the 21 body joints or some of them, as VPoser, with z = 32.
 
-    Args:
-        joints: "body", or some of its joints.
-        preset: "default", or "published" (about 2 million parameters).
-        latent_dim: 32 unless told.
-        options: everything at once, instead of the two above.
-        groups: independent groups of joints; `fit` learns them.
-
-    Raises:
-        ValueError: a joint that is not of the body.
+    `BaseVAE` has the options, and says what `log_prob` is; `BodyVAE.published` is the architecture of the literature.
 
     >>> BodyVAE().latent_dim
     32
     """
 
-    def __init__(
-        self,
-        joints: str | int | Iterable[str | int] = "body",
-        *,
-        preset: Literal["default", "published"] | None = None,
-        latent_dim: int | None = None,
-        options: VAEOptions | Mapping[str, Any] | None = None,
-        groups: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        _require_within(joints, "body", "BodyVAE")
-        super().__init__(joints, make_options(options, preset, latent_dim, 32), groups)
-
-
-def _require_within(joints: str | int | Iterable[str | int], name: str, kind: str) -> None:
-    allowed = set(skeleton.JOINT_SETS[name])
-    odd = [skeleton.JOINT_NAMES[j] for j in skeleton.resolve_joints(joints) if j not in allowed]
-    if odd:
-        raise ValueError(
-            f"joints: {kind} takes joints of {name!r}, got {', '.join(odd[:4])}; use VAEPrior for other joint sets."
-        )
+    @staticmethod
+    def _class_defaults() -> ClassDefaults:
+        return ClassDefaults(joints="body", latent_dim=32, within="body")

@@ -20,7 +20,7 @@ _REACH = 8.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
-def log_mass_in_ball(mean: Tensor, covariance: Tensor) -> Tensor:
+def log_truncation_mass(mean: Tensor, covariance: Tensor) -> Tensor:
     """log P(|x| < pi) of x ~ N(mean, covariance).
 
     Exact up to quadrature (48 x 48 Gauss-Legendre nodes over the two narrow principal axes, the error function along the

@@ -1,4 +1,4 @@
-"""Benchmarks store what they train, once it is trained to the end."""
+"""Benchmarks store what they train, once it is trained to the end, and what they measure, with its conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import poseprior
-from benchmarks.common import train_once
+from benchmarks.common import measure_once, train_once
 from poseprior import GaussianPrior, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.training.batches import BatchSource
@@ -60,3 +60,17 @@ def test_an_interrupted_training_is_no_trained_prior(tmp_path: Path, monkeypatch
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert poseprior.load(path).metadata["training"]["stopped"] == "max_steps"
+
+
+def test_numbers_are_measured_again_when_their_conditions_change(tmp_path: Path) -> None:
+    calls = []
+
+    def measure() -> dict[str, float]:
+        calls.append(1)
+        return {"nll": float(len(calls))}
+
+    path = tmp_path / "numbers.json"
+    assert measure_once(path, {"max_poses": 3}, measure)["nll"] == 1.0
+    assert measure_once(path, {"max_poses": 3}, measure)["nll"] == 1.0
+    assert measure_once(path, {"max_poses": None}, measure)["nll"] == 2.0
+    assert len(calls) == 2

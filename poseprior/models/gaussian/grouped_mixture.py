@@ -10,31 +10,32 @@ from torch import Tensor, nn
 
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
-from ..charts.truncation_mass import log_mass_in_ball
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.truncation_mass import log_truncation_mass
 from .em import fit_mixture, shrinkage
 from .masked_mixture import MaskedMixture
 
-#: A joint whose tangent Gaussian leaks more than this out of the ball (a root that turns all the way round) is modelled
-#: on its own, where the cut-off is exact.
-_MOST_LEAK = 1e-3
-_LEAK_POSES = 20000
+#: A joint whose tangent Gaussian has more mass than this beyond |x| = pi (a root that turns all the way round) is modelled
+#: on its own, where the truncation is exact.
+_MOST_MASS_BEYOND = 1e-3
+#: Poses at most that this mass is measured on.
+_MEASURED_POSES = 20000
 
 
-def data_groups(train: TrainingPoses, joints: tuple[int, ...]) -> list[list[int]]:
+def groups_from_data(train: TrainingPoses, joints: tuple[int, ...]) -> list[list[int]]:
     """Groups to model as independent: joints never shown together, and joints that spread over the whole of SO(3)."""
-    rotvec, observed = train.poses(joints, max_poses=_LEAK_POSES)
+    rotvec, observed = train.poses(joints, max_poses=_MEASURED_POSES)
     chart = TangentChart(len(joints))
     chart.fit(rotvec, observed)
-    leak = -torch.expm1(log_mass_in_ball(torch.zeros(len(joints), 3), torch.diag_embed(chart.scale.square())))
-    wide = {j for j, lost in zip(joints, leak.tolist(), strict=True) if lost > _MOST_LEAK}
+    beyond = -torch.expm1(log_truncation_mass(torch.zeros(len(joints), 3), torch.diag_embed(chart.scale.square())))
+    wide = {j for j, mass in zip(joints, beyond.tolist(), strict=True) if mass > _MOST_MASS_BEYOND}
     rest = tuple(j for j in joints if j not in wide)
     groups = independent_groups(train.co_observed, rest)
     return sorted([*([j] for j in sorted(wide)), *(list(g) for g in groups)])
 
 
-class MixtureFactors(nn.Module):
-    """A product over groups of `MaskedMixture`.
+class IndependentGroupsMixture(nn.Module):
+    """A product over independent groups of joints, with a `MaskedMixture` for each.
 
     Args:
         joints: all joints, sorted SMPL-X indices.
@@ -59,22 +60,22 @@ class MixtureFactors(nn.Module):
             assert isinstance(part, MaskedMixture)
             yield part, self.get_buffer(f"_place{k}")
 
-    def log_prob(self, z: Tensor, seen: Tensor, scale: Tensor) -> Tensor:
-        """(B,) log-density of z (B, J, 3), Lebesgue in z, cut off at the tangent balls."""
+    def log_prob(self, z: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
+        """(B,) log-density of z (B, J, 3), Lebesgue in z, truncated where a tangent vector is longer than pi."""
         total = z.new_zeros(len(z))
         for part, place in self._each():
             one_group = len(place) == z.shape[1]
-            own, inside = (z, seen) if one_group else (z.index_select(1, place), seen.index_select(1, place))
-            total = total + part.log_prob(own.flatten(1), inside) - part.log_mass(inside, scale, place)
+            own, mask = (z, observed) if one_group else (z.index_select(1, place), observed.index_select(1, place))
+            total = total + part.log_prob(own.flatten(1), mask) - part.log_truncation_mass(mask, scale, place)
         return total
 
     def draw(
-        self, z: Tensor, seen: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None
+        self, z: Tensor, observed: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """(S, B, J, 3) draws of the missing joints given the observed."""
         result = z.expand(num_samples, *z.shape).clone()
         for part, place in self._each():
-            drawn = part.draw(z[:, place].flatten(1), seen[:, place], scale[place], num_samples, generator)
+            drawn = part.draw(z[:, place].flatten(1), observed[:, place], scale[place], num_samples, generator)
             result[:, :, place] = drawn.unflatten(-1, (-1, 3))
         return result
 

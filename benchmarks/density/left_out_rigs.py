@@ -1,0 +1,186 @@
+"""How priors hold on rigs that they were not trained on.
+
+Each prior is trained without one rig (`uiprmd`, `daz`) and judged on that rig's people; `hdm05`, which is never trained
+on, judges the prior of all other rigs. Everything is on 17 joints, the body without toes and collars.
+
+  NLL      mean negative log-density at jitter 0.1 rad, Haar nats
+  gap      NLL above that of an oracle: a mixture fitted to other people of the very rig
+  <1, <5   per cent of the poses, as recorded, below the prior's own 1st and 5th percentile (of its samples, each under
+           the pose's mask)
+  5..95    per cent of the poses between its 5th and 95th
+  cal <1, <5, 5..95   the same for calibrated percentiles, from held-out people of the rigs that were trained on
+
+  python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs [--only mixture gaussian] [--rigs uiprmd]
+
+Weights are kept in the output folder, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import poseprior
+from benchmarks.common import parser_for, train_once, write_json
+from poseprior import PoseDataset, PosePrior, read_poses
+from poseprior.evaluation.calibration import calibrate, log_prob_rows, standard_scores
+from poseprior.models.shared.masks import rows_by_mask
+from poseprior.recipes import RECIPES, Recipe, read_parts
+from poseprior.rotations import add_tangent_noise
+
+JITTER = 0.1
+JOINTS = tuple(j for j in range(1, 22) if j not in (10, 11, 13, 14))
+#: Families by the recipe that they are trained as.
+FAMILIES = {
+    "gaussian": "body-gaussian", "mixture": "body-mixture", "joint-flow": "body-joint-flow",
+    "global-flow": "body-global-flow", "order-agnostic": "body-order-agnostic", "vae": "body-vae",
+}  # fmt: skip
+RIGS = ("uiprmd", "daz", "hdm05")
+_ORACLE_COMPONENTS = (1, 2, 4, 8)
+_FOLDS = 5
+_MOST_POSES = 4000
+
+
+def rows_of(data: PoseDataset, rig: str, *, without: bool = False) -> PoseDataset:
+    """The poses of a rig, or all others."""
+    same = np.asarray(data.rig) == rig
+    return data.select(np.flatnonzero(~same if without else same))
+
+
+def poses_of_rig(folder: Path, rig: str) -> PoseDataset:
+    """Every person of a rig, whatever split they are in; at most a fixed random few thousand poses."""
+    if rig in ("uiprmd", "hdm05"):
+        data = read_poses(folder / f"{rig}_poses.npz")
+    else:
+        data = PoseDataset.concat(
+            [rows_of(read_poses(folder / f"{s}_poses.npz"), rig) for s in ("train", "val", "test")]
+        )
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:_MOST_POSES].sort().values
+    return data.select(chosen)
+
+
+def oracle_nll(folder: Path, rig: str) -> float:
+    """NLL at the jitter of mixtures fitted to other people of the rig, the best number of components."""
+    data = poses_of_rig(folder, rig)
+    people = np.asarray(data.subject)
+    folds = np.array_split(np.unique(people), min(_FOLDS, len(np.unique(people))))
+    best = float("inf")
+    for components in _ORACLE_COMPONENTS:
+        total = 0.0
+        for fold in folds:
+            test = np.isin(people, fold)
+            prior = poseprior.GaussianMixturePrior(JOINTS, num_components=components)
+            prior.fit(data.select(np.flatnonzero(~test)), config=poseprior.FitConfig(jitter=JITTER, progress=False))
+            pose, observed = data.select(np.flatnonzero(test)).all_poses()
+            total += float(nll(prior, pose, observed).sum())
+        best = min(best, total / len(data))
+    return best
+
+
+def nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
+    """(B,) NLL at the jitter, over the 17 joints."""
+    noisy = add_tangent_noise(pose, JITTER, generator=torch.Generator().manual_seed(2))
+    seen = observed & _mask()
+    with torch.no_grad():
+        parts = zip(noisy.split(2048), seen.split(2048), strict=True)
+        return -torch.cat([prior.log_prob(p, observed=o) for p, o in parts])
+
+
+def _mask() -> Tensor:
+    mask = torch.zeros(55, dtype=torch.bool)
+    mask[list(JOINTS)] = True
+    return mask
+
+
+def trained(family: str, left_out: str | None, folder: Path, out: Path) -> PosePrior:
+    """The family's prior of the 17 joints, trained without a rig."""
+    recipe = RECIPES[FAMILIES[family]]
+
+    def build() -> PosePrior:
+        return recipe.prior(JOINTS, **recipe.options)
+
+    options = {f: v for f, v in vars(recipe.fit_config()).items() if v is not None}
+    path = out / f"{family}-without-{left_out or 'none'}.safetensors"
+    return train_once(path, build, partial(splits_without, left_out, folder), options)
+
+
+def splits_without(left_out: str | None, folder: Path) -> dict[str, PoseDataset]:
+    """Train and val without a rig."""
+    parts = read_parts(folder, ("body",))
+    found = {name: parts[name]["body"] for name in ("train", "val")}
+    return {k: v if left_out is None else rows_of(v, left_out, without=True) for k, v in found.items()}
+
+
+def judge(prior: PosePrior, data: PoseDataset, val: PoseDataset, recipe: Recipe) -> dict[str, float]:
+    """NLL, percentiles among the prior's own samples and calibrated percentiles of a rig's poses."""
+    pose, observed = data.all_poses()
+    observed = observed & _mask()
+    usable = prior.can_score(observed)
+    pose, observed = pose[usable], observed[usable]
+    reference = prior.sample(2000, generator=torch.Generator().manual_seed(1))
+    own = torch.zeros(len(pose))
+    for some, mask in rows_by_mask(observed):
+        rows = torch.arange(len(pose)) if some is None else some
+        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        value = log_prob_rows(prior, pose[rows], observed[rows])
+        own[rows] = 100.0 * (usual[None] < value[:, None]).float().mean(1)
+    table = calibrate(prior, val, rig_noise=recipe.fit.rig_noise, jitter=JITTER)
+    calibrated = table.percentile(pose, observed, standard_scores(prior, pose, observed, reference))
+    numbers = {"nll": float(nll(prior, pose, observed).mean()), "num_poses": float(len(pose))}
+    for name, percentile in (("own", own), ("calibrated", calibrated)):
+        numbers[f"{name} below 1"] = 100.0 * float((percentile < 1).float().mean())
+        numbers[f"{name} below 5"] = 100.0 * float((percentile < 5).float().mean())
+        numbers[f"{name} within"] = 100.0 * float(((percentile >= 5) & (percentile <= 95)).float().mean())
+    return numbers
+
+
+def print_table(rows: dict[str, dict[str, float]], oracles: dict[str, float]) -> None:
+    """One line for each family and left-out rig."""
+    print(f"{'':<25}{'':>8}{'':>7}{'own samples':>21}{'calibrated':>21}")
+    print(f"{'family':<16}{'rig':<9}{'NLL':>8}{'gap':>7}" + 2 * f"{'<1':>7}{'<5':>7}{'5..95':>7}")
+    for key, row in rows.items():
+        family, rig = key.split("/")
+        shares = "".join(
+            f"{row[f'{kind} {name}']:7.1f}"
+            for kind in ("own", "calibrated")
+            for name in ("below 1", "below 5", "within")
+        )
+        print(f"{family:<16}{rig:<9}{row['nll']:8.1f}{row['nll'] - oracles[rig]:7.1f}{shares}")
+
+
+def _cached(path: Path, compute: Callable[[], Any]) -> Any:
+    if not path.exists():
+        write_json(path, compute())
+    return json.loads(path.read_text())
+
+
+def main() -> None:
+    parser = parser_for(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/left_out_rigs"))
+    parser.add_argument("--only", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--rigs", nargs="+", choices=RIGS, default=list(RIGS))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    body = args.data / "smplx_body"
+    rows, oracles = {}, {}
+    for rig in args.rigs:
+        oracles[rig] = _cached(args.out / f"oracle-{rig}.json", partial(oracle_nll, body, rig))
+    for family in args.only:
+        for rig in args.rigs:
+            left_out = None if rig == "hdm05" else rig
+            prior = trained(family, left_out, args.data, args.out)
+            val = splits_without(left_out, args.data)["val"]
+            rows[f"{family}/{rig}"] = judge(prior, poses_of_rig(body, rig), val, RECIPES[FAMILIES[family]])
+            write_json(args.out / f"{family}-{rig}.json", rows[f"{family}/{rig}"])
+    print_table(rows, oracles)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Calibrated plausibility: where a pose stands among people whom the prior has not seen, for any mask.
+
+A log-density alone says little: its typical value depends on how many joints are observed, and a prior's own samples
+are not the poses of other people. So a log-density is first compared with those of the prior's own samples under the
+same mask, and the result with that of held-out people under the noise of the training, every rig and every person
+counting the same (conformal prediction, Vovk et al. 2005, with weights). The tables of the held-out results travel with
+the weights.
+
+Poses of skeleton solvers, whose knees are exact hinges, are far more likely than fits of a body's surface, whose knees
+are not. Each is compared with its own kind: what it is shows in the knees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..io.dataset import PoseDataset
+from ..models.shared.masks import rows_by_mask
+from ..prior import PosePrior
+from ..rotations import add_tangent_noise, rotvec_to_unitquat
+from ..skeleton import JOINT_NAMES, JOINT_SETS, NUM_JOINTS
+from ..training.rig_noise import RigNoise
+
+#: Percentiles that a table holds.
+LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
+#: Samples are summed up by their median and the point that a sixth of them lies below.
+_LOW = 0.16
+#: Poses in one call of a prior.
+MAX_ROWS = 4096
+_REFERENCE = 1024
+#: Knees that turn less than this about other axes than their hinge are a solver's, radians.
+_HINGED = math.radians(6.0)
+_KNEES = [JOINT_NAMES.index(name) for name in ("left_knee", "right_knee")]
+#: Parts that calibration hides from some poses, beside what the poses themselves miss.
+_HIDDEN_PARTS: tuple[tuple[int, ...], ...] = (
+    (), (13, 16, 18, 20), (1, 4, 7, 10), (7, 8, 10, 11, 20, 21), (1, 2, 4, 5, 7, 8, 10, 11),
+    JOINT_SETS["left_hand"][::2], JOINT_SETS["left_hand"][:9],
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Standard scores of held-out people at the percentiles `LEVELS`.
+
+    Attributes:
+        scores: ascending.
+        num_people, num_rigs: how many they come from.
+    """
+
+    scores: tuple[float, ...]
+    num_people: int
+    num_rigs: int
+
+    @classmethod
+    def of(cls, scores: Tensor, rig: Sequence[str], person: Sequence[str]) -> Table:
+        """From standard scores (N,), every rig counting the same, and within a rig every person.
+
+        Args:
+            scores: of poses of held-out people.
+            rig, person: of each pose.
+
+        Raises:
+            ValueError: lengths that differ, or no pose.
+        """
+        if not len(scores) == len(rig) == len(person) or len(scores) == 0:
+            raise ValueError(
+                f"scores, rig, person: expected equal lengths above 0, got {len(scores)}, {len(rig)} and {len(person)}."
+            )
+        rigs, rig_index = np.unique(np.asarray(rig, dtype=str), return_inverse=True)
+        names = np.char.add(np.char.add(np.asarray(rig, dtype=str), "/"), np.asarray(person, dtype=str))
+        people, person_index, frames = np.unique(names, return_inverse=True, return_counts=True)
+        rig_of_person = np.zeros(len(people), dtype=int)
+        rig_of_person[person_index] = rig_index
+        people_of_rig = np.bincount(rig_of_person, minlength=len(rigs))
+        weight = 1.0 / (frames[person_index] * people_of_rig[rig_index] * len(rigs))
+        value = scores.double().cpu().numpy()
+        order = np.argsort(value)
+        table = np.interp(np.asarray(LEVELS) / 100.0, np.cumsum(weight[order]), value[order])
+        return cls(
+            scores=tuple(round(float(v), 4) for v in table), num_people=len(people), num_rigs=len(rigs)
+        )  # fmt: skip
+
+    def percentile(self, score: Tensor) -> Tensor:
+        """Percentile, 0 to 100, of standard scores (*batch,) among held-out people."""
+        levels = score.new_tensor((0.0, *LEVELS, 100.0))
+        # Beyond the table a percentile falls to 0, or rises to 100, over the length of the table's last step.
+        ends = (2.0 * self.scores[0] - self.scores[1], 2.0 * self.scores[-1] - self.scores[-2])
+        points = score.new_tensor((ends[0], *self.scores, ends[1]))
+        right = torch.searchsorted(points, score.contiguous()).clamp(1, len(points) - 1)
+        step = (points[right] - points[right - 1]).clamp_min(1e-9)
+        part = ((score - points[right - 1]) / step).clamp(0.0, 1.0)
+        return levels[right - 1] + part * (levels[right] - levels[right - 1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Tables of standard scores by kind of pose: "hinged" knees, "free" knees, and "any" where no knee is observed."""
+
+    tables: Mapping[str, Table]
+
+    def percentile(self, pose: Tensor, observed: Tensor, score: Tensor) -> Tensor:
+        """Percentiles (B,), 0 to 100, of poses (B, 55, 3) with masks (B, 55) and standard scores (B,)."""
+        result = torch.empty_like(score)
+        kinds = knee_kinds(pose, observed)
+        for k, name in enumerate(KINDS):
+            rows = kinds == k
+            if bool(rows.any()):
+                result[rows] = self.tables.get(name, self.tables["any"]).percentile(score[rows])
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON-able form that `from_dict` takes back."""
+        return {name: asdict(table) for name, table in self.tables.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """From `to_dict`."""
+        return cls(tables={name: Table(**{**t, "scores": tuple(t["scores"])}) for name, t in values.items()})
+
+
+KINDS = ("hinged", "free", "any")
+
+
+def knee_kinds(pose: Tensor, observed: Tensor) -> Tensor:
+    """(B,) places in `KINDS` of poses (B, 55, 3) with masks (B, 55).
+
+    The part of a knee's rotation that is not about its hinge, the x axis, is its swing: with the quaternion
+    (x, y, z, w), 2 arcsin sqrt(y^2 + z^2).
+    """
+    seen = observed[:, _KNEES]
+    swing = 2.0 * torch.asin(rotvec_to_unitquat(pose[:, _KNEES])[..., 1:3].square().sum(-1).clamp(0.0, 1.0).sqrt())
+    mean = (swing * seen).sum(1) / seen.sum(1).clamp_min(1)
+    kind = torch.where(mean < _HINGED, 0, 1)
+    return torch.where(seen.any(1), kind, torch.full_like(kind, 2))
+
+
+def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference: Tensor) -> Tensor:
+    """How far each log-density is above the median of the prior's own samples under the same mask.
+
+    Args:
+        prior: any prior.
+        pose: (B, 55, 3) rotvecs, radians.
+        observed: (B, 55) bool.
+        reference: (N, 55, 3) samples of the prior.
+
+    Returns:
+        (B,) in units of the distance from that median to the 16th percentile of the samples; 0 where nothing is
+        observed. A Gaussian's standard score, but for the heavier tails of log-densities.
+    """
+    modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=pose.device)
+    modelled[list(prior.joints)] = True
+    result = pose.new_zeros(len(pose))
+    for some, mask in rows_by_mask(observed & modelled):
+        if not bool(mask.any()):
+            continue
+        rows = torch.arange(len(pose), device=pose.device) if some is None else some
+        own = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        median, low = own.quantile(0.5), own.quantile(_LOW)
+        value = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))
+        result[rows] = ((value - median) / (median - low).clamp_min(1e-6)).to(result)
+    return result
+
+
+@torch.no_grad()
+def log_prob_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
+    """(B,) log-densities, some rows at a time."""
+    parts = zip(pose.split(MAX_ROWS), observed.split(MAX_ROWS), strict=True)
+    return torch.cat([prior.log_prob(p, observed=o) for p, o in parts])
+
+
+def calibrate(
+    prior: PosePrior,
+    data: PoseDataset,
+    *,
+    rig_noise: RigNoise | None = None,
+    jitter: float = 0.0,
+    max_poses: int = 3000,
+    seed: int = 0,
+) -> Calibration:
+    """Tables of a prior's standard scores on held-out people.
+
+    Poses with hinged knees are taken as they are and with the rest frames of other rigs; poses with free knees are the
+    same poses with the rig noise's unmeasured axes and shares. Parts of a body or a hand are hidden from some of them.
+
+    Args:
+        prior: a fitted prior.
+        data: poses of people that training did not see.
+        rig_noise: what the prior was trained with; None takes the poses with jitter only.
+        jitter: added to poses with free knees, radians.
+        max_poses: a random subset of at most this many.
+        seed: of the subset, the noise, the hidden parts and the samples.
+
+    Raises:
+        ValueError: no pose that the prior can score.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(data), generator=generator)[:max_poses].sort().values
+    some = data.select(chosen)
+    pose, observed = some.all_poses()
+    names = ["unknown"] * len(some)
+    rig, person = (np.asarray(names if v is None else v) for v in (some.rig, some.subject))
+    observed = _hide_parts(prior, observed, generator)
+    reference = prior.sample(_REFERENCE, generator=torch.Generator(prior.device).manual_seed(seed)).cpu()
+
+    def scores(noise: RigNoise | None, sigma: float) -> Tensor:
+        moved = pose if noise is None else noise.apply(pose, observed, some.imputed, generator=generator)
+        moved = add_tangent_noise(moved, sigma, generator=generator)
+        return standard_scores(
+            prior, moved.to(prior.device), observed.to(prior.device), reference.to(prior.device)
+        ).cpu()
+
+    keep = (observed[:, list(prior.joints)].any(1) & prior.can_score(observed)).numpy()
+    if not keep.any():
+        raise ValueError(f"data: none of the {len(data)} poses is one that the prior can score; give poses that are.")
+
+    def table(*parts: Tensor) -> Table:
+        pooled = torch.cat([part[torch.from_numpy(keep)] for part in parts])
+        return Table.of(pooled, np.tile(rig[keep], len(parts)), np.tile(person[keep], len(parts)))  # type: ignore[arg-type]
+
+    raw = scores(None, 0.0)
+    if rig_noise is None:
+        return Calibration(tables={"any": table(raw, scores(None, jitter))})
+    hinged = scores(replace(rig_noise, unmeasured_probability=0.0), 0.0)
+    free = scores(replace(rig_noise, unmeasured_probability=1.0), jitter)
+    tables = {"any": table(raw, hinged, free, free)}
+    if set(_KNEES) & set(prior.joints):
+        tables |= {"hinged": table(raw, hinged), "free": table(free)}
+    return Calibration(tables=tables)
+
+
+def _hide_parts(prior: PosePrior, observed: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, 55) masks of which half hide a part, where the prior can do without it."""
+    part = torch.randint(2 * len(_HIDDEN_PARTS), (len(observed),), generator=generator) % (2 * len(_HIDDEN_PARTS))
+    hidden = observed.clone()
+    for k, joints in enumerate(_HIDDEN_PARTS):
+        if joints:
+            rows = (part == k).nonzero()[:, 0]
+            hidden[rows[:, None], list(joints)] = False
+    usable = prior.can_score(hidden) & hidden[:, list(prior.joints)].any(1)
+    return torch.where(usable[:, None], hidden, observed)

@@ -1,0 +1,117 @@
+"""The state that a fit begins with: at rest, at the prior's mean pose, or at the pose that the user gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ... import skeleton
+from ...prior import LatentPosePrior, PosePrior
+from ..body.hand_convention import HandConvention
+from ..energy import PoseParams, pose_and_mask
+from .state import BodyState, decode_hands
+
+#: Poses of a prior, its mean first, (1 + N, 55, 3), and in latent space their latents (1 + N, D).
+Samples = tuple[Tensor, Tensor | None]
+
+
+def initial_state(
+    model: nn.Module, bodies: int, convention: HandConvention, prior: PosePrior | None, samples: Samples | None,
+    start: PoseParams | None, betas: Tensor | None, latent: bool,
+) -> BodyState:  # fmt: skip
+    """One start of B bodies at the origin: in the given pose, else the prior's mean pose, else at rest.
+
+    Args:
+        model: SMPL-X model of the smplx package.
+        bodies: B.
+        convention: of the model's hands.
+        prior, samples: a prior, and poses of it, the mean first.
+        start, betas: what the user gave to `fit_body`.
+        latent: whether a latent decides the joints of the prior.
+
+    Raises:
+        ValueError: a start or a shape that is not finite or of another size.
+    """
+    reference = model.v_template
+    assert isinstance(reference, Tensor)
+    sizes: tuple[int, int] = (int(model.num_betas), int(model.num_expression_coeffs))  # type: ignore[arg-type]
+    first = _first_latent(prior, samples, start, convention) if latent else None
+    state = start_state(reference, bodies, *sizes, convention.num_coefficients, first)
+    pose = state.pose.clone()
+    if start is not None:
+        pose = _given_pose(start, state, convention)
+    elif samples is not None and prior is not None:
+        index = list(prior.joints)
+        pose[..., index, :] = samples[0][0, index].to(pose)
+    state = replace(state, pose=pose)
+    judged = () if prior is None else prior.joints
+    if state.hands is not None and start is None and not any(j >= 25 for j in judged):
+        pose = pose.clone()  # the model's own hand at rest: coefficients of zero
+        pose[..., 25:55, :] = decode_hands(state.hands, convention)
+        state = replace(state, pose=pose)
+    elif state.hands is not None:
+        state = replace(state, hands=hand_coefficients(pose, convention))
+    return state if betas is None else replace(state, betas=_shape(betas, state.betas))
+
+
+def hand_coefficients(pose: Tensor, convention: HandConvention) -> Tensor:
+    """(*, 2, n) least-squares PCA coefficients of the hands of poses (*, 55, 3)."""
+    parts = (skeleton.PART_SLICES["left_hand_pose"], skeleton.PART_SLICES["right_hand_pose"])
+    return torch.stack([_one_hand(pose[..., part, :], convention, side) for side, part in enumerate(parts)], -2)
+
+
+def _given_pose(start: PoseParams, state: BodyState, convention: HandConvention) -> Tensor:
+    given, _ = pose_and_mask(start, convention)
+    bodies = state.pose.shape[1]
+    if given.dim() > 3 or not bool(torch.isfinite(given).all()):
+        raise ValueError(f"start: expected finite rotations of {bodies} bodies, got {tuple(given.shape)}.")
+    try:
+        return given.to(state.pose).expand_as(state.pose[0])[None].clone()
+    except RuntimeError:
+        raise ValueError(f"start: expected 1 or {bodies} bodies, got {len(given)}.") from None
+
+
+def _first_latent(
+    prior: PosePrior | None, samples: Samples | None, start: PoseParams | None, convention: HandConvention
+) -> Tensor:  # fmt: skip
+    assert isinstance(prior, LatentPosePrior) and samples is not None and samples[1] is not None
+    return samples[1][:1] if start is None else prior.encode(pose_and_mask(start, convention)[0])
+
+
+def start_state(
+    reference: Tensor, bodies: int, num_betas: int, num_expression: int, hand_size: int | None, latent: Tensor | None
+) -> BodyState:
+    """One start of B bodies in the rest pose, at the origin."""
+    new = reference.new_zeros
+    return BodyState(
+        pose=new(1, bodies, skeleton.NUM_JOINTS, 3), transl=new(1, bodies, 3), betas=new(1, bodies, num_betas),
+        expression=new(1, bodies, num_expression),
+        hands=None if hand_size is None else new(1, bodies, 2, hand_size),
+        latent=None if latent is None else latent.to(reference).expand(1, bodies, -1),
+    )  # fmt: skip
+
+
+def _shape(betas: Tensor, like: Tensor) -> Tensor:
+    betas = torch.as_tensor(betas).to(like)
+    if not bool(torch.isfinite(betas).all()):
+        raise ValueError("betas: expected finite numbers, got NaN or infinity.")
+    if (
+        betas.shape[-1] != like.shape[-1]
+        or betas.dim() > 2
+        or (betas.dim() == 2 and len(betas) not in (1, like.shape[1]))
+    ):
+        raise ValueError(
+            f"betas: expected ({like.shape[-1]},) or ({like.shape[1]}, {like.shape[-1]}), got {tuple(betas.shape)}."
+        )
+    return betas.expand_as(like).clone()
+
+
+def _one_hand(hand: Tensor, convention: HandConvention, side: int) -> Tensor:
+    """(*, n) least-squares PCA coefficients of hands (*, 15, 3)."""
+    assert convention.components is not None
+    vector = hand.flatten(-2)
+    if convention.mean is not None:
+        vector = vector - convention.mean[side].to(vector)
+    return vector @ torch.linalg.pinv(convention.components[side].to(vector))

@@ -1,0 +1,60 @@
+"""Which joints move the measured points, and which points belong to the torso."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ... import skeleton
+from ..targets import Target
+
+#: Joints whose points place the torso in space.
+_TORSO = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)
+
+
+def torso_points(target: Target, model: nn.Module) -> Tensor:
+    """(B, K) bool: points of the torso where a frame shows three of them, all its points where it does not."""
+    driven = [j in _TORSO for j in target.joints] + [_driver(model, v) in _TORSO for v in target.vertices]
+    torso = torch.tensor(driven, device=target.points.device)
+    seen = target.confidence > 0
+    enough = (seen & torso).sum(-1, keepdim=True) >= 3
+    return torch.where(enough, seen & torso, seen)
+
+
+def _driver(model: nn.Module, vertex: int) -> int:
+    weights = model.lbs_weights
+    assert isinstance(weights, Tensor)
+    return int(weights[vertex].argmax())
+
+
+def movable_joints(model: nn.Module, targets: Sequence[Target]) -> set[int]:
+    """Joints whose rotation moves some measured point; the root and the eyes are left out."""
+    weights = model.lbs_weights
+    assert isinstance(weights, Tensor)
+    found: set[int] = set()
+    for target in targets:
+        seen = (target.confidence > 0).any(0).tolist()
+        names = [*(("j", j) for j in target.joints), *(("v", v) for v in target.vertices)]
+        for (kind, index), used in zip(names, seen, strict=True):
+            if not used:
+                continue
+            for joint in _moving(model, weights, kind, index):
+                while joint > 0:
+                    found.add(joint)
+                    joint = skeleton.PARENTS[joint]
+    return found - {23, 24}
+
+
+def _moving(model: nn.Module, weights: Tensor, kind: str, index: int) -> list[int]:
+    """Joints with a say in a point; a joint itself is moved by its parent."""
+    if kind == "j" and index < skeleton.NUM_JOINTS:
+        return [skeleton.PARENTS[index]]
+    if kind == "j":
+        extra = model.vertex_joint_selector.extra_joints_idxs.tolist()  # type: ignore[union-attr,operator]
+        index -= skeleton.NUM_JOINTS
+        if index >= len(extra):
+            return [22]  # face landmarks: the jaw, and the head above it
+        index = int(extra[index])
+    return (weights[index] > 0.05).nonzero()[:, 0].tolist()

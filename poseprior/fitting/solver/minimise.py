@@ -1,0 +1,38 @@
+"""`minimise`: one stage of a fit, in rounds that each begin with the curvature where the bodies stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from ...optim import Minimum
+from .gauss_newton import preconditioner
+from .problem import FitProblem
+from .stages import Stage
+from .state import BodyState
+
+_ROUND = 25
+#: Steps of Adam for each step that L-BFGS may take.
+_ADAM_STEPS = 2
+
+
+def minimise(
+    problem: FitProblem, state: BodyState, stage: Stage, idle: Tensor | None = None
+) -> tuple[BodyState, Minimum, int]:
+    """The state at a minimum, how its last round was reached, and steps taken.
+
+    Adam, if the user chose it, takes the stages of the final energies. L-BFGS takes those that look for the basin, and
+    settles what Adam found: it never goes up, and Adam does not come to rest in stiff directions.
+    """
+    done = 0
+    if problem.config.optimizer == "adam" and stage.final:
+        done = _ADAM_STEPS * stage.iterations
+        state, _ = problem.minimise_with_adam(state, stage, done)
+    left = stage.iterations
+    while True:
+        start = preconditioner(problem, state, stage)
+        state, last = problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start, idle)
+        left, done = left - last.steps, done + last.steps
+        if left <= 0 or last.steps == 0 or bool(last.converged.all()):
+            return state, last, done

@@ -1,0 +1,147 @@
+"""Rotations in the forms that files keep them in, as rotvecs: matrices, quaternions, and the halves of matrices called 6D."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import roma
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._npy import as_float64
+
+#: Forms that `rotations` names, and the numbers that a rotation has in each.
+FORMS: dict[str, int] = {
+    "rotvec": 3, "matrix": 9, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "6d_rows": 6, "6d_columns": 6,
+    "6d_interleaved": 6,
+}  # fmt: skip
+_SIX = {
+    "6d_rows": "the first two rows of the matrix, one after the other (PyTorch3D)",
+    "6d_columns": "its first two columns, one after the other (Zhou et al.)",
+    "6d_interleaved": "a (3, 2) matrix row by row (SPIN, HMR, roma)",
+}
+_LOOSE = 1e-2
+HINTS = {
+    3: "",
+    4: "quaternions: pass rotations='quaternion_wxyz' (SciPy's scalar_first) or rotations='quaternion_xyzw' (SciPy, roma)",
+    6: "6D: pass rotations=" + ", ".join(f"{name!r}, {what}" for name, what in _SIX.items()),
+    9: "rotation matrices: pass rotations='matrix'",
+}
+
+
+def check_form(rotations: object) -> None:
+    """Refuse what `rotations` of `read_poses` does not take."""
+    given = list(rotations.values()) if isinstance(rotations, Mapping) else [rotations]
+    if bad := [form for form in given if form is not None and form not in FORMS]:
+        raise ValueError(f"rotations: expected one of {', '.join(FORMS)}, or a dict of key to one, got {bad[0]!r}.")
+
+
+def joint_shapes(count: int, form: str) -> list[tuple[int, ...]]:
+    """Trailing shapes of arrays of `count` joints."""
+    width = FORMS[form]
+    shapes: list[tuple[int, ...]] = [(count * width,), (count, width)]
+    if form == "matrix":
+        shapes.append((count, 3, 3))
+    elif form == "6d_interleaved":
+        shapes.append((count, 3, 2))
+    elif form.startswith("6d"):
+        shapes.append((count, 2, 3))
+    if count == 1:
+        shapes += [shape[1:] for shape in shapes[1:]]
+    return list(dict.fromkeys(shapes))
+
+
+def count_joints(shape: tuple[int, ...], form: str) -> int | None:
+    """How many joints an array (N, ...) of this shape may have in a form; None if it is no such array."""
+    if len(shape) < 2 or 0 in shape[1:]:
+        return None
+    count, rest = divmod(int(np.prod(shape[1:])), FORMS[form])
+    return count if not rest and shape[1:] in joint_shapes(count, form) else None
+
+
+def are_matrices(array: NDArray[Any]) -> bool:
+    """Whether (..., 3, 3) are rotations, which nothing else is by chance."""
+    if array.ndim < 3 or array.shape[-2:] != (3, 3) or not np.issubdtype(array.dtype, np.floating) or not array.size:
+        return False
+    value = as_float64(array.reshape(-1, 3, 3))
+    value = value[np.isfinite(value).all((1, 2))]
+    off = np.abs(value @ value.transpose(0, 2, 1) - np.eye(3)).max(initial=0.0)
+    return bool(len(value)) and off < _LOOSE and bool((np.linalg.det(value) > 0).all())
+
+
+def to_rotvecs(key: str, value: Tensor, form: str) -> Tensor:
+    """(N, J, 3) rotvecs of (N, J, width); rows that are not finite become NaN.
+
+    Raises:
+        ValueError: matrices, halves or quaternions that are far from any, or that fit another form.
+    """
+    if form == "rotvec":
+        return value
+    wide = value.double()
+    broken = ~torch.isfinite(wide).all(-1)
+    wide = torch.where(broken[..., None], torch.zeros_like(wide), wide)
+    present = wide[~broken]
+    if form.startswith("quaternion"):
+        rotvec = _from_quaternions(key, wide, present, form)
+    elif form == "matrix":
+        matrix = wide.unflatten(-1, (3, 3))
+        off = (matrix @ matrix.mT - torch.eye(3, dtype=wide.dtype)).abs().amax((-1, -2))[~broken]
+        if bool((off > _LOOSE).any()) or bool((torch.linalg.det(matrix[~broken]) < 0).any()):
+            raise ValueError(
+                f"key '{key}': expected rotation matrices (orthonormal, determinant 1), got others, off by up to "
+                f"{float(off.max()):.2g}; pass rotations= as what the file holds."
+            )
+        identity = torch.eye(3, dtype=wide.dtype).expand_as(matrix)
+        rotvec = roma.rotmat_to_rotvec(roma.special_procrustes(torch.where(broken[..., None, None], identity, matrix)))
+    else:
+        rotvec = _from_halves(key, wide, present, form)
+    return torch.where(broken[..., None], torch.full_like(rotvec, torch.nan), rotvec)
+
+
+def _from_quaternions(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
+    norm = present.norm(dim=-1)
+    if bool(((norm - 1).abs() > _LOOSE).any()):
+        raise ValueError(
+            f"key '{key}': expected quaternions of length 1, got lengths {float(norm.min()):.3g} to {float(norm.max()):.3g}; "
+            "pass rotations= as what the file holds."
+        )
+    xyzw = wide.roll(-1, -1) if form == "quaternion_wxyz" else wide
+    length = xyzw.norm(dim=-1, keepdim=True)
+    unit = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=wide.dtype)
+    return roma.unitquat_to_rotvec(torch.where(length > 0, xyzw / length.clamp_min(1e-30), unit))
+
+
+def _from_halves(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
+    exact = [name for name in _SIX if _orthonormal(present, name)]
+    if exact and form not in exact:
+        raise ValueError(
+            f"key '{key}': expected {form}, {_SIX[form]}, got values that are orthonormal as {exact[0]}; pass "
+            f"rotations={exact[0]!r}."
+        )
+    first, second = _pair(wide, form)
+    if bool((torch.linalg.cross(*_pair(present, form)).norm(dim=-1) < 1e-6).any()):
+        raise ValueError(
+            f"key '{key}': expected 6D of two directions, got two that are parallel or zero; drop the rows."
+        )
+    first = torch.nn.functional.normalize(first, dim=-1)
+    second = torch.nn.functional.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
+    matrix = torch.stack((first, second, torch.linalg.cross(first, second)), -1)
+    lost = (matrix.square().sum((-1, -2)) < 2.5)[..., None, None]
+    matrix = torch.where(lost, torch.eye(3, dtype=wide.dtype), matrix)
+    return roma.rotmat_to_rotvec(matrix.mT.contiguous() if form == "6d_rows" else matrix)
+
+
+def _pair(value: Tensor, form: str) -> tuple[Tensor, Tensor]:
+    """The two directions, which are rows or columns of the matrix."""
+    if form == "6d_interleaved":
+        return value[..., 0::2], value[..., 1::2]
+    return value[..., :3], value[..., 3:]
+
+
+def _orthonormal(value: Tensor, form: str) -> bool:
+    first, second = _pair(value, form)
+    gap = torch.stack((first.norm(dim=-1) - 1, second.norm(dim=-1) - 1, (first * second).sum(-1)))
+    return bool(value.numel()) and float(gap.abs().max()) < 1e-3

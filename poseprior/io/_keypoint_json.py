@@ -1,0 +1,177 @@
+"""Keypoints in the JSON of detectors: OpenPose, AlphaPose, COCO and COCO-WholeBody, MMPose; people by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._frames import natural
+from ._json import numbers, read_json
+
+_OPENPOSE = (
+    ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
+    ("face_keypoints_2d", 70),
+)  # fmt: skip
+_WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
+#: Layouts by number of points, of programs that do not say.
+_BY_COUNT = {17: "coco_17", 26: "halpe_26", 133: "coco_wholebody", 136: "halpe_136"}
+
+
+@dataclass
+class Frame:
+    """What was detected in a frame.
+
+    Attributes:
+        name: of the frame.
+        people: (P, K, 3) x, y, confidence.
+        layout: of the points, where the program says it.
+    """
+
+    name: str
+    people: NDArray[np.float32]
+    layout: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """The frames of a JSON file, in the order of time.
+
+    Raises:
+        ValueError: none of the layouts that are known, or half of one.
+    """
+    content = read_json(path)
+    for known, read in _PROGRAMS.values():
+        if known(content):
+            return read(content, path)
+    keys = ", ".join(list(content)[:8]) if isinstance(content, dict) else f"a {type(content).__name__}"
+    raise ValueError(
+        f"path: expected the JSON of {', '.join(_PROGRAMS)}, got {path} with {keys}, which has none of them; save an .npz with "
+        "keypoints (F, K, 2), confidence (F, K) and layout."
+    )
+
+
+def _points(values: list[float], count: int | None, what: str, path: Path) -> NDArray[np.float32]:
+    """(K, 3) of a flat list."""
+    if len(values) % 3 or (count is not None and len(values) not in (0, 3 * count)):
+        wanted = f"{3 * count}" if count is not None else "x, y, confidence by point,"
+        raise ValueError(f"{what}: expected {wanted} numbers in {path.name}, got {len(values)}.")
+    with np.errstate(over="ignore"):
+        points = np.asarray(values, np.float32).reshape(-1, 3)
+    if bool(np.isinf(points).any()) or not bool(np.isfinite(points[:, 2]).all()) or bool((points[:, 2] < 0).any()):
+        raise ValueError(
+            f"{what}: expected finite coordinates, and confidences of 0 or more, in {path.name}, got others; use 0 for missing "
+            "points."
+        )
+    return points if len(points) or count is None else np.zeros((count, 3), np.float32)
+
+
+def _dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        odd = next((one for one in value if not isinstance(one, dict)), value) if isinstance(value, list) else value
+        raise ValueError(f"{what}: expected a list of objects in {path.name}, got {type(odd).__name__}.")
+    return value
+
+
+# ---------------------------------------------------------------------- one reader for each program
+
+
+def _openpose(content: Any, path: Path) -> list[Frame]:
+    found = []
+    for one in _dicts(content["people"], "people: expected OpenPose's objects", path):
+        body = numbers(one.get("pose_keypoints_2d", []), "pose_keypoints_2d", path)
+        if len(body) != 75:
+            raise ValueError(
+                f"pose_keypoints_2d: expected 75 numbers (BODY_25) in {path.name}, got {len(body)}; run OpenPose with "
+                "--model_pose BODY_25."
+            )
+        found.append(np.concatenate([_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _OPENPOSE]))
+    people = np.stack(found) if found else np.zeros((0, 137, 3), np.float32)
+    detail = bool(people[:, 25:, 2].any())
+    return [Frame(path.stem, people if detail else people[:, :25], "openpose_137" if detail else "openpose_25")]
+
+
+def _alphapose(content: Any, path: Path) -> list[Frame]:
+    """A list of people, each with the image it is in; also what COCO's tools call results."""
+    return _by_image(_dicts(content, "path", path), {}, path)
+
+
+def _coco(content: Any, path: Path) -> list[Frame]:
+    images = _dicts(content.get("images", []), "images", path)
+    names = {str(one.get("id")): str(one.get("file_name", one.get("id"))) for one in images}
+    return _by_image(_dicts(content["annotations"], "annotations", path), names, path)
+
+
+def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -> list[Frame]:
+    frames: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names.values()}
+    notes, layout = [], None
+    for one in people:
+        body = _points(numbers(one.get("keypoints", []), "keypoints", path), None, "keypoints", path)
+        if any(key in one for key, _ in _WHOLE_BODY):
+            if len(body) != 17:
+                raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {path.name}, got {len(body)}.")
+            parts = [_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _WHOLE_BODY]
+            body = np.concatenate([body, *parts])
+        flags = body[:, 2]
+        if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
+            body[:, 2] = np.minimum(flags, 1)
+            notes = ["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"]
+        layout = layout or _BY_COUNT.get(len(body))
+        key = str(one.get("image_id", path.stem))
+        frames.setdefault(names.get(key, key), []).append(body)
+    if len({len(body) for group in frames.values() for body in group}) > 1:
+        raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
+    nobody = np.zeros((0, max((len(body) for group in frames.values() for body in group), default=17), 3), np.float32)
+    return [
+        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, notes)
+        for name in sorted(frames, key=natural)
+    ]  # fmt: skip
+
+
+def _mmpose(content: Any, path: Path) -> list[Frame]:
+    """`instance_info` by frame, or the instances of one image."""
+    groups = [(path.stem, content)]
+    if isinstance(content, dict):
+        listed = _dicts(content["instance_info"], "instance_info", path)
+        groups = [(str(one.get("frame_id", k)), one.get("instances", [])) for k, one in enumerate(listed)]
+    frames = []
+    for name, instances in groups:
+        found = []
+        for one in _dicts(instances, "instances", path):
+            points = np.asarray(numbers(one.get("keypoints", []), "keypoints", path))
+            scores = np.asarray(numbers(one.get("keypoint_scores", []), "keypoint_scores", path))
+            if points.size != 2 * scores.size or not scores.size:
+                raise ValueError(
+                    f"keypoints: expected two numbers for each of keypoint_scores in {path.name}, got {points.size} and "
+                    f"{scores.size}."
+                )
+            found.append(
+                _points(np.column_stack((points.reshape(-1, 2), scores)).ravel().tolist(), None, "keypoints", path)
+            )
+        if len({len(one) for one in found}) > 1:
+            raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
+        width = len(found[0]) if found else 0
+        people = np.stack(found) if found else np.zeros((0, width, 3), np.float32)
+        frames.append(Frame(name, people, _BY_COUNT.get(width)))
+    return sorted(frames, key=lambda frame: natural(frame.name))
+
+
+def _is_list_of(*keys: str) -> Callable[[Any], bool]:
+    return lambda c: isinstance(c, list) and bool(c) and isinstance(c[0], dict) and all(k in c[0] for k in keys)
+
+
+def _is_dict_of(*keys: str) -> Callable[[Any], bool]:
+    return lambda c: isinstance(c, dict) and all(isinstance(c.get(k), list) for k in keys)
+
+
+_PROGRAMS: dict[str, tuple[Callable[[Any], bool], Callable[[Any, Path], list[Frame]]]] = {
+    "OpenPose (`people`)": (_is_dict_of("people"), _openpose),
+    "MMPose (`instance_info`)": (_is_dict_of("instance_info"), _mmpose),
+    "MMPose (`keypoints` and `keypoint_scores`)": (_is_list_of("keypoints", "keypoint_scores"), _mmpose),
+    "COCO and COCO-WholeBody (`annotations`)": (_is_dict_of("annotations"), _coco),
+    "AlphaPose (a list with `image_id` and `keypoints`)": (_is_list_of("image_id", "keypoints"), _alphapose),
+}

@@ -1,0 +1,81 @@
+"""Which layout keypoints have: what the caller or the file says, or the number of points where that decides it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..keypoint_layouts import LAYOUTS, KeypointLayout, LayoutInput, layouts_of_length
+from ..keypoint_layouts import layout as find_layout
+from ._json import read_json
+
+#: Bones of the two orders of 17 points.
+_BONES = {
+    "coco_17": ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12),
+                (11, 13), (13, 15), (12, 14), (14, 16)),
+    "h36m_17": ((0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10), (8, 11), (11, 12),
+                (12, 13), (8, 14), (14, 15), (15, 16)),
+}  # fmt: skip
+#: Bones of Human3.6M's order against those of COCO's: 0.42 to 0.50 for its people, 0.74 to 1.6 for COCO's.
+_H36M_BELOW, _COCO_ABOVE = 0.56, 0.68
+
+
+def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
+    """A layout from what a caller passes: a name, a table, or the `.json` file of a table.
+
+    In the file a vertex is `{"vertex": 3500}` or `["vertex", 3500]`.
+    """
+    if layout is None:
+        return None
+    if isinstance(layout, Path) or (isinstance(layout, str) and layout.lower().endswith(".json")):
+        path = Path(layout)
+        table = read_json(path)
+        if not isinstance(table, dict):
+            raise ValueError(f"layout: expected an object of point to joint in {path}, got {type(table).__name__}.")
+        return find_layout(
+            {k: ("vertex", v["vertex"]) if isinstance(v, dict) and "vertex" in v else v for k, v in table.items()}
+        )
+    return find_layout(layout)
+
+
+def choose_layout(
+    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path
+) -> KeypointLayout:
+    """The layout of points (F, K, d).
+
+    Raises:
+        ValueError: no layout of so many points, several that the values do not tell apart, or one that does not fit.
+    """
+    count = points.shape[1]
+    if asked is not None and stored is not None and asked.name not in (stored, "own"):
+        raise ValueError(f"layout: expected {stored!r}, which {path.name} says, got {asked.name!r}.")
+    chosen = asked or (find_layout(stored) if stored is not None else None)
+    if chosen is None:
+        found = layouts_of_length(count)
+        if set(found) == set(_BONES):
+            found = _by_bones(points, confidence)
+        if len(found) != 1:
+            one_of = " or ".join(f"layout={name!r}" for name in found) or f"one of {', '.join(LAYOUTS)}"
+            raise ValueError(
+                f"layout: expected one of {', '.join(found or LAYOUTS)} for the {count} points of {path.name}; its number of "
+                f"points does not decide it: pass {one_of}, or your own table, layout={{point: joint}}."
+            )
+        chosen = find_layout(found[0])
+    if len(chosen) != count:
+        raise ValueError(f"layout: expected {len(chosen)} points for {chosen.name!r}, got {count} in {path.name}.")
+    return chosen
+
+
+def _by_bones(points: Tensor, confidence: Tensor) -> tuple[str, ...]:
+    """The one of the orders that makes bones of the lengths that people have, else both."""
+    lengths = {}
+    for name, bones in _BONES.items():
+        first, second = torch.tensor(bones).T
+        seen = (confidence[:, first] > 0) & (confidence[:, second] > 0)
+        length = (points[:, first] - points[:, second]).norm(dim=-1)
+        seen &= torch.isfinite(length)
+        lengths[name] = float(length[seen].mean()) if bool(seen.any()) else float("nan")
+    ratio = lengths["h36m_17"] / max(lengths["coco_17"], 1e-12)
+    return ("h36m_17",) if ratio < _H36M_BELOW else ("coco_17",) if ratio > _COCO_ABOVE else tuple(_BONES)

@@ -1,0 +1,66 @@
+"""One person followed through frames in which several were detected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Pixels: a person of whom one point is known has no size of their own.
+_LEAST_SIZE = 20.0
+
+People = NDArray[np.float32]
+
+
+def follow(frames: Sequence[People], person: int | None) -> People:
+    """(F, K, 3) of one person; a frame without them is zero.
+
+    Args:
+        frames: (P, K, 3) x, y, confidence of each.
+        person: an index among the people of each frame; None takes the most confident one and follows it.
+    """
+    if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
+        raise ValueError(f"person: expected 0 or more, got {person}.")
+    most = max(len(people) for people in frames)
+    if person is not None and 0 < most <= person:
+        raise ValueError(f"person: expected a number below {most}, since no frame shows more people, got {person}.")
+    width = max(people.shape[1] for people in frames)
+    chosen, last, missed = [], None, 0
+    for people in frames:
+        wide = np.zeros((len(people), width, 3), np.float32)
+        wide[:, : people.shape[1]] = people
+        wide[~np.isfinite(wide).all(-1)] = 0.0  # JSON's null: a point that was not found
+        one = _choose(wide, person, last, missed)
+        missed = missed + 1 if one is None else 0
+        one = np.zeros((width, 3), np.float32) if one is None else one
+        chosen.append(one)
+        if last is not None or one[:, 2].any():
+            last = one if last is None else np.where(one[:, 2:] > 0, one, last)
+    return np.stack(chosen)
+
+
+def _choose(people: People, person: int | None, last: People | None, missed: int) -> People | None:
+    """The one of the people (P, K, 3) who is followed.
+
+    Args:
+        people: x, y, confidence.
+        person: an index, to follow nobody.
+        last: (K, 3) where each point of the followed person was seen last; None at first.
+        missed: frames since then without them.
+    """
+    if len(people) == 0 or (person is not None and person >= len(people)):
+        return None
+    if person is not None:
+        return np.asarray(people[person])
+    if last is None:
+        return np.asarray(people[int(people[..., 2].sum(1).argmax())])
+    known = last[:, 2] > 0
+    size = max(float(np.ptp(last[known, :2], axis=0).max()), _LEAST_SIZE)
+    both = (people[..., 2] > 0) & known
+    distance = np.linalg.norm(people[..., :2] - last[:, :2], axis=-1)
+    shared = np.where(both.any(1), (distance * both).sum(1) / np.maximum(both.sum(1), 1), math.inf)
+    # Points that someone lacks count as far as a person may move, so that a fragment close by does not win.
+    nearest = int(np.where(both, distance, size)[:, known].mean(1).argmin())
+    return np.asarray(people[nearest]) if shared[nearest] <= (1 + missed) * size else None

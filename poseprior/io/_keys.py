@@ -1,0 +1,65 @@
+"""Names that files give to poses and to what goes with them, and which arrays look like rotations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from ._npy import Header
+from ._open import ArrayFile, is_pickle
+
+#: All joints in one array.
+WHOLE = ("poses", "fullpose", "full_pose", "pose", "rotvec")
+#: A part of the body, by its name in smplx.
+PARTS: dict[str, tuple[str, ...]] = {
+    "global_orient": ("global_orient", "root_orient", "root_pose", "pose_root", "smplx_root_pose"),
+    "body_pose": ("body_pose", "pose_body", "smplx_body_pose"),
+    "jaw_pose": ("jaw_pose", "pose_jaw", "smplx_jaw_pose"),
+    "leye_pose": ("leye_pose", "left_eye_pose"),
+    "reye_pose": ("reye_pose", "right_eye_pose"),
+    "left_hand_pose": ("left_hand_pose", "lhand_pose", "pose_lhand", "smplx_lhand_pose"),
+    "right_hand_pose": ("right_hand_pose", "rhand_pose", "pose_rhand", "smplx_rhand_pose"),
+}
+#: Left, then right.
+EYES, HANDS = "pose_eye", ("pose_hand", "hand_pose")
+#: Which side a hand is on.
+SIDES = ("side", "is_right", "right", "is_rhand", "handedness", "hand_side", "hand_type")
+AMASS_KEYS = ("mocap_framerate", "mocap_frame_rate", "mocap_time_length", "dmpls")
+SUBJECTS = ("subject", "subject_id")
+SEQUENCES = ("seq", "sequence", "recording")
+RATES = ("fps", "mocap_framerate", "mocap_frame_rate")
+
+_POSE_KEYS = frozenset((*WHOLE, *HANDS, EYES, *(name for names in PARTS.values() for name in names)))
+_LIKE_A_POSE = re.compile(r"pose|orient|rot|quat|theta|6d|hand|finger|thumb|wrist|jaw|euler|axis_?angle", re.IGNORECASE)
+_NO_ROTATIONS = re.compile(
+    r"trans|beta|shape|expr|dmpl|marker|vert|joint|key_?point|kp|landmark|cam|intrin|focal|cent|bbox|box|scale|score|conf|"
+    r"time|frame|fps|rate|weight|height|width|size|label|index|^faces?$|^K(_|$)|visib|valid|mean|component",
+    re.IGNORECASE,
+)
+
+
+def has_poses(names: Iterable[str]) -> bool:
+    """Whether some of the names are those of poses."""
+    return any(name in _POSE_KEYS for name in names)
+
+
+def unused_rotations(file: ArrayFile) -> tuple[str, ...]:
+    """Arrays that look like rotations, or could hold any, and that nobody read."""
+    left = ((key, header) for key, header in file.headers.items() if key not in file.used)
+    return tuple(key for key, header in left if _looks_like_rotations(key, header))
+
+
+def _looks_like_rotations(key: str, header: Header | str) -> bool:
+    name = key.rsplit("/", 1)[-1]
+    if name in SIDES or name == "flat_hand_mean":
+        return False
+    if isinstance(header, str) or is_pickle(header):
+        return bool(_LIKE_A_POSE.search(name))
+    if header.dtype.kind != "f" or not header.shape:
+        return False
+    if _LIKE_A_POSE.search(name):
+        return True
+    width = int(np.prod(header.shape[1:])) if len(header.shape) > 1 else header.shape[0]
+    return not _NO_ROTATIONS.search(name) and width >= 3 and (width % 3 == 0 or width % 4 == 0)

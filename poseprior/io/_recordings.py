@@ -1,0 +1,214 @@
+"""Pose files as data sets: whose they are, which recording and frame they are of, and what was measured in them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..rotations import wrap_rotvec
+from ..skeleton import JOINT_NAMES
+from ._folders import SPLITS, Found
+from ._frames import numbered
+from ._keys import AMASS_KEYS, RATES, SEQUENCES, SUBJECTS, unused_rotations
+from ._masks import without_still_joints
+from ._open import BROKEN, ArrayFile, open_npy, open_npz, require_file
+from ._options import Options
+from ._plain_code import conversion_code
+from ._rows import Rows, choose_group, read_rows
+from ._torch_file import open_torch
+from .dataset import PoseDataset
+
+
+@dataclass
+class _Read:
+    """One file: its rows, and what it says of them."""
+
+    path: Path
+    file: ArrayFile
+    rows: Rows
+    subject: Any
+    sequence: Any
+    frame: Any
+    fps: Any
+    rig: Any
+
+
+def read_recordings(
+    files: list[Found], options: Options, subject: str | None, fps: float | None, target_fps: float | None
+) -> list[PoseDataset]:
+    """A data set of each file, or of each recording where the files are frames."""
+    made: dict[int, PoseDataset] = {}
+    frames: dict[Path, list[tuple[int, _Read]]] = defaultdict(list)
+
+    def finish(place: int, reads: list[_Read]) -> None:
+        part = _dataset(reads, options)
+        made[place] = part if target_fps is None or part.fps is None else part.subsample(target_fps)
+
+    for place, (path, folder) in enumerate(files):
+        read = _read(path, folder, options, subject, fps)
+        if len(read.rows.pose) == 1 and read.sequence is None and len(files) > 1:
+            frames[path.parent].append((place, read))
+        else:
+            finish(place, [read])
+    for single in frames.values():
+        names = numbered([read.path for _, read in single])
+        recordings: dict[str, list[tuple[int, _Read]]] = defaultdict(list)
+        for k, (place, read) in enumerate(single):
+            if names is not None:
+                read.sequence, number = names[k]
+                read.frame = number if read.frame is None else read.frame
+            recordings[str(place) if names is None else names[k][0]].append((place, read))
+        for members in recordings.values():
+            finish(members[0][0], [read for _, read in members])
+    return [made[place] for place in sorted(made)]
+
+
+def _open(path: Path) -> ArrayFile:
+    """A file by what is in it, whatever its name."""
+    require_file(path, ".npz")
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    suffix = path.suffix.lower()
+    if start[:6] == b"\x93NUMPY":
+        return open_npy(path, "poses")
+    if suffix in (".pkl", ".pickle") or (start[:1] == b"\x80" and suffix not in (".npz", ".pt", ".pth", ".ckpt")):
+        raise ValueError(
+            f"{path}: expected arrays, got a pickle, which is never loaded. For a file that you trust:\n"
+            f"{conversion_code(path, 'pickle')}"
+        )
+    if suffix in (".pt", ".pth", ".ckpt") or _is_torch(path, start):
+        return open_torch(path)
+    return open_npz(path)
+
+
+def _is_torch(path: Path, start: bytes) -> bool:
+    if start[:2] != b"PK":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist()[:64])
+    except BROKEN:
+        return False
+
+
+def _read(path: Path, folder: Path | None, options: Options, subject: str | None, fps: float | None) -> _Read:
+    everything = _open(path)
+    skipped = tuple(key for key in options.ignore if key in everything)
+    options.applied.update(f"ignore={key!r}" for key in skipped)
+    file = everything
+    try:
+        file = choose_group(everything.without(skipped), options.group)
+        rows = read_rows(file, options)
+        outside = _outside(everything, file)
+        rows.ignored = (*skipped, *rows.ignored, *outside)
+        person = subject if subject is not None else _first(file, SUBJECTS)
+        if person is None and "sitting" in file:  # prefixed: sitting 2 is not the subject 2 of another file
+            person = np.char.add("sitting", file["sitting"].astype(np.str_))
+        rate = _first(file, RATES)
+        return _Read(
+            path, everything, rows, _folder_subject(path, folder, file) if person is None else person, _first(file, SEQUENCES),
+            file.get("frame"), fps if rate is None else rate,
+            file.get("rig"),
+        )  # fmt: skip
+    except ValueError as error:
+        raise _told(path, everything, error) from None
+
+
+def _outside(everything: ArrayFile, group: ArrayFile) -> tuple[str, ...]:
+    """Rotations in the other dicts of a file."""
+    if group.prefix == everything.prefix:
+        return ()
+    return unused_rotations(everything.without([key for key in everything if key.startswith(group.prefix)]))
+
+
+def _told(path: Path, file: ArrayFile, error: ValueError) -> ValueError:
+    text = str(error)
+    start = "" if text.startswith(str(path)) else f"{path}: "
+    return ValueError(f"{start}{text.rstrip()} The file holds {file.contents()}.")
+
+
+def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
+    """The rows of one recording, in one file or in a file for each frame."""
+    path = reads[0].path
+    dtype = torch.float64 if any(r.rows.pose.dtype == torch.float64 for r in reads) else torch.float32
+    pose = torch.cat([r.rows.pose.to(dtype) for r in reads])
+    mask = torch.cat([r.rows.mask for r in reads])
+    notes = [note for r in reads for note in r.rows.notes]
+    imputed = None
+    if any(r.rows.imputed is not None for r in reads):
+        parts = [torch.zeros_like(r.rows.mask) if r.rows.imputed is None else r.rows.imputed for r in reads]
+        imputed = torch.cat(parts)
+    if options.constant_parts_unobserved and not any(r.rows.told for r in reads):
+        mask, note = without_still_joints(pose, mask, parts=not _one_hand(mask))
+        notes += [] if note is None else [note]
+    try:
+        _require_finite(pose, mask, reads)
+        pose = torch.where(mask[..., None], pose, torch.zeros_like(pose))
+        n, alone = len(pose), len(reads) == 1
+        data = PoseDataset(
+            wrap_rotvec(pose).float(),
+            mask,
+            subject=_column(reads, "subject"),
+            sequence=path.stem if reads[0].sequence is None else _column(reads, "sequence"),
+            fps=_column(reads, "fps"),
+            frame=(np.arange(n) if reads[0].sequence is None and reads[0].frame is None else reads[0].frame)
+            if alone
+            else np.concatenate([np.atleast_1d(np.asarray(r.frame)) for r in reads]),
+            rig=_column(reads, "rig"),
+            imputed=imputed,
+        )
+    except ValueError as error:
+        raise _told(path, reads[0].file, error) from None
+    data.notes = tuple(dict.fromkeys(notes))
+    data.ignored = tuple(dict.fromkeys(key for r in reads for key in r.rows.ignored))
+    return data
+
+
+def _one_hand(mask: torch.Tensor) -> bool:
+    """Whether the rows are single hands, left or right: a hand that never moves was held still."""
+    return not bool(mask[:, :25].any()) and not bool((mask[:, 25:40].any(1) & mask[:, 40:].any(1)).any())
+
+
+def _require_finite(pose: torch.Tensor, mask: torch.Tensor, reads: list[_Read]) -> None:
+    broken = ~torch.isfinite(pose).all(-1) & mask
+    if not bool(broken.any()):
+        return
+    rows = torch.nonzero(broken.any(1)).flatten().tolist()
+    joint = JOINT_NAMES[int(torch.nonzero(broken[rows[0]])[0])]
+    raise ValueError(
+        f"key '{reads[0].rows.keys}': expected finite values on observed joints, got nan or inf in {len(rows)} of {len(pose)} "
+        f"rows (rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; first joint {joint}); drop "
+        "the rows, or mark the joints false in an 'observed' array."
+    )
+
+
+def _column(reads: list[_Read], name: str) -> Any:
+    """A column of one file, or joined from the files of single frames."""
+    values = [getattr(read, name) for read in reads]
+    if len(reads) == 1 or all(value is None for value in values):
+        return values[0]
+    if name == "fps":
+        return [np.nan if value is None else float(np.asarray(value).ravel()[0]) for value in values]
+    return [
+        "unknown" if v is None else v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v)
+        for v in (None if value is None else np.asarray(value).ravel().tolist()[0] for value in values)
+    ]
+
+
+def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:
+    return next((file[k] for k in keys if k in file), None)
+
+
+def _folder_subject(path: Path, folder: Path | None, file: ArrayFile) -> str | None:
+    """Name of the person from the folders of an AMASS tree."""
+    if folder is not None and path.parent != folder:
+        return path.parent.relative_to(folder).as_posix()
+    parent = path.resolve().parent.name
+    return parent if parent not in SPLITS and any(k in file for k in AMASS_KEYS) else None

@@ -1,0 +1,201 @@
+"""The rows of one pose file: its arrays put together as poses `(N, 55, 3)` with their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..rotations import geodesic_distance
+from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
+from ._keys import HANDS, PARTS, WHOLE, has_poses, unused_rotations
+from ._masks import joint_flags
+from ._open import ArrayFile, is_pickle, printable
+from ._options import Options
+from ._parts import Claim, body_claims, hand_claims, single_hands
+from ._plain_code import conversion_code
+from ._whole import model_type, read_whole
+
+_SAME = 1e-3
+_STILL = 1e-6
+
+
+@dataclass
+class Rows:
+    """What a file held.
+
+    Attributes:
+        pose: (N, 55, 3) as stored, maybe beyond pi and not finite.
+        mask: (N, 55), the joints that the file has, and that its `observed` says are measured.
+        imputed: (N, 55) or None.
+        told: whether the file says what it observed.
+        keys: the arrays that were read, for messages.
+        notes: what a reader of the result should know.
+        ignored: names of arrays that look like rotations and were not read.
+    """
+
+    pose: Tensor
+    mask: Tensor
+    imputed: Tensor | None
+    told: bool
+    keys: str
+    notes: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def read_rows(file: ArrayFile, options: Options) -> Rows:
+    """Read a file; a ValueError names the key, not the file."""
+    notes: list[str] = []
+    claims: list[Claim] = []
+    columns: dict[int, Sequence[int]] = {NUM_JOINTS: range(NUM_JOINTS)}  # what `observed` and `imputed` may have
+    key = _whole_key(file)
+    model = model_type(file, options)
+    body = [name for part in ("body_pose", "jaw_pose", "leye_pose", "reye_pose") for name in PARTS[part]]
+    pose, mask = torch.zeros(0, NUM_JOINTS, 3), torch.zeros(0, NUM_JOINTS, dtype=torch.bool)
+    if key is not None and _is_a_hand(file, key, body):
+        claims = single_hands(file, key, options, notes=notes)
+    elif key is not None:
+        whole = read_whole(key, file, options)
+        pose, mask = whole.pose, whole.mask
+        notes += whole.notes
+        columns[len(whole.order)] = [whole.order.index(j) if j in whole.order else -1 for j in range(NUM_JOINTS)]
+    alone = key is None and not any(name in file for name in body) and "hand_pose" in file
+    if not alone:
+        claims += body_claims(file, options, model, notes)
+    elif any(name in file for name in PARTS["global_orient"]):
+        notes.append(
+            "the rotation beside 'hand_pose' is the wrist's in the world, which says nothing of a body: it is left out"
+        )
+    claims += _hands(file, options, claims, pose, notes)
+    if not claims and key is None:
+        raise ValueError(_nothing(file))
+    if any(claim.key in HANDS or claim.key in WHOLE for claim in claims):
+        columns.setdefault(15, [*[-1] * 25, *range(15), *range(15)])
+    pose, mask, left_out = _together(pose, mask, claims, notes)
+    file.used -= left_out
+    keys = "', '".join(dict.fromkeys(([] if key is None else [key]) + [claim.key for claim in claims]))
+    if len(pose) == 0:
+        raise ValueError(f"key '{keys}': expected at least one pose, got none; leave the file out.")
+    told = "observed" in file
+    if told:
+        mask = mask & joint_flags("observed", file["observed"], len(pose), columns)
+    imputed = joint_flags("imputed", file["imputed"], len(pose), columns) if "imputed" in file else None
+    return Rows(pose, mask, imputed, told, keys, tuple(notes), unused_rotations(file))
+
+
+def _whole_key(file: ArrayFile) -> str | None:
+    """The array of all joints; more than one must hold the same numbers."""
+    found = [key for key in WHOLE if key in file]
+    for other in found[1:]:
+        first, second = file[found[0]], file[other]
+        if first.shape != second.shape or not np.array_equal(first, second):
+            raise ValueError(
+                f"keys '{found[0]}' and '{other}': expected one array of poses, or the same numbers twice, got two; pass "
+                f"ignore=('{other}',) or ignore=('{found[0]}',)."
+            )
+    return found[0] if found else None
+
+
+def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str]) -> bool:
+    """Whether an array under a name for all joints has MANO's 15 or 16."""
+    shape = file.headers[key].shape if not isinstance(file.headers[key], str) else ()  # type: ignore[union-attr]
+    hand = shape[-1:] in ((45,), (48,)) or shape[-2:] in ((15, 3), (16, 3)) or shape[-3:] in ((15, 3, 3), (16, 3, 3))
+    return hand and len(shape) <= 4 and not any(name in file for name in body)
+
+
+def _hands(file: ArrayFile, options: Options, claims: list[Claim], pose: Tensor, notes: list[str]) -> list[Claim]:
+    """Claims of the hands; where another array has bent fingers already, ones that cannot be read are left out."""
+    with_body = bool(claims) or bool(len(pose))
+    try:
+        return hand_claims(file, options, with_body=with_body, notes=notes)
+    except ValueError as error:
+        if not bool((pose[:, 25:].abs() > _STILL).any()):
+            raise
+        for key in (*HANDS, *PARTS["left_hand_pose"], *PARTS["right_hand_pose"]):
+            file.used.discard(key)
+        notes.append(f"the hands that stand apart were not read ({error})")
+        return []
+
+
+def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str]) -> tuple[Tensor, Tensor, set[str]]:
+    """Poses and mask of the whole array and of the parts, which must agree where both say something; and what was not
+    taken, as the array of all joints has the fingers."""
+    lengths = {claim.key: len(claim.value) for claim in claims} | ({"the poses": len(pose)} if len(pose) else {})
+    n = max(lengths.values(), default=len(pose))
+    if any(length not in (1, n) for length in lengths.values()) or (len(pose) and len(pose) != n):
+        raise ValueError(f"expected parts of one length, or of one row, got {lengths}.")
+    dtype = (
+        torch.float64 if any(t.dtype == torch.float64 for t in [pose, *(c.value for c in claims)]) else torch.float32
+    )
+    if not len(pose):
+        pose, mask = torch.zeros(n, NUM_JOINTS, 3, dtype=dtype), torch.zeros(n, NUM_JOINTS, dtype=torch.bool)
+    pose, mask = pose.to(dtype), mask.clone()
+    sources: dict[str, str] = {}
+    left_out = set()
+    for claim in claims:
+        part = PART_SLICES[claim.part]
+        value, rows = claim.value.to(dtype).expand(n, -1, -1), claim.rows.expand(n)
+        if len(claim.value) < n:
+            notes.append(f"'{claim.key}' has one row, which stands for all {n}")
+        have = mask[:, part].any(1) & rows
+        filler = claim.part.endswith("hand_pose") and claim.part not in sources
+        if filler and bool(have.any()) and not bool((pose[:, part].abs() > _STILL).any()):
+            have = torch.zeros_like(have)  # hands at rest in an array of all joints: nobody measured them there
+        if bool(have.any()):
+            joint = _differs(pose[have][:, part], value[have])
+            if joint is not None and filler:
+                notes.append(f"'{claim.key}' holds other fingers than the array of all joints, which was taken")
+                left_out.add(claim.key)
+            elif joint is not None:
+                name = JOINT_NAMES[part.start + joint]
+                raise ValueError(
+                    f"keys '{sources.get(claim.part, 'poses')}' and '{claim.key}': expected the same rotations, got others at "
+                    f"{name}; pass ignore=('{claim.key}',) to read the file without it."
+                )
+        fresh = rows & ~have
+        pose[fresh, part] = value[fresh]
+        mask[fresh, part] = True
+        sources.setdefault(claim.part, claim.key)
+    return pose, mask, left_out
+
+
+def _differs(first: Tensor, second: Tensor) -> int | None:
+    """The joint at which rotations (N, J, 3) are not the same, if any."""
+    known = torch.isfinite(first).all(-1) & torch.isfinite(second).all(-1)
+    apart = torch.where(known, geodesic_distance(first.nan_to_num().double(), second.nan_to_num().double()), 0.0)
+    worst = apart.amax(0)
+    return int(worst.argmax()) if float(worst.max()) > _SAME else None
+
+
+def choose_group(file: ArrayFile, group: str | None) -> ArrayFile:
+    """The arrays of one of the dicts in a file, where there are several: the caller's, or the only one with poses."""
+    names = {key.rsplit("/", 1)[0] if "/" in key else "" for key in file}
+    with_poses = sorted(n for n in names if has_poses(k for k in (file.group(n) if n else file) if "/" not in k))
+    if group is not None:
+        if group not in names - {""}:
+            raise ValueError(
+                f"group: expected one of {', '.join(sorted(names - {''})) or 'none, as there are none'}, got {group!r}."
+            )
+        return file.group(group)
+    if len(with_poses) > 1:
+        shown = " or ".join(f"group={printable(name)!r}" for name in with_poses if name)
+        raise ValueError(f"expected one dict with poses, got {len(with_poses)}; pass {shown}.")
+    return file if not with_poses or not with_poses[0] else file.group(with_poses[0])
+
+
+def _nothing(file: ArrayFile) -> str:
+    """What to say of a file in which no pose was found."""
+    objects = [key for key, header in file.headers.items() if is_pickle(header)]
+    if objects:
+        return (
+            f"expected poses as plain arrays, got Python objects (a pickle) under {', '.join(map(printable, objects[:6]))}, "
+            f"which are never loaded. For a file that you trust:\n{conversion_code(file.path, 'npz')}\n"
+        )
+    return (
+        f"expected poses under one of the keys {', '.join(WHOLE)}, global_orient, root_orient, body_pose, "
+        f"pose_body, ... or hand_pose, got {', '.join(printable(key) for key in file) or 'none of them'}; rename the array to "
+        "'poses'."
+    )

@@ -1,0 +1,67 @@
+"""Results saved with `torch.save`: tensors by name, dicts in dicts as names with slashes; nothing is unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._npy import Header
+from ._open import ArrayFile, require_file, short
+from ._plain_code import conversion_code
+
+_DEEPEST = 8
+_SMALL, _MOST_UNFOLDED = 64 * 2**20, 20
+
+
+def open_torch(path: Path) -> ArrayFile:
+    """The tensors of a file that `torch.save` wrote.
+
+    Raises:
+        ValueError: no torch file, a damaged one, or one that holds more than tensors, numbers, text and dicts of them.
+    """
+    require_file(path, ".pt")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > max(_SMALL, _MOST_UNFOLDED * path.stat().st_size):
+                raise ValueError(f"it would unfold to {size} bytes, which torch.save never writes")
+        arrays = dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0))
+    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+        raise ValueError(
+            f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other objects "
+            f"({short(error)}); those are pickles, which are never loaded. For a file that you trust:\n"
+            f"{conversion_code(path, 'torch')}"
+        ) from None
+    headers = {key: Header(array.shape, array.dtype, False, 0) for key, array in arrays.items()}
+    return ArrayFile(path, headers, arrays.__getitem__, kind="torch")
+
+
+def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Tensors and numbers, with the names that lead to them."""
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        for key, inside in value.items():
+            yield from _leaves(inside, f"{name}/{key}" if name else str(key), depth + 1)
+    elif isinstance(value, list | tuple) and value and depth < _DEEPEST:
+        yield from _stacked(value, name, depth)
+    elif isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
+        plain = value.detach()
+        yield name or "poses", (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    elif isinstance(value, bool | int | float | str):
+        yield name, np.asarray(value)
+
+
+def _stacked(values: list[Any] | tuple[Any, ...], name: str, depth: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Lists of frames, each the same tensors, as one array."""
+    rows = [dict(_leaves(value, name, depth + 1)) for value in values]
+    for key in rows[0]:
+        shapes = {row[key].shape if key in row else None for row in rows}
+        if len(shapes) == 1:
+            yield key, np.stack([row[key] for row in rows])

@@ -1,0 +1,114 @@
+"""The tables of `fused.order_chains`, from the weights of an `OrderAgnosticGroup`, for one mask and a set of orders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..fused.order_chains import ChainTables, Expert
+from .mixture_head import MOST_CONTEXT, MOST_LOG_SCALE, NUMBERS
+from .ordered_gaussian import arrange
+
+if TYPE_CHECKING:
+    from ..shared.grouped_mlp import GroupedMLP
+    from .group_model import OrderAgnosticGroup
+
+
+def cached_tables(
+    group: OrderAgnosticGroup, ranks: Tensor, observed: Tensor, given: Tensor | None, target: Tensor
+) -> ChainTables:
+    """Tables for orders (K, J) of one mask, cached: observed, given and target (J,) bool."""
+
+    def compute() -> ChainTables:
+        perm, _ = arrange(ranks, observed[None], None if given is None else given[None])
+        return chain_tables(group, perm, target.nonzero()[:, 0])
+
+    key = b"".join(t.cpu().numpy().tobytes() for t in (ranks, observed, target, given) if t is not None)
+    return group.cache(group.tensors(), key, compute)
+
+
+def chain_tables(group: OrderAgnosticGroup, perm: Tensor, targets: Tensor) -> ChainTables:
+    """Tables of the orders perm (K, J), missing joints last, for the joints `targets` (T,)."""
+    arranged, size = group.base.arrangement(perm), group.num_joints
+    log_net, log_base, log_own, log_broad, log_near = group.log_weights
+    before = arranged.before[:, targets].transpose(0, 1)  # (T, K, J)
+    log_diagonal = arranged.log_diagonal[:, targets].mT[:, None, :, None]
+    firsts = [_first_layer(group.net, targets, before, None)]
+    experts = [_expert(group.net, targets, log_net - log_diagonal)]
+    white = [_residual_rows(arranged.whitener, targets)]
+    if group.near_net is not None and arranged.near is not None:
+        near, slots = arranged.near, group.base.slots[targets]
+        visible = near.visible[:, targets].transpose(0, 1)
+        firsts.append(_first_layer(group.near_net, targets, visible, (slots, size)))
+        near_diagonal = near.log_diagonal[:, targets].mT[:, None, :, None]
+        experts.append(_expert(group.near_net, targets, log_near - near_diagonal))
+        white.append(_residual_rows(near.whitener, targets))
+    own = torch.zeros(len(targets), 3, size, 3, dtype=before.dtype, device=before.device)
+    own[torch.arange(len(targets)), :, targets] = arranged.own_whitener[targets]
+    weights, biases = (torch.cat(parts, 2) for parts in zip(*firsts, strict=True))
+    broad_level = log_broad + group.broad_log_prob(torch.zeros_like(group.scale))
+    return ChainTables(
+        targets=targets,
+        before=before.repeat_interleave(3, 2)[:, :, None].contiguous(),
+        first=weights,
+        first_bias=biases[:, :, None],
+        experts=tuple(experts),
+        whitener=torch.cat([*white, own.flatten(2).flatten(0, 1)]),
+        base_level=log_base - log_diagonal,
+        own_level=log_own - arranged.own_log_diagonal[targets, None],
+        broad_level=broad_level[targets, None],
+        broad_rate=group.broad.rate * group.scale[targets].square()[..., None],
+        mean=group.base.mean.clone(),
+        unit=group.context_unit().flatten() / MOST_CONTEXT,
+        most_log_scale=MOST_LOG_SCALE,
+        dof=group.dof,
+    )
+
+
+def _residual_rows(whitener: Tensor, targets: Tensor) -> Tensor:
+    """(T 3 K, 3J) rows of the targets, of (K, 3J, 3J) in every order."""
+    count, flat = len(whitener), whitener.shape[1]
+    return whitener.view(count, -1, 3, flat)[:, targets].permute(1, 2, 0, 3).reshape(-1, flat)
+
+
+def _first_layer(
+    net: GroupedMLP, targets: Tensor, visible: Tensor, places: tuple[Tensor, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Weights (T, 3J, H) and biases (T, K, H) for inputs of 3C coordinates of C context joints, then which are visible.
+
+    Args:
+        net: of all joints.
+        targets: (T,).
+        visible: (T, K, C), 1 where the network sees a context joint.
+        places: (T, C) places of the context joints, and J; None where the context is all joints. Places may repeat where
+            a joint is never visible.
+    """
+    layer = net.layers()[0]
+    weight, coordinates = layer.weight[targets], 3 * visible.shape[2]
+    bias = layer.bias[targets] + (visible - 0.5) @ weight[:, coordinates:]
+    own = weight[:, :coordinates] * MOST_CONTEXT
+    if places is not None:
+        slots, size = places
+        # A padded slot is never visible; its weights must not reach the joint that it names.
+        own = own * (visible.sum(1) > 0).repeat_interleave(3, 1)[..., None]
+        index = (3 * slots[..., None] + torch.arange(3, device=slots.device)).flatten(1)
+        spread = own.new_zeros(len(own), 3 * size, own.shape[2])
+        own = spread.scatter_add(1, index[..., None].expand_as(own), own)
+    return own, bias
+
+
+def _expert(net: GroupedMLP, targets: Tensor, level: Tensor) -> Expert:
+    """Tables of the layers after the first one."""
+    first, *others = net.layers()
+    layers = [(layer.weight[targets], layer.bias[targets]) for layer in others]
+    k = layers[-1][0].shape[-1] // NUMBERS
+    numbers = torch.arange(k, NUMBERS * k, device=targets.device).view(3, k, 3).transpose(1, 2).flatten()
+    order = torch.cat((torch.arange(k, device=targets.device), numbers))
+    # Log-scales become log-precisions over their bound; the triangle becomes that of the factor, see `mixture_head`.
+    factor = layers[-1][0].new_ones(NUMBERS * k)
+    factor[4 * k : 7 * k] /= -MOST_LOG_SCALE
+    factor[7 * k :] = -1.0
+    layers[-1] = tuple((tensor[..., order] * factor).contiguous() for tensor in layers[-1])  # type: ignore[assignment]
+    return Expert(first.weight.shape[-1], tuple(layers), level)

@@ -1,0 +1,35 @@
+"""Every block of code in docs/data_formats.md runs by itself, and every layout stands in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from poseprior.io import _keypoint_units, _keys
+from poseprior.io._forms import FORMS
+from poseprior.io._orders import FINGERS, ORDERS
+from poseprior.keypoint_layouts import LAYOUTS
+
+PAGE = Path(__file__).parents[2] / "docs" / "data_formats.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(BLOCKS[number], f"{PAGE.name} block {number}", "exec"), {})
+    assert "read_poses" in BLOCKS[number] or "read_keypoints" in BLOCKS[number]
+
+
+def test_every_layout_and_key_is_listed() -> None:
+    text = PAGE.read_text()
+    keys = [
+        *LAYOUTS, *FORMS, *FINGERS, *(name for name in ORDERS if name != "mano"), *_keys.WHOLE, *_keys.SIDES, *_keys.SUBJECTS,
+        *_keys.SEQUENCES, *_keys.RATES, _keys.EYES, *_keys.HANDS, *(u for group in _keypoint_units.UNITS.values() for u in group),
+    ]  # fmt: skip
+    for part, names in _keys.PARTS.items():
+        keys += [name for name in names if not part.startswith("right_hand")]
+    missing = [key for key in keys if f"`{key}`" not in text and f'`"{key}"`' not in text and f'"{key}"' not in text]
+    assert not missing, missing

@@ -1,0 +1,382 @@
+"""Keypoints as detectors save them: JSON of several programs, names of confidences, units, layouts and tables of one's own."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from poseprior.io.keypoints import read_keypoints
+from poseprior.keypoint_layouts import SMPLX_144, layout, layouts_of_length
+
+F = 3
+
+
+def _points(count: int, frames: int = F, dimensions: int = 2, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).uniform(50, 600, (frames, count, dimensions)).astype(np.float32)
+
+
+def _save(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def _json(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _flat(points: NDArray[Any], confidence: float = 0.9) -> list[float]:
+    return np.column_stack((points, np.full(len(points), confidence))).ravel().tolist()
+
+
+# -- confidences -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key", ["confidence", "conf", "keypoint_scores", "scores", "score", "visibility", "keypoints_visible"]
+)
+@pytest.mark.parametrize("extra", [(), (1,)])
+def test_confidences_by_any_name(key: str, extra: tuple[int, ...], tmp_path: Path) -> None:
+    scores = np.random.default_rng(1).uniform(0.1, 1, (F, 133)).astype(np.float32)
+    scores[:, 13:17] = 0
+    found = read_keypoints(_save(tmp_path / "x.npz", keypoints=_points(133), **{key: scores.reshape(F, 133, *extra)}))
+    np.testing.assert_array_equal(found.confidence.numpy(), scores)
+    assert found.points[:, 13:17].isnan().all()
+
+
+def test_confidences_that_contradict_each_other(tmp_path: Path) -> None:
+    ones, halves = np.ones((F, 17)), np.full((F, 17), 0.5)
+    same = _save(tmp_path / "a.npz", keypoints=_points(17), conf=ones, scores=ones, layout="coco_17")
+    assert (read_keypoints(same).confidence == 1).all()
+    with pytest.raises(
+        ValueError, match=r"confidence, scores: expected one confidence in b.npz, got several that differ"
+    ):
+        read_keypoints(_save(tmp_path / "b.npz", keypoints=_points(17), confidence=ones, scores=halves))
+    with pytest.raises(ValueError, match=r"expected \(F, K, 2\) beside another confidence .* keypoints\[\.\.\., :2\]"):
+        read_keypoints(_save(tmp_path / "c.npz", keypoints=_points(33, dimensions=3), visibility=np.ones((F, 33))))
+    with pytest.raises(ValueError, match=r"conf: expected \(3, 17\), a number for each point of d.npz, got \(3, 16\)"):
+        read_keypoints(_save(tmp_path / "d.npz", keypoints=_points(17), conf=np.ones((F, 16))))
+
+
+def test_scores_of_people_are_no_confidences_of_points(tmp_path: Path) -> None:
+    found = read_keypoints(_save(tmp_path / "x.npz", keypoints=_points(17), scores=np.full(F, 0.3), layout="coco_17"))
+    assert (found.confidence == 1).all() and "'scores' has one number for each frame" in found.notes[0]
+
+
+def test_a_depth_is_no_confidence(tmp_path: Path) -> None:
+    points = _points(33, dimensions=3)
+    points[..., 2] = -0.1
+    with pytest.raises(ValueError, match=r"expected finite numbers of 0 or more.* if the last column is a depth"):
+        read_keypoints(_save(tmp_path / "x.npz", keypoints=points))
+
+
+# -- JSON ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_read(encoding: str, tmp_path: Path) -> None:
+    text = json.dumps({"people": [{"pose_keypoints_2d": _flat(_points(25)[0])}]})
+    (tmp_path / "x.json").write_bytes(text.encode(encoding))
+    assert encoding == "utf-8" or (tmp_path / "x.json").read_bytes()[:2] in (codecs.BOM_UTF8[:2], codecs.BOM_UTF16)
+    np.testing.assert_allclose(read_keypoints(tmp_path / "x.json").points[0].numpy(), _points(25)[0], rtol=1e-5)
+
+
+def test_frames_are_in_the_order_of_time_and_keep_their_names(tmp_path: Path) -> None:
+    for k in range(12):
+        points = np.column_stack((np.linspace(100, 300, 25) + 10 * k, np.linspace(50, 400, 25)))
+        _json(tmp_path / f"video_{k}_keypoints.JSON", {"people": [{"pose_keypoints_2d": _flat(points)}]})
+    (tmp_path / "._video_3_keypoints.JSON").write_bytes(b"\0\5\x16\7")
+    found = read_keypoints(tmp_path)
+    assert found.names == tuple(f"video_{k}_keypoints" for k in range(12))
+    np.testing.assert_allclose(found.points[:, 0, 0].numpy(), 100 + 10 * np.arange(12))
+    names = np.array(["b.jpg", "a.jpg", "c.jpg"])
+    told = _save(tmp_path / "x.npz", keypoints=_points(133), image_names=names)
+    assert read_keypoints(told).names == ("b.jpg", "a.jpg", "c.jpg")
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(17, "coco_17"), (26, "halpe_26"), (133, "coco_wholebody"), (136, "halpe_136")]
+)
+def test_alphapose(count: int, name: str, tmp_path: Path) -> None:
+    points = _points(count, 11)
+    points += np.linspace(0, 20, 11)[:, None, None].astype(np.float32)
+    people = []
+    for frame in (10, 2, *(k for k in range(11) if k not in (2, 10))):
+        one = {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": _flat(points[0] + 2 * frame), "score": 2.9}
+        other = {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": _flat(points[0] + 900, 0.4), "score": 1.0}
+        people += [other, one] if frame % 2 else [one, other]
+    found = read_keypoints(_json(tmp_path / "alphapose-results.json", people))
+    assert found.layout == name and found.names == tuple(str(k) for k in range(11))
+    for frame in range(11):
+        np.testing.assert_allclose(found.points[frame].numpy(), points[0] + 2 * frame, rtol=1e-5)
+
+
+def test_coco_wholebody_annotations_and_results(tmp_path: Path) -> None:
+    points = _points(133)
+    parts = {"keypoints": slice(0, 17), "foot_kpts": slice(17, 23), "face_kpts": slice(23, 91),
+             "lefthand_kpts": slice(91, 112), "righthand_kpts": slice(112, 133)}  # fmt: skip
+    each = [{key: points[k, part] for key, part in parts.items()} for k in range(F)]
+    results = [{"image_id": k} | {key: _flat(part, 0.7) for key, part in each[k].items()} for k in range(F)]
+    found = read_keypoints(_json(tmp_path / "results.json", results))
+    assert found.layout == "coco_wholebody" and found.notes == ()
+    np.testing.assert_allclose(found.points.numpy(), points, rtol=1e-5)
+    flags = [{"image_id": k} | {key: _flat(part, 2) for key, part in each[k].items()} for k in range(F)]
+    flags[1]["foot_kpts"] = [0] * 18  # type: ignore[index]
+    flags[2]["keypoints"][2] = 1  # type: ignore[index]
+    images = [{"id": 2, "file_name": "f10.jpg"}, {"id": 0, "file_name": "f1.jpg"}, {"id": 1, "file_name": "f2.jpg"}]
+    found = read_keypoints(_json(tmp_path / "annotations.json", {"images": images, "annotations": flags}))
+    assert found.names == ("f1", "f2", "f10") and "visibilities of COCO" in found.notes[0]
+    assert not found.confidence[1, 17:23].any() and int(found.confidence.sum()) == F * 133 - 6
+
+
+def test_mmpose(tmp_path: Path) -> None:
+    points = _points(133, 11)
+    points += 3 * np.arange(11)[:, None, None].astype(np.float32)
+    frames = [
+        {"frame_id": k, "instances": [{"keypoints": (points[0] + k).tolist(), "keypoint_scores": [0.8] * 133}]}
+        for k in (10, *range(10))
+    ]
+    found = read_keypoints(_json(tmp_path / "video.json", {"meta_info": {}, "instance_info": frames}))
+    assert found.layout == "coco_wholebody" and found.names == tuple(map(str, range(11)))
+    np.testing.assert_allclose(found.points[10].numpy(), points[0] + 10, rtol=1e-5)
+    image = read_keypoints(_json(tmp_path / "image.json", frames[0]["instances"]))
+    assert image.names == ("image",) and image.points.shape == (1, 133, 2)
+
+
+_OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"people":' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+        (_OPENPOSE % ",".join(["1" + "0" * 400] * 75), "expected finite coordinates"),
+        (_OPENPOSE % ",".join(["1e39,1,0.5"] * 25), "expected finite coordinates"),
+        (_OPENPOSE % ("9" * 5000), "expected 75 numbers"),
+        (_OPENPOSE % ",".join(["1e8,1,0.5"] * 25), r"expected coordinates below 1e\+07"),
+        (_OPENPOSE % ",".join(["1,1,NaN"] * 25), "confidences of 0 or more"),
+        (_OPENPOSE % ",".join(["1,1,-1"] * 25), "confidences of 0 or more"),
+        (_OPENPOSE % ",".join(['"1",1,1'] * 25), "expected a list of numbers in x.json, got one that holds str"),
+        ('{"people": {}}', "expected the JSON of OpenPose"),
+        ('{"people": []', "broken or cut off"),
+        ('{"people": [3]}', "expected OpenPose's objects"),
+        ('{"version": 1}', r"got .*x.json with version, which has none of them; save an .npz"),
+        ("[]", "expected the JSON of"),
+        ("3", "with a int"),
+        ("\ud800", "broken or cut off"),
+        ('[{"image_id": "a", "keypoints": [1, 2]}]', "expected x, y, confidence by point, numbers in x.json, got 2"),
+        ('[{"image_id": "a", "keypoints": [1, 2, 3]}, {"image_id": "a", "keypoints": []}]', "one number of points"),
+        (
+            '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
+            "two numbers for each of",
+        ),
+        ('{"annotations": [{"keypoints": [1, 2, 1], "foot_kpts": []}]}', "expected 17 points beside foot_kpts"),
+    ],
+)
+def test_broken_and_hostile_json(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError, match=message):
+        read_keypoints(tmp_path / "x.json")
+
+
+def test_points_that_are_null_are_missing(tmp_path: Path) -> None:
+    values: list[float | None] = list(_flat(_points(25)[0]))
+    values[6] = None
+    values[9] = float("nan")
+    found = read_keypoints(_json(tmp_path / "x.json", {"people": [{"pose_keypoints_2d": values}]}))
+    assert (found.confidence[0] == 0).nonzero().flatten().tolist() == [2, 3]
+
+
+@pytest.mark.slow
+def test_a_thousand_broken_json_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    bases = [
+        json.dumps({"people": [{"pose_keypoints_2d": _flat(_points(25)[0]), "face_keypoints_2d": []}]}),
+        json.dumps([{"image_id": "1.jpg", "keypoints": _flat(_points(26)[0]), "score": 1}]),
+        json.dumps(
+            {
+                "instance_info": [
+                    {"frame_id": 0, "instances": [{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 17}]}
+                ]
+            }
+        ),
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a"}],
+                "annotations": [{"image_id": 1, "keypoints": _flat(_points(17)[0])}],
+            }
+        ),
+    ]
+    odd = [
+        b"null",
+        b"[]",
+        b"{}",
+        b"1e400",
+        b"-1",
+        b'"x"',
+        b"true",
+        b"NaN",
+        b"[[[[",
+        b"\xff",
+        b"9" * 400,
+        b"}",
+        b",",
+        b"0.5",
+    ]
+    path = tmp_path / "x.json"
+    for _ in range(1000):
+        data = bytearray(bases[rng.integers(len(bases))].encode())
+        for _ in range(rng.integers(1, 4)):
+            at = int(rng.integers(len(data)))
+            data[at : at + int(rng.integers(0, 12))] = odd[rng.integers(len(odd))]
+        path.write_bytes(bytes(data))
+        try:
+            read_keypoints(path)
+        except ValueError as error:
+            assert str(error)  # noqa: PT017
+
+
+# -- units -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", ["normalised", "normalised_centred"])
+def test_normalised_coordinates(units: str, tmp_path: Path) -> None:
+    size, points = np.array([1280, 720], np.float32), _points(133)
+    stored = points / size if units == "normalised" else 2 * points / size - 1
+    path = _save(tmp_path / "x.npz", keypoints=stored)
+    with pytest.raises(ValueError, match=rf"normalised to .*pass units='{units}' with image_size=\(width, height\)"):
+        read_keypoints(path)
+    with pytest.raises(ValueError, match=r"image_size: expected \(width, height\) in pixels with units="):
+        read_keypoints(path, units=units)
+    found = read_keypoints(path, units=units, image_size=(1280, 720))
+    np.testing.assert_allclose(found.points.numpy(), points, atol=1e-3)
+    assert found.image_size == (1280, 720)
+    told = _save(tmp_path / "y.npz", keypoints=stored, image_size=size)
+    np.testing.assert_allclose(read_keypoints(told, units=units).points.numpy(), points, atol=1e-3)
+    pixels = _save(tmp_path / "z.npz", keypoints=points)
+    with pytest.raises(ValueError, match=r"expected coordinates around \[0, 1\] for"):
+        read_keypoints(pixels, units=units, image_size=(1280, 720))
+
+
+@pytest.mark.parametrize(("units", "scale"), [("mm", 1000.0), ("cm", 100.0), ("m", 1.0)])
+@pytest.mark.parametrize("hand", [False, True])
+def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    metres = rng.uniform(0, 0.18 if hand else 1.7, (F, 21 if hand else 55, 3)).astype(np.float32)
+    name = "mediapipe_left_hand" if hand else "smplx_55"
+    path = _save(tmp_path / "x.npz", keypoints3d=metres * scale, layout=name)
+    np.testing.assert_allclose(read_keypoints(path, units=units).points.numpy(), metres, rtol=1e-5)
+    if units == "m":
+        np.testing.assert_array_equal(read_keypoints(path).points.numpy(), metres)
+        return
+    with pytest.raises(ValueError, match=r"expected metres, got a person of [\d,]+ units, .* pass units="):
+        read_keypoints(path)
+    if not hand:
+        with pytest.raises(ValueError, match=rf"looks like {units}; pass units='{units}'"):
+            read_keypoints(path)
+
+
+def test_units_of_the_other_kind(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="expected one of pixels, normalised, normalised_centred for 2D keypoints, got 'mm'"
+    ):
+        read_keypoints(_save(tmp_path / "a.npz", keypoints=_points(133)), units="mm")
+    with pytest.raises(ValueError, match="units: expected one of m, cm, mm for 3D keypoints, got 'pixels'"):
+        read_keypoints(_save(tmp_path / "b.npz", keypoints3d=_points(55, dimensions=3)), units="pixels")
+
+
+# -- layouts ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(26, "halpe_26"), (136, "halpe_136"), (33, "mediapipe_33"), (70, "mhr_70"), (22, "smpl_22")]
+)
+def test_layouts_by_their_number_of_points(count: int, name: str, tmp_path: Path) -> None:
+    assert read_keypoints(_save(tmp_path / "x.npz", keypoints=_points(count))).layout == name
+
+
+def _h36m() -> NDArray[np.float32]:
+    """(17, 2) a standing person in the order of Human3.6M."""
+    return np.array([
+        [0, 0], [-10, 0], [-11, 45], [-11, 88], [10, 0], [11, 45], [11, 88], [0, -25], [0, -50], [0, -58], [0, -70],
+        [18, -48], [22, -20], [24, 5], [-18, -48], [-22, -20], [-24, 5],
+    ], np.float32) * 3 + 400  # fmt: skip
+
+
+def _coco() -> NDArray[np.float32]:
+    """The same person in the order of COCO."""
+    return np.array([
+        [0, -62], [3, -65], [-3, -65], [7, -63], [-7, -63], [18, -48], [-18, -48], [22, -20], [-22, -20], [24, 5], [-24, 5],
+        [10, 0], [-10, 0], [11, 45], [-11, 45], [11, 88], [-11, 88],
+    ], np.float32) * 3 + 400  # fmt: skip
+
+
+def test_coco_and_h36m_are_told_apart_by_their_bones(tmp_path: Path) -> None:
+    for person, name in ((_h36m(), "h36m_17"), (_coco(), "coco_17")):
+        assert read_keypoints(_save(tmp_path / "x.npz", keypoints=person[None])).layout == name
+        flat = np.column_stack((person, np.zeros(17))) / 300
+        assert read_keypoints(_save(tmp_path / "y.npz", keypoints3d=flat[None])).layout == name
+    between = np.random.default_rng(611).normal(400, 100, (17, 2)).astype(np.float32)  # no person at all
+    with pytest.raises(ValueError, match="pass layout='coco_17' or layout='h36m_17'"):
+        read_keypoints(_save(tmp_path / "z.npz", keypoints=between[None]))
+
+
+def test_hands_need_a_side(tmp_path: Path) -> None:
+    path = _save(tmp_path / "x.npz", keypoints=_points(21))
+    with pytest.raises(ValueError, match="pass layout='mediapipe_left_hand' or layout='mediapipe_right_hand'"):
+        read_keypoints(path)
+    assert read_keypoints(path, layout="mediapipe_right_hand").layout == "mediapipe_right_hand"
+    assert set(layouts_of_length(21)) == {"mediapipe_left_hand", "mediapipe_right_hand"}
+
+
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    path = _save(tmp_path / "x.npz", keypoints=_points(4))
+    table = {"wrist": "left_wrist", "button": ("vertex", 3500), "hat": None, "hip": 1}
+    own = read_keypoints(path, layout=table).layout
+    assert not isinstance(own, str)
+    assert own.joints == (20, None, None, 1) and own.vertices == (None, 3500, None, None)
+    assert own.names == ("wrist", "button", "hat", "hip")
+    for vertex in ({"vertex": 3500}, ["vertex", 3500]):
+        stored = _json(tmp_path / "table.json", {**table, "button": vertex})
+        assert read_keypoints(path, layout=stored).layout == own
+        assert read_keypoints(path, layout=str(stored)).layout == own
+    with pytest.raises(ValueError, match=r"layout: expected 3 points for 'own', got 4 in x.npz"):
+        read_keypoints(path, layout={"a": 0, "b": 1, "c": 2})
+    for wrong in ("no_such_joint", 144, -1, True, ("vertex", -1), ("face", 3), 1.5):
+        with pytest.raises(ValueError, match=r"layout: expected for point 'a' a joint"):
+            read_keypoints(path, layout={"a": wrong})
+    with pytest.raises(ValueError, match="expected a point or more in the dict, got none"):
+        read_keypoints(path, layout={})
+
+
+def test_where_the_points_of_new_layouts_are() -> None:
+    """Against the orders that their authors publish."""
+    halpe = layout("halpe_136")
+    assert [halpe.names[k] for k in (0, 9, 17, 18, 19, 20, 21, 22, 25)] == [
+        "nose", "left_wrist", "crown", "neck", "pelvis", "left_big_toe", "right_big_toe", "left_small_toe", "right_heel",
+    ]  # fmt: skip
+    assert halpe.names[26] == "face_0" and halpe.names[93] == "face_67"
+    assert halpe.names[94:96] == ("left_wrist", "left_thumb1") and halpe.names[135] == "right_pinky_tip"
+    pipe = layout("mediapipe_33")
+    assert [pipe.names[k] for k in (0, 2, 5, 7, 11, 15, 17, 20, 21, 23, 25, 27, 30, 31)] == [
+        "nose", "left_eye", "right_eye", "left_ear", "left_shoulder", "left_wrist", "left_pinky1", "right_index1",
+        "left_thumb2", "left_hip", "left_knee", "left_ankle", "right_heel", "left_big_toe",
+    ]  # fmt: skip
+    mhr = layout("mhr_70")
+    assert [mhr.names[k] for k in (0, 5, 9, 14, 15, 20, 21, 24, 25, 28, 41, 42, 62, 63, 69)] == [
+        "nose", "left_shoulder", "left_hip", "right_ankle", "left_big_toe", "right_heel", "right_thumb_tip", "right_thumb1",
+        "right_index_tip", "right_index1", "right_wrist", "left_thumb_tip", "left_wrist", "left_olecranon", "neck",
+    ]  # fmt: skip
+    assert mhr.joints[63:69] == (None,) * 6 and SMPLX_144[mhr.joints[21] or 0] == "right_thumb_tip"
+    h36m = layout("h36m_17")
+    assert [SMPLX_144[j] for j in (h36m.joints[k] for k in (0, 1, 4, 8, 11, 16)) if j is not None] == [
+        "pelvis", "right_hip", "left_hip", "neck", "left_shoulder", "right_wrist",
+    ]  # fmt: skip
+    assert torch.equal(torch.tensor(layout("smpl_24").joints[:22]), torch.arange(22))
