@@ -19,6 +19,9 @@ from poseprior import LatentPosePrior, PosePrior
 from .oracles import mask_of, seeded
 from .sampling import completes
 
+OfPoses = Callable[[PosePrior, Tensor], None]
+OfPrior = Callable[[PosePrior], None]
+
 
 def check_shapes(prior: PosePrior, poses: Tensor) -> None:
     """Any batch shape in, the same out; joints that are not modelled are ignored and come out zero."""

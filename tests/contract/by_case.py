@@ -29,7 +29,6 @@ WHOLE: dict[str, Check] = {
         density.check_unobserved_values_are_ignored,
         density.check_rows_have_masks_of_their_own,
         density.check_rotations_not_rotvecs,
-        density.check_derivatives,
         density.check_weights_matter,
         sampling.check_completion_keeps_what_is_observed,
         sampling.check_latent_round_trip,
@@ -62,7 +61,11 @@ def conditions(case: Case, prior: PosePrior) -> None:
         sampling.check_sample_moments(prior, near, context=context, slack=case.slack)
 
 
-WHOLE["mirror"] = mirror
+def derivatives(case: Case, prior: PosePrior) -> None:
+    density.check_derivatives(prior, whole_poses(), smooth=case.whole_mass)
+
+
+WHOLE |= {"mirror": mirror, "derivatives": derivatives}
 
 #: Of a prior over one or two joints: integrals over all rotations.
 INTEGRALS: dict[str, Check] = {

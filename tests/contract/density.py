@@ -98,9 +98,10 @@ def check_log_determinant(prior: PosePrior, poses: Tensor) -> None:
 
 def check_unobserved_values_are_ignored(prior: PosePrior, poses: Tensor) -> None:
     """Values of joints that the mask hides, NaN among them, change nothing, and a mask without joints scores 0."""
-    assert_masked = [mask_of()] if prior.can_marginalise else []
+    poses = poses[:32]
+    nothing = [mask_of()] if prior.can_marginalise else []
     masks = [mask for mask in _trial_masks(prior) if bool(prior.can_score(mask))]
-    for mask in [*assert_masked, *masks]:
+    for mask in [*nothing, *masks]:
         broken = poses.clone()
         broken[:, ~mask] = math.nan
         moved = poses.clone()
@@ -112,8 +113,8 @@ def check_unobserved_values_are_ignored(prior: PosePrior, poses: Tensor) -> None
         (gradient,) = torch.autograd.grad(prior.log_prob(leaf, observed=mask).sum(), leaf)
         assert not gradient[:, ~mask].any(), "gradient at an unobserved joint"
     if prior.can_marginalise:
-        nothing = prior.log_prob(poses, observed=mask_of())
-        torch.testing.assert_close(nothing, torch.zeros_like(nothing), rtol=0, atol=1e-5)
+        zero = prior.log_prob(poses, observed=mask_of())
+        torch.testing.assert_close(zero, torch.zeros_like(zero), rtol=0, atol=1e-5)
         whole = prior.log_prob(poses)
         assert all(bool((prior.log_prob(poses, observed=mask) != whole).any()) for mask in masks), "a mask is ignored"
 
@@ -167,11 +168,17 @@ def check_finite_everywhere(prior: PosePrior) -> None:
         assert torch.isfinite(gradient).all()
 
 
-def check_derivatives(prior: PosePrior, poses: Tensor) -> None:
-    """First and second derivatives along random lines agree with differences: at poses, at 0, 1e-7, pi, 2 pi and far off."""
+def check_derivatives(prior: PosePrior, poses: Tensor, *, smooth: bool = True) -> None:
+    """First and second derivatives along random lines agree with differences: at poses, at 0, 1e-7, pi, 2 pi and far off.
+
+    Args:
+        prior: any.
+        poses: (N, 55, 3).
+        smooth: False for a density of the raw rotvec by networks of ReLU: it jumps at pi and has kinks at rest.
+    """
     double = deepcopy(prior).double()
     base = torch.cat([poses[:3].double(), special_poses(1)])
-    base[3] = 0.0  # all joints at rest
+    base = base if smooth else base[[0, 1, 2, 5, 8]]
     line = torch.randn(base.shape, generator=seeded(3), dtype=torch.float64)
 
     def value(t: float) -> Tensor:
@@ -235,6 +242,8 @@ def check_weights_matter(prior: PosePrior, poses: Tensor) -> None:
     with torch.no_grad():
         for tensor in list(copy.parameters()) or [t for t in copy.buffers() if t.is_floating_point()]:
             tensor.mul_(0.97)
+        for tensor in copy.parameters():
+            tensor.sub_(0.01)
     changed = copy.log_prob(poses[:4])
     assert not torch.allclose(changed, before)
     fresh = type(prior).from_config(prior.get_config()).to(prior.dtype)
