@@ -128,19 +128,23 @@ CASES: dict[str, Case] = {
     "joint-flow": Case(
         lambda joints: JointFlow(joints, hidden=24, num_components=4), marginal_slack=0.3, completion_slack=0.03
     ),
-    "joint-flow-published": Case(lambda joints: JointFlow.published(joints), marginal_slack=2.0, completion_slack=0.1, **_RAW),
+    "joint-flow-published": Case(
+        lambda joints: JointFlow.published(joints), marginal_slack=2.0, completion_slack=0.1, **_RAW
+    ),
     "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
     "global-flow-published": Case(lambda joints: GlobalFlow.published(joints), **_RAW),
     "global-flow-context": Case(lambda joints: GlobalFlow(joints, hidden=32, context_dim=1)),
     "global-flow-published-context": Case(
-        lambda joints: GlobalFlow.published(joints, context_dim=1), **_RAW
+        lambda joints: GlobalFlow.published(joints, context_dim=1), **{**_RAW, "heavy": True}
     ),
     "order-agnostic": Case(
         lambda joints: OrderAgnosticPrior(joints, hidden=24, num_components=4, num_orders=3, broad_weight=0.01),
         marginal_slack=0.5,
     ),
     "order-agnostic-hands": Case(
-        lambda joints: OrderAgnosticPrior(joints, hidden=16, num_components=3, num_orders=3), marginal_slack=0.5, **_HANDS
+        lambda joints: OrderAgnosticPrior(joints, hidden=16, num_components=3, num_orders=3),
+        marginal_slack=0.5,
+        **_HANDS,
     ),
     "whole-body": Case(
         lambda joints: OrderAgnosticPrior(joints, hidden=16, num_components=3, num_orders=3),
@@ -221,7 +225,7 @@ def _fitted_with_labels(prior: PosePrior, case: Case) -> PosePrior:
     prior.train()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for step in range(150):
+        for step in range(600 if case.heavy else 150):
             rows = torch.randint(len(poses), (128,), generator=generator)
             rotvec = add_tangent_noise(poses[rows][:, joints], 0.02, generator=generator)
             seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool)

@@ -78,7 +78,7 @@ def _imports(module: str) -> Iterator[str]:
             targets = [(source, alias.name) for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             text = ast.unparse(node)
-            assert "poseprior" not in text and "__name__" not in text or module == "poseprior", (
+            assert ("poseprior" not in text and "__name__" not in text) or module == "poseprior", (
                 f"{module}: {text} hides an import from this test; write an import statement."
             )
             continue

@@ -158,9 +158,7 @@ class Draws:
 _drawn: dict[tuple[object, ...], tuple[object, Draws]] = {}
 
 
-def propose(
-    prior: PosePrior, near: Tensor, joints: Sequence[int], num: int, *, context: Tensor | None = None
-) -> Draws:
+def propose(prior: PosePrior, near: Tensor, joints: Sequence[int], num: int, *, context: Tensor | None = None) -> Draws:
     """Draws of a `Proposal` around poses and around samples, made once for the same prior and poses.
 
     Whatever the samples are worth, the density of the draws is exact.

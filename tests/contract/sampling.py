@@ -19,9 +19,7 @@ _SAMPLES, _DRAWS = 10_000, 12_000
 _POSES, _REPEATS, _EACH, _INNER = 3, 40, 25, 3_000
 
 
-def check_sample_moments(
-    prior: PosePrior, near: Tensor, *, context: Tensor | None = None, slack: float = 0.0
-) -> None:
+def check_sample_moments(prior: PosePrior, near: Tensor, *, context: Tensor | None = None, slack: float = 0.0) -> None:
     """Averages over samples are the averages over SO(3) weighted by the density.
 
     Args:
