@@ -42,7 +42,7 @@ class Options:
     split: Literal["val", "test", "hdm05"] = "val"
     count: int = 100
     """Random poses of the split."""
-    methods: tuple[str, ...] = ("none", "rest", "body-gaussian", "body-mixture-smooth", "body-joint-flow")
+    methods: tuple[str, ...] = ("none", "rest", "body-gaussian", "body-mixture", "body-joint-flow")
     """`none` is neither prior nor regulariser, `rest` the regulariser alone, `all` every shipped prior of bodies."""
     optimizers: tuple[Literal["lbfgs", "adam"], ...] = ("lbfgs", "adam")
     points: tuple[Literal["body", "all"], ...] = ("body", "all")

@@ -114,5 +114,5 @@ def test_half_precision_poses_have_finite_densities(name: str, dtype: torch.dtyp
 def test_half_precision_would_have_overflown() -> None:
     turned = torch.zeros(8, 55, 3, dtype=torch.float16)
     turned[..., 1] = torch.linspace(1.0, 3.0, 8)[:, None]
-    assert float(_prior("body-mixture-smooth").log_prob(turned).min()) < -1000
+    assert float(_prior("body-mixture").log_prob(turned).min()) < -1000
     assert float(_prior("body-vae").log_prob(turned).min()) < -65504

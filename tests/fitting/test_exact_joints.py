@@ -145,7 +145,7 @@ def test_a_fit_of_which_most_points_are_outliers_says_so(model: nn.Module, peopl
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-@pytest.mark.parametrize("name", ["none", "rest", "body-gaussian", "body-mixture-smooth"])
+@pytest.mark.parametrize("name", ["none", "rest", "body-gaussian", "body-mixture"])
 def test_real_poses_are_reached(model: nn.Module, real_data_dir: Path, name: str, optimizer: Optimizer) -> None:
     dataset = read_poses(real_data_dir / "smplx_body" / "val_poses.npz")
     rows = torch.randperm(len(dataset.poses), generator=torch.Generator().manual_seed(0))[:120]
