@@ -108,7 +108,7 @@ class ProductPrior(PosePrior):
 
     def _stored_metadata(self) -> dict[str, Any]:
         stored = [part._stored_metadata() for part, flip, _ in self._each() if not flip]
-        return {**self.metadata, "parts": stored} if any(stored) else self.metadata
+        return {**self.metadata, "parts": stored} if any(stored) or "parts" in self.metadata else self.metadata
 
     def _restore_metadata(self, stored: dict[str, Any]) -> None:
         self.metadata = {key: value for key, value in stored.items() if key != "parts"}
