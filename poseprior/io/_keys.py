@@ -11,7 +11,7 @@ from ._npy import Header
 from ._open import ArrayFile, is_pickle
 
 #: All joints in one array.
-WHOLE = ("poses", "fullpose", "full_pose", "pose", "rotvec")
+WHOLE = ("poses", "fullpose", "full_pose", "pose", "rotvec", "smplx_poses", "smplh_poses", "smpl_poses")
 #: A part of the body, by its name in smplx.
 PARTS: dict[str, tuple[str, ...]] = {
     "global_orient": ("global_orient", "root_orient", "root_pose", "pose_root", "smplx_root_pose"),
@@ -30,6 +30,9 @@ AMASS_KEYS = ("mocap_framerate", "mocap_frame_rate", "mocap_time_length", "dmpls
 SUBJECTS = ("subject", "subject_id")
 SEQUENCES = ("seq", "sequence", "recording")
 RATES = ("fps", "mocap_framerate", "mocap_frame_rate")
+
+#: What may stand once for several dicts of poses in a file.
+SHARED = (*SIDES, *SUBJECTS, *SEQUENCES, *RATES, "frame", "rig", "surface_model_type", "joint_names", "flat_hand_mean")
 
 #: Lengths of one pose, flat; other arrays of one axis hold a number for each row.
 _ONE_POSE = (45, 48, 63, 66, 72, 90, 156, 159, 165)

@@ -74,11 +74,13 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         """The file as if it had no arrays of these names."""
         return ArrayFile(self.path, {k: h for k, h in self.headers.items() if k not in keys}, self._load, "", self.kind)
 
-    def group(self, name: str) -> ArrayFile:
-        """The arrays whose names begin with `name/`, without that."""
+    def group(self, name: str, shared: Collection[str] = ()) -> ArrayFile:
+        """The arrays whose names begin with `name/`, without that; and the `shared` ones that stand outside."""
         start = f"{name}/"
-        headers = {key[len(start) :]: header for key, header in self.headers.items() if key.startswith(start)}
-        return ArrayFile(self.path, headers, lambda key: self._load(start + key), start, self.kind)
+        places = {key: key for key in shared if key in self.headers}
+        places |= {key[len(start) :]: key for key in self.headers if key.startswith(start)}
+        headers = {key: self.headers[place] for key, place in places.items()}
+        return ArrayFile(self.path, headers, lambda key: self._load(places[key]), start, self.kind)
 
     def contents(self) -> str:
         """Names and shapes, for messages."""

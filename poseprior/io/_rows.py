@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..rotations import geodesic_distance
 from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
-from ._keys import HANDS, PARTS, WHOLE, has_poses, unused_rotations
+from ._keys import HANDS, PARTS, SHARED, WHOLE, has_poses, unused_rotations
 from ._masks import joint_flags
 from ._open import ArrayFile, is_pickle, printable
 from ._options import Options
@@ -179,11 +179,11 @@ def choose_group(file: ArrayFile, group: str | None) -> ArrayFile:
             raise ValueError(
                 f"group: expected one of {', '.join(sorted(names - {''})) or 'none, as there are none'}, got {group!r}."
             )
-        return file.group(group)
+        return file.group(group, SHARED)
     if len(with_poses) > 1:
         shown = " or ".join(f"group={printable(name)!r}" for name in with_poses if name)
         raise ValueError(f"expected one dict with poses, got {len(with_poses)}; pass {shown}.")
-    return file if not with_poses or not with_poses[0] else file.group(with_poses[0])
+    return file if not with_poses or not with_poses[0] else file.group(with_poses[0], SHARED)
 
 
 def _nothing(file: ArrayFile) -> str:

@@ -135,17 +135,26 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _locked(target: Path) -> tuple[Path, int | None]:
+    """A new folder and what holds its lock; another one, if a writer that cleans up was quicker to lock it."""
     while True:
         folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}{_TAG}")
         folder.mkdir()
         if fcntl is None:
             return folder, None
-        handle = os.open(folder, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # some network file systems have no locks
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        except OSError:
+            return folder, handle  # a network file system without locks, on which nothing is cleaned up either
         if folder.exists():
             return folder, handle
-        os.close(handle)  # another writer took it for a leftover before it was locked
+        os.close(handle)
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -66,13 +66,13 @@ def test_two_writers_of_one_target_do_not_remove_each_others_file(tmp_path: Path
 
     def save(text: str) -> None:
         try:
-            for _ in range(100):
+            for _ in range(150):
                 with replacing(target) as temporary:
                     temporary.write_text(text)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=save, args=(str(k) * 1000,)) for k in range(4)]
+    threads = [threading.Thread(target=save, args=(str(k) * 1000,)) for k in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

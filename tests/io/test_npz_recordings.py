@@ -175,6 +175,18 @@ def test_dicts_beside_each_other_are_chosen_by_group(tmp_path: Path) -> None:
             read_poses(path, group="incam")
 
 
+def test_what_stands_outside_the_dict_counts_too(tmp_path: Path) -> None:
+    """As HaMeR keeps `right` beside `mano_params`."""
+    hand = torch.from_numpy(_some(N, 45))
+    torch.save(
+        {"mano_params": {"hand_pose": hand, "global_orient": hand[:, :3]}, "right": torch.ones(N), "fps": 25.0},
+        tmp_path / "x.pt",
+    )
+    data = read_poses(tmp_path / "x.pt")
+    assert data.observed_joints == tuple(range(40, 55)) and data.fps == 25.0
+    assert data.ignored == ("global_orient",)
+
+
 class _Trace:
     def __init__(self, path: Path) -> None:
         self.path = path
