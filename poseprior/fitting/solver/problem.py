@@ -115,13 +115,12 @@ class FitProblem:
         far = (t.distances(self.of_target(body, k)).amax(-1, keepdim=True) for k, t in enumerate(self.targets))
         return tuple((tolerance * each).clamp_min(1.0) for each in far)
 
-    def farthest(self, state: BodyState) -> Tensor:
-        """(S, B) distance of the farthest measured point in 3D, metres."""
-        body, found = self.body(state), state.transl.new_zeros(state.transl.shape[:2])
+    def gaps(self, state: BodyState) -> list[Tensor]:
+        """(S, B, K) metres from each measured point in 3D to the body's own, of each target; 0 for the others."""
+        body, found = self.body(state), []
         for k, target in enumerate(self.targets):
-            if not isinstance(target, Keypoints2D):
-                far = target.residuals(self.of_target(body, k)).norm(dim=-1)
-                found = torch.maximum(found, (far * (target.confidence > 0)).amax(-1))
+            far = target.residuals(self.of_target(body, k)).norm(dim=-1) * (target.confidence > 0)
+            found.append(torch.zeros_like(far) if isinstance(target, Keypoints2D) else far)
         return found
 
     def num_points(self) -> Tensor:

@@ -8,7 +8,7 @@ try for bodies that came through the stages of a fit and leave points out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +32,7 @@ _CLEARLY = 0.5
 #: Standard deviation of points, metres, up to which they say more of a pose than where it starts.
 _EXACT = 0.005
 _FEWEST_POINTS = 3
+_MOST_LEFT_OUT = 3
 #: Standard deviation, metres, with which points count at first: a stiff chain turns about its bones in small steps only.
 _LOOSE, _LOOSE_STEPS = 0.005, 25
 
@@ -66,7 +67,7 @@ def fit_from_points(
         return nothing
     with torch.no_grad():
         tries = consistent(point_bones(problem, start, stage.chosen))
-        wanted = (problem.farthest(tries)[0] < _NEAR) & (problem.num_points() >= _FEWEST_POINTS)
+        wanted = (_farthest(problem, tries, stage.chosen)[0] < _NEAR) & (problem.num_points() >= _FEWEST_POINTS)
     if not bool(wanted.any()):
         return nothing
     rows, tries = _narrowed(rows, wanted, tries, True)
@@ -108,15 +109,19 @@ def restart(
         if not bool(wanted.any()):
             return Outcome(state, converged, 0)
         part, before = _of(problem, state, rows, split)
-        tries = consistent(point_bones(part, before.join(start.rows(rows)), stage.rows(rows, bodies).chosen))
-        near = part.farthest(tries).amin(0) < (_NEARER * part.farthest(before)[0]).clamp_min(_NEAR)
+        chosen = stage.rows(rows, bodies).chosen
+        tries, chosen = _plausible(part, before.join(start.rows(rows)), chosen)
+        tries = consistent(tries)
+        near = _farthest(part, tries, chosen).amin(0) < (_NEARER * _farthest(part, before, chosen)[0]).clamp_min(_NEAR)
         wanted = wanted.index_copy(0, rows, near & wanted[rows])
     if not bool(wanted.any()):
         return Outcome(state, converged, 0)
+    if split:
+        chosen = [points[wanted[rows]] for points in chosen]
     rows, tries = _narrowed(rows, wanted, tries, split)
     part, before = _of(problem, state, rows, split)
     own = stage.rows(rows, bodies)
-    tries, steps = _settled(part, tries, own)
+    tries, steps = _settled(part, tries, replace(own, chosen=chosen))
     with torch.no_grad():
         evidence, present = (torch.nan_to_num(part.evidence(s, own), nan=torch.inf) for s in (tries, before))
         best = evidence.argmin(0, keepdim=True)
@@ -136,6 +141,24 @@ def restart(
         settled = torch.where(better, last.converged, converged[rows]) & ~((gain < -_CLEARLY) & wanted[rows])
         state = state.replaced(rows[better], tries.bodies(better.nonzero()[:, 0]))
         return Outcome(state, converged.index_copy(0, rows, settled), steps + count)
+
+
+def _farthest(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> Tensor:
+    """(S, B) metres to the farthest chosen point in 3D."""
+    return torch.cat([far * some for far, some in zip(problem.gaps(state), chosen, strict=True)], -1).amax(-1)
+
+
+def _plausible(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> tuple[BodyState, list[Tensor]]:
+    """Bones that point at the points, and these without a few where no bone ends: true outliers, as it seems."""
+    kept = list(chosen)
+    for _ in range(_MOST_LEFT_OUT):
+        tries = point_bones(problem, state, kept)
+        far = torch.cat([gap.amin(0) * some for gap, some in zip(problem.gaps(tries), kept, strict=True)], -1)
+        worst = (far >= far.amax(-1, keepdim=True).clamp_min(_NEAR)).split([some.shape[-1] for some in kept], -1)
+        if not any(bool(w.any()) for w in worst):
+            return tries, kept
+        kept = [some & ~w for some, w in zip(kept, worst, strict=True)]
+    return point_bones(problem, state, kept), kept
 
 
 def _settled(problem: FitProblem, tries: BodyState, stage: Stage) -> tuple[BodyState, int]:
