@@ -56,8 +56,7 @@ class BaseVAE(LatentPosePrior):
         options: the options beside joints and groups.
 
     Raises:
-        ValueError: an option of another type or out of range, one that has no effect beside the others, or a joint that
-            the class does not take.
+        ValueError: an option of another type, out of range or without effect, or a joint that the class does not take.
     """
 
     log_prob_kind: Literal["exact", "lower_bound"] = "lower_bound"
@@ -197,8 +196,7 @@ class BaseVAE(LatentPosePrior):
         return total / len(rotvec)
 
     def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
-        """What `reconstruction_weight` asks for, of `encode` (from one start) and `decode`: the bound alone stops improving
-        long before."""
+        """The angles of `encode` (from one start) and `decode`, which go on improving when the bound has stopped."""
         if not self.options.reconstruction_weight:
             return None
         total = torch.zeros_like(rotvec[:, 0, 0])
