@@ -206,7 +206,7 @@ def test_near_joints_are_neighbours_on_the_skeleton() -> None:
 def test_far_joints_leave_the_share_of_near_networks_to_the_others() -> None:
     prior = OrderAgnosticPrior((1, 21), hidden=4, num_components=1)
     part = prior.groups.each()[0][0]
-    assert part.near_net is None and math.isclose(sum(math.exp(s) for s in part.log_shares), 1.0)
+    assert part.near_net is None and math.isclose(sum(math.exp(s) for s in part.log_weights), 1.0)
 
 
 @pytest.mark.parametrize("near_weight", [0.0, 0.3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,15 +54,16 @@ class _FusedDensity(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, evaluate: Evaluate, rows: int, others: tuple[Tensor | None, ...]
-    ) -> tuple[Tensor, Tensor]:
-        value, gradient = _in_chunks(evaluate, True, rows, x, others)
-        assert gradient is not None
-        ctx.mark_non_differentiable(gradient)
+        x: Tensor, evaluate: Evaluate, rows: int, others: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        return _in_chunks(evaluate, True, rows, x, others)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, ctx.evaluate, _, ctx.others = inputs
+        ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-        ctx.evaluate, ctx.others = evaluate, others
-        ctx.save_for_backward(x, gradient)
-        return value, gradient
+        ctx.save_for_backward(x, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None]:
@@ -71,3 +73,7 @@ class _FusedDensity(torch.autograd.Function):
             (again,) = torch.autograd.grad(value, x, grad, create_graph=True)
             return again, None, None, None
         return gradient * grad.view(-1, *[1] * (x.dim() - 1)), None, None, None
+
+
+# `apply` would parse the signature on every call.
+_FusedDensity.forward.__signature__ = inspect.signature(_FusedDensity.forward)  # type: ignore[attr-defined]

@@ -86,7 +86,7 @@ class MaskedMixture(nn.Module):
         result = z.new_zeros(len(z), self.num_components)
         for rows, mask in rows_by_mask(observed):
             dims = mask.repeat_interleave(3).nonzero()[:, 0]
-            key = ("whitener", mask.cpu().numpy().tobytes())
+            key = ("whitener", *mask.tolist())
             whitener, log_det = self._cached(key, partial(self._whitener, dims))
             whole = len(rows) == len(z)
             own = z if whole else z[rows]
