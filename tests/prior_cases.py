@@ -225,7 +225,7 @@ def _fitted_with_labels(prior: PosePrior, case: Case) -> PosePrior:
     prior.train()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for step in range(600 if case.heavy else 150):
+        for step in range(150):
             rows = torch.randint(len(poses), (128,), generator=generator)
             rotvec = add_tangent_noise(poses[rows][:, joints], 0.02, generator=generator)
             seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool)
