@@ -19,6 +19,7 @@ from poseprior import (
     VAEPrior,
 )
 from poseprior.io import synthetic_poses
+from poseprior.models import adapted
 
 _SHORT = FitConfig(max_steps=60, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
 
@@ -45,8 +46,21 @@ CASES: dict[str, Case] = {
     "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
     "vae": Case(lambda joints: VAEPrior(joints, latent_dim=8)),
     "order-agnostic": Case(lambda joints: OrderAgnosticPrior(joints, hidden=24, num_components=4, num_orders=3)),
+    "adapted": Case(lambda joints: adapted(GaussianPrior(joints, covariance="full"), **_rig(joints)), _CLOSED),
+    "adapted-flow": Case(lambda joints: adapted(GlobalFlow(joints, hidden=32), **_rig(joints))),
     "mixture": Case(lambda joints: GaussianMixturePrior(joints, num_components=3, em_iterations=10), _CLOSED),
 }
+
+
+def _rig(joints: str | tuple[int, ...]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """The conventions of a rig whose shoulders and knees are not the prior's."""
+    shoulder = {
+        "parent_frame": {"left_shoulder": (20.0, -10.0, 5.0)}, "child_frame": {"left_shoulder": (0.0, 15.0, 30.0)},
+        "spread": {"left_shoulder": (0.7, 1.2, 0.9)}, "centre": {"left_shoulder": (10.0, 20.0, -40.0)},
+    }  # fmt: skip
+    if joints != "body":
+        return shoulder
+    return {name: {**values, "right_knee": (1.0, 2.0, 3.0)} for name, values in shoulder.items()}
 
 
 def _product(joints: str | tuple[int, ...]) -> PosePrior:

@@ -4,8 +4,9 @@ Everything here goes through `PosePrior.log_prob`, `sample` and, for priors with
 so it works with every prior; where one cannot, the error or the result says so.
 """
 
+from ._adapt import adapt
 from ._denoise import denoise
 from ._interpolate import interpolate
 from ._score import ScoreResult, score
 
-__all__ = ["ScoreResult", "denoise", "interpolate", "score"]
+__all__ = ["ScoreResult", "adapt", "denoise", "interpolate", "score"]
