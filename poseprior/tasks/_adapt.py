@@ -15,7 +15,7 @@ from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset, as_dataset
 from ..models.adapted import RigMap, adapted
 from ..prior import PosePrior
-from ..rotations import add_tangent_noise, frechet_mean
+from ..rotations import add_tangent_noise, frechet_mean, rotvec_to_tangent
 from ..training.rig_noise import RigNoise
 from ._rows import constant_joints, flatten
 
@@ -25,21 +25,25 @@ LEAST_POSES = 100
 #: the logarithm of its spreads: chosen on left-out rigs (docs/check_and_adapt.md).
 _TIED, _SPREAD = 0.7, 0.3
 #: Poses of a recording repeat each other, and people differ as rigs do: what one pose counts, and at most one person.
-_WEIGHT, _MOST_WEIGHT = 0.1, 10.0
+_A_POSE, _A_PERSON = 0.1, 10.0
+#: The part of the rig noise that is no movement in the middle of its heavy-tailed distribution, and the part of a spread
+#: that is movement at least.
+_NOISE_PART, _LEAST_MOVEMENT = 0.5, 0.25
 _JITTER = 0.1
 _BATCH = 128
 _RATE = 0.05
 _SAMPLES = 1024
+_MIDDLE = 0.68
 
 
 @dataclass(frozen=True)
 class _Poses:
-    """What is adapted to: (N, J, 3) rotvecs and (N, J) masks over the prior's joints, and what all of it counts."""
+    """What is adapted to: (N, J, 3) rotvecs and (N, J) masks over the prior's joints."""
 
     rotvec: Tensor
     observed: Tensor
-    weight: float
     num_people: int
+    most_weight: float
     constant: list[str]
 
 
@@ -60,9 +64,15 @@ def adapt(
 
         max  n mean_i f(log p(R_i) + log |dR_i / dR'_i|)  +  log N(a; 0, A) + log N(b; 0, B) + log N(log d; 0, 0.3^2)
 
-    with rotvecs a, b of the frames, the covariances A and B of `rig_noise`, of which left and right joints have 70 %
-    in common, and n a tenth of the number of poses, at most 10 for each person: poses of a recording repeat each other. f
-    lets poses that are far less likely than the prior's samples count less, so that a few broken ones do no harm.
+    with rotvecs a, b of the frames and the covariances A and B of `rig_noise`, of which left and right joints have 70 %
+    in common. f lets poses that are far less likely than the prior's samples count less: a few broken ones do no harm.
+
+    n says how many independent draws of the prior the poses are worth. Somebody who only walks is always away from the
+    prior's mean, and no rig is the reason. If k movements are drawn and held, their variance is 1 - 1 / k of the whole, so
+
+        n = 1 / (1 - v / v_prior),      at most a tenth of the poses, and 10 for each person,
+
+    with the variance v of the poses, and v_prior of the prior's samples without its rig noise.
 
     A joint that never moves was not recorded, and is left out, as one that is nowhere observed: its rest frame stays.
     `metadata["adaptation"]` of the result names it. The prior itself is not changed.
@@ -116,9 +126,9 @@ def adapt(
     result.metadata = {
         **prior._stored_metadata(),
         "adaptation": {
-            "num_poses": len(known.rotvec), "num_people": known.num_people, "jitter": jitter, "steps": steps,
-            "seed": seed, "nll_before": round(before, 2), "nll_after": round(search.nll(found), 2),
-            "constant_joints": known.constant,
+            "num_poses": len(known.rotvec), "num_people": known.num_people, "num_draws": round(search.weight, 2),
+            "jitter": jitter, "steps": steps, "seed": seed, "nll_before": round(before, 2),
+            "nll_after": round(search.nll(found), 2), "constant_joints": known.constant,
         },
     }  # fmt: skip
     return result
@@ -144,12 +154,10 @@ def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
         )
     rows = usable.nonzero()[:, 0]
     people = 1 if data.subject is None else len(np.unique(np.asarray(data.subject)[rows.cpu().numpy()]))
-    weight = _WEIGHT * count
-    if data.subject is not None:
-        weight = min(weight, _MOST_WEIGHT * people)
+    most = _A_POSE * count if data.subject is None else min(_A_POSE * count, _A_PERSON * people)
     index = list(prior.joints)
     names = [skeleton.JOINT_NAMES[j] for j in still if j in prior.joints]
-    return _Poses(pose[rows][:, index], seen[rows][:, index], weight, people, names)
+    return _Poses(pose[rows][:, index], seen[rows][:, index], people, most, names)
 
 
 class _Search:
@@ -177,6 +185,10 @@ class _Search:
         #: A joint that is not seen keeps its spread, as one that is no part of the rig noise does.
         self._free = (seen & self._factor.flatten(2).any(2).any(0))[:, None]
         self.centre = frechet_mean(samples[:, list(prior.joints)]).to(poses.rotvec)
+        #: How many draws the poses count for.
+        self.weight = self._count_draws(
+            samples[:, list(prior.joints)], bool(prior.metadata.get("training", {}).get("rig_noise"))
+        )
         with torch.no_grad():
             full = torch.ones_like(poses.observed[:1]).expand(_SAMPLES, -1)
             usual = prior._log_prob(samples[:, list(prior.joints)], full, None)
@@ -184,6 +196,21 @@ class _Search:
         zeros = torch.zeros(5, len(prior.joints), 3, dtype=prior.dtype, device=prior.device)
         self._unknown = zeros.requires_grad_()
         self._optimiser = torch.optim.Adam([self._unknown], lr=_RATE)
+
+    def _count_draws(self, samples: Tensor, noisy: bool) -> float:
+        """n, see `adapt`; `noisy`: whether the prior was trained with rig noise."""
+        usual = rotvec_to_tangent(samples.double(), self.centre.double())
+        # A few samples from broad tails decide a variance, so the middle 68 per cent do where they are closer.
+        usual = torch.minimum(usual.square().mean(0), usual.abs().quantile(_MIDDLE, 0).square()).sum(1)
+        noise = self._factor.double().square().sum((0, 2, 3)) if noisy else torch.zeros_like(usual)
+        usual = torch.maximum(usual - _NOISE_PART * noise, _LEAST_MOVEMENT * usual)
+        shown, whole = 0.0, 0.0
+        for k in range(len(usual)):
+            values = self._poses.rotvec[self._poses.observed[:, k], k]
+            if len(values):
+                shown += float(rotvec_to_tangent(values.double(), frechet_mean(values)).square().sum(1).mean())
+                whole += float(usual[k])
+        return min(1.0 / max(1e-6, 1.0 - shown / whole), max(1.0, self._poses.most_weight))
 
     @staticmethod
     def rates(steps: int) -> Iterator[float]:
@@ -212,7 +239,7 @@ class _Search:
             scale = 3.0 * seen.sum(1)  # a nat for each coordinate
             far = scale * torch.log1p(shortfall.clamp_min(0.0) / scale)
             loss = torch.where(shortfall > 0, far, shortfall).mean()
-            loss = loss + 0.5 * self._unknown.square().sum() / poses.weight
+            loss = loss + 0.5 * self._unknown.square().sum() / self.weight
             self._optimiser.zero_grad()
             self._optimiser.param_groups[0]["lr"] = rate
             (self._unknown.grad,) = torch.autograd.grad(loss, self._unknown)
