@@ -101,15 +101,15 @@ def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
         (*batch, 3), |x| <= pi, with finite derivatives of every order at rest, at the mean, and up to pi and 2 pi.
     """
     inverse = roma.quat_conjugation(rotvec_to_unitquat(mean))
-    return unitquat_log(_quat_multiply(inverse, rotvec_to_unitquat(rotvec)))[0]
+    return unitquat_log(quat_multiply(inverse, rotvec_to_unitquat(rotvec)))[0]
 
 
 def tangent_to_rotvec(tangent: Tensor, mean: Tensor) -> Tensor:
     """Inverse of `rotvec_to_tangent`: the rotvec of Exp(mean) Exp(tangent), norm at most pi."""
-    return unitquat_log(_quat_multiply(rotvec_to_unitquat(mean), rotvec_to_unitquat(tangent)))[0]
+    return unitquat_log(quat_multiply(rotvec_to_unitquat(mean), rotvec_to_unitquat(tangent)))[0]
 
 
-def _quat_multiply(p: Tensor, q: Tensor) -> Tensor:
+def quat_multiply(p: Tensor, q: Tensor) -> Tensor:
     """roma.quat_product on broadcast batches (its own broadcasting wants equal ranks)."""
     p, q = torch.broadcast_tensors(p, q)
     return roma.quat_product(p, q)

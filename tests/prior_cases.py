@@ -30,6 +30,7 @@ from poseprior import (
     skeleton,
 )
 from poseprior.io import synthetic_poses
+from poseprior.models import adapted
 from poseprior.rotations import add_tangent_noise
 from poseprior.training import start_from
 
@@ -122,6 +123,8 @@ CASES: dict[str, Case] = {
     "gaussian-diagonal-gradient": Case(lambda joints: GaussianPrior(joints), _SHORT, heavy=True),
     "gaussian-full": Case(lambda joints: GaussianPrior(joints, covariance="full"), _CLOSED),
     "gaussian-full-gradient": Case(lambda joints: GaussianPrior(joints, covariance="full"), _SHORT, heavy=True),
+    "adapted": Case(lambda joints: adapted(GaussianPrior(joints, covariance="full"), **_rig(joints)), _CLOSED),
+    "adapted-flow": Case(lambda joints: adapted(GlobalFlow(joints, hidden=32), **_rig(joints)), heavy=True),
     "mixture": Case(lambda joints: GaussianMixturePrior(joints, num_components=3, em_iterations=10), _CLOSED),
     "product": Case(_product, _CLOSED),
     "product-mirrored": Case(_both_sides, _CLOSED, **{**_HANDS, "pair": (25, 40)}),
@@ -157,6 +160,17 @@ CASES: dict[str, Case] = {
     "hand-vae-published": Case(lambda joints: HandVAE.published(joints, latent_dim=4), **{**_HANDS, **_LARGE}),
     "kernel-density": Case(lambda joints: _KernelDensity(joints, num_poses=200), _CLOSED),
 }
+
+
+def _rig(joints: Joints) -> dict[str, dict[str, tuple[float, ...]]]:
+    """The conventions of a rig whose shoulders and knees are not the prior's."""
+    shoulder = {
+        "parent_frame": {"left_shoulder": (20.0, -10.0, 5.0)}, "child_frame": {"left_shoulder": (0.0, 15.0, 30.0)},
+        "spread": {"left_shoulder": (0.7, 1.2, 0.9)}, "centre": {"left_shoulder": (10.0, 20.0, -40.0)},
+    }  # fmt: skip
+    if 5 not in joints:
+        return shoulder
+    return {name: {**values, "right_knee": (1.0, 2.0, 3.0)} for name, values in shoulder.items()}
 
 
 @cache

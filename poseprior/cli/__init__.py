@@ -11,6 +11,7 @@ import tyro
 
 from .._version import __version__
 from ._fit import Fit
+from ._rigs import Adapt, Check
 from ._train import Train
 from ._use import Complete, Evaluate, Info, List, Sample, Score
 
@@ -20,6 +21,8 @@ Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Complete, tyro.conf.subcommand("complete")]
     | Annotated[Score, tyro.conf.subcommand("score")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[List, tyro.conf.subcommand("list")]

@@ -4,6 +4,7 @@
 only make frozen priors faster.
 """
 
+from .adapted import AdaptedLatentPrior, AdaptedPrior, adapted
 from .gaussian import GaussianMixturePrior, GaussianPrior
 from .global_flow import GlobalFlow
 from .joint_flow import JointFlow
@@ -12,6 +13,8 @@ from .product import ProductPrior
 from .vae import BodyVAE, HandVAE, VAEPrior
 
 __all__ = [
+    "AdaptedLatentPrior",
+    "AdaptedPrior",
     "BodyVAE",
     "GaussianMixturePrior",
     "GaussianPrior",
@@ -21,4 +24,5 @@ __all__ = [
     "OrderAgnosticPrior",
     "ProductPrior",
     "VAEPrior",
+    "adapted",
 ]

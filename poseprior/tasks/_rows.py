@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ..prior import PosePrior
+from ..rotations import geodesic_distance
 from ..skeleton import NUM_JOINTS
+
+_STILL = math.radians(0.05)
 
 
 def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
@@ -18,3 +23,13 @@ def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[to
         seen = seen & observed.to(prior.device)
     flat = pose.detach().to(dtype=prior.dtype, device=prior.device).reshape(-1, NUM_JOINTS, 3)
     return batch, flat, seen.expand(*batch, NUM_JOINTS).reshape(-1, NUM_JOINTS)
+
+
+def constant_joints(pose: Tensor, observed: Tensor) -> list[int]:
+    """Joints that turn by less than 0.05 degrees in all of the poses (N, 55, 3) that observe them, (N, 55)."""
+    still = []
+    for joint in range(NUM_JOINTS):
+        values = pose[observed[:, joint], joint]
+        if len(values) > 1 and float(geodesic_distance(values, values[:1]).max()) < _STILL:
+            still.append(joint)
+    return still

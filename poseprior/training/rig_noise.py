@@ -176,6 +176,23 @@ class RigNoise:
         result[:, tables.moved] = torch.where(keep, roma.unitquat_to_rotvec(quat), pose[:, tables.moved])
         return result
 
+    def frame_factors(self, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Symmetric square roots (J, 3, 3) of the covariances A_j and B_j, radians; zero for joints without noise.
+
+        Args:
+            joints: SMPL-X indices; right joints have the mirrored factors of left ones.
+        """
+        tables, result = self._tables, []
+        for factor in (tables.parent_factor, tables.child_factor):
+            variance, axes = torch.linalg.eigh(factor @ factor.mT)
+            root = axes @ (variance.clamp_min(0.0).sqrt()[:, :, None] * axes.mT)
+            chosen = torch.zeros(len(joints), 3, 3, dtype=torch.float64)
+            for k, joint in enumerate(joints):
+                if joint in tables.moved:
+                    chosen[k] = root[tables.moved.index(joint)]
+            result.append(chosen)
+        return result[0], result[1]
+
     @cached_property
     def _tables(self) -> _Tables:
         return _Tables.of(self)

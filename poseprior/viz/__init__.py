@@ -1,7 +1,17 @@
-"""Pictures of poses and of fits. They need matplotlib, and scenes trimesh: `pip install poseprior[viz]`."""
+"""Pictures of poses, of checks and of fits. They need matplotlib, and scenes trimesh: `pip install poseprior[viz]`."""
 
 from .canvas import new_figure
+from .checks import plot_check
 from .fits import bodies_scene, fit_scene, plot_fit
 from .poses import COLOURS, face_the_viewer, plot_poses
 
-__all__ = ["COLOURS", "bodies_scene", "face_the_viewer", "fit_scene", "new_figure", "plot_fit", "plot_poses"]
+__all__ = [
+    "COLOURS",
+    "bodies_scene",
+    "face_the_viewer",
+    "fit_scene",
+    "new_figure",
+    "plot_check",
+    "plot_fit",
+    "plot_poses",
+]
