@@ -166,7 +166,7 @@ def _fits(poses: Tensor, model: nn.Module, out: Path) -> list[Section]:
     true = joints(truth)
     rows: list[tuple[str, ...]] = [("fit", "mean joint error, mm", "hidden left arm, mm", "seconds")]
     sections = []
-    for name, label in ((None, "without a prior"), ("body-mixture-smooth", "with body-mixture-smooth"),
+    for name, label in ((None, "without a prior"), ("body-mixture", "with body-mixture"),
                         ("body-joint-flow", "with body-joint-flow")):  # fmt: skip
         prior = None if name is None else poseprior.load(name)
         started = time.monotonic()

@@ -28,7 +28,7 @@ class Options:
 
     model: Path | None = None
     """Folder for `smplx.create`; the stand-in body if not given."""
-    prior: str = "body-mixture-smooth"
+    prior: str = "body-mixture"
     """A shipped prior, or the path of one."""
     out: Path = Path("fits")
     frames: int = 4

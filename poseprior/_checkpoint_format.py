@@ -61,6 +61,8 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
         raise ValueError(
             f"metadata: expected JSON-able values without NaN, got an entry that is not: {error}."
         ) from error
+    if not isinstance(meta["licence"], str):
+        raise ValueError(f"metadata: expected a string for 'licence', got {quoted(meta['licence'])}.")
     if len(text) > _MOST_HEADER // 2:
         raise ValueError(
             f"metadata: expected at most {_MOST_HEADER // 2:,} characters of JSON, got {len(text):,}; write long notes to a "

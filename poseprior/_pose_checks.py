@@ -33,6 +33,8 @@ def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
 
 #: Poses that one call draws at most: 165 numbers each, 6.6 GB in single precision.
 MOST_DRAWS = 10_000_000
+#: Nats that no plain pose has, above or below.
+_MOST_NATS = 1e12
 #: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
 _MOST_RADIANS = 1e15
 #: Radians; beyond it rotvecs are brought to norms of at most pi in double precision before a model sees them: in single
@@ -57,11 +59,13 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
             modelled joints.
     """
     n = skeleton.NUM_JOINTS
+    check_precision(like)
     check_floating("pose", pose, f"(*batch, {n}, 3)")
     if pose.shape[-2:] != (n, 3):
         raise ValueError(f"pose: expected shape (*batch, {n}, 3), got {tuple(pose.shape)}{_layout_hint(pose)}.")
     batch = pose.shape[:-2]
-    rotvec = (pose if len(index) == n else pose.index_select(-2, index.to(pose.device))).to(like)
+    given = pose if len(index) == n else pose.index_select(-2, index.to(pose.device))
+    rotvec = given.to(like)
     if observed is None:
         seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
     else:
@@ -90,16 +94,16 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
             "missing joints in `observed` instead."
         )
     if most > _FAR_RADIANS:
-        rotvec = _without_turns(rotvec)
+        rotvec = _without_turns(given.to(rotvec.device).reshape(rotvec.shape), seen).to(rotvec)
     return batch, rotvec, seen
 
 
-def _without_turns(rotvec: Tensor) -> Tensor:
-    """The same rotations (B, J, 3) with norms of at most pi, worked out in double precision."""
-    wide = rotvec.double()
+def _without_turns(rotvec: Tensor, seen: Tensor) -> Tensor:
+    """The same rotations (B, J, 3) with norms of at most pi, worked out in double precision; zero where not seen."""
+    wide = torch.where(seen[..., None], rotvec.double(), 0.0)
     angle = wide.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
     turns = torch.round(angle.detach() / (2.0 * math.pi))
-    return (wide * ((angle - 2.0 * math.pi * turns) / angle)).to(rotvec)
+    return wide * ((angle - 2.0 * math.pi * turns) / angle)
 
 
 def _layout_hint(pose: Tensor) -> str:
@@ -174,6 +178,18 @@ def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
+def check_precision(like: Tensor) -> None:
+    """Refuse weights of half precision, in which densities would cost whole nats or have no value at all.
+
+    Raises:
+        ValueError: weights that are neither of single nor of double precision.
+    """
+    if like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"prior: its weights are {like.dtype}; priors compute in single or double precision, call prior.float()."
+        )
+
+
 def density_dtype(pose: Tensor) -> torch.dtype:
     """The type of a pose's log-density: its own, but single precision for half-precision poses.
 
@@ -199,9 +215,8 @@ def check_draws(name: str, number: int, given: object) -> None:
         )
 
 
-@torch.no_grad()
 def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], rest: Tensor, context_dim: int) -> None:
-    """Refuse weights under which plain poses have no finite density.
+    """Refuse weights under which plain poses have no density, or one without a gradient.
 
     Args:
         log_prob: of rotvecs (B, J, 3), masks (B, J) and conditioning vectors (B, context_dim).
@@ -211,11 +226,17 @@ def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], r
     Raises:
         ValueError: with the values that came out.
     """
-    poses = torch.cat([rest, rest + 0.3])
-    everything = torch.ones(poses.shape[:2], dtype=torch.bool, device=poses.device)
-    value = log_prob(poses, everything, poses.new_zeros(2, context_dim) if context_dim else None)
-    if bool((value.isnan() | value.isposinf()).any()) or bool(value.isinf().all()):
-        raise ValueError(f"log_prob of two plain poses is {value.tolist()}, expected finite numbers")
+    with torch.enable_grad():
+        poses = torch.cat([rest + 0.1, rest + 0.3]).requires_grad_()
+        everything = torch.ones(poses.shape[:2], dtype=torch.bool, device=poses.device)
+        value = log_prob(poses, everything, poses.new_zeros(2, context_dim) if context_dim else None)
+        good = bool((value < _MOST_NATS).all()) and bool((value > -_MOST_NATS).any())  # a NaN fails the first
+        if not good:
+            raise ValueError(f"log_prob of two plain poses is {value.tolist()}, expected plain finite numbers")
+        if value.requires_grad and bool(torch.isfinite(value).all()):
+            (slope,) = torch.autograd.grad(value.sum(), poses, allow_unused=True)
+            if slope is not None and not bool(torch.isfinite(slope).all()):
+                raise ValueError("the gradient of log_prob at two plain poses is not finite")
 
 
 def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:

@@ -145,6 +145,7 @@ class PosePrior(Trainable):
         Raises:
             ValueError: a shape that is not of whole sizes of 0 or more, or a context of another size.
         """
+        _pose_checks.check_precision(self._reference_tensor())
         shape = _pose_checks.check_sample_shape(sample_shape)
         condition = self._check_context(context, shape)
         with torch.no_grad():
@@ -288,6 +289,7 @@ class LatentPosePrior(PosePrior):
     @in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
+        _pose_checks.check_precision(self._reference_tensor())
         _pose_checks.check_latent(latent, self.latent_dim)
         batch = latent.shape[:-1]
         flat = latent.to(dtype=self.dtype, device=self.device).reshape(-1, self.latent_dim)

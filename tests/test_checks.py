@@ -31,6 +31,10 @@ def _flow() -> GlobalFlow:
     return prior
 
 
+def _conditional() -> GlobalFlow:
+    return GlobalFlow((1, 2), hidden=4, context_dim=2)
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -45,6 +49,26 @@ def _flow() -> GlobalFlow:
         (lambda: _gaussian().log_prob(_POSE, observed=np.ones(55, bool)), "observed: .* got ndarray"),
         (lambda: _gaussian().sample(2.5), r"sample_shape: expected whole sizes of 0 or more, got 2.5"),
         (lambda: _gaussian().sample("3"), "sample_shape: expected whole sizes"),
+        (lambda: _gaussian().sample(True), r"sample_shape: expected whole sizes of 0 or more, got True"),
+        (lambda: _gaussian().sample((2, True)), r"sample_shape: expected whole sizes of 0 or more"),
+        (lambda: _gaussian().sample(10**400), r"sample_shape: expected whole sizes of 0 or more"),
+        (
+            lambda: _gaussian().sample(10**12),
+            r"sample_shape: expected at most 10,000,000 poses a call, got 1000000000000;",
+        ),
+        (lambda: _gaussian().sample((10**6, 10**6)), r"sample_shape: expected at most 10,000,000 poses a call"),
+        (
+            lambda: _gaussian().complete(_POSE, _ALL, num_samples=10**12),
+            "num_samples: expected at most 10,000,000 poses",
+        ),
+        (
+            lambda: _gaussian().complete(_POSE, _ALL, num_samples=10**7),
+            "num_samples: expected at most 10,000,000 poses",
+        ),
+        (
+            lambda: _conditional().log_prob(_POSE, context=torch.full((2,), math.nan)),
+            "context: expected finite numbers",
+        ),
         (lambda: _gaussian().complete(_POSE, _ALL, num_samples=1.5), "num_samples: expected a whole number"),
         (lambda: poseprior.load(None), "path: expected a name, a file or a run folder, got NoneType"),
         (lambda: poseprior.load("body-gaussian", device="nowhere"), "device: 'nowhere' is not usable here"),
@@ -68,6 +92,15 @@ def _flow() -> GlobalFlow:
 def test_bad_values_have_clear_errors(call: Callable[[], object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_refused(dtype: torch.dtype) -> None:
+    prior = GlobalFlow((1, 2), hidden=4).to(dtype)
+    for call in (lambda: prior.log_prob(_POSE), lambda: prior.sample(2), lambda: prior.decode(torch.zeros(1, 6))):
+        with pytest.raises(ValueError, match=r"prior: its weights are torch.*16; .* call prior.float\(\)"):
+            call()
+    assert bool(torch.isfinite(prior.float().eval().log_prob(_POSE)).all())
 
 
 def test_good_values_of_unusual_types_pass() -> None:

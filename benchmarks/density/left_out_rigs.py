@@ -28,9 +28,10 @@ import torch
 from torch import Tensor
 
 import poseprior
-from benchmarks.common import parser_for, train_once, write_json
+from benchmarks.common import parser_for, train_once
 from poseprior import PoseDataset, PosePrior, read_poses
 from poseprior.evaluation.calibration import calibrate, log_prob_rows, standard_scores
+from poseprior.io.atomic import write_json
 from poseprior.models.shared.masks import rows_by_mask
 from poseprior.recipes import RECIPES, Recipe, read_parts
 from poseprior.rotations import add_tangent_noise

@@ -62,8 +62,7 @@ def numbers(info: PretrainedPrior) -> str:
         if training["steps"]
         else "closed form"
     )
-    smooth = training["jitter"] != info.metrics["jitter"]
-    jitter = f" Trained with {training['jitter']} rad of jitter." if smooth else ""
+    jitter = f" Trained with {training['jitter']} rad of jitter{' and rig noise' if training.get('rig_noise') else ''}."
     return (
         f"`{info.class_name}`, {info.num_parameters:,} parameters, {_size(info.num_bytes)}. Models {len(info.joints)} joints: "
         f"{_spans(info.joints)}.\n\n"

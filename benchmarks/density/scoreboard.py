@@ -27,10 +27,10 @@ from poseprior.pretrained.loading import pretrained_files
 #: Shipped priors of each table; the full Gaussian of the body is the shipped one.
 SHIPPED = {
     "body": (
-        "body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae", "whole-body",
-        "body-mixture-smooth", "body-global-flow-smooth", "body-joint-flow-smooth", "body-order-agnostic-smooth",
+        "body-gaussian", "body-mixture", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae",
+        "whole-body",
     ),
-    "hands": ("hand-vae", "hand-order-agnostic", "whole-body", "hand-mixture-smooth"),
+    "hands": ("hand-vae", "hand-order-agnostic", "whole-body", "hand-mixture"),
 }  # fmt: skip
 #: Fitted here: (title, builder, minutes for those without a closed form).
 BASELINES: dict[str, tuple[tuple[str, Callable[[], PosePrior], float | None], ...]] = {

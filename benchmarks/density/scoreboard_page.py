@@ -114,8 +114,6 @@ def _notes() -> str:
   (`poseprior.evaluation.sample_metrics`). Hands are compared on the right side, which most test poses show. Test people do
   things that no training person does, so a faithful sampler of the training poses scores low on recall, and a blurred one higher.
 - **Latency**: median of `log_prob` with its gradient to the pose, one thread, on a machine that other jobs shared.
-- Names that end in **-smooth**: trained under 0.1 rad of noise, for fits (fitting.md). Their densities of recordings and their
-  draws are blurred by design.
 - **Published** flows: the reference architectures, trained here for a minute and a half with this loop. They take no masks:
   `GlobalFlow, published` scores only the poses that observe every joint.
 - Baselines are fitted on the same training poses with their own defaults, weights selected on the validation subjects.

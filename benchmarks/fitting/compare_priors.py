@@ -49,7 +49,7 @@ PRIORS: dict[str, dict[str, Callable[[], poseprior.PosePrior]]] = {
         "vae-latent": lambda: poseprior.BodyVAE(),
         "joint-flow": BODY["JointFlow"],
         "global-flow": BODY["GlobalFlow"],
-        "order-agnostic": lambda: recipe_order_agnostic("body", "body-order-agnostic-smooth"),
+        "order-agnostic": lambda: recipe_order_agnostic("body", "body-order-agnostic"),
     },
     "hands": {
         "gaussian-diagonal": lambda: poseprior.GaussianPrior("hands", covariance="diagonal"),

@@ -27,10 +27,10 @@ STEP_BODIES, FIT_BODIES = (1, 32), (16, 128)
 STEP_PRIORS = ("body-gaussian", "body-joint-flow", "body-global-flow", "body-order-agnostic", "body-vae")
 FIT_PRIORS = (
     "body-gaussian",
-    "body-mixture-smooth",
-    "body-global-flow-smooth",
-    "body-joint-flow-smooth",
-    "body-order-agnostic-smooth",
+    "body-mixture",
+    "body-global-flow",
+    "body-joint-flow",
+    "body-order-agnostic",
 )
 
 

@@ -20,7 +20,7 @@ from benchmarks.fitting.tasks import spread_over_subjects
 from poseprior.io import read_poses
 from poseprior.kinematics import keypoint_positions
 
-PRIORS = ("body-gaussian", "body-mixture-smooth", "body-joint-flow", "body-order-agnostic")
+PRIORS = ("body-gaussian", "body-mixture", "body-joint-flow", "body-order-agnostic")
 #: Hidden rotations and scored joints, as in tasks.py.
 PARTS = {"left arm": ((13, 16, 18, 20), (18, 20)), "legs": ((1, 2, 4, 5, 7, 8, 10, 11), (4, 5, 7, 8))}
 

@@ -8,6 +8,7 @@ import torch
 
 from .._checks import check_whole
 from ..io import PoseDataset, read_poses, read_split
+from ..io.atomic import require_writable
 
 
 def held_out(path: Path) -> PoseDataset:
@@ -25,6 +26,12 @@ def generator(seed: int, device: torch.device) -> torch.Generator:
 
 
 def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
-    """Refuse an output of a kind that is not written, before any work is done."""
-    if path is not None and path.suffix.lower() not in allowed:
+    """Refuse an output of a kind that is not written, or where nothing can be written, before any work is done."""
+    if path is None:
+        return
+    if path.suffix.lower() not in allowed:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}.")
+    try:
+        require_writable(path)
+    except ValueError as error:
+        raise ValueError(f"{flag}, {error}") from None

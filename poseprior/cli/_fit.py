@@ -41,9 +41,9 @@ class Fit:
     """An .npz (keypoints or keypoints3d, layout, focal_length, ...), a detector's .json, or a folder of them."""
     out: Path
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
-    prior: str = "body-mixture-smooth"
+    prior: str = "body-mixture"
     """A shipped prior's name (poseprior list), a .safetensors file, a run folder, hf://owner/repo/file, or none."""
-    hand_prior: str = "hand-mixture-smooth"
+    hand_prior: str = "hand-mixture"
     """Judges fingers that are seen, where the prior does not know them; as --prior, or none."""
     model: Path | None = None
     """Folder for smplx.create (models/smplx/SMPLX_NEUTRAL.npz: models); the licence-free stand-in body if not given."""
@@ -133,7 +133,7 @@ class Fit:
         if twice or not set(hands.joints) & set(_FINGERS):
             raise ValueError(
                 f"--hand-prior: expected a prior of fingers alone beside --prior {self.prior}, got {self.hand_prior}; take "
-                "hand-mixture-smooth, or none, or one prior of both (--prior whole-body)."
+                "hand-mixture, or none, or one prior of both (--prior whole-body)."
             )
         print(f"fingers are seen: {self.hand_prior} judges them (--hand-prior)")
         return [PosePriorTerm(hands, reduction="sum", name="hand_prior")]

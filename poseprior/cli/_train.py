@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from .. import skeleton
+from ..evaluation.calibration import calibrate
 from ..evaluation.report import evaluate, format_table
 from ..io import PoseDataset, read_poses, read_split
 from ..io.atomic import write_json
 from ..pretrained.loading import load
 from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
-from ..training import FitConfig, FitResult
+from ..training import FitConfig, FitResult, RigNoise
 from ..training.config import FitOptions
 from ..training.state import ForeignCheckpointError
 from ._models import HandVae, OptionalModel
@@ -25,7 +26,7 @@ from ._models import HandVae, OptionalModel
 #: Flags that, when given, replace the model's or the recipe's own options.
 _FIT_OPTIONS = (
     "minutes", "max_steps", "batch_size", "learning_rate", "weight_decay", "patience", "jitter", "mirror",
-    "subject_balance", "eval_every", "checkpoint_every", "seed",
+    "subject_balance", "rig_balance", "eval_every", "checkpoint_every", "seed",
 )  # fmt: skip
 
 
@@ -61,8 +62,13 @@ class Train:
     """Tangent noise on every pose, radians."""
     mirror: bool | None = None
     """Reflect half of the training poses."""
+    rig_noise: str | None = None
+    """Random conventions of capture rigs on every pose, so that the prior holds on other rigs: body, hands or whole_body
+    for the sizes of the shipped priors, a .json file of sizes, or none. Default: the recipe's, else none."""
     subject_balance: float | None = None
     """0 draws frames evenly, 1 draws subjects evenly."""
+    rig_balance: float | None = None
+    """0 draws frames evenly, 1 draws rigs evenly."""
     eval_every: int | None = None
     """Steps between validations."""
     checkpoint_every: int | None = None
@@ -71,6 +77,8 @@ class Train:
     """Of everything random. Default: 0, or the recipe's."""
     device: str | None = None
     """cpu, cuda, ...; default: the GPU when there is one."""
+    evaluate: bool = True
+    """Measure the prior on held-out poses when it is trained; --no-evaluate leaves that out."""
     licence: str | None = None
     """Licence of the weights, kept in the file. Default: the recipe's if these are its data, else unspecified."""
     overwrite: bool = False
@@ -108,6 +116,21 @@ class Train:
         prior.metadata["licence"] = self.licence or "unspecified"
         prior.metadata["training"]["config"] = _reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
+        print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
+        print(f"kept the weights of step {result.best_step}")
+        if result.stopped == "interrupted":
+            print(
+                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same"
+            )
+            print("command goes on from the last checkpoint")
+            return 130
+        if not self.evaluate:
+            print(f"results: {self.out / 'prior.safetensors'}")
+            return 0
+        if "val" in splits:
+            prior.metadata["calibration"] = calibrate(
+                prior, splits["val"], rig_noise=options.rig_noise, jitter=options.jitter, seed=options.seed
+            ).to_dict()
         if recipe is not None:
             record(prior, recipe, parts, licence=self.licence)
         held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
@@ -124,16 +147,11 @@ class Train:
         if missing:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in sorted(missing))
             print(f"not modelled, since no training pose observes them: {names}")
-        print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
-        print(f"kept the weights of step {result.best_step}")
         if held_out == "train":
             print("the numbers below are on the TRAINING poses: there is no val or test split, nothing is held out")
         for part, table in (metrics if recipe is not None else {"": metrics}).items():
             print(f"on {held_out}{f' ({part})' if part else ''}:\n{format_table(table)}")
         print(f"results: {self.out / 'prior.safetensors'}, {self.out / 'metrics.json'}")
-        if result.stopped == "interrupted":
-            print("interrupted: the same command goes on from the last checkpoint")
-            return 130
         return 0
 
     def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
@@ -172,6 +190,8 @@ class Train:
     def _fit_config(self, recipe: Recipe | None) -> FitConfig:
         start = FitConfig() if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in _FIT_OPTIONS if getattr(self, name) is not None}
+        if self.rig_noise is not None:
+            given["rig_noise"] = _rig_noise(self.rig_noise)
         return replace(
             start, **given, device=self.device, checkpoint_dir=str(self.out / "checkpoint"),
             tensorboard_dir=str(self.out / "tb"),
@@ -190,6 +210,24 @@ class Train:
             raise ValueError(
                 f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
             )
+
+
+def _rig_noise(name: str) -> RigNoise | None:
+    """What `--rig-noise` names."""
+    if name == "none":
+        return None
+    if not name.endswith(".json"):
+        try:
+            return RigNoise.estimated(name)
+        except ValueError as error:
+            raise ValueError(f"--rig-noise: expected a .json file, none, or a part; {error}") from None
+    try:
+        values = json.loads(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--rig-noise: {name} is not a readable JSON file ({error}).") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"--rig-noise: expected a JSON object in {name}, got {type(values).__name__}.")
+    return RigNoise.from_dict(values)
 
 
 def _reproducible(options: FitOptions) -> dict[str, Any]:

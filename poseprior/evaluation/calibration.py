@@ -34,7 +34,7 @@ LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70
 _LOW = 0.16
 #: Poses in one call of a prior.
 MAX_ROWS = 4096
-_REFERENCE = 1024
+_REFERENCE = 512
 #: Knees that turn less than this about other axes than their hinge are a solver's, radians.
 _HINGED = math.radians(6.0)
 _KNEES = [JOINT_NAMES.index(name) for name in ("left_knee", "right_knee")]
@@ -180,7 +180,7 @@ def calibrate(
     *,
     rig_noise: RigNoise | None = None,
     jitter: float = 0.0,
-    max_poses: int = 3000,
+    max_poses: int = 2000,
     seed: int = 0,
 ) -> Calibration:
     """Tables of a prior's standard scores on held-out people.

@@ -71,7 +71,7 @@ def labels(value: Labels, n: int, name: str) -> NDArray[np.str_] | None:
     array = np.asarray(value)
     if array.dtype.kind not in "USiu":
         raise ValueError(f"{name}: expected names or integers, got {array.dtype}; convert with [str(x) for x in ...].")
-    array = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
+    array = np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array.astype(np.str_)
     if array.ndim == 0 or array.shape == (1,):
         return np.full(n, array.item())
     if array.shape != (n,):
@@ -83,7 +83,10 @@ def rates(value: Rates, n: int) -> float | NDArray[np.float64] | None:
     """One rate, or (n,) rates collapsed to one where they agree."""
     if value is None:
         return None
-    array = np.asarray(value, np.float64)
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"fps: expected frame rates as numbers, got {np.asarray(value).dtype}.") from None
     if array.shape not in ((), (1,), (n,)):
         raise ValueError(f"fps: expected one number or {n}, one per row, got shape {array.shape}.")
     if (array <= 0).any() or np.isinf(array).any():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _forms
 from ._keys import SIDES
-from ._npy import as_float64
+from ._npy import Header, as_float64
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
 from ._order_evidence import fingers_speak_for
@@ -84,10 +84,11 @@ def split_pair(key: str, array: NDArray[Any], options: Options) -> tuple[NDArray
 
 def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
     """(n,) bool, whether each hand is a right one, from the file or the caller; None where nobody says."""
-    found = [(key, right_side(key, file[key], n)) for key in SIDES if key in file and _is_a_side(file[key])]
+    found = [(key, right_side(key, file[key], n)) for key in SIDES if key in file and _is_a_side(file.headers[key])]
     if len({tuple(value.tolist()) for _, value in found}) > 1:
         raise ValueError(
-            f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ."
+            f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ; "
+            f"pass ignore=({found[0][0]!r},) or ignore=({found[1][0]!r},)."
         )
     stored = found[0][1] if found else None
     if options.side is None:
@@ -119,9 +120,9 @@ def right_side(name: str, side: Any, n: int) -> Tensor:
     return torch.from_numpy(np.broadcast_to(right, (n,)).copy())
 
 
-def _is_a_side(value: NDArray[Any]) -> bool:
+def _is_a_side(header: Header | str) -> bool:
     """`right` may also be an array of something else."""
-    return value.ndim < 2 or value.shape[1:] == (1,)
+    return isinstance(header, str) or len(header.shape) < 2 or header.shape[1:] == (1,)
 
 
 def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:

@@ -7,8 +7,10 @@ from torch import Tensor
 
 #: `units` of read_keypoints, by number of coordinates.
 UNITS = {2: ("pixels", "normalised", "normalised_centred"), 3: ("m", "cm", "mm")}
-#: Pixels within which no detector finds a person; metres that no person spans.
-_FEW_PIXELS, _MANY_METRES = 2.0, 4.0
+#: Pixels within which no detector finds a person; metres that no person spans, and that no hand is within.
+_FEW_PIXELS, _MANY_METRES, _FEW_METRES = 2.0, 4.0, 0.01
+#: Points that show how large a person is.
+_ENOUGH = 4
 
 
 def in_units(points: Tensor, confidence: Tensor, units: str | None, size: tuple[float, float] | None) -> Tensor:
@@ -40,6 +42,11 @@ def in_units(points: Tensor, confidence: Tensor, units: str | None, size: tuple[
                 f"two, so these are normalised to [{-1 if least < -0.5 else 0}, 1]; pass units={guess!r} with image_size=(width, "
                 f"height) (on the command line --units {guess} --image-size W H), or save pixels."
             )
+        if 0 < _span(points, confidence) < 1.0:
+            raise ValueError(
+                f"units: expected pixels, got whole persons of {_span(points, confidence):.2g} pixels; multiply by the scale "
+                "that the detector divided by, and save pixels."
+            )
         return points
     if not normalised:
         raise ValueError(
@@ -66,13 +73,15 @@ def _metres(points: Tensor, confidence: Tensor, units: str | None) -> Tensor:
         raise ValueError(
             f"units: expected a person of less than {_MANY_METRES:g} m in {units}, got {span:,.1f} m; pass others."
         )
+    if 0 < span < _FEW_METRES:
+        raise ValueError(f"units: expected metres, got a person of {span:.2g} m; save metres.")
     return scaled
 
 
 def _span(points: Tensor, confidence: Tensor) -> float:
-    """Median over the frames of the longest side of the box round the points."""
+    """Median over the frames of the longest side of the box round the points; 0 where too few were found."""
     seen = (confidence > 0) & torch.isfinite(points).all(-1)
-    many = seen.sum(1) > 1
+    many = seen.sum(1) >= _ENOUGH
     if not bool(many.any()):
         return 0.0
     high = torch.where(seen[..., None], points, -torch.inf)[many].amax(1)

@@ -31,8 +31,12 @@ SUBJECTS = ("subject", "subject_id")
 SEQUENCES = ("seq", "sequence", "recording")
 RATES = ("fps", "mocap_framerate", "mocap_frame_rate")
 
+#: Lengths of one pose, flat; other arrays of one axis hold a number for each row.
+_ONE_POSE = (45, 48, 63, 66, 72, 90, 156, 159, 165)
 _POSE_KEYS = frozenset((*WHOLE, *HANDS, EYES, *(name for names in PARTS.values() for name in names)))
-_LIKE_A_POSE = re.compile(r"pose|orient|rot|quat|theta|6d|hand|finger|thumb|wrist|jaw|euler|axis_?angle", re.IGNORECASE)
+_LIKE_A_POSE = re.compile(
+    r"pose|orient|rot|quat|theta|6d|hand|finger|thumb|wrist|jaw|euler|angle|transform|(^|_)aa(_|$)", re.IGNORECASE
+)
 _NO_ROTATIONS = re.compile(
     r"trans|beta|shape|expr|dmpl|marker|vert|joint|key_?point|kp|landmark|cam|intrin|focal|cent|bbox|box|scale|score|conf|"
     r"time|frame|fps|rate|weight|height|width|size|label|index|^faces?$|^K(_|$)|visib|valid|mean|component",
@@ -53,13 +57,15 @@ def unused_rotations(file: ArrayFile) -> tuple[str, ...]:
 
 def _looks_like_rotations(key: str, header: Header | str) -> bool:
     name = key.rsplit("/", 1)[-1]
-    if name in SIDES or name == "flat_hand_mean":
-        return False
     if isinstance(header, str) or is_pickle(header):
         return bool(_LIKE_A_POSE.search(name))
+    if name == "flat_hand_mean" or (name in SIDES and len(header.shape) < 2):
+        return False
     if header.dtype.kind != "f" or not header.shape:
         return False
     if _LIKE_A_POSE.search(name):
         return True
-    width = int(np.prod(header.shape[1:])) if len(header.shape) > 1 else header.shape[0]
-    return not _NO_ROTATIONS.search(name) and width >= 3 and (width % 3 == 0 or width % 4 == 0)
+    if _NO_ROTATIONS.search(name):
+        return False
+    width = int(np.prod(header.shape[1:]))
+    return width % 3 == 0 or (width % 4 == 0 and width > 0) if len(header.shape) > 1 else header.shape[0] in _ONE_POSE

@@ -23,10 +23,10 @@ ORDERS: dict[str, Order] = {
     "smplx_hands_first": (*_BODY, *_LEFT, *_RIGHT, *_FACE),
     "smplx_53": JOINTS_53,
     "smplx_53_jaw_last": (*_BODY, *_LEFT, *_RIGHT, 22),
+    "smplx_52_without_root": JOINTS_53[1:],
     "smplh": JOINTS_SMPLH,
     "smpl": (*JOINTS_SMPL, -1, -1),
     "smplx_22": JOINTS_SMPL,
-    "mano": (-1, *_RIGHT),
 }
 #: What `layout` says of each, for messages.
 MEANINGS = {
@@ -39,7 +39,7 @@ MEANINGS = {
 }
 #: Orders of the fifteen joints of a hand, as places in the order of SMPL-X.
 FINGERS: dict[str, Order] = {
-    "smplx_fingers": tuple(range(15)),  # index, middle, pinky, ring, thumb: MANO's too
+    "mano": tuple(range(15)),  # index, middle, pinky, ring, thumb, as in SMPL-X
     "thumb_first": (12, 13, 14, 0, 1, 2, 3, 4, 5, 9, 10, 11, 6, 7, 8),  # thumb, index, middle, ring, pinky
 }
 #: 322 columns of Motion-X: root, body, hands, jaw; then expression, face shape, translation and betas.
@@ -82,7 +82,7 @@ class Layout:
 
     def hand(self) -> Order:
         """Place of each stored joint of a hand."""
-        return FINGERS[self.fingers or "smplx_fingers"]
+        return FINGERS[self.fingers or "mano"]
 
     def whole(self, order: Order) -> Order:
         """An order of a whole array, with its fingers in the order asked for."""

@@ -83,7 +83,7 @@ def single_hands(
             notes.append(
                 f"the first of the 16 joints of '{key}' is the wrist in the world, which says nothing of a body: it is left out"
             )
-    n = 1 if array.ndim == 1 or array.shape[1:] == (3,) else len(array)
+    n = 1 if array.ndim == 1 or array.shape in _forms.joint_shapes(15, form) else len(array)
     right = stored_side(file, options, n)
     if right is None:
         more = "; or, for both hands in one array, save (N, 90), left then right" if with_body else ""

@@ -83,14 +83,13 @@ def _open(path: Path) -> ArrayFile:
             f"{path}: expected arrays, got a pickle, which is never loaded. For a file that you trust:\n"
             f"{conversion_code(path, 'pickle')}"
         )
-    if suffix in (".pt", ".pth", ".ckpt") or _is_torch(path, start):
+    if suffix in (".pt", ".pth", ".ckpt"):
         return open_torch(path)
-    return open_npz(path)
+    file = open_npz(path)
+    return open_torch(path) if not file and _is_torch(path) else file
 
 
-def _is_torch(path: Path, start: bytes) -> bool:
-    if start[:2] != b"PK":
-        return False
+def _is_torch(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist()[:64])
@@ -131,14 +130,14 @@ def _outside(everything: ArrayFile, group: ArrayFile) -> tuple[str, ...]:
 def _told(path: Path, file: ArrayFile, error: ValueError) -> ValueError:
     text = str(error)
     start = "" if text.startswith(str(path)) else f"{path}: "
-    return ValueError(f"{start}{text.rstrip()} The file holds {file.contents()}.")
+    return ValueError(f"{start}{text.rstrip()} The file holds {file.contents()}; ignore=(NAME,) leaves an array out.")
 
 
 def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     """The rows of one recording, in one file or in a file for each frame."""
     path = reads[0].path
     dtype = torch.float64 if any(r.rows.pose.dtype == torch.float64 for r in reads) else torch.float32
-    pose = torch.cat([r.rows.pose.to(dtype) for r in reads])
+    pose = reads[0].rows.pose if len(reads) == 1 else torch.cat([r.rows.pose.to(dtype) for r in reads])
     mask = torch.cat([r.rows.mask for r in reads])
     notes = [note for r in reads for note in r.rows.notes]
     imputed = None

@@ -55,7 +55,7 @@ def read_rows(file: ArrayFile, options: Options) -> Rows:
     model = model_type(file, options)
     body = [name for part in ("body_pose", "jaw_pose", "leye_pose", "reye_pose") for name in PARTS[part]]
     pose, mask = torch.zeros(0, NUM_JOINTS, 3), torch.zeros(0, NUM_JOINTS, dtype=torch.bool)
-    if key is not None and _is_a_hand(file, key, body):
+    if key is not None and options.layout.joints is None and _is_a_hand(file, key, body):
         claims = single_hands(file, key, options, notes=notes)
     elif key is not None:
         whole = read_whole(key, file, options)
@@ -126,7 +126,7 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
     lengths = {claim.key: len(claim.value) for claim in claims} | ({"the poses": len(pose)} if len(pose) else {})
     n = max(lengths.values(), default=len(pose))
     if any(length not in (1, n) for length in lengths.values()) or (len(pose) and len(pose) != n):
-        raise ValueError(f"expected parts of one length, or of one row, got {lengths}.")
+        raise ValueError(f"expected parts of one length, or of one row, got {lengths}; cut them to the same frames.")
     dtype = (
         torch.float64 if any(t.dtype == torch.float64 for t in [pose, *(c.value for c in claims)]) else torch.float32
     )

@@ -218,7 +218,13 @@ def read_folder(folder: Path) -> tuple[PoseStore, dict[str, NDArray[Any]]]:
         path = folder / f"{name}.npy"
         if path.exists():
             mode = "r" if name in _MAPPED else None
-            arrays[name] = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
+            try:
+                arrays[name] = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
+            except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+                raise ValueError(
+                    f"folder: expected {name}.npy as PoseDataset.to_memmap writes it in {folder}, got a damaged one "
+                    f"({type(error).__name__}); write the folder again."
+                ) from None
     poses, observed, imputed = (arrays.pop(name, None) for name in _MAPPED)
     if poses is None or observed is None or poses.shape != (*observed.shape, 3) or poses.shape[1:] != (NUM_JOINTS, 3):
         raise ValueError(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,7 +22,7 @@ from . import _forms
 from ._keys import AMASS_KEYS
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
-from ._order_evidence import decide, same_joints
+from ._order_evidence import decide, fingers_speak_for, same_joints
 from ._orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order, stored_order
 
 _CANDIDATES = {53: ("smplx_53", "smplx_53_jaw_last"), 55: ("smplx", "smplx_hands_first")}
@@ -67,8 +68,10 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
         raise ValueError(f"key '{key}': expected at least one pose, got none; leave the file out.")
     joints = _forms.to_rotvecs(key, joints, form)
     if order is None:
-        order, said = _order(key, joints, file, options)
+        order, said, certain = _order(key, joints, file, options)
         notes += said
+        if not certain and not options.layout.fingers:
+            _require_usual_fingers(key, joints, order)
     if options.layout.fingers:
         options.applied.add("layout")
         order = options.layout.whole(order)
@@ -109,8 +112,8 @@ def _form_hint(array: NDArray[Any]) -> str:
     return "rotation matrices, quaternions and 6D need rotations=, and parts (root_orient, pose_body, ...) keys of their own"
 
 
-def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple[Order, list[str]]:
-    """The order of the joints, and what to note about it."""
+def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple[Order, list[str], bool]:
+    """The order of the joints, what to note about it, and whether the file itself says it down to the fingers."""
     count, layout = joints.shape[1], options.layout
     told = layout.joints if layout.joints is not None else ORDERS.get(layout.order or "")
     if told is not None:
@@ -119,17 +122,17 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
             raise ValueError(
                 f"layout: expected one of {count} joints for key '{key}', got {layout.order or 'names'} of {len(told)}."
             )
-        return told, []
+        return told, [], layout.joints is not None
     names = file.get("joint_names")
     if names is not None and names.shape == (count,) and (stored := stored_order(names.tolist())) is not None:
-        return stored, []
+        return stored, [], True
     model = model_type(file, options)
     order = ORDERS[_by_count(key, count, file, model)]
     candidates = {name: ORDERS[name] for name in _CANDIDATES.get(count, ())}
     ours = "observed" in file or "imputed" in file
     declared = count == NUM_JOINTS and (model or any(k in file for k in AMASS_KEYS))
     if not candidates or ours or declared or same_joints(joints.numpy(), candidates):
-        return order, []
+        return order, [], bool(ours or declared)
     usual = next(iter(candidates))
     found = decide(joints.numpy(), candidates, default=usual if count == NUM_JOINTS else None)
     if found is None:
@@ -139,10 +142,22 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
             "save the names of the joints in the file's order as an array joint_names."
         )
     if found == usual:
-        return order, []
-    return candidates[found], [
-        f"'{key}' was read as {found} ({MEANINGS[found]}), which its values show; layout= says it for certain"
-    ]
+        return order, [], False
+    note = f"'{key}' was read as {found} ({MEANINGS[found]}), which its values show; layout= says it for certain"
+    return candidates[found], [note], False
+
+
+def _require_usual_fingers(key: str, joints: Tensor, order: Order) -> None:
+    """Refuse hands that bend as if the thumb came first, which shapes do not show."""
+    for first, right in ((25, False), (40, True)):
+        if all(index in order for index in range(first, first + 15)):
+            hand = joints[:, [order.index(index) for index in range(first, first + 15)]].numpy()
+            if fingers_speak_for(hand, np.full(len(hand), right)) == "thumb_first":
+                name = next(name for name, known in ORDERS.items() if known == order)
+                raise ValueError(
+                    f"key '{key}': expected the fingers in the order of SMPL-X and MANO (index, middle, pinky, ring, thumb), got "
+                    f"values that bend as if the thumb came first; pass layout='{name}+mano' or layout='{name}+thumb_first'."
+                )
 
 
 def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
@@ -163,7 +178,10 @@ def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
         raise ValueError(f"{what}, expected {sorted(known)} joints for model type {model!r}; {fix}.")
     if count == 52:
         why = "SMPL-H (columns 66:69 are the left index finger) or 53 joints without the root (63:66 are the jaw)"
-        raise ValueError(f"{what}, which may be {why}; if it is SMPL-H pass model_type='smplh', else save 55 joints.")
+        raise ValueError(
+            f"{what}, which may be {why}; if it is SMPL-H pass model_type='smplh', if the root is missing pass "
+            "layout='smplx_52_without_root'."
+        )
     if others:
         raise ValueError(
             f"{what}, which may be the root and 21 body joints or not (66:69 would be jaw or finger); pass "

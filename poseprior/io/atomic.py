@@ -45,6 +45,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a target that could not be written, before any work is done for it.
+
+    Raises:
+        ValueError: as `replacing`.
+    """
+    target = Path(path)
+    with _one_error(path):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+        with _workplace(target):
+            pass
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which it becomes on success, and which is removed on error.

@@ -60,9 +60,9 @@ def read_poses(
         split: 'train', 'val' or 'test': only these files of a folder.
         model_type: 'smplx', 'smplh' or 'smpl', overriding `surface_model_type` in the file; settles what the number of
             joints alone does not.
-        layout: order of the joints: 'smplx', 'smplx_hands_first', 'smplx_53', 'smplx_53_jaw_last', 'smplh', 'smpl',
-            'smplx_22'; of the fingers: 'smplx_fingers' or 'thumb_first'; both, joined by '+'; or the list of joint names
-            of `poseprior.skeleton`, '-' for a column to leave out.
+        layout: order of the joints: 'smplx', 'smplx_hands_first', 'smplx_53', 'smplx_53_jaw_last',
+            'smplx_52_without_root', 'smplh', 'smpl', 'smplx_22'; of the fingers: 'mano' or 'thumb_first'; both, joined by
+            '+'; or the list of joint names of `poseprior.skeleton`, '-' for a column to leave out.
         rotations: form of the rotations: 'rotvec', 'matrix', 'quaternion_xyzw', 'quaternion_wxyz', '6d_rows' (PyTorch3D),
             '6d_columns' or '6d_interleaved' (SPIN, HMR), for all arrays or as a dict of key to form. None takes rotvecs,
             and matrices that are orthonormal throughout.

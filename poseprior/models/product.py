@@ -108,7 +108,7 @@ class ProductPrior(PosePrior):
 
     def _stored_metadata(self) -> dict[str, Any]:
         stored = [part._stored_metadata() for part, flip, _ in self._each() if not flip]
-        return {**self.metadata, "parts": stored} if any(stored) else self.metadata
+        return {**self.metadata, "parts": stored} if any(stored) or "parts" in self.metadata else self.metadata
 
     def _restore_metadata(self, stored: dict[str, Any]) -> None:
         self.metadata = {key: value for key, value in stored.items() if key != "parts"}
@@ -146,7 +146,7 @@ class ProductPrior(PosePrior):
                 part._refuse_partial(own[own.any(1)])
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        total = rotvec.new_zeros(len(rotvec))
+        total = (0.0 * rotvec).sum((1, 2))  # of the pose, so that a mask without joints has a gradient too
         for part, flip, places in self._each():
             part_rotvec, seen = _look(rotvec, observed, flip, places)
             rows = seen.any(1)

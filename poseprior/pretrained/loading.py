@@ -18,7 +18,12 @@ from ..prior import PosePrior
 from . import hub
 
 #: Where the weights that ship with the package lie.
-FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
+FOLDER = Path(__file__).resolve().parent
+#: Names of weights that shipped once, by what takes their place.
+SUCCESSORS = {
+    f"{name}-smooth": name
+    for name in ("body-mixture", "body-joint-flow", "body-global-flow", "body-order-agnostic", "hand-mixture")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,8 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
         known = pretrained_files()
         if path in known:
             return known[path]
+        if path in SUCCESSORS and not os.path.exists(path):
+            raise ValueError(f"path: {path!r} no longer ships; load {SUCCESSORS[path]!r}, which takes its place.")
         bare = os.sep not in path and "/" not in path and not path.endswith(".safetensors")
         if bare and not os.path.exists(path):
             raise ValueError(

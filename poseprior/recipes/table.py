@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from ..models import BodyVAE, GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, OrderAgnosticPrior
+from ..models import (
+    BodyVAE,
+    GaussianMixturePrior,
+    GaussianPrior,
+    GlobalFlow,
+    HandVAE,
+    JointFlow,
+    OrderAgnosticPrior,
+)
 from ..prior import PosePrior
 from ..training.config import FitConfig
 from ..training.rig_noise import RigNoise
@@ -57,6 +65,10 @@ _BODY_FIT = FitConfig(
     jitter=_JITTER, rig_noise=RigNoise.estimated("body"), subject_balance=0.5, rig_balance=0.5
 )  # fmt: skip
 
+_HAND_FIT = FitConfig(jitter=_JITTER, rig_noise=RigNoise.estimated("hands"))
+#: One tracker's hands leave less to overfit than people's bodies, and the networks for near joints add little to them.
+_HAND_NETWORK = MappingProxyType({"near_weight": 0.0, "dropout": 0.2, "num_orders": 32})
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -91,6 +103,28 @@ RECIPES: dict[str, Recipe] = {
             name="body-vae",
             description="variational autoencoder of the body, z = 32: a smooth latent space for code written for VPoser",
             prior=BodyVAE, joints="body", parts=_BODY, fit=_BODY_FIT,
+        ),
+        Recipe(
+            name="hand-mixture",
+            description="eight Gaussians of a hand: for fits of hands beside a body prior",
+            prior=GaussianMixturePrior, joints="hands", parts=_HANDS, options=MappingProxyType({"num_components": 8}),
+            fit=_HAND_FIT,
+        ),
+        Recipe(
+            name="hand-order-agnostic",
+            description="any observed finger joints in, any missing ones out; one network serves both sides",
+            prior=OrderAgnosticPrior, joints="hands", parts=_HANDS, options=_HAND_NETWORK, fit=_HAND_FIT,
+        ),
+        Recipe(
+            name="hand-vae",
+            description="variational autoencoder of a hand, z = 24 a side; one network serves both sides",
+            prior=HandVAE, joints="hands", parts=_HANDS, fit=_HAND_FIT,
+        ),
+        Recipe(
+            name="whole-body",
+            description="body and both hands in one order-agnostic prior; hands independent of the body and each other",
+            prior=OrderAgnosticPrior, joints="whole_body", parts=("body", "hands"), options=_HAND_NETWORK,
+            fit=replace(_BODY_FIT, rig_noise=RigNoise.estimated("whole_body")),
         ),
     )
 }  # fmt: skip

@@ -84,7 +84,7 @@ def test_fingers_that_are_seen_have_a_prior_of_their_own(
         return float(geodesic_distance(read_poses(out).poses, truth)[:, fingers].mean())
 
     with_prior = error(str(prior_file))
-    assert "hand-mixture-smooth judges them" in capsys.readouterr().out
+    assert "hand-mixture judges them" in capsys.readouterr().out
     assert with_prior < 0.6 * error(str(prior_file), "--hand-prior", "none")
     assert main([*options, str(prior_file), "--hand-prior", "whole-body"]) == 2
     assert "--hand-prior: expected a prior of fingers alone" in capsys.readouterr().err

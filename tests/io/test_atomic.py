@@ -18,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from poseprior.cli._common import check_suffix
 from poseprior.io import PoseDataset, write_poses
-from poseprior.io.atomic import finite, replacing, write_json
+from poseprior.io.atomic import finite, replacing, require_writable, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and locks of POSIX")
 
@@ -150,6 +151,20 @@ def test_permissions_are_those_of_new_files(tmp_path: Path) -> None:
         save_file({"x": torch.zeros(3)}, temporary)
     (tmp_path / "c.txt").touch()
     assert len({stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}) == 1
+
+
+def test_places_that_cannot_be_written_are_known_before(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "x.npz")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.npz").mkdir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.npz", "new"] and not list(
+        (tmp_path / "new").iterdir()
+    )
+    for path in (tmp_path / "file" / "x.npz", tmp_path / "folder.npz", Path("/proc/nowhere/x.npz")):
+        with pytest.raises(ValueError, match=r"path: cannot write .*; give another place"):
+            require_writable(path)
+    with pytest.raises(ValueError, match=r"--out, path: cannot write .*; give another place"):
+        check_suffix("--out", tmp_path / "file" / "x.npz", ".npz")
 
 
 def test_json_holds_no_nan(tmp_path: Path) -> None:

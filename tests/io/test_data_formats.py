@@ -26,7 +26,7 @@ def test_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_every_layout_and_key_is_listed() -> None:
     text = PAGE.read_text()
     keys = [
-        *LAYOUTS, *FORMS, *FINGERS, *(name for name in ORDERS if name != "mano"), *_keys.WHOLE, *_keys.SIDES, *_keys.SUBJECTS,
+        *LAYOUTS, *FORMS, *FINGERS, *ORDERS, *_keys.WHOLE, *_keys.SIDES, *_keys.SUBJECTS,
         *_keys.SEQUENCES, *_keys.RATES, _keys.EYES, *_keys.HANDS, *(u for group in _keypoint_units.UNITS.values() for u in group),
     ]  # fmt: skip
     for part, names in _keys.PARTS.items():

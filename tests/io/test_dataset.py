@@ -227,6 +227,13 @@ def test_memmap_errors(tmp_path: Path) -> None:
         _dataset().to_memmap(folder)
     with pytest.raises(ValueError, match=r"expected poses.npy .* got None and None; write the folder with"):
         PoseDataset.from_memmap(tmp_path)
+    for name in ("subject", "poses"):
+        content = (folder / f"{name}.npy").read_bytes()
+        for damaged in (b"", content[:20], content[:200]):
+            (folder / f"{name}.npy").write_bytes(damaged)
+            with pytest.raises(ValueError, match=rf"folder: expected {name}.npy as PoseDataset.to_memmap writes it"):
+                PoseDataset.from_memmap(folder)
+        (folder / f"{name}.npy").write_bytes(content)
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""Keypoints as detectors save them: JSON of several programs, names of confidences, units, layouts and tables of one's own."""
+"""Keypoints in `.npz` files: names of confidences, units, layouts and tables of one's own."""
 
 from __future__ import annotations
 
-import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -77,172 +76,6 @@ def test_a_depth_is_no_confidence(tmp_path: Path) -> None:
         read_keypoints(_save(tmp_path / "x.npz", keypoints=points))
 
 
-# -- JSON ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_byte_order_marks_are_read(encoding: str, tmp_path: Path) -> None:
-    text = json.dumps({"people": [{"pose_keypoints_2d": _flat(_points(25)[0])}]})
-    (tmp_path / "x.json").write_bytes(text.encode(encoding))
-    assert encoding == "utf-8" or (tmp_path / "x.json").read_bytes()[:2] in (codecs.BOM_UTF8[:2], codecs.BOM_UTF16)
-    np.testing.assert_allclose(read_keypoints(tmp_path / "x.json").points[0].numpy(), _points(25)[0], rtol=1e-5)
-
-
-def test_frames_are_in_the_order_of_time_and_keep_their_names(tmp_path: Path) -> None:
-    for k in range(12):
-        points = np.column_stack((np.linspace(100, 300, 25) + 10 * k, np.linspace(50, 400, 25)))
-        _json(tmp_path / f"video_{k}_keypoints.JSON", {"people": [{"pose_keypoints_2d": _flat(points)}]})
-    (tmp_path / "._video_3_keypoints.JSON").write_bytes(b"\0\5\x16\7")
-    found = read_keypoints(tmp_path)
-    assert found.names == tuple(f"video_{k}_keypoints" for k in range(12))
-    np.testing.assert_allclose(found.points[:, 0, 0].numpy(), 100 + 10 * np.arange(12))
-    names = np.array(["b.jpg", "a.jpg", "c.jpg"])
-    told = _save(tmp_path / "x.npz", keypoints=_points(133), image_names=names)
-    assert read_keypoints(told).names == ("b.jpg", "a.jpg", "c.jpg")
-
-
-@pytest.mark.parametrize(
-    ("count", "name"), [(17, "coco_17"), (26, "halpe_26"), (133, "coco_wholebody"), (136, "halpe_136")]
-)
-def test_alphapose(count: int, name: str, tmp_path: Path) -> None:
-    points = _points(count, 11)
-    points += np.linspace(0, 20, 11)[:, None, None].astype(np.float32)
-    people = []
-    for frame in (10, 2, *(k for k in range(11) if k not in (2, 10))):
-        one = {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": _flat(points[0] + 2 * frame), "score": 2.9}
-        other = {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": _flat(points[0] + 900, 0.4), "score": 1.0}
-        people += [other, one] if frame % 2 else [one, other]
-    found = read_keypoints(_json(tmp_path / "alphapose-results.json", people))
-    assert found.layout == name and found.names == tuple(str(k) for k in range(11))
-    for frame in range(11):
-        np.testing.assert_allclose(found.points[frame].numpy(), points[0] + 2 * frame, rtol=1e-5)
-
-
-def test_coco_wholebody_annotations_and_results(tmp_path: Path) -> None:
-    points = _points(133)
-    parts = {"keypoints": slice(0, 17), "foot_kpts": slice(17, 23), "face_kpts": slice(23, 91),
-             "lefthand_kpts": slice(91, 112), "righthand_kpts": slice(112, 133)}  # fmt: skip
-    each = [{key: points[k, part] for key, part in parts.items()} for k in range(F)]
-    results = [{"image_id": k} | {key: _flat(part, 0.7) for key, part in each[k].items()} for k in range(F)]
-    found = read_keypoints(_json(tmp_path / "results.json", results))
-    assert found.layout == "coco_wholebody" and found.notes == ()
-    np.testing.assert_allclose(found.points.numpy(), points, rtol=1e-5)
-    flags = [{"image_id": k} | {key: _flat(part, 2) for key, part in each[k].items()} for k in range(F)]
-    flags[1]["foot_kpts"] = [0] * 18  # type: ignore[index]
-    flags[2]["keypoints"][2] = 1  # type: ignore[index]
-    images = [{"id": 2, "file_name": "f10.jpg"}, {"id": 0, "file_name": "f1.jpg"}, {"id": 1, "file_name": "f2.jpg"}]
-    found = read_keypoints(_json(tmp_path / "annotations.json", {"images": images, "annotations": flags}))
-    assert found.names == ("f1", "f2", "f10") and "visibilities of COCO" in found.notes[0]
-    assert not found.confidence[1, 17:23].any() and int(found.confidence.sum()) == F * 133 - 6
-
-
-def test_mmpose(tmp_path: Path) -> None:
-    points = _points(133, 11)
-    points += 3 * np.arange(11)[:, None, None].astype(np.float32)
-    frames = [
-        {"frame_id": k, "instances": [{"keypoints": (points[0] + k).tolist(), "keypoint_scores": [0.8] * 133}]}
-        for k in (10, *range(10))
-    ]
-    found = read_keypoints(_json(tmp_path / "video.json", {"meta_info": {}, "instance_info": frames}))
-    assert found.layout == "coco_wholebody" and found.names == tuple(map(str, range(11)))
-    np.testing.assert_allclose(found.points[10].numpy(), points[0] + 10, rtol=1e-5)
-    image = read_keypoints(_json(tmp_path / "image.json", frames[0]["instances"]))
-    assert image.names == ("image",) and image.points.shape == (1, 133, 2)
-
-
-_OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"people":' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
-        (_OPENPOSE % ",".join(["1" + "0" * 400] * 75), "expected finite coordinates"),
-        (_OPENPOSE % ",".join(["1e39,1,0.5"] * 25), "expected finite coordinates"),
-        (_OPENPOSE % ("9" * 5000), "expected 75 numbers"),
-        (_OPENPOSE % ",".join(["1e8,1,0.5"] * 25), r"expected coordinates below 1e\+07"),
-        (_OPENPOSE % ",".join(["1,1,NaN"] * 25), "confidences of 0 or more"),
-        (_OPENPOSE % ",".join(["1,1,-1"] * 25), "confidences of 0 or more"),
-        (_OPENPOSE % ",".join(['"1",1,1'] * 25), "expected a list of numbers in x.json, got one that holds str"),
-        ('{"people": {}}', "expected the JSON of OpenPose"),
-        ('{"people": []', "broken or cut off"),
-        ('{"people": [3]}', "expected OpenPose's objects"),
-        ('{"version": 1}', r"got .*x.json with version, which has none of them; save an .npz"),
-        ("[]", "expected the JSON of"),
-        ("3", "with a int"),
-        ("\ud800", "broken or cut off"),
-        ('[{"image_id": "a", "keypoints": [1, 2]}]', "expected x, y, confidence by point, numbers in x.json, got 2"),
-        ('[{"image_id": "a", "keypoints": [1, 2, 3]}, {"image_id": "a", "keypoints": []}]', "one number of points"),
-        (
-            '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
-            "two numbers for each of",
-        ),
-        ('{"annotations": [{"keypoints": [1, 2, 1], "foot_kpts": []}]}', "expected 17 points beside foot_kpts"),
-    ],
-)
-def test_broken_and_hostile_json(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ValueError, match=message):
-        read_keypoints(tmp_path / "x.json")
-
-
-def test_points_that_are_null_are_missing(tmp_path: Path) -> None:
-    values: list[float | None] = list(_flat(_points(25)[0]))
-    values[6] = None
-    values[9] = float("nan")
-    found = read_keypoints(_json(tmp_path / "x.json", {"people": [{"pose_keypoints_2d": values}]}))
-    assert (found.confidence[0] == 0).nonzero().flatten().tolist() == [2, 3]
-
-
-@pytest.mark.slow
-def test_a_thousand_broken_json_files(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    bases = [
-        json.dumps({"people": [{"pose_keypoints_2d": _flat(_points(25)[0]), "face_keypoints_2d": []}]}),
-        json.dumps([{"image_id": "1.jpg", "keypoints": _flat(_points(26)[0]), "score": 1}]),
-        json.dumps(
-            {
-                "instance_info": [
-                    {"frame_id": 0, "instances": [{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 17}]}
-                ]
-            }
-        ),
-        json.dumps(
-            {
-                "images": [{"id": 1, "file_name": "a"}],
-                "annotations": [{"image_id": 1, "keypoints": _flat(_points(17)[0])}],
-            }
-        ),
-    ]
-    odd = [
-        b"null",
-        b"[]",
-        b"{}",
-        b"1e400",
-        b"-1",
-        b'"x"',
-        b"true",
-        b"NaN",
-        b"[[[[",
-        b"\xff",
-        b"9" * 400,
-        b"}",
-        b",",
-        b"0.5",
-    ]
-    path = tmp_path / "x.json"
-    for _ in range(1000):
-        data = bytearray(bases[rng.integers(len(bases))].encode())
-        for _ in range(rng.integers(1, 4)):
-            at = int(rng.integers(len(data)))
-            data[at : at + int(rng.integers(0, 12))] = odd[rng.integers(len(odd))]
-        path.write_bytes(bytes(data))
-        try:
-            read_keypoints(path)
-        except ValueError as error:
-            assert str(error)  # noqa: PT017
-
-
 # -- units -----------------------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +114,17 @@ def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_p
     if not hand:
         with pytest.raises(ValueError, match=rf"looks like {units}; pass units='{units}'"):
             read_keypoints(path)
+
+
+def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
+    points = _points(133) / 1000 + 300
+    with pytest.raises(ValueError, match=r"expected pixels, got whole persons of 0.5\d pixels"):
+        read_keypoints(_save(tmp_path / "a.npz", keypoints=points))
+    one = np.ones((F, 133), np.float32)
+    one[:, 1:] = 0
+    assert read_keypoints(_save(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
+    with pytest.raises(ValueError, match=r"expected metres, got a person of 0.0005\d m; save metres"):
+        read_keypoints(_save(tmp_path / "c.npz", keypoints3d=_points(55, dimensions=3) / 1e6, layout="smplx_55"))
 
 
 def test_units_of_the_other_kind(tmp_path: Path) -> None:

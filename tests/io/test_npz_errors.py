@@ -239,3 +239,26 @@ def test_refused(arrays: dict[str, Any], options: dict[str, Any], text: str, tmp
     path = tmp_path / "x.npz"
     np.savez(path, **arrays)
     _refused(path, text, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "text"),
+    [
+        ("frame", np.linspace(0, 1, N), "frame: expected 4 integers, one per row, got float64"),
+        ("fps", np.array(["fast"]), "fps: expected frame rates as numbers, got <U4"),
+        ("subject", np.array(["a", "b"]), "subject: expected 4 names"),
+        ("observed", np.ones((N, 40), bool), "key 'observed': expected"),
+        ("rig", np.zeros((N, 2)), "rig: expected names or integers"),
+        ("surface_model_type", np.array("flame"), "key 'surface_model_type': expected smplx"),
+        ("joint_names", np.array(["nose"]), None),
+        ("subject", np.array([b"\xff"] * N), None),
+    ],
+)
+def test_columns_that_are_wrong_are_named_and_may_be_left_out(
+    name: str, column: Any, text: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, poses=_zeros(N, 165), **{name: column})
+    if text is not None:
+        _refused(path, rf"{text}.*The file holds .*; ignore=\(NAME,\) leaves an array out")
+    assert len(read_poses(path, ignore=(name,))) == N

@@ -157,10 +157,13 @@ def test_unread_rotations_are_listed(tmp_path: Path) -> None:
     path = _save(
         tmp_path / "x.npz", body_pose=_some(N, 63), left_hand_rotations=_some(N, 15, 3), mystery=_some(N, 63),
         euler_jaw=_some(N, 3), poses_pickled=np.array([{}], dtype=object), trans=_some(N, 3), betas=_some(N, 10),
+        joint_transforms=_some(N, 22, 4, 4), body_aa=_some(N, 22, 3), quality=_some(9),
         joints3d=_some(N, 22, 3), vertices=_some(N, 90, 3), K=_some(3, 3), fps=30.0, gender="neutral",
     )  # fmt: skip
     data = read_poses(path)
-    assert set(data.ignored) == {"left_hand_rotations", "mystery", "euler_jaw", "poses_pickled"}
+    assert set(data.ignored) == {
+        "left_hand_rotations", "mystery", "euler_jaw", "poses_pickled", "joint_transforms", "body_aa",
+    }  # fmt: skip
     assert "mystery" in repr(data)
     assert data.select([0, 1]).ignored == data.ignored
     assert set(PoseDataset.concat([PoseDataset(data.poses), data]).ignored) == set(data.ignored)
@@ -232,10 +235,10 @@ def _bent(n: int = N) -> NDArray[np.float32]:
 
 def test_thumb_first_is_noticed_and_read(tmp_path: Path) -> None:
     path = _save(tmp_path / "x.npz", hand_pose=_thumb_first(_bent()), side=1)
-    with pytest.raises(ValueError, match="pass layout='smplx_fingers' or layout='thumb_first'"):
+    with pytest.raises(ValueError, match="pass layout='mano' or layout='thumb_first'"):
         read_poses(path)
     _shows(read_poses(path, layout="thumb_first"), RIGHT, _bent())
-    _shows(read_poses(path, layout="smplx_fingers"), RIGHT, _thumb_first(_bent()))
+    _shows(read_poses(path, layout="mano"), RIGHT, _thumb_first(_bent()))
     names = [f"{finger}{k}" for finger in ("thumb", "index", "middle", "ring", "pinky") for k in (1, 2, 3)]
     told = _save(tmp_path / "y.npz", hand_pose=_thumb_first(_bent()), side=1, joint_names=np.array(names))
     _shows(read_poses(told), RIGHT, _bent())
@@ -249,6 +252,33 @@ def test_thumb_first_in_a_whole_array(tmp_path: Path) -> None:
     stored[:, 25:40] = _thumb_first(pose[:, 25:40])
     data = read_poses(_save(tmp_path / "x.npz", poses=stored), layout="smplx+thumb_first")
     _shows(data, tuple(range(55)), pose)
+    stored[:, 40:] = _thumb_first(_bent())
+    closing = _save(tmp_path / "y.npz", poses=stored)
+    for given, order in ({}, "smplx"), ({"layout": "smplx"}, "smplx"):
+        with pytest.raises(ValueError, match=rf"pass layout='{order}\+mano' or layout='{order}\+thumb_first'"):
+            read_poses(closing, **given)  # type: ignore[arg-type]
+    _shows(read_poses(closing, layout="smplx+thumb_first"), RIGHT, _bent())
+    _shows(read_poses(closing, layout="smplx+mano"), RIGHT, _thumb_first(_bent()))
+
+
+def test_shapes_of_one_hand(tmp_path: Path) -> None:
+    hand = _bent(1)[0]
+    matrices = roma.rotvec_to_rotmat(torch.from_numpy(hand)).numpy()
+    wrist = np.concatenate((np.zeros((1, 3), np.float32), hand))
+    for values in (hand, hand.ravel(), matrices, wrist):
+        data = read_poses(_save(tmp_path / "x.npz", hand_pose=values), side="right")
+        _shows(data, RIGHT, hand[None])
+
+
+def test_fifteen_joints_by_name_are_no_hand(tmp_path: Path) -> None:
+    names = [*skeleton.BODY_NAMES[:15]]
+    data = read_poses(_save(tmp_path / "x.npz", poses=_some(N, 15, 3)), layout=names)
+    assert data.observed_joints == tuple(range(1, 16))
+
+
+def test_a_pose_under_the_name_of_a_side_is_named(tmp_path: Path) -> None:
+    data = read_poses(_save(tmp_path / "x.npz", hand_pose=_some(N, 45), side=0, right=_some(N, 48)))
+    assert data.ignored == ("right",)
 
 
 @pytest.mark.real_data

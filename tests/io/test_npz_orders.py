@@ -113,6 +113,16 @@ def test_motion_x(tmp_path: Path) -> None:
         assert "Motion-X" in data.notes[0] and data.sequence is not None and set(data.sequence) == {"m"}
 
 
+def test_52_joints_without_the_root(tmp_path: Path) -> None:
+    pose = _person()
+    path = _save(tmp_path / "x.npz", poses=pose[:, [*range(1, 23), *LEFT, *RIGHT]])
+    with pytest.raises(
+        ValueError, match=r"pass model_type='smplh', if the root is missing pass layout='smplx_52_without_root'"
+    ):
+        read_poses(path)
+    _reads(read_poses(path, layout="smplx_52_without_root"), pose, (*range(1, 23), *LEFT, *RIGHT))
+
+
 def test_some_joints_by_name(tmp_path: Path) -> None:
     stored = np.random.default_rng(0).normal(0, 0.3, (5, 4, 3)).astype(np.float32)
     data = read_poses(_save(tmp_path / "x.npz", poses=stored), layout=["left_knee", "-", "pelvis", "head"])
@@ -123,7 +133,7 @@ def test_some_joints_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "text"),
     [
-        ("mine", "layout: expected one of smplx, .*, or smplx_fingers or thumb_first .* got 'mine'"),
+        ("mine", "layout: expected one of smplx, .*, or mano or thumb_first .* got 'mine'"),
         ("smplx+smplh", "layout: expected one of"),
         ("smplx_53", "layout: expected one of 55 joints for key 'poses', got smplx_53 of 53"),
         (["left_knee", "nose"], "layout: expected names of poseprior.skeleton.JOINT_NAMES or '-', got 'nose'"),

@@ -82,7 +82,7 @@ def _poses() -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "name", ["body-gaussian", "body-mixture-smooth", "body-joint-flow", "body-global-flow", "body-order-agnostic"]
+    "name", ["body-gaussian", "body-mixture", "body-joint-flow", "body-global-flow", "body-order-agnostic"]
 )
 class TestOfPriors:
     def test_inference_mode_leaves_gradients_alone(self, name: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import poseprior
 from poseprior import FitConfig, JointFlow, PoseDataset, skeleton
 from poseprior.models.charts.compact import CompactChart
-from poseprior.models.joint_flow.graph import context_joints, depth_levels, mirror_source
+from poseprior.models.joint_flow.graph import depth_levels, mirror_source, parent_joints
 from poseprior.models.joint_flow.mixture_flow import JointMixtureFlow
 from poseprior.models.joint_flow.realnvp import JointRealNVP
 from poseprior.rotations import geodesic_distance, random_rotvec
@@ -121,7 +121,7 @@ def test_dropping_leaves_is_the_exact_marginal() -> None:
     assert abs(float(ratio.mean()) - 1.0) < 5 * error + 2e-3
 
 
-def test_an_unobserved_parent_is_a_learned_context() -> None:
+def test_networks_learn_what_an_unobserved_parent_means() -> None:
     prior = _fitted("default")
     poses = _poses(5, seed=3)
     given = prior.log_prob(poses, observed=_hidden(16, 20)) - prior.log_prob(poses, observed=_hidden(16, 18, 20))
@@ -194,15 +194,15 @@ def test_published_couplings_are_what_the_issue_says() -> None:
         torch.testing.assert_close(flow.log_prob(own, context, None)[joint], expected)
 
 
-def test_graph_is_acyclic_and_kinematic_without_partners() -> None:
+def test_graph_is_acyclic_and_kinematic_without_extra_parents() -> None:
     for joints in (skeleton.JOINT_SETS["all"], skeleton.JOINT_SETS["body"], (2, 5, 11, 17), (31, 34, 28)):
-        for partners in (False, True):
-            contexts = context_joints(joints, partners=partners)
-            assert sorted(j for level in depth_levels(contexts) for j in level) == sorted(joints)
-            assert all(set(c) <= set(joints) and j not in c for j, c in contexts.items())
-    plain = context_joints(skeleton.JOINT_SETS["all"], partners=False)
+        for extra in (False, True):
+            parents = parent_joints(joints, extra=extra)
+            assert sorted(j for level in depth_levels(parents) for j in level) == sorted(joints)
+            assert all(set(c) <= set(joints) and j not in c for j, c in parents.items())
+    plain = parent_joints(skeleton.JOINT_SETS["all"], extra=False)
     assert all(c == ((skeleton.PARENTS[j],) if skeleton.PARENTS[j] >= 0 else ()) for j, c in plain.items())
-    assert context_joints((9, 16), partners=False) == {9: (), 16: (9,)}
+    assert parent_joints((9, 16), extra=False) == {9: (), 16: (9,)}
 
 
 @ARCHITECTURES
@@ -221,8 +221,8 @@ def test_joints_recorded_apart_are_independent(architecture: str) -> None:
 
 
 def test_hands_share_networks_through_the_mirror() -> None:
-    contexts = context_joints(skeleton.JOINT_SETS["hands"], partners=True)
-    assert all(mirror_source(contexts)[j] == skeleton.MIRROR[j] for j in range(40, 55))
+    parents = parent_joints(skeleton.JOINT_SETS["hands"], extra=True)
+    assert all(mirror_source(parents)[j] == skeleton.MIRROR[j] for j in range(40, 55))
     prior = JointFlow((16, 17, 18, 19), extra_parents=False).eval()
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.2)

@@ -25,7 +25,7 @@ from poseprior.models import (
     ProductPrior,
     VAEPrior,
 )
-from poseprior.models.order_agnostic.mixture_head import MOST_CONTEXT
+from poseprior.models.shared.grouped_mlp import GroupedMLP
 
 _HUGE = 10**400
 _NO_NUMBER: tuple[object, ...] = (
@@ -221,14 +221,15 @@ def test_settings_that_may_change_later_are_checked_then_too() -> None:
 
 
 def test_input_noise_is_in_standard_deviations_of_what_the_networks_see() -> None:
-    """An order-agnostic prior's joint of 0.5 rad: noise of 2 standard deviations is 1 rad."""
-    prior = OrderAgnosticPrior((1, 2), hidden=4, input_noise=2.0)
-    part, _ = prior.groups.each()[0]
-    part.scale.fill_(0.5)
-    quiet, z = torch.zeros(4000, 2, 3), torch.zeros(4000, 2, 3)
-    part.train()
+    """A fresh order-agnostic prior has a unit of 1: inputs of poses at rest are the noise alone."""
+    prior = OrderAgnosticPrior((1, 2), hidden=4, near_weight=0.0, input_noise=0.1)
+    (network,) = (module for module in prior.modules() if isinstance(module, GroupedMLP))
+    seen: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     torch.manual_seed(0)
-    bound = MOST_CONTEXT
-    noise = bound * torch.atanh(part._context(z) / bound)
-    assert noise.std() == pytest.approx(2.0, rel=0.03)
-    assert torch.equal(part.eval()._context(z), quiet)
+    poses, everything = torch.zeros(4000, 2, 3), torch.ones(4000, 2, dtype=torch.bool)
+    prior.train().training_loss(poses, everything, None, 0)
+    noise = seen[0][..., :6]
+    assert float(noise[noise != 0].std()) == pytest.approx(0.1, rel=0.03)
+    prior.eval().training_loss(poses, everything, None, 0)
+    assert not seen[1][..., :6].any()

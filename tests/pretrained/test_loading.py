@@ -154,3 +154,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_malformed_addresses(address: str) -> None:
     with pytest.raises(ValueError, match=r"expected hf://owner/repo/file\.safetensors"):
         hub.parse(address)
+
+
+def test_an_old_name_says_what_takes_its_place() -> None:
+    with pytest.raises(ValueError, match="'body-mixture-smooth' no longer ships; load 'body-mixture'"):
+        poseprior.load("body-mixture-smooth")

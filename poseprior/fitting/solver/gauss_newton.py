@@ -72,7 +72,7 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
             columns[k].append((there - base[k]) / _DIFFERENCE)
     total = torch.zeros(starts * bodies, size, size, dtype=state.pose.dtype, device=state.pose.device)
     for k, target in enumerate(problem.targets):
-        weight = target.confidence * stage.chosen[k].to(target.confidence) / target.sigma.square()
+        weight = stage.data_weight * target.confidence * stage.chosen[k].to(target.confidence) / target.sigma.square()
         if target.robust is not None:
             squared = base[k].square().sum(-1) / target.sigma.square()
             cap = (target.robust * stage.scale_of(k)) ** 2

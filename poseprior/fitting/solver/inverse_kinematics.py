@@ -60,13 +60,14 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
             there = torch.where(anchored[:, level, None], anchor[:, level], moved[:, level])[:, :, None]
             arm = (own[:, None] - position[:, level, None]) @ before.mT
             wanted = measured[:, None] - there
+        arm, wanted, share = arm.double(), wanted.double(), share.double()  # a small turn is few digits of a sum
         covariance = (share[..., None] * wanted).mT @ arm
         size = (share * wanted.norm(dim=-1) * arm.norm(dim=-1)).sum(-1)[..., None, None]
-        eye = torch.eye(3, dtype=pose.dtype, device=pose.device)
+        eye = torch.eye(3, dtype=size.dtype, device=pose.device)
         covariance = torch.where(size > 0, covariance + _SMALLEST_TURN * size * eye, eye)
-        turn = roma.special_procrustes(covariance.double()).to(pose)
+        turn = roma.special_procrustes(covariance)
         still = torch.tensor([chain[c] not in movable for c in level.tolist()], device=pose.device)
-        turn = torch.where(still[:, None, None], eye, turn)
+        turn = torch.where(still[:, None, None], eye, turn).to(pose)
         if int(level[0]) == 0:
             turned[:, level] = turn
             shift = (turn @ (position[:, level] - origin[:, :, 0])[..., None])[..., 0]

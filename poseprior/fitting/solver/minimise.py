@@ -18,15 +18,20 @@ _ADAM_STEPS = 2
 
 
 def minimise(
-    problem: FitProblem, state: BodyState, stage: Stage, idle: Tensor | None = None
+    problem: FitProblem, state: BodyState, stage: Stage, idle: Tensor | None = None, *, near: bool = False
 ) -> tuple[BodyState, Minimum, int]:
     """The state at a minimum, how its last round was reached, and steps taken.
 
     Adam, if the user chose it, takes the stages of the final energies. L-BFGS takes those that look for the basin, and
     settles what Adam found: it never goes up, and Adam does not come to rest in stiff directions.
+
+    Args:
+        problem, state, stage: what is minimised, from where.
+        idle: (S, B) bodies that need not move.
+        near: whether the minimum is near. Then L-BFGS goes there alone: Adam's first steps would leave the basin.
     """
     done = 0
-    if problem.config.optimizer == "adam" and stage.final:
+    if problem.config.optimizer == "adam" and stage.final and not near:
         done = _ADAM_STEPS * stage.iterations
         state, _ = problem.minimise_with_adam(state, stage, done)
     left = stage.iterations

@@ -91,11 +91,8 @@ class FitProblem:
         """Energies (S, B) of each target."""
         body = self.body(state)
         return {
-            target.name: target.energy(
-                self.of_target(body, k),
-                chosen=stage.chosen[k],
-                outlier_scale=stage.scale_of(k),
-            )
+            target.name: stage.data_weight
+            * target.energy(self.of_target(body, k), chosen=stage.chosen[k], outlier_scale=stage.scale_of(k))
             for k, target in enumerate(self.targets)
         }
 

@@ -20,7 +20,7 @@ from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
 
-_STEPS = 13
+_STEPS = 25
 #: A restart is promising when its farthest point is nearer than this, metres, or than this share of where it is now.
 _NEAR, _NEARER = 0.1, 0.5
 #: The threshold of the first steps, in units of the farthest point's distance: no point is an outlier.
@@ -32,6 +32,8 @@ _CLEARLY = 0.5
 #: Standard deviation of points, metres, up to which they say more of a pose than where it starts.
 _EXACT = 0.005
 _FEWEST_POINTS = 3
+#: Standard deviation, metres, with which points count at first: a stiff chain turns about its bones in small steps only.
+_LOOSE, _LOOSE_STEPS = 0.005, 25
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,14 @@ def fit_from_points(
         return nothing
     rows, tries = _narrowed(rows, wanted, tries, True)
     part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
-    first = replace(own, iterations=_STEPS, coarse=True, outlier_scales=part.inlier_scales(tries, _TOLERANCE))
-    tries, _, steps = minimise(part, tries, first)
+    tries, steps = _settled(part, tries, own)
     with torch.no_grad():
         wanted = wanted.index_copy(0, rows, part.num_outliers(tries)[0] == 0)
     if not bool(wanted.any()):
         return nothing
     rows, tries = _narrowed(rows, wanted, tries, True)
     part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
-    tries, last, count = minimise(part, tries, own)
+    tries, last, count = minimise(part, tries, own, near=True)
     with torch.no_grad():
         reached = (part.num_outliers(tries)[0] == 0) & torch.isfinite(part.total(tries, own)[0])
         converged = torch.zeros_like(done).index_copy(0, rows, last.converged)
@@ -115,8 +116,7 @@ def restart(
     rows, tries = _narrowed(rows, wanted, tries, split)
     part, before = _of(problem, state, rows, split)
     own = stage.rows(rows, bodies)
-    first = replace(own, iterations=_STEPS, coarse=True, outlier_scales=part.inlier_scales(tries, _TOLERANCE))
-    tries, _, steps = minimise(part, tries, first)
+    tries, steps = _settled(part, tries, own)
     with torch.no_grad():
         evidence, present = (torch.nan_to_num(part.evidence(s, own), nan=torch.inf) for s in (tries, before))
         best = evidence.argmin(0, keepdim=True)
@@ -128,7 +128,7 @@ def restart(
     rows, tries = _narrowed(rows, wanted, tries, split)
     part, before = _of(problem, state, rows, split)
     own = stage.rows(rows, bodies)
-    tries, last, count = minimise(part, tries, own)
+    tries, last, count = minimise(part, tries, own, near=True)
     with torch.no_grad():
         better = (part.evidence(tries, own) < part.evidence(before, own))[0] & wanted[rows]
         lower = (part.total(before, own) - part.total(tries, own))[0]  # above 0: the new try is lower in energy
@@ -136,6 +136,18 @@ def restart(
         settled = torch.where(better, last.converged, converged[rows]) & ~((gain < -_CLEARLY) & wanted[rows])
         state = state.replaced(rows[better], tries.bodies(better.nonzero()[:, 0]))
         return Outcome(state, converged.index_copy(0, rows, settled), steps + count)
+
+
+def _settled(problem: FitProblem, tries: BodyState, stage: Stage) -> tuple[BodyState, int]:
+    """A first way from the points, on which none is an outlier: what they leave open settles while they weigh little."""
+    weight, done = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), 0
+    for data_weight, steps in ((weight, _LOOSE_STEPS), (1.0, _STEPS)):
+        scales = problem.inlier_scales(tries, _TOLERANCE)
+        first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
+        if steps:
+            tries, _, count = minimise(problem, tries, first)
+            done += count
+    return tries, done
 
 
 def _of(problem: FitProblem, state: BodyState, rows: Tensor, split: bool) -> tuple[FitProblem, BodyState]:

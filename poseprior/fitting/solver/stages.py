@@ -22,6 +22,7 @@ class Stage:
         median_factor: the threshold is raised to so many times a body's median residual at the start of the stage, so that
             few points begin as outliers; 0 leaves it at `outlier_scale`.
         outlier_scales: the factors that follow, for each target (S, B, 1); see `FitProblem.with_outlier_scales`.
+        data_weight: factor on the energies of targets, below 1 where the rest shall settle first.
         regularised: whether priors count; the first stage places the root without them.
         coarse: whether Gaussian surrogates stand for the priors.
         smooth: standard deviation of second differences over the frames of a problem.
@@ -34,6 +35,7 @@ class Stage:
     outlier_scale: float = 1.0
     median_factor: float = 0.0
     outlier_scales: tuple[Tensor, ...] | None = None
+    data_weight: float = 1.0
     regularised: bool = True
     coarse: bool = False
     smooth: float | None = None

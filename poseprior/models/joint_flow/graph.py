@@ -1,4 +1,4 @@
-"""Which joints depend on which: context joints, mirror sharing and the order of sampling of `JointFlow`, near joints."""
+"""Which joints depend on which: parents, mirror sharing and the order of sampling of `JointFlow`; near joints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ... import skeleton
 
-#: Context joints of the default design beyond the parent (left side and middle): the grandparent where a limb acts as a
+#: Parents in the default design beside the nearest ancestor (left side and middle): the grandparent where a limb acts as a
 #: whole, and for right joints also the same joint on the left. `docs/flows.md` has the measurements.
-_PARTNERS: dict[int, tuple[int, ...]] = {
+_EXTRA_PARENTS: dict[int, tuple[int, ...]] = {
     2: (1,), 4: (2,), 5: (4, 1), 7: (1,), 8: (2, 7), 10: (4,), 11: (5, 10), 12: (6,), 14: (13,), 15: (9,),
     16: (9, 3), 17: (9, 16, 3), 18: (9,), 19: (18, 16), 20: (16,), 21: (17, 20),
     # Fingers: the finger beside it, from the index outwards; SMPL-X order is index, middle, pinky, ring, thumb.
@@ -24,50 +24,50 @@ _STAND_INS: dict[int, int] = {1: 3, 2: 3}
 MOST_NEAR = 6
 
 
-def context_joints(
-    joints: tuple[int, ...], *, partners: bool, groups: Sequence[Sequence[int]] | None = None
+def parent_joints(
+    joints: tuple[int, ...], *, extra: bool, groups: Sequence[Sequence[int]] | None = None
 ) -> dict[int, tuple[int, ...]]:
     """The joints that each joint is conditioned on; acyclic, within `joints`.
 
     Args:
         joints: modelled joints, SMPL-X indices.
-        partners: besides the nearest modelled ancestor, use the stand-ins and partners.
-        groups: partition of `joints`; contexts stay within a group. None is one group.
+        extra: besides the nearest modelled ancestor, use the stand-ins and extra parents.
+        groups: partition of `joints`; parents stay within a group. None is one group.
     """
     group_of = {joint: set(group) for group in (groups or [joints]) for joint in group}
     result = {}
     for joint in joints:
         known = group_of[joint]
-        parent = _STAND_INS.get(joint, -1) if partners else -1
+        parent = _STAND_INS.get(joint, -1) if extra else -1
         if parent not in known:
             parent = skeleton.PARENTS[joint]
             while parent not in known and parent != -1:
                 parent = skeleton.PARENTS[parent]
         chosen = [parent] if parent in known else []
-        if partners:
-            chosen += [j for j in _PARTNERS.get(joint, ()) if j in known and j not in chosen]
+        if extra:
+            chosen += [j for j in _EXTRA_PARENTS.get(joint, ()) if j in known and j not in chosen]
         result[joint] = tuple(chosen)
     return result
 
 
-def mirror_source(contexts: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
-    """For each joint the joint whose network it uses: its left counterpart where contexts are mirror images too."""
+def mirror_source(parents: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
+    """For each joint the joint whose network it uses: its left counterpart where parents are mirror images too."""
     source = {}
-    for joint, context in contexts.items():
+    for joint, own in parents.items():
         other = skeleton.MIRROR[joint]
-        same = other < joint and contexts.get(other) == tuple(skeleton.MIRROR[c] for c in context)
+        same = other < joint and parents.get(other) == tuple(skeleton.MIRROR[c] for c in own)
         source[joint] = other if same else joint
     return source
 
 
-def depth_levels(contexts: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
-    """Joints in layers such that every context joint is in an earlier layer."""
+def depth_levels(parents: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
+    """Joints in layers such that every parent is in an earlier layer."""
     depth: dict[int, int] = {}
-    while len(depth) < len(contexts):
-        for joint, context in contexts.items():
-            if joint not in depth and all(c in depth for c in context):
-                depth[joint] = 1 + max((depth[c] for c in context), default=-1)
-    return [[j for j in contexts if depth[j] == level] for level in range(1 + max(depth.values()))]
+    while len(depth) < len(parents):
+        for joint, own in parents.items():
+            if joint not in depth and all(c in depth for c in own):
+                depth[joint] = 1 + max((depth[c] for c in own), default=-1)
+    return [[j for j in parents if depth[j] == level] for level in range(1 + max(depth.values()))]
 
 
 def near_joints(joints: Sequence[int]) -> list[list[int]]:

@@ -16,7 +16,7 @@ from ..charts.axis_angle import AxisAngleChart
 from ..charts.compact import CompactChart
 from ..shared.architectures import from_architecture
 from ..shared.independent_groups import independent_groups, partition
-from .graph import context_joints, depth_levels
+from .graph import depth_levels, parent_joints
 from .mixture_flow import JointMixtureFlow
 from .particle_filter import draw_missing, needs_particle_filter
 from .realnvp import JointRealNVP
@@ -132,7 +132,7 @@ class JointFlow(LatentPosePrior):
         self.architecture: Literal["default", "published"] = "published" if options is None else "default"
         self.extra_parents, self._options, self.num_particles = extra_parents, options or {}, num_particles
         self.groups = partition(self.joints, check_groups("groups", groups))
-        self.parents = context_joints(self.joints, partners=extra_parents, groups=self.groups)
+        self.parents = parent_joints(self.joints, extra=extra_parents, groups=self.groups)
         self.latent_dim = 3 * len(self.joints)
         place = {joint: k for k, joint in enumerate(self.joints)}
         self._parents = [[place[c] for c in self.parents[j]] for j in self.joints]

@@ -1,9 +1,9 @@
 """Completion for a directed graph of conditionals: ancestral sampling with importance resampling.
 
 Walk the graph from its roots with N particles. A missing joint is drawn from its conditional given the particle's own
-context joints. An observed joint whose context holds drawn values multiplies the particle's weight by its likelihood,
+parents. An observed joint whose parents hold drawn values multiplies the particle's weight by its likelihood,
 and after each layer of the graph the particles are resampled by weight (a particle filter over joints). The draws are
-exact where no observed joint has a missing context joint, and otherwise tend to p(missing | observed) as N grows.
+exact where no observed joint has a missing parent, and otherwise tend to p(missing | observed) as N grows.
 
 Source: Doucet and Johansen, "A tutorial on particle filtering and smoothing" (2009), section 3.
 """
@@ -16,16 +16,16 @@ from torch import Tensor
 from .conditionals import JointConditionals
 
 
-def needs_particle_filter(observed: Tensor, contexts: list[list[int]]) -> Tensor:
-    """(B,) bool: rows where some observed joint has a missing context joint, so that draws have to be weighted.
+def needs_particle_filter(observed: Tensor, parents: list[list[int]]) -> Tensor:
+    """(B,) bool: rows where some observed joint has a missing parent, so that draws have to be weighted.
 
     Args:
         observed: (B, J) bool.
-        contexts: positions of each joint's context joints.
+        parents: positions of each joint's parents.
     """
     result = torch.zeros(len(observed), dtype=torch.bool, device=observed.device)
-    for joint, context in enumerate(contexts):
-        for other in context:
+    for joint, own in enumerate(parents):
+        for other in own:
             result |= observed[:, joint] & ~observed[:, other]
     return result
 

@@ -122,11 +122,8 @@ class BaseVAE(LatentPosePrior):
     ) -> _Self:
         """The architecture of the literature: networks alone, a diagonal posterior, an N(0, I) prior, one noise scale.
 
-        About 2 million parameters. It is trained by the evidence lower bound with KL warm-up and free bits, and `encode`
-        gives the posterior mean. Its options are those of `poseprior.models.vae.options.PUBLISHED`.
-
-        Args:
-            joints, latent_dim, bound_samples, groups: as of the class.
+        About 2 million parameters, trained by the evidence lower bound with KL warm-up and free bits (see
+        `poseprior.models.vae.options.PUBLISHED`); `encode` gives the posterior mean. The arguments are those of the class.
         """
         return cls(joints, latent_dim=latent_dim, bound_samples=bound_samples, groups=groups, **PUBLISHED)
 
