@@ -30,7 +30,7 @@ from poseprior import (
     skeleton,
 )
 from poseprior.io import synthetic_poses
-from poseprior.models import adapted
+from poseprior.rigs import adapted
 from poseprior.rotations import add_tangent_noise
 from poseprior.training import start_from
 

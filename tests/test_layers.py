@@ -41,7 +41,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("fitting.body",),
     # What an energy is made of. The solver minimises it, its result holds the solver's state, `fit_body` calls it.
-    ("fitting.config", "fitting.camera", "fitting.targets", "fitting.energy", "fitting.anchor", "fitting.term"),
+    (
+        "fitting.config",
+        "fitting.camera",
+        "fitting.layout_points",
+        "fitting.targets",
+        "fitting.energy",
+        "fitting.anchor",
+        "fitting.term",
+    ),
     ("fitting.solver", "fitting.result"),
     ("fitting",),
     ("pretrained",),

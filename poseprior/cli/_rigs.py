@@ -10,8 +10,8 @@ import tyro
 
 from ..io import read_poses
 from ..io.atomic import write_json
-from ..models.adapted import AdaptedLatentPrior, AdaptedPrior
 from ..pretrained.loading import load
+from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
 from ..tasks import adapt, check
 from ._common import check_suffix
 

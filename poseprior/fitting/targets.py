@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .._checks import check_whole
 from ..keypoint_layouts import LayoutInput
-from ..keypoint_layouts import layout as find_layout
 from .camera import NEAR, Camera
+from .layout_points import in_layout
 
 #: Residuals beyond this many sigmas are outliers: the most that one point costs is half its square, 10 nats.
 ROBUST = 4.5
@@ -185,7 +185,7 @@ class Joints3D(Target):
         robust: float | None = ROBUST,
         name: str = "joints",
     ) -> None:
-        points, confidence, sigma, joints, vertices, parts = _in_layout(points, confidence, sigma, layout)
+        points, confidence, sigma, joints, vertices, parts = in_layout(points, confidence, sigma, layout)
         super().__init__(
             name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
@@ -252,7 +252,7 @@ class Keypoints2D(Target):
         robust: float | None = ROBUST,
         name: str = "keypoints",
     ) -> None:
-        points, confidence, sigma, joints, vertices, parts = _in_layout(points, confidence, sigma, layout)
+        points, confidence, sigma, joints, vertices, parts = in_layout(points, confidence, sigma, layout)
         super().__init__(
             name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
@@ -278,28 +278,3 @@ class Keypoints2D(Target):
         """As `Target.energy`, with a wall in front of the camera that keeps bodies from passing behind it."""
         behind = torch.relu(NEAR - self.camera.to_camera(body)[..., 2]) / _BEHIND_SIGMA
         return super().energy(body, chosen=chosen, outlier_scale=outlier_scale) + 0.5 * behind.square().mean(-1)
-
-
-def _in_layout(
-    points: Tensor, confidence: Tensor | None, sigma: float | Tensor, name: LayoutInput
-) -> tuple[Tensor, Tensor | None, float | Tensor, list[int], list[int], list[str]]:
-    """The points that the body model has, joints in the order of the layout, then vertices."""
-    order = find_layout(name)
-    points = torch.as_tensor(points)
-    if points.dim() < 2 or points.shape[-2] != len(order.names):
-        raise ValueError(
-            f"points: expected (B, {len(order.names)}, d) in layout {order.name!r}, got {tuple(points.shape)}; pass another "
-            "layout, or add the missing points as NaN."
-        )
-    kept = [k for k, joint in enumerate(order.joints) if joint is not None]
-    kept += [k for k, vertex in enumerate(order.vertices) if vertex is not None]
-
-    def pick(values: Tensor) -> Tensor:
-        return values[..., kept] if values.dim() and values.shape[-1] == len(order.names) else values
-
-    confidence = None if confidence is None else pick(torch.as_tensor(confidence))
-    if isinstance(sigma, Tensor):
-        sigma = pick(sigma)
-    joints = [int(j) for j in order.joints if j is not None]
-    vertices = [int(v) for v in order.vertices if v is not None]
-    return points[..., kept, :], confidence, sigma, joints, vertices, [order.parts[k] for k in kept]

@@ -4,7 +4,6 @@
 only make frozen priors faster.
 """
 
-from .adapted import AdaptedLatentPrior, AdaptedPrior, adapted
 from .gaussian import GaussianMixturePrior, GaussianPrior
 from .global_flow import GlobalFlow
 from .joint_flow import JointFlow
@@ -13,8 +12,6 @@ from .product import ProductPrior
 from .vae import BodyVAE, HandVAE, VAEPrior
 
 __all__ = [
-    "AdaptedLatentPrior",
-    "AdaptedPrior",
     "BodyVAE",
     "GaussianMixturePrior",
     "GaussianPrior",
@@ -24,5 +21,4 @@ __all__ = [
     "OrderAgnosticPrior",
     "ProductPrior",
     "VAEPrior",
-    "adapted",
 ]

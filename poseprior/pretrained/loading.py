@@ -12,7 +12,8 @@ import torch
 
 from .. import (
     checkpoint,
-    models,  # noqa: F401  (importing it registers every class that a file may name)
+    models,  # noqa: F401  (importing models and rigs registers every class that a file may name)
+    rigs,  # noqa: F401
 )
 from ..prior import PosePrior
 from . import hub

@@ -77,7 +77,7 @@ class ChainTables(NamedTuple):
     unit: Tensor
 
 
-def log_sum_over_orders(tables: ChainTables, z: Tensor) -> Tensor:
+def log_sum_of_chains(tables: ChainTables, z: Tensor) -> Tensor:
     """logsumexp over the K orders of the log-densities of the targets' chains.
 
     Args:

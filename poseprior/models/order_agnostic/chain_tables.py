@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from ..fused.networks import ComponentKind, scaled_tanh
-from ..fused.order_chains import ChainTables, Expert
+from ..fused.order_chains import ChainTables, Expert, log_sum_of_chains
+from ..shared.grouped_mlp import GroupedMLP
+from .group_model import OrderAgnosticGroup
 from .mixture_head import MOST_CONTEXT, MOST_LOG_SCALE, NUMBERS
 from .ordered_gaussian import arrange
 
-if TYPE_CHECKING:
-    from ..shared.grouped_mlp import GroupedMLP
-    from .group_model import OrderAgnosticGroup
+
+def log_sum_over_orders(
+    group: OrderAgnosticGroup,
+    z: Tensor,
+    ranks: Tensor,
+    observed: Tensor,
+    given: Tensor | None,
+    target: Tensor,
+) -> Tensor:
+    """logsumexp over orders of the chains of frozen weights, for rows that all have the same masks.
+
+    Args:
+        group: with frozen weights.
+        z: (B, J, 3) chart coordinates, zero where missing.
+        ranks: (K, J) position of each joint in K orders.
+        observed, given, target: (J,) bool: joints with a value, those of them to put first, and those whose
+            conditionals are summed.
+
+    Returns:
+        (B,) nats, Lebesgue in z.
+    """
+    return log_sum_of_chains(cached_tables(group, ranks, observed, given, target), z)
 
 
 def cached_tables(

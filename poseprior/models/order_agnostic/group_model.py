@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..fused.order_chains import log_sum_over_orders
 from ..joint_flow.graph import near_joints
 from ..shared.broad_tails import BroadComponent
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedMLP
 from ..shared.student_t import standard_draw, standard_log_prob
 from ..shared.triangular import lower_solve
-from .chain_tables import cached_tables
 from .mixture_head import MOST_CONTEXT, NUMBERS, mixture_draw, mixture_log_prob
 from .ordered_gaussian import OrderedGaussian
 
@@ -153,24 +151,8 @@ class OrderAgnosticGroup(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether `log_sum_over_orders` can be used: in evaluation, without gradients to the weights."""
+        """Whether `chain_tables.log_sum_over_orders` can be used: in evaluation, without gradients to the weights."""
         return is_frozen(self, self.tensors())
-
-    def log_sum_over_orders(
-        self, z: Tensor, ranks: Tensor, observed: Tensor, given: Tensor | None, target: Tensor
-    ) -> Tensor:
-        """logsumexp over orders of the chains of frozen weights, for rows that all have the same masks.
-
-        Args:
-            z: (B, J, 3) chart coordinates, zero where missing.
-            ranks: (K, J) position of each joint in K orders.
-            observed, given, target: (J,) bool: joints with a value, those of them to put first, and those whose
-                conditionals are summed.
-
-        Returns:
-            (B,) nats, Lebesgue in z.
-        """
-        return log_sum_over_orders(cached_tables(self, ranks, observed, given, target), z)
 
     def _context(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""

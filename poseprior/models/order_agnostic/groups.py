@@ -15,6 +15,7 @@ from ..gaussian.grouped_mixture import IndependentGroupsMixture
 from ..shared.independent_groups import partition
 from ..shared.masks import rows_by_mask
 from ..shared.mirror import GroupView, mirror_views, stack_views
+from .chain_tables import log_sum_over_orders
 from .group_model import OrderAgnosticGroup
 from .ordered_gaussian import arrange
 
@@ -230,8 +231,8 @@ def _log_sum_by_mask(part: OrderAgnosticGroup, z: Tensor, masks: Tensor, ranks: 
         if not bool(target.any()):
             continue
         if len(rows) == len(z):
-            return part.log_sum_over_orders(z, ranks, observed, first, target)
-        value = part.log_sum_over_orders(z[rows], ranks, observed, first, target)
+            return log_sum_over_orders(part, z, ranks, observed, first, target)
+        value = log_sum_over_orders(part, z[rows], ranks, observed, first, target)
         total = total.index_add(0, rows, value)
     return total
 
