@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models.global_flow",),
     ("models.order_agnostic",),
     ("models.vae",),
-    ("models.product",),
+    ("models.product", "models.adapted"),
     ("models",),
     ("training",),
     ("evaluation",),
