@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models.global_flow",),
     ("models.order_agnostic",),
     ("models.vae",),
-    ("models.product", "models.adapted"),
+    ("models.product",),
     ("models",),
     ("training",),
     ("evaluation",),

@@ -32,10 +32,12 @@ class Source:
 #: By the name of the data's subfolder.
 SOURCES: dict[str, Source] = {
     "body": Source(
-        title="CMU Graphics Lab Motion Capture Database, mocap.cs.cmu.edu (created with funding from NSF EIA-0196217)",
-        licence="free for all uses; the recordings themselves may not be sold; acknowledge",
+        title="CMU Graphics Lab Motion Capture Database, mocap.cs.cmu.edu (created with funding from NSF EIA-0196217); "
+        "UI-PRMD, Vakanski et al., Data 2018, 3(1), 2",
+        licence="CMU: free for all uses; the recordings themselves may not be sold; acknowledge. UI-PRMD: public domain "
+        "(PDDL 1.0)",
         notice_file="cmu-mocap.txt",
-        train_digest="f16ad2b4929a96f438a492e16c89cf0d75af910a7f3fff17739a59e426299d1f",
+        train_digest="cad4753120013ae7a1420d10714911ecc881a7f5af18a47ff2a31155ab9c2d0b",
     ),
     "hands": Source(
         title="Thai Sign Language Recognition with Leap Motion, Pakpoom Thaweesitthichat, 2017",
