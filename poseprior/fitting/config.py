@@ -13,7 +13,8 @@ class FitBodyConfig:
     """How `fit_body` searches. Energies and their weights are arguments of the targets and terms.
 
     Attributes:
-        optimizer: "lbfgs" (batched, a line search for each body) or "adam".
+        optimizer: "lbfgs" (batched, a line search for each body), or "adam" for the last stage, which L-BFGS then settles;
+            bodies that start at exact points in 3D need no Adam.
         iterations: most steps of the last stage; those before it take 10 to 13, to find the basin.
         num_starts: bodies that start from different facing directions and from samples of the prior, all in one batch;
             None is 16 for 2D keypoints (4 without a prior), otherwise 1, and 4 in latent space.

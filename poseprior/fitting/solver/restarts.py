@@ -121,7 +121,7 @@ def restart(
     rows, tries = _narrowed(rows, wanted, tries, split)
     part, before = _of(problem, state, rows, split)
     own = stage.rows(rows, bodies)
-    tries, steps = _settled(part, tries, replace(own, chosen=chosen))
+    tries, steps = _settled(part, tries, replace(own, chosen=chosen), loose=False)
     with torch.no_grad():
         evidence, present = (torch.nan_to_num(part.evidence(s, own), nan=torch.inf) for s in (tries, before))
         best = evidence.argmin(0, keepdim=True)
@@ -161,10 +161,13 @@ def _plausible(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) 
     return point_bones(problem, state, kept), kept
 
 
-def _settled(problem: FitProblem, tries: BodyState, stage: Stage) -> tuple[BodyState, int]:
-    """A first way from the points, on which none is an outlier: what they leave open settles while they weigh little."""
+def _settled(problem: FitProblem, tries: BodyState, stage: Stage, *, loose: bool = True) -> tuple[BodyState, int]:
+    """A first way from the points, on which none is an outlier: what they leave open settles while they weigh little.
+
+    Without `loose` they weigh all that they do from the start: a stiffer way, which keeps to the points.
+    """
     weight, done = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), 0
-    for data_weight, steps in ((weight, _LOOSE_STEPS), (1.0, _STEPS)):
+    for data_weight, steps in ((weight, _LOOSE_STEPS if loose else 0), (1.0, _STEPS)):
         scales = problem.inlier_scales(tries, _TOLERANCE)
         first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
         if steps:
