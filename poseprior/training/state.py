@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..io.atomic import replacing
+from ..io.atomic import finite, replacing
 
 FILE_NAME = "state.safetensors"
 
@@ -56,7 +56,7 @@ def save_state(
     tensors.update({f"best.{k}": v for k, v in best.items()})
     for index, slots in optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()})
-    meta = {"progress": json.dumps(asdict(progress)), "fingerprint": json.dumps(fingerprint)}
+    meta = {"progress": json.dumps(finite(asdict(progress))), "fingerprint": json.dumps(fingerprint)}
     with replacing(folder / FILE_NAME) as temporary:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata=meta)
 
