@@ -8,6 +8,7 @@ Only what stands between the markers changes. tests/test_model_cards.py fails wh
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import poseprior
@@ -63,14 +64,21 @@ def numbers(info: PretrainedPrior) -> str:
         else "closed form"
     )
     jitter = f" Trained with {training['jitter']} rad of jitter{' and rig noise' if training.get('rig_noise') else ''}."
-    return (
+    what = (
         f"`{info.class_name}`, {info.num_parameters:,} parameters, {_size(info.num_bytes)}. Models {len(info.joints)} joints: "
-        f"{_spans(info.joints)}.\n\n"
-        + markdown_table(("held out", "poses", "NLL, Haar", "NLL, rotvec", "BPD"), rows)
-        + f"\nJitter {info.metrics['jitter']} rad, nats a pose{'; `≤`: a bound' if sign else ''}. Weights selected on val. "
-        f"Trained in {training['seconds']:,.0f} s ({steps}), seed {training['seed']}, torch {versions['torch']}, poseprior "
-        f"{versions['poseprior']}.{jitter} Licence of the weights: {info.licence}.\n"
+        f"{_spans(info.joints)}."
     )
+    how = (
+        f"Jitter {info.metrics['jitter']} rad, nats a pose{'; `≤`: a bound' if sign else ''}. Weights selected on val. "
+        f"Trained in {training['seconds']:,.0f} s ({steps}), seed {training['seed']}, torch {versions['torch']}, poseprior "
+        f"{versions['poseprior']}.{jitter} Licence of the weights: {info.licence}."
+    )
+    table = markdown_table(("held out", "poses", "NLL, Haar", "NLL, rotvec", "BPD"), rows)
+    return f"{_wrapped(what)}\n\n{table}\n{_wrapped(how)}\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _spans(joints: tuple[str, ...]) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor
 import poseprior
 from benchmarks.common import parser_for
 from poseprior import skeleton
-from poseprior.io import read_split
 from poseprior.pretrained.loading import pretrained_files
+from poseprior.recipes import read_parts
 from poseprior.rotations import geodesic_distance
 
 DRAWS = 5000
@@ -58,7 +58,8 @@ def main() -> None:
     args = parser_for(__doc__).parse_args()
     torch.set_num_threads(1)
     print(f"per cent; {DRAWS:,} draws of each prior, recordings: the training poses")
-    body, hands = (read_split(args.data / part)["train"] for part in ("body", "hands"))
+    train = read_parts(args.data, ("body", "hands"))["train"]
+    body, hands = train["body"], train["hands"]
     print("body, recordings:", body_facts(*body.all_poses()))
     pose, observed = hands.all_poses()
     print("hands, recordings:", hand_facts(pose[observed[:, list(_RIGHT)].all(1)]))

@@ -57,7 +57,7 @@ def main() -> None:
     """Print one row for each combination."""
     import smplx
 
-    options = tyro.cli(Options)
+    options = tyro.cli(Options, prog="python -m benchmarks.fitting.exact_joints", description=__doc__)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         model = smplx.create(str(stand_in_body(folder)), "smplx", use_pca=False, flat_hand_mean=True)
