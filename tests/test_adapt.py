@@ -13,7 +13,7 @@ import poseprior
 from poseprior import FitConfig, GaussianPrior, GlobalFlow, LatentPosePrior, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.models import AdaptedLatentPrior, AdaptedPrior, adapted
-from poseprior.models.adapted import RigMap
+from poseprior.models.rig_map import RigMap
 from poseprior.rotations import (
     geodesic_distance,
     haar_log_density,

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -14,59 +14,14 @@ from torch import Tensor
 from .. import checkpoint, skeleton
 from .._checks import check_mapping, check_number, quoted
 from ..prior import LatentPosePrior, PosePrior
-from ..rotations import quat_multiply, rotvec_to_unitquat, unitquat_log
 from ..trainable import Trainable, TrainingPoses
+from .rig_map import RigMap
 
 #: Three numbers by joint name.
 ByJoint = Mapping[str, Sequence[float]]
 _NOTHING: ByJoint = MappingProxyType({})
 #: Factors on a spread beyond which a density is no longer that of people.
 _LEAST_SPREAD, _MOST_SPREAD = 0.05, 20.0
-
-
-class RigMap(NamedTuple):
-    """The rotations of one rig <-> those of the people that a prior knows, joint by joint.
-
-    The pose R of the prior is the rig's pose
-
-        R'_j = A_j N_j(R_j) B_j,       N_j(M_j Q) = M_j (v d_j, w) / |(v d_j, w)|,      (v, w) = Q, a unit quaternion.
-
-    A_j and B_j turn rest frames. N_j scales the distance from a centre M_j along each axis by d_j, the rig's spread over
-    the prior's: every rotation has one image and is the image of one. Turning leaves the Haar measure as it is; with
-    (v, w) the quaternion of M_j^-1 A_j^-1 R'_j B_j^-1, scaling gives (Tyler, Biometrika 1987)
-
-        |dR_j / dR'_j| = 1 / (d_jx d_jy d_jz |(v / d_j, w)|^4).
-
-    Attributes:
-        parent_frame, child_frame, centre: (J, 3) rotvecs of A_j, B_j and M_j, radians.
-        spread: (J, 3) factors d_j.
-    """
-
-    parent_frame: Tensor
-    child_frame: Tensor
-    spread: Tensor
-    centre: Tensor
-
-    def to_prior(self, rotvec: Tensor) -> tuple[Tensor, Tensor]:
-        """The prior's (..., J, 3) rotvecs of the rig's, and the logarithms (..., J) of the change of volume."""
-        quat = quat_multiply(rotvec_to_unitquat(-self.parent_frame), rotvec_to_unitquat(rotvec))
-        quat = quat_multiply(quat, rotvec_to_unitquat(-self.child_frame))
-        quat, log_volume = self._scaled(quat, 1.0 / self.spread)
-        return unitquat_log(quat)[0], log_volume
-
-    def to_rig(self, rotvec: Tensor) -> Tensor:
-        """The rig's rotvecs (..., J, 3) of the prior's, norm at most pi: the inverse of `to_prior`."""
-        quat = self._scaled(rotvec_to_unitquat(rotvec), self.spread)[0]
-        quat = quat_multiply(rotvec_to_unitquat(self.parent_frame), quat)
-        return unitquat_log(quat_multiply(quat, rotvec_to_unitquat(self.child_frame)))[0]
-
-    def _scaled(self, quat: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit quaternions (..., J, 4) farther from the centre by factors, and the logarithms of the change of volume."""
-        about = quat_multiply(rotvec_to_unitquat(-self.centre), quat)
-        longer = torch.cat([about[..., :3] * factor, about[..., 3:]], -1)
-        squared = longer.square().sum(-1)
-        log_volume = factor.log().sum(-1) - 2.0 * squared.log()
-        return quat_multiply(rotvec_to_unitquat(self.centre), longer * squared.rsqrt()[..., None]), log_volume
 
 
 class _Adapted(PosePrior):

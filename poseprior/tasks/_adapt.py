@@ -13,7 +13,8 @@ from torch import Tensor
 from .. import skeleton
 from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset, as_dataset
-from ..models.adapted import RigMap, adapted
+from ..models.adapted import adapted
+from ..models.rig_map import RigMap
 from ..prior import PosePrior
 from ..rotations import add_tangent_noise, rotvec_to_tangent
 from ..training.rig_noise import RigNoise
@@ -59,7 +60,7 @@ def adapt(
     """A prior of the same people as one rig records them, exact in the same measure.
 
     The rig's pose R' is taken for R'_j = A_j N_j(R_j) B_j of a pose R of the prior: A_j and B_j turn the rest frames, N_j
-    scales the distance from the prior's mean rotation by factors d_j along its axes (`poseprior.models.adapted.RigMap`).
+    scales the distance from the prior's mean rotation by factors d_j along its axes (`poseprior.models.rig_map.RigMap`).
     They are maximum a posteriori:
 
         max  n mean_i f(log p(R_i) + log |dR_i / dR'_i|)  +  log N(a; 0, A) + log N(b; 0, B) + log N(log d; 0, 0.3^2)
