@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,8 +15,10 @@ from .. import checkpoint, skeleton
 from .._checks import check_mapping, check_number, quoted
 from ..prior import LatentPosePrior, PosePrior
 from ..trainable import Trainable, TrainingPoses
-from .rig_map import ByJoint, RigMap, rig_map
+from .rig_map import RigMap
 
+#: Three numbers by joint name.
+ByJoint = Mapping[str, Sequence[float]]
 _NOTHING: ByJoint = MappingProxyType({})
 #: Factors on a spread beyond which a density is no longer that of people.
 _LEAST_SPREAD, _MOST_SPREAD = 0.05, 20.0
@@ -57,7 +60,7 @@ class _Adapted(PosePrior):
         inner = prior if isinstance(prior, PosePrior) else _build(prior)
         if isinstance(inner, LatentPosePrior) != isinstance(self, LatentPosePrior):
             raise ValueError(
-                f"prior: {type(self).__name__} does not hold a {type(inner).__name__}; poseprior.models.adapted chooses "
+                f"prior: {type(self).__name__} does not hold a {type(inner).__name__}; poseprior.rigs.adapted chooses "
                 "the class that does."
             )
         super().__init__(inner.joints, context_dim=inner.context_dim)
@@ -71,13 +74,13 @@ class _Adapted(PosePrior):
         if bare:
             raise ValueError(f"centre: expected one for every joint with a spread, got none for {', '.join(bare)}.")
         self.prior = inner
-        for name, values in rig_map(self.joints, self._given)._asdict().items():
+        for name, values in _table(self.joints, self._given)._asdict().items():
             self.register_buffer(name, values.to(device=inner.device, dtype=inner.dtype), persistent=False)
         self.fitted = inner.fitted
         self.log_prob_kind = inner.log_prob_kind
         self.can_marginalise = inner.can_marginalise
         self.closed_form = inner.closed_form
-        self.default_fit = inner.default_fit  # type: ignore[misc]
+        self.default_fit = dict(inner.default_fit)  # type: ignore[misc]  # a mapping proxy cannot be copied
 
     @property
     def rig_map(self) -> RigMap:
@@ -231,7 +234,19 @@ class _PosesOfThePrior:
     def _moved(self, rotvec: Tensor, observed: Tensor, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
         names = {skeleton.JOINT_NAMES[j] for j in joints}
         given = {name: {k: v for k, v in values.items() if k in names} for name, values in self._prior._given.items()}
-        return rig_map(joints, given).to_prior(rotvec)[0], observed
+        return _table(joints, given).to_prior(rotvec)[0], observed
+
+
+def _table(joints: Sequence[int], given: Mapping[str, ByJoint]) -> RigMap:
+    """The map over some joints from values by joint name, in double precision."""
+    tables = {}
+    for name in RigMap._fields:
+        tables[name] = torch.full((len(joints), 3), float(name == "spread"), dtype=torch.float64)
+        for joint, value in given[name].items():
+            tables[name][joints.index(skeleton.JOINT_NAMES.index(joint))] = torch.tensor(value, dtype=torch.float64)
+        if name != "spread":
+            tables[name] *= math.pi / 180.0
+    return RigMap(**tables)
 
 
 def _check_by_joint(argument: str, values: object, prior: Trainable) -> dict[str, tuple[float, ...]]:

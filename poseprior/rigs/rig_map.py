@@ -1,19 +1,13 @@
-"""`RigMap`: the rotations of one rig to those of the people that a prior knows, and back."""
+"""`RigMap`: the rotations of one rig <-> those of the people that a prior knows, with the change of volume."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import skeleton
 from ..rotations import quat_multiply, rotvec_to_unitquat, unitquat_log
-
-#: Three numbers by joint name.
-ByJoint = Mapping[str, Sequence[float]]
 
 
 class RigMap(NamedTuple):
@@ -59,15 +53,3 @@ class RigMap(NamedTuple):
         squared = longer.square().sum(-1)
         log_volume = factor.log().sum(-1) - 2.0 * squared.log()
         return quat_multiply(rotvec_to_unitquat(self.centre), longer * squared.rsqrt()[..., None]), log_volume
-
-
-def rig_map(joints: Sequence[int], given: Mapping[str, ByJoint]) -> RigMap:
-    """The map over some joints from values by joint name, in double precision."""
-    tables = {}
-    for name in RigMap._fields:
-        tables[name] = torch.full((len(joints), 3), float(name == "spread"), dtype=torch.float64)
-        for joint, value in given[name].items():
-            tables[name][joints.index(skeleton.JOINT_NAMES.index(joint))] = torch.tensor(value, dtype=torch.float64)
-        if name != "spread":
-            tables[name] *= math.pi / 180.0
-    return RigMap(**tables)
