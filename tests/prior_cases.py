@@ -163,14 +163,15 @@ CASES: dict[str, Case] = {
 
 
 def _rig(joints: Joints) -> dict[str, dict[str, tuple[float, ...]]]:
-    """The conventions of a rig whose shoulders and knees are not the prior's."""
-    shoulder = {
-        "parent_frame": {"left_shoulder": (20.0, -10.0, 5.0)}, "child_frame": {"left_shoulder": (0.0, 15.0, 30.0)},
-        "spread": {"left_shoulder": (0.7, 1.2, 0.9)}, "centre": {"left_shoulder": (10.0, 20.0, -40.0)},
+    """The conventions of a rig whose shoulder (or first joint) and knee are not the prior's."""
+    name = skeleton.JOINT_NAMES[16 if 16 in joints else joints[0]]
+    values = {
+        "parent_frame": {name: (20.0, -10.0, 5.0)}, "child_frame": {name: (0.0, 15.0, 30.0)},
+        "spread": {name: (0.7, 1.2, 0.9)}, "centre": {name: (10.0, 20.0, -40.0)},
     }  # fmt: skip
     if 5 not in joints:
-        return shoulder
-    return {name: {**values, "right_knee": (1.0, 2.0, 3.0)} for name, values in shoulder.items()}
+        return values
+    return {key: {**value, "right_knee": (1.0, 2.0, 3.0)} for key, value in values.items()}
 
 
 @cache

@@ -86,13 +86,13 @@ def test_overwrite_replaces_what_stands_in_the_folder(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "R"
-    short = ["--data", str(data), "--out", str(out), "--max-steps", "3"]
+    short = ["--data", str(data), "--out", str(out), "--max-steps", "3", "--no-evaluate"]
     assert main(["train", "global-flow", *short]) == 0
     assert main(["train", "joint-flow", *short]) == 2
     assert "already holds another prior" in capsys.readouterr().err
     assert main(["train", "joint-flow", *short, "--overwrite"]) == 0  # the checkpoint is foreign, too
     assert isinstance(poseprior.load(out), poseprior.JointFlow)
-    closed = ["train", "gaussian", "--data", str(data), "--out", str(tmp_path / "G")]
+    closed = ["train", "gaussian", "--data", str(data), "--out", str(tmp_path / "G"), "--no-evaluate"]
     assert main(closed) == 0
     assert main([*closed, "--jitter", "0.5"]) == 2
     assert "jitter was 0.02, is 0.5" in capsys.readouterr().err

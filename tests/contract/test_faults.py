@@ -14,6 +14,7 @@ def test_there_are_enough_faults_and_checks_to_notice_them() -> None:
     assert {fault.check for fault in FAULTS.values()} <= {*WHOLE, *INTEGRALS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_contract_notices(name: str) -> None:
     fault = FAULTS[name]

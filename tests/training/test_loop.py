@@ -72,6 +72,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     assert not litter
 
 
+@pytest.mark.slow
 def test_two_ranks_end_identical_and_learn(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
