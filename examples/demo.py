@@ -46,7 +46,7 @@ def main() -> None:
     model = _stand_in()
     steps = (
         lambda: _samples(args.out, model),
-        lambda: _scores(prior, good[:1], args.out),
+        lambda: _scores(poseprior.load("body-mixture"), good[:1], args.out),
         lambda: _completions(prior, good[1:2], args.out),
         lambda: _denoised(prior, good[2:3], args.out),
         lambda: _fits(good, model, args.out),
@@ -108,19 +108,21 @@ def _samples(out: Path, model: nn.Module) -> list[Section]:
 
 def _scores(prior: poseprior.PosePrior, good: Tensor, out: Path) -> list[Section]:
     broken = good.clone()
-    broken[0, _KNEE] = torch.tensor([-1.4, 0.0, 0.0])  # bent forwards
+    broken[0, _KNEE] = torch.tensor([-1.75, 0.0, 0.0])  # bent forwards by 100 degrees
     both = torch.cat((good, broken))
     result = score(prior, both, generator=_generator())
-    rows: list[tuple[str, ...]] = [("pose", "log p, nats", "percentile", "joint to blame", "its excess surprise, nats")]
+    rows: list[tuple[str, ...]] = [
+        ("pose", "percentile of the pose", "percentile of its worst joint", "that joint", "its excess surprise, nats")
+    ]
     for k, name in enumerate(("as it was", "left knee bent forwards")):
         joint = int(result.attribution[k].argmax())
         blame = float(result.attribution[k, joint])
-        rows.append((name, f"{float(result.log_prob[k]):.1f}", f"{float(result.percentile[k]):.0f}",
+        rows.append((name, f"{float(result.percentile[k]):.0f}", f"{float(result.joint_percentile[k]):.1f}",
                      skeleton.JOINT_NAMES[joint], f"{blame:.1f}"))  # fmt: skip
     titles = [rows[1][0], f"{rows[2][0]}: {rows[2][3]}"]
     plot_poses(both, titles=titles, path=out / "scores.png", dpi=90)
-    text = "The same pose, whole and broken. The percentile is among the prior's own samples; the joint is named by what it "
-    text += "costs beyond what it usually does."
+    text = "The same pose, whole and broken. Percentiles are among people whom the prior has not seen (the pose) and among "
+    text += "its own samples (the worst joint); below 1 is implausible."
     return [
         Section(
             "A good and a broken pose", text, out / "scores.png", tuple(rows), code="poseprior.tasks.score(prior, pose)"

@@ -200,14 +200,19 @@ class Score:
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        print(f"percentiles among {result.percentile_kind}; below 1 is implausible")
-        print("least plausible:   pose  percentile  joint to blame (nats more surprising than usual)   log_prob")
+        print(
+            f"percentiles: of the pose among {result.percentile_kind}, of its worst joint among the prior's own samples"
+        )
+        print("(below 1 is implausible)")
+        print(
+            "least plausible:   pose  percentile  worst joint  joint to blame (nats more surprising than usual)   log_prob"
+        )
         excess = result.attribution.amax(-1).where(shown, -torch.inf)
         for row in excess.argsort(descending=True)[: min(self.worst, int(shown.sum()))].tolist():
             joint = int(result.attribution[row].argmax())
             blame = f"{skeleton.JOINT_NAMES[joint]} ({float(result.attribution[row, joint]):.1f})"
-            percentile = f"{float(result.percentile[row]):.1f}"
-            print(f"{row:>23}  {percentile:>10}  {blame:<50}  {float(result.log_prob[row]):9.2f}")
+            percentile, worst = f"{float(result.percentile[row]):.1f}", f"{float(result.joint_percentile[row]):.1f}"
+            print(f"{row:>23}  {percentile:>10}  {worst:>11}  {blame:<50}  {float(result.log_prob[row]):9.2f}")
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -217,6 +222,7 @@ class Score:
                 "log_prob": result.log_prob.tolist(),
                 "percentile_kind": result.percentile_kind,
                 "percentile": result.percentile.tolist(),
+                "joint_percentile": result.joint_percentile.tolist(),
                 "part_percentile": {
                     part: [None if math.isnan(v) else v for v in values.tolist()]
                     for part, values in result.part_percentile.items()

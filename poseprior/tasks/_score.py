@@ -34,6 +34,9 @@ class ScoreResult:
         percentile_kind: "held-out people" or "own samples".
         part_percentile: for a prior of body and hands the percentile of each part that it models by itself, (*batch,)
             by "body", "left_hand" and "right_hand"; nan where a pose shows nothing of the part. Else empty.
+        joint_percentile: (*batch,) 0 to 100: the share of the prior's own samples, masked the same way, whose least
+            plausible joint is less plausible than that of the pose. One broken joint among many good ones shows here
+            rather than in `percentile`; below 1 that joint is broken.
         attribution: (*batch, 55) nats, how much more surprising each joint is than in the prior's own samples; 0 where
             a joint is not observed or not modelled. Above 5 or so the joint does not fit the rest.
         attribution_kind: "conditional" or "replacement", see `score`.
@@ -43,6 +46,7 @@ class ScoreResult:
     percentile: Tensor
     percentile_kind: Literal["held-out people", "own samples"]
     part_percentile: Mapping[str, Tensor]
+    joint_percentile: Tensor
     attribution: Tensor
     attribution_kind: Literal["conditional", "replacement"]
 
@@ -99,19 +103,23 @@ def score(
             parts[name] = torch.full_like(percentile, torch.nan)
             parts[name][usable] = _percentile(prior, flat[usable], own[usable], reference)
         attribution = flat.new_zeros(len(flat), NUM_JOINTS)
+        joint_percentile = torch.full_like(percentile, 50.0)
         for rows, mask in rows_by_mask(seen):
             joints = mask.nonzero()[:, 0]
             if len(joints):
                 surprise = _conditional_surprise if prior.can_marginalise else _replacement_surprise
                 candidates, baseline = reference[:_CANDIDATES], reference[_CANDIDATES : _CANDIDATES + _BASELINE]
-                excess = surprise(prior, flat[rows], mask, joints, candidates)
-                excess = excess - surprise(prior, baseline, mask, joints, candidates).mean(0)
+                usual = surprise(prior, baseline, mask, joints, candidates)
+                excess = surprise(prior, flat[rows], mask, joints, candidates) - usual.mean(0)
                 attribution[rows[:, None], joints] = excess
+                worst = (usual - usual.mean(0)).amax(1)
+                joint_percentile[rows] = 100.0 * (worst > excess.amax(1, keepdim=True)).to(flat).mean(1)
     return ScoreResult(
         log_prob=log_prob,
         percentile=percentile.to(pose).reshape(batch),
         percentile_kind="held-out people" if "calibration" in prior.metadata else "own samples",
         part_percentile={name: part.to(pose).reshape(batch) for name, part in parts.items()},
+        joint_percentile=joint_percentile.to(pose).reshape(batch),
         attribution=attribution.to(pose).reshape(*batch, NUM_JOINTS),
         attribution_kind="conditional" if prior.can_marginalise else "replacement",
     )
