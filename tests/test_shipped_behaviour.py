@@ -111,8 +111,10 @@ def test_half_precision_poses_have_finite_densities(name: str, dtype: torch.dtyp
     torch.testing.assert_close(value, prior.log_prob(poses.float()))
 
 
-def test_half_precision_would_have_overflown() -> None:
+def test_half_precision_poses_have_the_densities_of_double_precision() -> None:
     turned = torch.zeros(8, 55, 3, dtype=torch.float16)
     turned[..., 1] = torch.linspace(1.0, 3.0, 8)[:, None]
-    assert float(_prior("body-mixture").log_prob(turned).min()) < -1000
-    assert float(_prior("body-vae").log_prob(turned).min()) < -65504
+    for name in ("body-mixture", "body-vae"):
+        torch.testing.assert_close(
+            _prior(name).log_prob(turned).double(), _prior(name).log_prob(turned.double()), rtol=1e-3, atol=1e-2
+        )

@@ -16,9 +16,9 @@ from ..io.dataset import PoseDataset, as_dataset
 from ..prior import PosePrior
 from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
-from ..rotations import add_tangent_noise, frechet_mean, rotvec_to_tangent
+from ..rotations import add_tangent_noise, rotvec_to_tangent
 from ..training.rig_noise import RigNoise
-from ._rows import constant_joints, flatten
+from ._rows import constant_joints, flatten, quick_mean
 
 #: Poses that it takes, at least.
 LEAST_POSES = 100
@@ -185,7 +185,7 @@ class _Search:
         seen = poses.observed.any(0)
         #: A joint that is not seen keeps its spread, as one that is no part of the rig noise does.
         self._free = (seen & self._factor.flatten(2).any(2).any(0))[:, None]
-        self.centre = frechet_mean(samples[:, list(prior.joints)]).to(poses.rotvec)
+        self.centre = quick_mean(samples[:, list(prior.joints)]).to(poses.rotvec)
         #: How many draws the poses count for.
         self.weight = self._count_draws(
             samples[:, list(prior.joints)], bool(prior.metadata.get("training", {}).get("rig_noise"))
@@ -205,13 +205,11 @@ class _Search:
         usual = torch.minimum(usual.square().mean(0), usual.abs().quantile(_MIDDLE, 0).square()).sum(1)
         noise = self._factor.double().square().sum((0, 2, 3)) if noisy else torch.zeros_like(usual)
         usual = torch.maximum(usual - _NOISE_PART * noise, _LEAST_MOVEMENT * usual)
-        shown, whole = 0.0, 0.0
-        for k in range(len(usual)):
-            values = self._poses.rotvec[self._poses.observed[:, k], k]
-            if len(values):
-                shown += float(rotvec_to_tangent(values.double(), frechet_mean(values)).square().sum(1).mean())
-                whole += float(usual[k])
-        return min(1.0 / max(1e-6, 1.0 - shown / whole), max(1.0, self._poses.most_weight))
+        seen, rotvec = self._poses.observed, self._poses.rotvec.double()
+        spread = rotvec_to_tangent(rotvec, quick_mean(rotvec, seen)).square().sum(-1)
+        shown = ((spread * seen).sum(0) / seen.sum(0).clamp_min(1)).sum()
+        whole = (usual * seen.any(0)).sum()
+        return min(1.0 / max(1e-6, 1.0 - float(shown / whole)), max(1.0, self._poses.most_weight))
 
     @staticmethod
     def rates(steps: int) -> Iterator[float]:

@@ -13,11 +13,11 @@ from torch import Tensor
 from .._checks import check_whole
 from ..io.dataset import PoseDataset, as_dataset
 from ..prior import PosePrior
-from ..rotations import frechet_mean, geodesic_distance, rotvec_to_tangent
+from ..rotations import rotvec_to_tangent
 from ..skeleton import JOINT_NAMES
 from ._adapt import LEAST_POSES
 from ._hints import Hint, find_hints
-from ._rows import constant_joints, flatten
+from ._rows import constant_joints, flatten, quick_mean
 from ._score import _percentile
 
 #: Bounds of the histogram, percentiles.
@@ -38,7 +38,7 @@ class JointCheck:
     Attributes:
         name: of the joint.
         offset: angle between the mean rotations of the poses and of the prior's samples, degrees.
-        spread, prior_spread: root mean square angle from their own mean rotation, degrees.
+        spread, prior_spread: median angle from their own mean rotation, degrees.
         disagrees: "rest frame" (the offset is above 10 degrees, and above 2 of the prior's standard deviations along
             its direction), "spread" (more than 1.5 times the prior's), or "".
     """
@@ -179,9 +179,7 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     samples = prior.sample(_SAMPLES, generator=generator)
     percentile = _percentile(prior, pose[usable], seen[usable], samples)
     hints = find_hints(prior, raw.to(pose), observed.to(pose.device), samples)
-    joints = tuple(
-        _joint(j, pose[seen[:, j], j], samples[:, j]) for j in prior.joints if int(seen[:, j].sum()) >= _LEAST_POSES
-    )
+    joints = _compare(prior, pose, seen, samples)
     far = any(joint.disagrees == "rest frame" for joint in joints)
     low = float((percentile < 5.0).float().mean()) > _SHARE_BELOW_5
     return CheckResult(
@@ -196,21 +194,27 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     )
 
 
-def _joint(joint: int, pose: Tensor, samples: Tensor) -> JointCheck:
-    """Means and spreads of a joint's rotations (N, 3) and of the prior's (M, 3)."""
-    own, usual = frechet_mean(pose), frechet_mean(samples)
-    spread, prior_spread = (
-        math.degrees(float(rotvec_to_tangent(values.double(), mean).square().sum(-1).median().sqrt()))
-        for values, mean in ((pose, own), (samples, usual))
-    )
-    tangent = rotvec_to_tangent(samples.double(), usual)
-    covariance = tangent.T @ tangent / len(tangent) + 1e-6 * torch.eye(3, dtype=tangent.dtype, device=tangent.device)
+def _compare(prior: PosePrior, pose: Tensor, seen: Tensor, samples: Tensor) -> tuple[JointCheck, ...]:
+    """Means and spreads of the joints that enough of the poses (N, 55, 3) show and of the prior's samples (M, 55, 3)."""
+    chosen = [j for j in prior.joints if int(seen[:, j].sum()) >= _LEAST_POSES]
+    pose, seen, samples = pose[:, chosen].double(), seen[:, chosen], samples[:, chosen].double()
+    own, usual = quick_mean(pose, seen), quick_mean(samples)
     away = rotvec_to_tangent(own, usual)
-    distance = float((away @ torch.linalg.solve(covariance, away)).sqrt())
-    offset = math.degrees(float(geodesic_distance(own, usual)))
-    disagrees: Literal["", "rest frame", "spread"] = ""
-    if offset > _FAR_DEGREES and distance > _FAR:
-        disagrees = "rest frame"
-    elif spread > _WIDE * prior_spread:
-        disagrees = "spread"
-    return JointCheck(JOINT_NAMES[joint], offset, spread, prior_spread, disagrees)
+    about, usual_about = rotvec_to_tangent(pose, own), rotvec_to_tangent(samples, usual)
+    result = []
+    for k, joint in enumerate(chosen):
+        spread, prior_spread = (
+            math.degrees(float(values.square().sum(-1).median().sqrt()))
+            for values in (about[seen[:, k], k], usual_about[:, k])
+        )
+        covariance = usual_about[:, k].T @ usual_about[:, k] / len(samples)
+        covariance = covariance + 1e-6 * torch.eye(3, dtype=covariance.dtype, device=covariance.device)
+        distance = float((away[k] @ torch.linalg.solve(covariance, away[k])).sqrt())
+        offset = math.degrees(float(away[k].norm()))
+        disagrees: Literal["", "rest frame", "spread"] = ""
+        if offset > _FAR_DEGREES and distance > _FAR:
+            disagrees = "rest frame"
+        elif spread > _WIDE * prior_spread:
+            disagrees = "spread"
+        result.append(JointCheck(JOINT_NAMES[joint], offset, spread, prior_spread, disagrees))
+    return tuple(result)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..evaluation.calibration import log_prob_rows
 from ..prior import PosePrior
-from ..rotations import frechet_mean, rotvec_to_tangent, rotvec_to_unitquat
+from ..rotations import rotvec_to_tangent, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR
-from ._rows import constant_joints
+from ._rows import constant_joints, quick_mean
 
 HintName = Literal["degrees", "swapped sides", "mean hand", "hinges", "constant", "z up"]
 
@@ -27,6 +27,7 @@ _LIKELIER, _MOST = 10.0, 0.75
 #: A finger joint says something of the mean hand where the prior bends it by more than this, degrees; it is near the
 #: flat hand where it is within that share of the way.
 _BENT, _FLAT = 10.0, 0.4
+_FINGERS = 4
 _LEAST_POSES = 8
 
 
@@ -86,7 +87,7 @@ def _hinges(pose: Tensor, observed: Tensor) -> Hint | None:
         values = pose[observed[:, joint], joint]
         if len(values) < _LEAST_POSES:
             continue
-        tangent = rotvec_to_tangent(values.double(), frechet_mean(values))
+        tangent = rotvec_to_tangent(values.double(), quick_mean(values[:, None])[0])
         spread = torch.rad2deg(torch.linalg.svdvals(tangent - tangent.mean(0)) / math.sqrt(len(values)))
         if float(spread[1]) < _HINGE and float(spread[0]) > _BENDS:
             names.append(name)
@@ -120,18 +121,15 @@ def _swapped(prior: PosePrior, pose: Tensor, observed: Tensor) -> Hint | None:
 def _mean_hand(prior: PosePrior, pose: Tensor, observed: Tensor, samples: Tensor) -> Hint | None:
     sides = []
     for side in ("left_hand", "right_hand"):
-        near = []
-        for joint in sorted(set(JOINT_SETS[side]) & set(prior.joints)):
-            values = pose[observed[:, joint], joint]
-            if len(values) < _LEAST_POSES:
-                continue
-            rest = frechet_mean(samples[:, joint])
-            if math.degrees(float(rest.norm())) < _BENT:
-                continue
-            # How far along the prior's bend the mean of the poses is: 0 flat, 1 as bent.
-            along = float((frechet_mean(values) * rest).sum() / rest.square().sum())
-            near.append(abs(along) < _FLAT)
-        if len(near) >= 4 and sum(near) >= _MOST * len(near):
+        joints = sorted(set(JOINT_SETS[side]) & set(prior.joints))
+        joints = [j for j in joints if int(observed[:, j].sum()) >= _LEAST_POSES]
+        if not joints:
+            continue
+        rest, mean = quick_mean(samples[:, joints]), quick_mean(pose[:, joints], observed[:, joints])
+        bent = torch.rad2deg(rest.norm(dim=-1)) > _BENT
+        # How far along the prior's bend the mean of the poses is: 0 flat, 1 as bent.
+        near = ((mean * rest).sum(-1) / rest.square().sum(-1)).abs()[bent] < _FLAT
+        if len(near) >= _FINGERS and float(near.double().mean()) >= _MOST:
             sides.append(side)
     if not sides:
         return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..prior import PosePrior
-from ..rotations import geodesic_distance
+from ..rotations import frechet_mean, geodesic_distance
 from ..skeleton import NUM_JOINTS
 
 _STILL = math.radians(0.05)
@@ -33,3 +33,8 @@ def constant_joints(pose: Tensor, observed: Tensor) -> list[int]:
         if len(values) > 1 and float(geodesic_distance(values, values[:1]).max()) < _STILL:
             still.append(joint)
     return still
+
+
+def quick_mean(rotvec: Tensor, observed: Tensor | None = None) -> Tensor:
+    """Mean rotations (J, 3) of (N, J, 3) rotvecs where they are observed (N, J), to a thousandth of a degree or so."""
+    return frechet_mean(rotvec, None if observed is None else observed.double(), iterations=20, tol=1e-5)

@@ -39,7 +39,7 @@ def test_a_name_is_the_shipped_prior_and_a_path_is_a_path(
     run = tmp_path / "body-gaussian"
     run.mkdir()
     file.rename(run / "prior.safetensors")
-    assert len(poseprior.load("body-gaussian").joints) == 19
+    assert len(poseprior.load("body-gaussian").joints) == 21
     assert poseprior.load("./body-gaussian").joints == (4,)
     assert poseprior.load(Path("body-gaussian")).joints == (4,)
     with pytest.raises(ValueError, match="no file at"):

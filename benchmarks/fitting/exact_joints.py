@@ -1,6 +1,6 @@
 """How many real poses fits miss when the joints that they are given are exact.
 
-    python benchmarks/exact_joints.py --data ../shared/data --count 1000
+    python -m benchmarks.fitting.exact_joints --data ../shared/data --count 1000
 
 Bodies of random shapes stand in poses of `smplx_body/`; their joints, without noise, are what `fit_body` gets. A pose is
 missed when its 22 body joints are more than 3 mm off on average. "above" counts fits that end more than 1 nat above one
@@ -57,7 +57,7 @@ def main() -> None:
     """Print one row for each combination."""
     import smplx
 
-    options = tyro.cli(Options)
+    options = tyro.cli(Options, prog="python -m benchmarks.fitting.exact_joints", description=__doc__)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         model = smplx.create(str(stand_in_body(folder)), "smplx", use_pca=False, flat_hand_mean=True)
