@@ -4,13 +4,8 @@
 
 For each prior that has one: log_prob with its gradient to the pose, through the fused density and through the eager model
 (which is what weights that take gradients use; both have the hand-written gradients of the charts). The two take turns, and
-<<<<<<< HEAD
-the fastest tenth of the processor times counts, so that other processes on the machine disturb little. A fused density is worth
-its lines where it gains 1.3 times at batch 1 or 1.5 times at batch 64.
-=======
 the fastest tenth of the processor times counts, so that other processes on the machine disturb little. A fused density is
 worth its lines where it gains 1.3 times at batch 1 or 1.5 times at batch 64.
->>>>>>> models
 """
 
 from __future__ import annotations
