@@ -121,8 +121,8 @@ def _layout_hint(pose: Tensor) -> str:
     return ""
 
 
-def check_context(context: Tensor | None, batch: Sequence[int], size: int, like: Tensor, owner: str) -> Tensor | None:
-    """(B, size) of a conditioning vector (*batch, size) or broadcastable to it; None where none is given.
+def check_context(context: Tensor, batch: Sequence[int], size: int, like: Tensor, owner: str) -> Tensor:
+    """(B, size) of a conditioning vector (*batch, size) or broadcastable to it.
 
     Args:
         context: what the user passed.
@@ -134,8 +134,6 @@ def check_context(context: Tensor | None, batch: Sequence[int], size: int, like:
     Raises:
         ValueError: a context for an unconditional prior, another size, or a shape that does not broadcast.
     """
-    if context is None:
-        return None
     if not size:
         raise ValueError(f"context: {owner} was built without context_dim; leave context out.")
     check_floating("context", context, f"(*batch, {size})")

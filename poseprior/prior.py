@@ -245,6 +245,8 @@ class PosePrior(Trainable):
         return _pose_checks.check_pose(pose, observed, self._joint_index, self._reference_tensor())
 
     def _check_context(self, context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
+        if context is None:
+            return None
         return _pose_checks.check_context(
             context, batch, self.context_dim, self._reference_tensor(), type(self).__name__
         )

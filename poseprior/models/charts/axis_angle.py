@@ -40,7 +40,7 @@ class AxisAngleChart(Chart):
         return rotvec * weight, (log_h * weight).sum((1, 2)), (slope * weight,)
 
     def gradient(
-        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
         return torch.addcmul(grad_z if weight is None else grad_z * weight, rotvec, saved[0] * grad_volume)
 

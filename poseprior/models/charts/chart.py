@@ -46,9 +46,9 @@ class Chart(nn.Module, ABC):
 
     @abstractmethod
     def gradient(
-        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
-        """(B, J, 3) gradient to the rotvecs, from those to z (B, J, 3) and to the volume, (B, 1, 1)."""
+        """(B, J, 3) gradient to the rotvecs, from those to z (B, J, 3) and to the volume, (B, 1, 1) or one number."""
 
     def has_gradient(self, rotvec: Tensor) -> bool:
         """Whether `point` and `gradient` hold for these rotvecs."""

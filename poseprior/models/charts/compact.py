@@ -71,7 +71,7 @@ class CompactChart(MeanChart):
         return log.tangent * factor, volume.sum((1, 2)), (factor, filled, *log)
 
     def gradient(
-        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
         factor, filled, log = saved[0], saved[1], LogPoint(*saved[2:])
         tangent = log.tangent

@@ -64,7 +64,7 @@ class TangentChart(MeanChart):
         return log.tangent * factor, volume.sum((1, 2)), (factor, *log)
 
     def gradient(
-        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor
+        self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
         factor, log = saved[0], LogPoint(*saved[1:])
         grad_ratio = volume_gradient(log.ratio, weight, grad_volume)
@@ -91,7 +91,7 @@ class TangentChart(MeanChart):
         self.scale.copy_(scale)
 
 
-def volume_gradient(ratio: Tensor, weight: Tensor | None, grad_volume: Tensor) -> Tensor:
+def volume_gradient(ratio: Tensor, weight: Tensor | None, grad_volume: Tensor | float) -> Tensor:
     """(B, J, 1) gradient of -2 log |k| to the ratio k."""
     grad = -2.0 * grad_volume if weight is None else (-2.0 * grad_volume) * weight
     return grad / ratio

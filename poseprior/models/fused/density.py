@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ..charts.chart import Chart
 
 #: Values (R,) and, where the flag asks for it, gradients (R, ...) of R rows, from the flag, x (R, ...) and other tensors.
 #: Without the flag it consists of operations that autograd derives: second derivatives go through it.
 Evaluate = Callable[..., tuple[Tensor, Tensor | None]]
 
 
-def fused_density(evaluate: Evaluate, rows: int, x: Tensor, *others: Tensor | None) -> Tensor:
+class Poses(NamedTuple):
+    """Rotvecs (B, J, 3) for a density in the coordinates of a chart; `weight` as from `observed_weight`."""
+
+    rotvec: Tensor
+    chart: Chart
+    weight: Tensor | None
+
+
+def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Tensor | None) -> Tensor:
     """(B,) values of `evaluate`, `rows` rows at a time: a chunk's intermediate values stay in the processor's cache.
 
     The gradient to x is computed with the value, and all that leads to it is freed: what is stored for a row is its
@@ -23,15 +33,41 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor, *others: Tensor | No
     Args:
         evaluate: values and gradients; rows do not depend on each other.
         rows: of a chunk, at least 1.
-        x: (B, ...), what gradients reach.
+        x: (B, ...), what gradients reach. For poses `evaluate` gets their coordinates, the values are log-densities of
+            the rotations, and the chart is part of the one operation.
         others: (B, ...) or None.
     """
+    if isinstance(x, Poses):
+        rotvec, chart, weight = x
+        if not chart.has_gradient(rotvec):
+            coordinates, volume = chart.eager(rotvec, weight)
+            return fused_density(evaluate, rows, coordinates, *others) - volume
+        evaluate, x, others = _InChart(evaluate, chart), rotvec, (weight, *others)
     value: Tensor
     if torch.is_grad_enabled() and x.requires_grad:
         value, _ = _FusedDensity.apply(x, evaluate, rows, others)
     else:
         value, _ = _in_chunks(evaluate, False, rows, x, others)
     return value
+
+
+class _InChart(NamedTuple):
+    """`density` of the coordinates that a chart gives to rotvecs, less the chart's volume."""
+
+    density: Evaluate
+    chart: Chart
+
+    def __call__(
+        self, with_grad: bool, rotvec: Tensor, weight: Tensor | None, *others: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if torch.is_grad_enabled() and rotvec.requires_grad:
+            coordinates, volume = self.chart.eager(rotvec, weight)
+            return self.density(False, coordinates, *others)[0] - volume, None
+        coordinates, volume, saved = self.chart.point(rotvec, weight)
+        value, gradient = self.density(with_grad, coordinates, *others)
+        if gradient is not None:
+            gradient = self.chart.gradient(rotvec, weight, saved, gradient, -1.0)
+        return value - volume, gradient
 
 
 def _in_chunks(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .density import fused_density
+from .density import Poses, fused_density
 from .networks import RELU, TANH, Layers, couple, couple_gradient, further_layers, further_layers_gradient
 
 #: Poses of a chunk.
@@ -44,12 +44,13 @@ class GlobalTables(NamedTuple):
     level: Tensor
 
 
-def log_prob(tables: GlobalTables, w: Tensor) -> Tensor:
-    """Log-densities (B,), nats, Lebesgue in w (B, D)."""
-    return fused_density(partial(_evaluate, tables), _ROWS, w)
+def log_prob(tables: GlobalTables, poses: Poses) -> Tensor:
+    """Log-densities (B,), Haar nats, of poses (B, J, 3) in the chart."""
+    return fused_density(partial(_evaluate, tables), _ROWS, poses)
 
 
-def _evaluate(t: GlobalTables, with_grad: bool, w: Tensor) -> tuple[Tensor, Tensor | None]:
+def _evaluate(t: GlobalTables, with_grad: bool, coordinates: Tensor) -> tuple[Tensor, Tensor | None]:
+    w = coordinates.flatten(1)
     couplings = []
     for step in t.steps:
         x = torch.addcmul(step.shift, w.index_select(1, step.columns), step.scale)
@@ -70,4 +71,4 @@ def _evaluate(t: GlobalTables, with_grad: bool, w: Tensor) -> tuple[Tensor, Tens
         to_moved, to_outputs = couple_gradient(coupled, to_out, 1.0, TANH)
         to_kept = torch.addmm(to_kept, further_layers_gradient(to_outputs, others, RELU, saved), weight.mT)
         grad = torch.cat([to_kept, to_moved], 1).mul_(step.scale).index_select(1, step.back)
-    return value, grad
+    return value, grad.view_as(coordinates)

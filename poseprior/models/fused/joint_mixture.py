@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .density import fused_density
+from .density import Poses, fused_density
 from .networks import (
     SILU,
     ComponentKind,
@@ -55,18 +55,18 @@ class JointMixtureTables(NamedTuple):
     kind: ComponentKind
 
 
-def log_prob(tables: JointMixtureTables, w: Tensor, observed: Tensor | None) -> Tensor:
-    """Sum over observed joints of log p(w_j | context).
+def log_prob(tables: JointMixtureTables, poses: Poses, observed: Tensor | None) -> Tensor:
+    """Sum over observed joints of log p(w_j | context), of the rotations.
 
     Args:
         tables: of the weights.
-        w: (B, P, 3) chart coordinates, zero where unobserved.
+        poses: (B, P, 3) in the chart.
         observed: (B, P) bool; None where all joints are.
 
     Returns:
-        (B,) nats, Lebesgue in w.
+        (B,) Haar nats.
     """
-    return fused_density(partial(_evaluate, tables), max(1, _ROWS // w.shape[1]), w, observed)
+    return fused_density(partial(_evaluate, tables), max(1, _ROWS // poses.rotvec.shape[1]), poses, observed)
 
 
 def _evaluate(
@@ -86,18 +86,19 @@ def _evaluate(
     learned = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
     broad = torch.addcmul(t.broad_level, w.square().sum(-1).T[:, None], t.broad_rate)
     every = torch.cat([learned.log_prob + t.level, broad], 1)
-    each = every.logsumexp(1)
+    log_posterior = every.log_softmax(1)
+    each = every[:, -1] - log_posterior[:, -1]
     weight = None if observed is None else observed.T.to(w.dtype)
     value = (each if weight is None else each * weight).sum(0)
     if not with_grad:
         return value, None
-    posterior = (every - each[:, None]).exp_()
+    posterior = log_posterior.exp_()
     if weight is not None:
         posterior *= weight[:, None]
     to_learned, to_broad = posterior.split((posterior.shape[1] - 2, 2), 1)
     to_numbers, to_residual = components_gradient(t.kind, learned, to_learned)
     to_units = further_layers_gradient(to_numbers.flatten(1, 2).mT, t.layers, SILU, saved)
-    to_inputs = (torch.cat([to_units, to_residual.sum(2).mT], 2) @ t.first.mT).transpose(0, 1)
+    to_inputs = torch.bmm(torch.cat([to_units, to_residual.sum(2).mT], 2), t.first.mT).transpose(0, 1)
     to_context, to_own = to_inputs.split((3 * width, 3), 2)
     gradient = torch.zeros_like(w).index_add_(1, t.slots, to_context.reshape(poses, -1, 3))
     gradient = torch.ops.aten.hardtanh_backward(gradient, w, -t.most_context, t.most_context)

@@ -73,8 +73,9 @@ def further_layers(units: Tensor, layers: Layers, activation: Function) -> tuple
 
 def further_layers_gradient(grad: Tensor, layers: Layers, activation: Function, saved: list[Tensor]) -> Tensor:
     """Gradient to `units` of `further_layers`, from that to its outputs."""
+    product = torch.mm if grad.dim() == 2 else torch.bmm
     for (weight, _), one in zip(reversed(layers), reversed(saved), strict=True):
-        grad = activation.backward(grad @ weight.mT, one)
+        grad = activation.backward(product(grad, weight.mT), one)
     return grad
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..shared.student_t import standard_log_prob
-from .density import fused_density
+from .density import Poses, fused_density
 from .networks import (
     SILU,
     ComponentKind,
@@ -77,15 +77,15 @@ class ChainTables(NamedTuple):
     unit: Tensor
 
 
-def log_sum_of_chains(tables: ChainTables, z: Tensor) -> Tensor:
+def log_sum_of_chains(tables: ChainTables, z: Tensor | Poses) -> Tensor:
     """logsumexp over the K orders of the log-densities of the targets' chains.
 
     Args:
         tables: of the orders and one mask.
-        z: (B, J, 3), zero where missing.
+        z: (B, J, 3), zero where missing; or poses in the chart.
 
     Returns:
-        (B,) nats, Lebesgue in z.
+        (B,) nats, Lebesgue in z, or Haar nats of poses.
     """
     return fused_density(partial(_evaluate, tables), max(1, _CHAINS // tables.before.shape[1]), z)
 
@@ -113,13 +113,14 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     context_free = torch.logaddexp(own, t.broad_level + (place.square() * t.broad_rate).sum(1))
     repeated = context_free[:, None].expand(-1, orders, -1).reshape(targets, 1, -1)
     every = torch.cat([based.log_prob + level, repeated], 1)
-    joint = every.logsumexp(1)
+    log_posterior = every.log_softmax(1)
+    joint = every[:, -1] - log_posterior[:, -1]
     chain = joint.view(targets, orders, rows).sum(0)
     value = chain.logsumexp(0)
     if not with_grad:
         return value, None
     # Posterior of the orders, times that of the terms of every conditional.
-    posterior = (every - joint[:, None]).exp_().mul_((chain - value).exp_().view(-1))
+    posterior = log_posterior.exp_().mul_((chain - value).exp_().view(-1))
     to_based, to_context_free = posterior.split((every.shape[1] - 1, 1), 1)
     to_numbers, to_each = components_gradient(t.kind, based, to_based)
     to_residual = torch.zeros_like(residual).index_add_(2, t.residual_of, to_each)

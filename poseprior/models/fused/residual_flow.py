@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .density import fused_density
+from .density import Poses, fused_density
 from .networks import (
     SILU,
     Coupling,
@@ -72,22 +72,22 @@ class ResidualTables(NamedTuple):
     dims: tuple[int, ...]
 
 
-def log_prob(tables: ResidualTables, w: Tensor, counted: Tensor | None) -> Tensor:
+def log_prob(tables: ResidualTables, poses: Poses, counted: Tensor | None) -> Tensor:
     """Log-density of the blocks that count.
 
     Args:
         tables: of the weights.
-        w: (B, D) chart coordinates in the prior's order, zero where unobserved.
+        poses: (B, J, 3) in the chart.
         counted: (B, K) ones where a block counts; None where all do.
 
     Returns:
-        (B,) nats, Lebesgue in w.
+        (B,) Haar nats.
     """
-    return fused_density(partial(_evaluate, tables), _ROWS, w, counted)
+    return fused_density(partial(_evaluate, tables), _ROWS, poses, counted)
 
 
 def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    u = torch.addmm(t.shift, w, t.whitener)
+    u = torch.addmm(t.shift, w.flatten(1), t.whitener)
     # Tails: v = u f, f = scale sqrt(log(1 + r) / r), in each block.
     ratio = (u.square() @ t.membership * t.rate).clamp_min(_LEAST_RATIO)
     log_term = torch.log1p(ratio)
@@ -125,7 +125,7 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
     to_ratio = ((grad_v * u) @ t.membership).mul_(factor).mul_(slope).add_(to_each)
     to_ratio = to_ratio.mul_(ratio > _LEAST_RATIO).mul_(t.rate)
     grad_u = (grad_v * stretch).addcmul_(u, to_ratio @ t.membership.mT, value=2.0)
-    return value, grad_u @ t.whitener.mT
+    return value, (grad_u @ t.whitener.mT).view_as(w)
 
 
 class _Step(NamedTuple):

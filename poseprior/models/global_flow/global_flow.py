@@ -14,7 +14,9 @@ from ..._checks import check_number, check_share, check_whole
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
 from ..charts.axis_angle import AxisAngleChart
+from ..charts.chart import observed_weight
 from ..charts.compact import CompactChart
+from ..fused.density import Poses
 from ..shared.architectures import from_architecture
 from ..shared.conditioning import flagged_context, settled_context_dropout
 from .blocks import blocks_from_masks, check_blocks, refuse_broken_blocks, trailing_blocks, whole_blocks
@@ -223,11 +225,12 @@ class GlobalFlow(LatentPosePrior):
         # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
         counted = None if bool(observed.all()) else self._whole(observed)
         used = observed if counted is None else counted @ self.membership.T > 0
-        w, volume = self.chart(rotvec, used)
         if not self.context_dim:
-            value = self.flow.fused_log_prob(w, self.order, counted)
+            weight = None if counted is None else observed_weight(used, rotvec)
+            value = self.flow.fused_log_prob(Poses(rotvec, self.chart, weight), self.order, counted)
             if value is not None:
-                return value - volume
+                return value
+        w, volume = self.chart(rotvec, used)
         latent, log_det = self.flow(self._by_block(w), self._condition(context, len(rotvec)))
         each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
         return (each if counted is None else each * counted).sum(-1) - volume

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fused import global_realnvp as fused
+from ..fused.density import Poses
 from ..shared.cache import WeightCache, is_frozen
 
 _LAYOUT_SEED = 21
@@ -107,12 +108,12 @@ class GlobalRealNVP(nn.Module):
             total = total + log_det
         return w, total[:, None]
 
-    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor | None:
+    def fused_log_prob(self, poses: Poses, order: Tensor, counted: Tensor | None) -> Tensor | None:
         """As `ResidualFlow.fused_log_prob`; there is one block, and the joints keep their order."""
         tensors = self._tensors()
         if not is_frozen(self, tensors):
             return None
-        value = fused.log_prob(self.cache(tensors, None, self._tables), w.flatten(1))
+        value = fused.log_prob(self.cache(tensors, None, self._tables), poses)
         return value if counted is None else value * counted[:, 0]
 
     def _each(self) -> list[_Block]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fused import residual_flow as fused
+from ..fused.density import Poses
 from ..fused.networks import scaled_tanh
 from ..shared.cache import WeightCache, is_frozen
 from .whitening import BlockWhitening, RadialTails
@@ -152,22 +153,22 @@ class ResidualFlow(nn.Module):
             steps.append(step)
         return torch.cat(parts, 1), log_det + torch.stack(steps, 1)
 
-    def fused_log_prob(self, w: Tensor, order: Tensor, counted: Tensor | None) -> Tensor | None:
+    def fused_log_prob(self, poses: Poses, order: Tensor, counted: Tensor | None) -> Tensor | None:
         """The log-density of frozen weights, without context.
 
         Args:
-            w: (B, J, 3) chart coordinates, zero where unobserved.
+            poses: (B, J, 3) in the chart.
             order: (J,) places of the joints, block by block.
             counted: (B, K) ones where a block counts; None where all do.
 
         Returns:
-            (B,) nats, Lebesgue in w; None in training and where gradients to the weights are asked for.
+            (B,) Haar nats; None in training and where gradients to the weights are asked for.
         """
         tensors = self._tensors()
         if not is_frozen(self, tensors):
             return None
         tables = self.cache((*tensors, order), None, lambda: self._tables(order))
-        return fused.log_prob(tables, w.flatten(1), counted)
+        return fused.log_prob(tables, poses, counted)
 
     def _couplings(self) -> list[list[MixedCoupling]]:
         return [[c for c in stack if isinstance(c, MixedCoupling)] for stack in self.stacks]  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ..charts.chart import Chart
 from ..shared.grouped_mlp import GroupedLinear
 
 
@@ -25,6 +26,10 @@ class JointConditionals(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
+
+    def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor) -> Tensor | None:
+        """(B,) Haar nats of rotvecs (B, J, 3) for frozen weights, `observed` (B, J) bool; None where there is no such path."""
+        return None
 
     def total(self, w: Tensor, observed: Tensor) -> Tensor:
         """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved, and (B, J) bool."""

@@ -187,6 +187,9 @@ class JointFlow(LatentPosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        value = self.conditionals.fused_log_prob(rotvec, self.chart, observed)
+        if value is not None:
+            return value
         w, volume = self.chart(rotvec, observed)
         return self.conditionals.total(w, observed) - volume
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..charts.chart import Chart, observed_weight
 from ..fused import joint_mixture as fused
+from ..fused.density import Poses
 from ..fused.networks import ComponentKind, clamp
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedLinear
@@ -132,12 +134,13 @@ class JointMixtureFlow(JointConditionals):
     def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
         return log_prob(self._flip(own, places), self._mixture(context, places))
 
-    def total(self, w: Tensor, observed: Tensor) -> Tensor:
+    def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor) -> Tensor | None:
         tensors = self._tensors()
         if not is_frozen(self, tensors):
-            return super().total(w, observed)
+            return None
+        weight = observed_weight(observed, rotvec)
         tables = self.cache(tensors, None, self._tables)
-        return fused.log_prob(tables, w, None if bool(observed.all()) else observed)
+        return fused.log_prob(tables, Poses(rotvec, chart, weight), None if weight is None else observed)
 
     def _tensors(self) -> list[Tensor]:
         """All parameters, without walking the module tree."""

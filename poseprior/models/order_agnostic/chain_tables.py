@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..fused.density import Poses
 from ..fused.networks import ComponentKind, scaled_tanh
 from ..fused.order_chains import ChainTables, Expert, log_sum_of_chains
 from ..shared.grouped_mlp import GroupedMLP
@@ -15,7 +16,7 @@ from .ordered_gaussian import arrange
 
 def log_sum_over_orders(
     group: OrderAgnosticGroup,
-    z: Tensor,
+    z: Tensor | Poses,
     ranks: Tensor,
     observed: Tensor,
     given: Tensor | None,
@@ -25,13 +26,13 @@ def log_sum_over_orders(
 
     Args:
         group: with frozen weights.
-        z: (B, J, 3) chart coordinates, zero where missing.
+        z: (B, J, 3) chart coordinates, zero where missing; or poses in the chart.
         ranks: (K, J) position of each joint in K orders.
         observed, given, target: (J,) bool: joints with a value, those of them to put first, and those whose
             conditionals are summed.
 
     Returns:
-        (B,) nats, Lebesgue in z.
+        (B,) nats, Lebesgue in z, or Haar nats of poses.
     """
     return log_sum_of_chains(cached_tables(group, ranks, observed, given, target), z)
 

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..charts.chart import observed_weight
 from ..charts.tangent import TangentChart
+from ..fused.density import Poses
 from ..gaussian.grouped_mixture import IndependentGroupsMixture
 from ..shared.independent_groups import partition
 from ..shared.masks import rows_by_mask
@@ -102,6 +104,11 @@ class OrderGroups(nn.Module):
         if not self.frozen:
             chains, total = self.order_log_prob(rotvec, observed, num_orders, given=given)
             return (chains.logsumexp(0) - math.log(num_orders)).sum(-1) + total
+        part = self._whole_part()
+        if part is not None and given is None and bool((observed == observed[:1]).all()) and bool(observed[0].any()):
+            poses, mask = Poses(rotvec, self.chart, observed_weight(observed, rotvec)), observed[0]
+            ranks = self.ranks(len(mask), num_orders, rotvec.device)
+            return log_sum_over_orders(part, poses, ranks, mask, None, mask) - math.log(num_orders)
         z, wanted, total = self._start(rotvec, observed, given)
         for part, views in self.each():
             first = torch.zeros_like(observed) if given is None else given & observed
@@ -110,6 +117,12 @@ class OrderGroups(nn.Module):
             chains = _log_sum_by_mask(part, stack_views(views, z), masks, ranks)
             total = total + (chains - math.log(num_orders) * masks[:, 2].any(1)).view(len(views), -1).sum(0)
         return total
+
+    def _whole_part(self) -> OrderAgnosticGroup | None:
+        """The one network that models all joints, in their order, if there is one."""
+        (part, views), *others = self.each() or [(None, [])]
+        whole = not others and len(views) == 1 and views[0].is_whole(len(self.joints))
+        return part if whole else None
 
     @property
     def frozen(self) -> bool:

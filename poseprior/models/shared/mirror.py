@@ -36,6 +36,10 @@ class GroupView:
     places: list[int]
     mirrored: bool
 
+    def is_whole(self, size: int) -> bool:
+        """Whether the network sees all `size` joints of the prior as they are."""
+        return not self.mirrored and self.places == list(range(size))
+
     def rows(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Jg, 3) and (B, Jg) as the network sees them, of the prior's (B, J, 3) and (B, J)."""
         return self.reflect(rotvec[:, self.places]), observed[:, self.places]
@@ -68,7 +72,7 @@ def mirror_views(groups: Sequence[Sequence[int]], joints: tuple[int, ...], *, sh
 
 def stack_views(views: list[GroupView], values: Tensor) -> Tensor:
     """What the network sees of each view, one view's rows after the other's: (B, J, 3) or (B, J) to (V B, Jg, ...)."""
-    if len(views) == 1 and not views[0].mirrored and views[0].places == list(range(values.shape[1])):
+    if len(views) == 1 and views[0].is_whole(values.shape[1]):
         return values
     parts = [values[:, view.places] for view in views]
     if values.dim() == 3:
