@@ -85,7 +85,7 @@ def _evaluate(
     numbers, saved = further_layers(units, t.layers, SILU)
     learned = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
     broad = torch.addcmul(t.broad_level, w.square().sum(-1).T[:, None], t.broad_rate)
-    every = torch.cat([learned.log_prob + t.level, broad], 1)
+    every = torch.cat([learned.log_prob.add_(t.level), broad], 1)
     log_posterior = every.log_softmax(1)
     each = every[:, -1] - log_posterior[:, -1]
     weight = None if observed is None else observed.T.to(w.dtype)

@@ -170,7 +170,7 @@ def components(kind: ComponentKind, numbers: Tensor, residual: Tensor) -> Compon
     square = f.square().sum(1)
     logits = numbers[:, 0].split(kind.sizes, 1)
     log_weight = torch.cat([some.log_softmax(1) for some in logits], 1) if len(logits) > 1 else logits[0].log_softmax(1)
-    log_prob = standard_log_prob(square, kind.dof) + bounded.sum(1) + log_weight
+    log_prob = standard_log_prob(square, kind.dof).add_(bounded.sum(1)).add_(log_weight)
     return Components(log_prob, log_weight, saved, precision, e, f, numbers[:, 7:], square)
 
 

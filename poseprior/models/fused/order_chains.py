@@ -112,7 +112,7 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     place = (z if targets == z.shape[1] else z.index_select(1, t.targets)).permute(1, 2, 0)
     context_free = torch.logaddexp(own, t.broad_level + (place.square() * t.broad_rate).sum(1))
     repeated = context_free[:, None].expand(-1, orders, -1).reshape(targets, 1, -1)
-    every = torch.cat([based.log_prob + level, repeated], 1)
+    every = torch.cat([based.log_prob.add_(level), repeated], 1)
     log_posterior = every.log_softmax(1)
     joint = every[:, -1] - log_posterior[:, -1]
     chain = joint.view(targets, orders, rows).sum(0)

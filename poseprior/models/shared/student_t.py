@@ -19,7 +19,7 @@ def standard_log_prob(square: Tensor, dof: int | None) -> Tensor:
         dof: degrees of freedom; None for the standard normal.
     """
     if dof is None:
-        return -0.5 * square - 1.5 * math.log(2.0 * math.pi)
+        return (-0.5 * square).sub_(1.5 * math.log(2.0 * math.pi))
     level = math.lgamma(0.5 * (dof + 3)) - math.lgamma(0.5 * dof) - 1.5 * math.log(dof * math.pi)
     return level - 0.5 * (dof + 3) * torch.log1p(square / dof)
 
