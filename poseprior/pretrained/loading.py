@@ -71,7 +71,7 @@ def load(path: str | os.PathLike[str] | PretrainedPrior, *, device: str | torch.
 
     >>> import poseprior
     >>> poseprior.load("body-gaussian").num_parameters
-    1710
+    2079
     """
     return PosePrior.load(resolve(path), device=device)
 
