@@ -23,6 +23,7 @@ def test_public_names() -> None:
         "PoseDataset",
         "PosePrior",
         "ProductPrior",
+        "RigNoise",
         "VAEPrior",
         "__version__",
         "list_pretrained",
@@ -30,6 +31,22 @@ def test_public_names() -> None:
         "read_poses",
     ]
     assert all(hasattr(poseprior, name) for name in poseprior.__all__)
+
+
+def test_submodules_load_on_first_use() -> None:
+    script = """
+import sys
+import poseprior
+assert "poseprior.tasks" not in sys.modules and "tasks" in dir(poseprior) and "import_module" not in dir(poseprior)
+assert callable(poseprior.tasks.score) and callable(poseprior.latent.project)
+try:
+    poseprior.nothing
+except AttributeError as error:
+    assert "no attribute 'nothing'" in str(error)
+else:
+    raise AssertionError("a name that is not there was found")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_import_needs_no_extra_and_touches_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +52,8 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
     return value
 
 
-class _InChart(NamedTuple):
+@dataclass(frozen=True)
+class _InChart:
     """`density` of the coordinates that a chart gives to rotvecs, less the chart's volume."""
 
     density: Evaluate

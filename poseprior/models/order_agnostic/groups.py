@@ -120,9 +120,10 @@ class OrderGroups(nn.Module):
 
     def _whole_part(self) -> OrderAgnosticGroup | None:
         """The one network that models all joints, in their order, if there is one."""
-        (part, views), *others = self.each() or [(None, [])]
-        whole = not others and len(views) == 1 and views[0].is_whole(len(self.joints))
-        return part if whole else None
+        parts = self.each()
+        if len(parts) != 1 or len(parts[0][1]) != 1 or not parts[0][1][0].is_whole(len(self.joints)):
+            return None
+        return parts[0][0]
 
     @property
     def frozen(self) -> bool:
