@@ -120,9 +120,11 @@ class OrderGroups(nn.Module):
 
     def _whole_part(self) -> OrderAgnosticGroup | None:
         """The one network that models all joints, in their order, if there is one."""
-        (part, views), *others = self.each() or [(None, [])]
-        whole = not others and len(views) == 1 and views[0].is_whole(len(self.joints))
-        return part if whole else None
+        each = self.each()
+        if len(each) != 1:
+            return None
+        part, views = each[0]
+        return part if len(views) == 1 and views[0].is_whole(len(self.joints)) else None
 
     @property
     def frozen(self) -> bool:
