@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +43,7 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
         if not chart.has_gradient(rotvec):
             coordinates, volume = chart.eager(rotvec, weight)
             return fused_density(evaluate, rows, coordinates, *others) - volume
-        evaluate, x, others = _InChart(evaluate, chart), rotvec, (weight, *others)
+        evaluate, x, others = partial(_in_chart, evaluate, chart), rotvec, (weight, *others)
     value: Tensor
     if torch.is_grad_enabled() and x.requires_grad:
         value, _ = _FusedDensity.apply(x, evaluate, rows, others)
@@ -52,24 +52,18 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
     return value
 
 
-@dataclass(frozen=True)
-class _InChart:
-    """`density` of the coordinates that a chart gives to rotvecs, less the chart's volume."""
-
-    density: Evaluate
-    chart: Chart
-
-    def __call__(
-        self, with_grad: bool, rotvec: Tensor, weight: Tensor | None, *others: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        if torch.is_grad_enabled() and rotvec.requires_grad:
-            coordinates, volume = self.chart.eager(rotvec, weight)
-            return self.density(False, coordinates, *others)[0] - volume, None
-        coordinates, volume, saved = self.chart.point(rotvec, weight)
-        value, gradient = self.density(with_grad, coordinates, *others)
-        if gradient is not None:
-            gradient = self.chart.gradient(rotvec, weight, saved, gradient, -1.0)
-        return value - volume, gradient
+def _in_chart(
+    density: Evaluate, chart: Chart, with_grad: bool, rotvec: Tensor, weight: Tensor | None, *others: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`density` of the coordinates that the chart gives to rotvecs, less the chart's volume."""
+    if torch.is_grad_enabled() and rotvec.requires_grad:
+        coordinates, volume = chart.eager(rotvec, weight)
+        return density(False, coordinates, *others)[0] - volume, None
+    coordinates, volume, saved = chart.point(rotvec, weight)
+    value, gradient = density(with_grad, coordinates, *others)
+    if gradient is not None:
+        gradient = chart.gradient(rotvec, weight, saved, gradient, -1.0)
+    return value - volume, gradient
 
 
 def _in_chunks(

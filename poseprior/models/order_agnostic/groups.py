@@ -120,10 +120,11 @@ class OrderGroups(nn.Module):
 
     def _whole_part(self) -> OrderAgnosticGroup | None:
         """The one network that models all joints, in their order, if there is one."""
-        parts = self.each()
-        if len(parts) != 1 or len(parts[0][1]) != 1 or not parts[0][1][0].is_whole(len(self.joints)):
+        each = self.each()
+        if len(each) != 1:
             return None
-        return parts[0][0]
+        part, views = each[0]
+        return part if len(views) == 1 and views[0].is_whole(len(self.joints)) else None
 
     @property
     def frozen(self) -> bool:
