@@ -224,7 +224,7 @@ def test_bad_options() -> None:
 
 
 @pytest.mark.real_data
-def test_held_out_subjects_as_the_readme_says(real_data_dir) -> None:  # type: ignore[no-untyped-def]
+def test_held_out_subjects_as_the_docs_say(real_data_dir) -> None:  # type: ignore[no-untyped-def]
     from poseprior.evaluation.report import evaluate
     from poseprior.io import read_split
 
