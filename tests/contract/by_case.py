@@ -69,15 +69,28 @@ def derivatives(case: Case, prior: PosePrior) -> None:
 
 WHOLE |= {"mirror": mirror, "derivatives": derivatives}
 
+
+def sample_moments(case: Case, prior: PosePrior) -> None:
+    if not case.loose_bound:
+        sampling.check_sample_moments(prior, shown_poses(), slack=case.slack)
+
+
+def latents(case: Case, prior: PosePrior) -> None:
+    if not case.loose_bound:
+        sampling.check_latents(prior, wraps=not case.whole_mass)
+
+
 #: Of a prior over one or two joints: integrals over all rotations.
 INTEGRALS: dict[str, Check] = {
-    "mass": lambda case, prior: density.check_mass(prior, shown_poses(), whole=case.whole_mass, slack=case.slack),
-    "sample_moments": lambda case, prior: sampling.check_sample_moments(prior, shown_poses(), slack=case.slack),
+    "mass": lambda case, prior: density.check_mass(
+        prior, shown_poses(), whole=case.whole_mass and not case.loose_bound, slack=case.slack
+    ),
+    "sample_moments": sample_moments,
     "marginals": lambda case, prior: density.check_marginals(prior, shown_poses(), slack=case.marginal_slack),
     "completion_moments": lambda case, prior: sampling.check_completion_moments(
         prior, shown_poses(), slack=case.completion_slack
     ),
-    "latents": lambda case, prior: sampling.check_latents(prior, wraps=not case.whole_mass),
+    "latents": latents,
     "far_poses_are_pulled_back": lambda case, prior: density.check_far_poses_are_pulled_back(prior, shown_poses()),
     "conditions": conditions,
 }
