@@ -50,11 +50,6 @@ def file_stem(title: str) -> str:
     return title.replace(",", "").replace(" ", "-").lower()
 
 
-def has_closed_form(prior: PosePrior) -> bool:
-    """Whether `prior.fit` takes no optimiser steps by default."""
-    return prior.default_fit.get("max_steps") == 0
-
-
 def train_once(
     path: Path,
     build: Callable[[], PosePrior],

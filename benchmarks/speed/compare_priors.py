@@ -26,7 +26,6 @@ import poseprior
 from benchmarks.common import (
     file_stem,
     gradient_step,
-    has_closed_form,
     machine_line,
     median_ms,
     parser_for,
@@ -61,7 +60,7 @@ def fitted(name: str, runs: Path | None) -> PosePrior:
     if path is not None and path.exists() and "published" not in name:
         return poseprior.load(path)
     prior = PRIORS[name]()
-    config = FitConfig(max_steps=0 if has_closed_form(prior) else 3, progress=False)
+    config = FitConfig(max_steps=0 if prior.closed_form else 3, progress=False)
     prior.fit(synthetic_poses(4000, seed=0), config=config)
     return prior
 

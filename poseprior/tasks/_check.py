@@ -18,7 +18,7 @@ from ..skeleton import JOINT_NAMES
 from ._adapt import LEAST_POSES
 from ._hints import Hint, find_hints
 from ._rows import constant_joints, flatten, quick_mean
-from ._score import _percentile
+from ._score import sample_percentile
 
 #: Bounds of the histogram, percentiles.
 BOUNDS = (0.0, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
@@ -177,7 +177,7 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
         )
     generator = torch.Generator(prior.device).manual_seed(seed)
     samples = prior.sample(_SAMPLES, generator=generator)
-    percentile = _percentile(prior, pose[usable], seen[usable], samples)
+    percentile = sample_percentile(prior, pose[usable], seen[usable], samples)
     hints = find_hints(prior, raw.to(pose), observed.to(pose.device), samples)
     joints = _compare(prior, pose, seen, samples)
     far = any(joint.disagrees == "rest frame" for joint in joints)

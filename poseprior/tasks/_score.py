@@ -94,14 +94,14 @@ def score(
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too
         batch, flat, seen = flatten(prior, pose, observed)
         reference = prior.sample(num_reference, generator=generator)
-        percentile = _percentile(prior, flat, seen, reference)
+        percentile = sample_percentile(prior, flat, seen, reference)
         parts = {}
         for name in _PARTS if sum(bool(set(JOINT_SETS[p]) & set(prior.joints)) for p in _PARTS) > 1 else ():
             own = torch.zeros_like(seen)
             own[:, list(JOINT_SETS[name])] = seen[:, list(JOINT_SETS[name])]
             usable = own.any(1) & prior.can_score(own)
             parts[name] = torch.full_like(percentile, torch.nan)
-            parts[name][usable] = _percentile(prior, flat[usable], own[usable], reference)
+            parts[name][usable] = sample_percentile(prior, flat[usable], own[usable], reference)
         attribution = flat.new_zeros(len(flat), NUM_JOINTS)
         joint_percentile = torch.full_like(percentile, 50.0)
         for rows, mask in rows_by_mask(seen):
@@ -125,7 +125,7 @@ def score(
     )
 
 
-def _percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: Tensor) -> Tensor:
+def sample_percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: Tensor) -> Tensor:
     """(B,) percentiles of poses (B, 55, 3) with masks (B, 55), calibrated where the prior says how."""
     if "calibration" in prior.metadata:
         calibration = Calibration.from_dict(prior.metadata["calibration"])
