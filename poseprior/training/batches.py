@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,9 +37,7 @@ def nothing_observed(argument: str, count: int, joints: Sequence[int], *, whole:
 
 def draw_weights(data: PoseDataset, rows: Tensor, options: FitOptions) -> Tensor:
     """(R,) float64 chance of each of the rows, by `subject_balance` and `rig_balance`; they sum to 1."""
-    rig = torch.zeros(len(rows), dtype=torch.int64)
-    if data.rig is not None:
-        rig = torch.from_numpy(np.unique(data.rig, return_inverse=True)[1].astype(np.int64))[rows]
+    rig = data.rig_index[rows]
     person = torch.unique(rig * (1 + int(data.subject_index.max())) + data.subject_index[rows], return_inverse=True)[1]
     weight = torch.bincount(person)[person].double().pow(-options.subject_balance)
     frames, total = torch.bincount(rig).double(), torch.bincount(rig, weight)
