@@ -6,7 +6,7 @@ For each prior and its peers: log-density with its gradient to the pose, 1,024 s
 batches of the priors, the share of the matrix multiplication that this processor does at best. Peers: zuko's MAF and NSF
 (the width that comes closest to the prior's parameters), normflows' spline couplings, scikit-learn's mixture (a density
 without gradient), the published joint flow as a Python loop over joints, and human_body_prior's VPoser beside the encoder
-and decoder of `body-vae`. Peers get 63 coordinates a pose, ready made; priors get rotvecs.
+(`posterior`) and decoder of `body-vae`. Peers get 63 coordinates a pose, ready made; priors get rotvecs.
 
 Every model runs in a process of its own, and all of them take turns; the fastest round counts, processor time. Needs
 `pip install zuko normflows scikit-learn`, and human_body_prior for VPoser; what is not installed is named and left out.
@@ -34,7 +34,7 @@ from benchmarks.priors import published_joint_flow
 from benchmarks.speed import peer_models
 from benchmarks.speed.joint_flow_loop import LoopJointFlow
 from benchmarks.speed.peer_models import Timed, gradient_call
-from poseprior import FitConfig, LatentPosePrior
+from poseprior import BodyVAE, FitConfig
 from poseprior.io import synthetic_poses
 
 BATCHES = (1, 64, 1024, 4096, 16384)
@@ -68,12 +68,11 @@ def timed(prior: str, peer: str) -> Timed:
         return peer_models.normflows_spline(ours.num_parameters)
     if peer:
         return peer_models.zuko_flow(peer.split()[1], ours.num_parameters)
-    if prior == "body-vae":
-        assert isinstance(ours, LatentPosePrior)
-        latent_prior = ours
+    if isinstance(ours, BodyVAE):
+        autoencoder = ours
 
         def energy(pose: Tensor) -> Tensor:
-            return latent_prior.decode(latent_prior.encode(pose)).flatten(1).sum(1)
+            return autoencoder.decode(autoencoder.posterior(pose).mean).flatten(1).sum(1)
 
         return Timed(ours.num_parameters, lambda x: gradient_call(energy, x), ours.sample, lambda: ours.sample(1024))
     return Timed(ours.num_parameters, lambda x: gradient_call(ours.log_prob, x), ours.sample, lambda: ours.sample(1024))
@@ -112,7 +111,7 @@ def measure(prior: str, peer: str, batches: list[int], seconds: float) -> dict[s
         row["sample ms"] = processor_ms(model.sample, seconds)
     if model.loss is not None and model.module is not None:
         row["training"] = _peer_training_rate(model, seconds)
-    elif not peer and prior in poseprior.list_pretrained() and not poseprior.load(prior).closed_form:
+    elif not peer and prior.startswith("body-") and not poseprior.load(prior).closed_form:
         row["training"] = _training_rate(prior, steps=20)
     return row
 
