@@ -1,8 +1,8 @@
 """Which `--smooth` a video wants: `poseprior fit` on the keypoints of moving people, by its standard deviation.
 
-    python -m benchmarks.fitting.smooth_videos --data ../shared/data --clips 8
+    python -m benchmarks.fitting.smooth_videos --data ../shared/data --clips 4
 
-Each clip is 1.6 s (48 frames at 30 a second) of a val person of `smplx_body/`, who walks, turns or jumps before a camera 3 m
+Each clip is 1.1 s (32 frames at 30 a second) of a val person of `smplx_body/`, who walks, turns or jumps before a camera 3 m
 away, with the hands of a sitting of sign language. The keypoints are those of OpenPose with hands: 5 px of noise, which is
 independent from frame to frame, one in ten points missing, and the right forearm and hand unseen for 10 frames. Errors are
 those of `fit_body` with `body-mixture` and `hand-mixture`, as the command uses them.
@@ -43,17 +43,17 @@ from poseprior.rotations import rotvec_to_tangent, tangent_to_rotvec
 
 from ..common import markdown_head, markdown_row, parser_for
 
-_FRAMES, _FPS = 48, 30.0
+_FRAMES, _FPS = 32, 30.0
 _CAMERA = Camera(1100.0, (512.0, 512.0))
 _NOISE, _MISSING = 5.0, 0.1
-_UNSEEN = slice(20, 30)
+_UNSEEN = slice(12, 22)
 _FOREARM, _FINGERS = (19, 21), range(25, 55)
 
 
 def main() -> None:
     parser = parser_for(__doc__)
-    parser.add_argument("--clips", type=int, default=8, help="clips, of different people first")
-    parser.add_argument("--values", type=float, nargs="+", default=[0.3, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005])
+    parser.add_argument("--clips", type=int, default=4, help="clips, of different people first")
+    parser.add_argument("--values", type=float, nargs="+", default=[0.1, 0.05, 0.02, 0.01])
     options = parser.parse_args()
     torch.set_num_threads(1)
     clips = _clips(options)
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _clips(options: argparse.Namespace) -> list[Tensor]:
-    """(48, 55, 3) poses each: body and hands in motion, upright before the camera."""
+    """(32, 55, 3) poses each: body and hands in motion, upright before the camera."""
     data = poseprior.read_poses(options.data / "smplx_body" / "val_poses.npz")
     hands = _hand_recordings(options.data / "hands" / "hands_val.npz")
     found = []
@@ -96,7 +96,7 @@ def _clips(options: argparse.Namespace) -> list[Tensor]:
 
 
 def _unbroken(data: PoseDataset) -> list[Tensor]:
-    """Rows of 48 frames in a row, one run of each person, then the second of each, the liveliest first."""
+    """Rows of 32 frames in a row, one run of each person, then the second of each, the liveliest first."""
     assert data.subject is not None and data.sequence is not None and data.frame is not None
     frame = np.asarray(data.frame)
     whole = np.asarray(data.observed[:, 1:22].all(1))
@@ -117,7 +117,7 @@ def _unbroken(data: PoseDataset) -> list[Tensor]:
 
 
 def _hand_recordings(path: Path) -> list[Tensor]:
-    """(48, 15, 3) right hands each: a recording to its end and back, at 30 frames a second."""
+    """(32, 15, 3) right hands each: a recording to its end and back, at 30 frames a second."""
     file = np.load(path)
     found = []
     for number in dict.fromkeys(file["recording"].tolist()):
