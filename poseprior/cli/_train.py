@@ -20,8 +20,9 @@ from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult, RigNoise
 from ..training.config import FitOptions
+from ..training.fit import fit_defaults
 from ..training.state import ForeignCheckpointError
-from ._models import HandVae, OptionalModel
+from ._models import Global, HandVae, OptionalModel
 
 #: Flags that, when given, replace the model's or the recipe's own options.
 _FIT_OPTIONS = (
@@ -46,6 +47,9 @@ class Train:
     joints: str | None = None
     """body, hands, left_hand, right_hand, whole_body (all but root and eyes), all, or joint names with commas. Default:
     hands for hand-vae, body for the others."""
+    context: str | None = None
+    """Name of an array in the files that the prior is to be given with each pose: (N, C) floats, or (C,) for a whole file
+    (betas, say). For global-flow."""
     minutes: float | None = None
     """Wall-clock budget over all resumed runs."""
     max_steps: int | None = None
@@ -95,13 +99,13 @@ class Train:
     def _train(self, main_rank: bool) -> int:
         recipe = self._find_recipe()
         if recipe is None:
-            parts = {name: {"all": data} for name, data in _splits(self.data).items()}
+            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
         else:
             parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
-        asked, prior, origin = self._plan(recipe)
+        asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
         config = self._fit_config(recipe)
-        options = config.resolve(prior.default_fit)
+        options = config.resolve(fit_defaults(prior))
         origin["data_digest"] = splits["train"].digest()
         self._refuse_foreign_run(origin, options)
         _say(main_rank, "training on " + _describe(splits["train"]))
@@ -167,6 +171,9 @@ class Train:
             raise ValueError(
                 "train: expected a model (gaussian, joint-flow, ...; see --help) or --recipe NAME, one of them."
             )
+        if self.context is not None and not isinstance(self.model, Global):
+            what = f"--recipe {self.recipe}" if self.model is None else type(self.model).__name__
+            raise ValueError(f"--context: only global-flow takes a context, got {what}; leave it out.")
         if self.recipe is None:
             return None
         if self.joints is not None:
@@ -175,7 +182,7 @@ class Train:
             )
         return find_recipe(self.recipe)
 
-    def _plan(self, recipe: Recipe | None) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
+    def _plan(self, recipe: Recipe | None, context_dim: int) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
         """The joints asked for, the unfitted prior, and how it is made, in words that go into the file."""
         if recipe is not None:
             asked = skeleton.resolve_joints(recipe.joints)
@@ -185,6 +192,8 @@ class Train:
         joints = self.joints or ("hands" if isinstance(self.model, HandVae) else "body")
         asked = skeleton.resolve_joints(joints)
         made = {"model": type(self.model).__name__, "options": asdict(self.model), "joints": joints}
+        if isinstance(self.model, Global) and self.context is not None:
+            return asked, self.model.build(asked, context_dim=context_dim), {**made, "context": self.context}
         return asked, self.model.build(asked), made
 
     def _fit_config(self, recipe: Recipe | None) -> FitConfig:
@@ -249,9 +258,9 @@ def _start_distributed() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def _splits(path: Path) -> dict[str, PoseDataset]:
+def _splits(path: Path, context: str | None) -> dict[str, PoseDataset]:
     """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
-    splits = read_split(path) if path.is_dir() else {"train": read_poses(path)}
+    splits = read_split(path, context=context) if path.is_dir() else {"train": read_poses(path, context=context)}
     if "train" not in splits:
         found = ", ".join(splits)
         raise ValueError(f"--data: {path} has no train split (found: {found}); name a file train_poses.npz.")

@@ -44,8 +44,10 @@ def evaluate(
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
-        masks (`PosePrior.can_score`); `samples`: see `poseprior.training.metrics.sample_metrics`, or `reason` where too
-        few poses are there to compare with; `completion`: for each hidden part, see
+        masks (`PosePrior.can_score`); `given_context`, of conditional priors alone: whether `nll` is of poses given the
+        contexts of the data, or, where the data have none, without any (all other numbers are without); `samples`: see
+        `poseprior.training.metrics.sample_metrics`, or `reason` where too few poses are there to compare with;
+        `completion`: for each hidden part, see
         `poseprior.training.completion.completion_metrics`.
 
     Raises:
@@ -57,8 +59,10 @@ def evaluate(
         check_whole(name, number)
     if max_poses is not None:
         check_whole("max_poses", max_poses, least=1)
-    pose, observed, left_out = scorable_rows(prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses)
-    nll = mean_nll(prior, pose, observed)
+    pose, observed, context, left_out = scorable_rows(
+        prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses
+    )
+    nll = mean_nll(prior, pose, observed, context)
     nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
     dims = mean_active_dims(prior, observed)
     result: dict[str, Any] = {
@@ -71,6 +75,7 @@ def evaluate(
         "seed": seed,
         "num_poses": len(pose),
         "num_left_out": left_out,
+        **({"given_context": context is not None} if prior.context_dim else {}),
         "active_dims": dims,
         "num_parameters": prior.num_parameters,
         "data_digest": data.digest(),

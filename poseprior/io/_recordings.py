@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES
+from ._context import every_row, file_context
 from ._folders import SPLITS, Found
 from ._frames import numbered
 from ._keys import AMASS_KEYS, RATES, SEQUENCES, SUBJECTS, unused_rotations
@@ -38,6 +39,7 @@ class _Read:
     frame: Any
     fps: Any
     rig: Any
+    context: NDArray[np.float32] | None
 
 
 def read_recordings(
@@ -104,6 +106,7 @@ def _read(path: Path, folder: Path | None, options: Options, subject: str | None
     file = everything
     try:
         file = choose_group(everything.without(skipped), options.group)
+        context = None if options.context is None else file_context(file, options.context)
         rows = read_rows(file, options)
         outside = _outside(everything, file)
         rows.ignored = (*skipped, *rows.ignored, *outside)
@@ -114,7 +117,7 @@ def _read(path: Path, folder: Path | None, options: Options, subject: str | None
         return _Read(
             path, everything, rows, _folder_subject(path, folder, file) if person is None else person, _first(file, SEQUENCES),
             file.get("frame"), fps if rate is None else rate,
-            file.get("rig"),
+            file.get("rig"), None if context is None else every_row(context, options.context or "", len(rows.pose)),
         )  # fmt: skip
     except ValueError as error:
         raise _told(path, everything, error) from None
@@ -162,6 +165,7 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
             else np.concatenate([np.atleast_1d(np.asarray(r.frame)) for r in reads]),
             rig=_column(reads, "rig"),
             imputed=imputed,
+            context=_contexts(reads),
         )
     except ValueError as error:
         raise _told(path, reads[0].file, error) from None
@@ -186,6 +190,16 @@ def _require_finite(pose: torch.Tensor, mask: torch.Tensor, reads: list[_Read]) 
         f"rows (rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; first joint {joint}); drop "
         "the rows, or mark the joints false in an 'observed' array."
     )
+
+
+def _contexts(reads: list[_Read]) -> NDArray[np.float32] | None:
+    """(N, C) of one file, or joined from the files of single frames."""
+    parts = [read.context for read in reads if read.context is not None]
+    if len({part.shape[1] for part in parts}) > 1:
+        raise ValueError(
+            f"context: expected one length in the frames of a recording, got {sorted({p.shape[1] for p in parts})}."
+        )
+    return np.concatenate(parts) if parts else None
 
 
 def _column(reads: list[_Read], name: str) -> Any:

@@ -41,6 +41,7 @@ def read_poses(
     hands_mean: tuple[Tensor, Tensor] | None = None,
     flat_hand_mean: bool | None = None,
     num_pca_comps: int | None = None,
+    context: str | None = None,
 ) -> PoseDataset:
     """Read one `.npz`, `.npy` or torch `.pt` file, a list of them, or a folder of `.npz`. Nothing is ever unpickled.
 
@@ -80,6 +81,8 @@ def read_poses(
             `notes`; False keeps them.
         hands_components, hands_mean, flat_hand_mean, num_pca_comps: how hands stored apart from the body are to be
             understood when not as full rotations on the flat hand; see `poseprior.params.pose_from_smplx`.
+        context: name of an array that goes with the poses, for conditional priors: (N, C) floats, or (C,) or (1, C) that
+            stand for all poses of the file (`betas`, say). Without it none is read.
 
     Returns:
         One data set of all rows. `sequence` falls back to the file's name, `frame` to the row in the file or the number
@@ -93,6 +96,7 @@ def read_poses(
     options = Options(
         model_type, side, Layout.of(layout), rotations, group, (ignore,) if isinstance(ignore, str) else tuple(ignore),
         constant_parts_unobserved, hands_components, hands_mean, flat_hand_mean, num_pca_comps,
+        context,
     )  # fmt: skip
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
@@ -116,6 +120,7 @@ def read_split(
     side: str | int | None = None,
     ignore: Sequence[str] = (),
     constant_parts_unobserved: bool = True,
+    context: str | None = None,
 ) -> dict[str, PoseDataset]:
     """The parts of a folder by name, in the order train, val, test.
 
@@ -124,7 +129,7 @@ def read_split(
             ..., or folders `train`, `val`, `test`, or folders of such folders. Parts that are absent are absent from
             the result, and other files beside named ones are not read. A folder with no such name is one part,
             'train', of every `.npz` below it: split that with `split_by_subject`.
-        model_type, layout, rotations, side, ignore, constant_parts_unobserved: as in `read_poses`.
+        model_type, layout, rotations, side, ignore, constant_parts_unobserved, context: as in `read_poses`.
     """
     root = Path(folder)
     names = list(split_files(root))
@@ -132,7 +137,7 @@ def read_split(
     def read(split: str | None) -> PoseDataset:
         return read_poses(
             root, split=split, model_type=model_type, layout=layout, rotations=rotations, side=side, ignore=ignore,
-            constant_parts_unobserved=constant_parts_unobserved,
+            constant_parts_unobserved=constant_parts_unobserved, context=context,
         )  # fmt: skip
 
     return {name: read(name) for name in names} if names else {"train": read(None)}
@@ -150,7 +155,8 @@ def write_poses(
 
     Returns:
         The path. Keys: `poses` (N, 55, 3) float32, `observed` (N, 55), `joint_names`, `surface_model_type`, and
-        `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) where the data set has them.
+        `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) and `context` (N, C) where the data set has them
+        (`read_poses(path, context="context")` reads the last).
     """
     target = Path(path)
     if target.suffix != ".npz":
@@ -166,7 +172,9 @@ def write_poses(
             value[None] if value.dim() == 2 else value, mask[None] if mask is not None and mask.dim() == 1 else mask
         )
     pose, seen = data.all_poses()
-    columns = {name: getattr(data, name) for name in ("subject", "sequence", "fps", "frame", "rig", "imputed")}
+    columns = {
+        name: getattr(data, name) for name in ("subject", "sequence", "fps", "frame", "rig", "imputed", "context")
+    }
     arrays: dict[str, Any] = {k: np.asarray(v) for k, v in columns.items() if v is not None}
     arrays.update(
         poses=pose.numpy(), observed=seen.numpy(), joint_names=np.array(JOINT_NAMES), surface_model_type="smplx"

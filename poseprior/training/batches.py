@@ -78,15 +78,10 @@ class BatchSource:
             raise nothing_observed("train", len(data), joints)
         balanced = config.subject_balance or config.rig_balance
         self.chances = draw_weights(data, self.rows, config).cumsum(0) if balanced else None
-        self._imputed = data.imputed if config.rig_noise is not None else None
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def _usable_rows(self) -> Tensor:
-        observed = torch.as_tensor(self.data.observed)
-        usable = observed[:, self.joints].any(1)
-        if self.config.mirror:
-            usable |= skeleton.mirror_observed(observed)[:, self.joints].any(1)
-        return usable.nonzero()[:, 0]
+        return self.data.showing(self.joints, mirror=self.config.mirror).nonzero()[:, 0]
 
     def indices(self, step: int) -> Tensor:
         """Dataset rows of the whole batch of a step: shuffled epochs, or balanced draws with replacement."""
@@ -111,10 +106,10 @@ class BatchSource:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """(B, J, 3) jittered, half mirrored rotvecs and (B, J) observed of this rank's share of a step."""
-        rows = self.indices(step)[self.rank :: self.world_size]
+        rows = self._own(step)
         generator = torch.Generator().manual_seed(derived_seed(self.config.seed, 3, step, self.rank))
         pose, observed = self.data.batch(rows)
-        imputed = None if self._imputed is None else self._imputed[rows]
+        imputed = None if self.config.rig_noise is None else self.data.batch_imputed(rows)
         if self.config.mirror:
             flip = self._flip(observed, generator)[:, None]
             pose = torch.where(flip[..., None], skeleton.mirror(pose), pose)
@@ -125,6 +120,14 @@ class BatchSource:
             pose = self.config.rig_noise.apply(pose, observed, imputed, generator=generator)
         pose, observed = pose[:, self.joints], observed[:, self.joints]
         return add_tangent_noise(pose, self.config.jitter, generator=generator), observed
+
+    def context(self, step: int) -> Tensor | None:
+        """(B, C) contexts of the poses of `batch`, which a reflection leaves as they are; None where there are none."""
+        return self.data.batch_context(self._own(step)) if self.data.context_dim else None
+
+    def _own(self, step: int) -> Tensor:
+        """This rank's rows of a step."""
+        return self.indices(step)[self.rank :: self.world_size]
 
     def _flip(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """(B,) which rows to mirror: at random, unless only one of the two views shows a modelled joint."""

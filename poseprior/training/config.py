@@ -30,7 +30,7 @@ class FitConfig:
         ema_decay: exponential moving average of the weights, which is what is validated and kept (0.999); 0 switches it
             off.
         jitter: tangent noise added to every training and validation pose, radians (0.02).
-        mirror: reflect half of the training poses, at random (True).
+        mirror: reflect half of the training poses, at random (True; False for conditional priors, see `fit`).
         rig_noise: random conventions of capture rigs on every training and validation pose, see `RigNoise`; without it
             none.
         subject_balance: frames of a subject with n frames are drawn with weight n^-subject_balance; 0 draws frames

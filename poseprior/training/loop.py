@@ -25,7 +25,7 @@ from .config import FitOptions, FitResult
 from .generators import borrowed_generators
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import mean_nll, mean_selection_penalty, scorable, scorable_rows
+from .validation import HeldOut, mean_nll, mean_selection_penalty, scorable, scorable_rows
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +60,17 @@ def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, 
     prior.eval()
     if config.mirror and not bool(scorable(prior, train.observed).any()):
         train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
-    train_nll = mean_nll(prior, *_rows(prior, train, "train", config))
-    val_nll = None if val is None else mean_nll(prior, *_rows(prior, val, "val", config))
+    train_nll = mean_nll(prior, *_rows(prior, train, "train", config)[:3])
+    val_nll = None if val is None else mean_nll(prior, *_rows(prior, val, "val", config)[:3])
     return FitResult(
         steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
         joints=prior.joints,
     )  # fmt: skip
 
 
-def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> tuple[Tensor, Tensor]:
-    """(N, 55, 3) jittered poses that the prior can score, and (N, 55) observed."""
-    pose, observed, _ = scorable_rows(
+def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> HeldOut:
+    """Jittered poses that the prior can score."""
+    return scorable_rows(
         prior,
         data,
         argument,
@@ -79,7 +79,6 @@ def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions
         max_poses=config.max_val_poses,
         rig_noise=config.rig_noise,
     )
-    return pose, observed
 
 
 class _Run:
@@ -210,7 +209,10 @@ class _Run:
             group["lr"] = rate
         rotvec, observed = self.source.batch(progress.step)
         rotvec, observed = rotvec.to(self.device, self.prior.dtype), observed.to(self.device)
-        loss = self.model(rotvec, observed, None, progress.step)
+        context = self.source.context(progress.step)
+        if context is not None:
+            context = context.to(self.device, self.prior.dtype)
+        loss = self.model(rotvec, observed, context, progress.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.prior.parameters())
@@ -242,8 +244,8 @@ class _Run:
         self.prior.load_state_dict(self.average)
         self.prior.eval()  # for the log too, whose round trips and samples want no dropout
         if self.val is not None:
-            nll = mean_nll(self.prior, *self.val)
-            score = nll + mean_selection_penalty(self.prior, *self.val)
+            nll = mean_nll(self.prior, *self.val[:3])
+            score = nll + mean_selection_penalty(self.prior, *self.val[:2])
             if self.distributed:  # rank 0 decides which weights are best, for all
                 shared = torch.tensor([nll, score], dtype=torch.float64, device=self.device)
                 dist.broadcast(shared, 0)
@@ -257,7 +259,7 @@ class _Run:
                 self.best = {k: v.clone() for k, v in self.average.items()}
             else:
                 progress.stale += 1
-        log.write(self.prior, record, self.val)
+        log.write(self.prior, record, None if self.val is None else self.val[:2])
         self.prior.load_state_dict(current)
         self.prior.train()
         progress.history.append(record)
