@@ -135,7 +135,7 @@ def test_a_snippet_of_the_readme_runs_by_itself(
 def test_from_install_to_a_picture_are_five_lines() -> None:
     first = next(block for block in read_blocks(README) if block.language == "sh")
     lines = [line for line in first.code.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(lines) <= 5 and "pip install" in lines[0] and ".png" in lines[-1]
+    assert len(lines) <= 5 and any("pip install" in line for line in lines) and lines[-1].endswith(".png")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -161,9 +161,13 @@ _HISTORY = re.compile(
 def test_pages_are_for_strangers(page: Path) -> None:
     lines = page.read_text().splitlines()
     assert [f"{k}: {line}" for k, line in enumerate(lines, 1) if _HISTORY.search(line)] == []
-    # Web addresses cannot be broken.
-    long = [f"{k}: {line}" for k, line in enumerate(lines, 1) if len(line) > 100 and "https://" not in line]
+    long = [f"{k}: {line}" for k, line in enumerate(lines, 1) if len(line) > 100 and not _may_be_long(page, line)]
     assert long == []
+
+
+def _may_be_long(page: Path, line: str) -> bool:
+    """Web addresses cannot be broken, nor rows of the wide tables that benchmarks print for these pages."""
+    return "https://" in line or (line.startswith("|") and page.name in ("fitting_numbers.md", "left_out_rigs.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
