@@ -13,10 +13,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: package with all that is in it; names in `ALONE` for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_checks", "devices"),
+    ("_checks", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
     ("optim",),
     ("io",),
+    # Trees of files into shards that `io` reads.
+    ("importer",),
     ("trainable",),
     # Below `prior`: defining a class registers it, so `prior` knows the registry. The file format is its own module.
     ("_checkpoint_format",),

@@ -121,6 +121,8 @@ class Train:
         prior.metadata["training"]["config"] = _reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
         print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
+        if result.loading_share is not None:
+            print(f"making batches took {100 * result.loading_share:.0f} % of the steps' time")
         print(f"kept the weights of step {result.best_step}")
         if result.stopped == "interrupted":
             print(

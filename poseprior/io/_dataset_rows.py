@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from .. import skeleton
 from . import _columns, _storage
+from ._names import Names
 
 _CHUNK = 16384
 
@@ -23,7 +24,7 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
     """N poses with their masks: rows by index, whole columns, and what can be said of them."""
 
     _store: _storage.PoseStore
-    subject: NDArray[np.str_] | None
+    _columns: _columns.Columns
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -59,6 +60,41 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
         """Poses (N, 55, 3) float32 and observed (N, 55) bool: shared memory, or all of a memory-mapped set read."""
         poses, observed = self._store.arrays()
         return torch.from_numpy(poses), torch.from_numpy(observed)
+
+    @property
+    def subject(self) -> NDArray[np.str_] | None:
+        """(N,) names of the people; None where nobody said."""
+        return None if self._columns.subject is None else self._columns.subject.all()
+
+    @property
+    def sequence(self) -> NDArray[np.str_] | None:
+        """(N,) names of the recordings; None where nobody said."""
+        return None if self._columns.sequence is None else self._columns.sequence.all()
+
+    @property
+    def rig(self) -> NDArray[np.str_] | None:
+        """(N,) names of the capture rigs; None where nobody said."""
+        return None if self._columns.rig is None else self._columns.rig.all()
+
+    @property
+    def fps(self) -> float | NDArray[np.float64] | None:
+        """Frames a second at which `frame` counts: one number or (N,); None where unknown."""
+        return self._columns.fps
+
+    @property
+    def frame(self) -> NDArray[np.int64] | None:
+        """(N,) frame numbers within the sequence; None where nobody said."""
+        return self._columns.frame
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Arrays of the files read that look like rotations and were left unread."""
+        return self._columns.ignored
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about the files read."""
+        return self._columns.notes
 
     @property
     def poses(self) -> Tensor:
@@ -119,7 +155,7 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
     @property
     def subjects(self) -> tuple[str, ...]:
         """Sorted distinct subject names; empty when there is no `subject`."""
-        return () if self.subject is None else tuple(str(s) for s in np.unique(self.subject))
+        return () if self._columns.subject is None else tuple(str(s) for s in self._columns.subject.present())
 
     @property
     def num_subjects(self) -> int:
@@ -129,9 +165,15 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
     @property
     def subject_index(self) -> Tensor:
         """(N,) int64 position of each row's subject in `subjects`; all zero when there is no `subject`."""
-        if self.subject is None:
-            return torch.zeros(len(self), dtype=torch.int64)
-        return torch.from_numpy(np.unique(self.subject, return_inverse=True)[1].astype(np.int64))
+        return self._index(self._columns.subject)
+
+    @property
+    def rig_index(self) -> Tensor:
+        """(N,) int64 position of each row's rig among the sorted names of rigs; all zero when there is no `rig`."""
+        return self._index(self._columns.rig)
+
+    def _index(self, names: Names | None) -> Tensor:
+        return torch.zeros(len(self), dtype=torch.int64) if names is None else torch.from_numpy(names.index())
 
     def digest(self) -> str:
         """sha256 (hex) of poses, observed and context; the same whatever the other columns, memory-mapped or not."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from mmap import mmap
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..skeleton import NUM_JOINTS
+from ._mapped_file import MappedFile
+from ._sharded import ShardedArray
 
 _CHUNK = 16384
+#: An array in memory, a mapped one, or a `ShardedArray`.
+Stored = Any
 
 
 class PoseStore:
@@ -25,26 +27,29 @@ class PoseStore:
 
     def __init__(
         self,
-        poses: NDArray[Any],
-        observed: NDArray[Any] | None,
-        imputed: NDArray[Any] | None = None,
-        context: NDArray[Any] | None = None,
+        poses: Stored,
+        observed: Stored | None,
+        imputed: Stored | None = None,
+        context: Stored | None = None,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         self._poses, self._observed, self._imputed, self._context = poses, observed, imputed, context
         self._rows = rows
-        self.mapped = isinstance(poses, np.memmap)
+        self.mapped = isinstance(poses, np.memmap | ShardedArray)
+        self._clean = False
 
     @classmethod
     def trusted(
         cls,
-        poses: NDArray[Any],
-        observed: NDArray[Any],
-        imputed: NDArray[Any] | None = None,
-        context: NDArray[Any] | None = None,
+        poses: Stored,
+        observed: Stored,
+        imputed: Stored | None = None,
+        context: Stored | None = None,
     ) -> PoseStore:
-        """Parts that are already float32, bool, finite, and zero where unobserved (mapped ones: on reading)."""
-        return cls(poses, observed, imputed, context)
+        """Parts that are already float32, bool, finite, and zero where unobserved."""
+        store = cls(poses, observed, imputed, context)
+        store._clean = True
+        return store
 
     @classmethod
     def checked(
@@ -88,7 +93,7 @@ class PoseStore:
         """Fresh float32 poses and bool observed of some rows."""
         observed = self.take_observed(rows)
         poses = np.asarray(self._poses[self._places(rows)], np.float32)
-        if self.mapped:
+        if self.mapped and not self._clean:
             poses[~observed] = 0.0
         return poses, observed
 
@@ -125,8 +130,8 @@ class PoseStore:
         """(N, 55), in memory; without reading the poses."""
         if self._observed is None:
             self._observed = np.ones((len(self._poses), NUM_JOINTS), bool)
-        if isinstance(self._observed, np.memmap):
-            self._observed = np.array(self._observed)
+        if isinstance(self._observed, np.memmap | ShardedArray):
+            self._observed = np.array(self._observed[:])
         return self._observed if self._rows is None else self._observed[self._rows]
 
     def observed_chunks(self, size: int = _CHUNK) -> Iterator[NDArray[np.bool_]]:
@@ -145,7 +150,8 @@ class PoseStore:
     def _whole(self, array: NDArray[Any] | None) -> NDArray[Any] | None:
         if array is None:
             return None
-        return array if self._rows is None and not isinstance(array, np.memmap) else np.array(array[self._all()])
+        inside = self._rows is None and not isinstance(array, np.memmap | ShardedArray)
+        return array if inside else np.array(array[self._all()])
 
     def _all(self) -> Any:
         return slice(None) if self._rows is None else self._rows
@@ -154,8 +160,16 @@ class PoseStore:
         """Some rows: a new index over mapped files, a copy in memory."""
         if self.mapped:
             index = rows if self._rows is None else self._rows[rows]
-            return PoseStore(self._poses, self._observed, self._imputed, self._context, index)
+            store = PoseStore(self._poses, self._observed, self._imputed, self._context, index)
+            store._clean = self._clean
+            return store
         return PoseStore(*self.take(rows), self.take_imputed(rows), self.take_context(rows))
+
+    def without_context(self) -> PoseStore:
+        """The same rows without their context."""
+        store = PoseStore(self._poses, self._observed, self._imputed, None, self._rows)
+        store._clean = self._clean
+        return store
 
     @classmethod
     def join(cls, stores: Sequence[PoseStore]) -> PoseStore:
@@ -184,10 +198,10 @@ class PoseStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Mapped files by path, so that worker processes map them too; what is in memory as it is."""
-        return {name: _MappedFile.of(value) for name, value in self.__dict__.items()}
+        return {name: MappedFile.of(value) for name, value in self.__dict__.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= {k: v.open() if isinstance(v, _MappedFile) else v for k, v in state.items()}
+        self.__dict__ |= {k: v.open() if isinstance(v, MappedFile) else v for k, v in state.items()}
 
     def _require_finite(self) -> None:
         bad: list[int] = []
@@ -202,30 +216,6 @@ class PoseStore:
                 f"poses: expected finite values on observed joints, got nan or inf in {len(bad)} of {len(self._poses)} "
                 f"rows (rows {shown}); drop these rows or mark the joints unobserved with observed=."
             )
-
-
-@dataclass(frozen=True)
-class _MappedFile:
-    """What to pickle of a memory map: where it is, not what is in it."""
-
-    path: str
-    dtype: np.dtype[Any]
-    offset: int
-    shape: tuple[int, ...]
-    order: Literal["C", "F"]
-
-    @classmethod
-    def of(cls, array: Any) -> Any:
-        """The file of an array that is all of a map; any other value as it is."""
-        # A slice of a map has the map's offset, not its own, and mode "c" holds changes that are in no file.
-        if not isinstance(array, np.memmap) or not isinstance(array.base, mmap) or array.mode == "c":
-            return array
-        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-        return cls(str(array.filename), array.dtype, array.offset, array.shape, order)
-
-    def open(self) -> NDArray[Any]:
-        """Map the file again, to read."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
 
 
 def _numpy(value: Tensor | NDArray[Any]) -> NDArray[Any]:

@@ -66,7 +66,7 @@ class PoseDataset(DatasetRows):
             f"{self.num_subjects or 'unnamed'} subjects"
             f"{f', context of {self.context_dim}' if self.context_dim else ''}"
             f"{', memory-mapped' if self._store.mapped else ''}"
-            f"{self._columns().said()})"
+            f"{self._columns.said()})"
         )
 
     # -- other data sets made from this one --------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class PoseDataset(DatasetRows):
             raise ValueError(
                 f"rows: expected at least one of the {len(self)} rows, got none; a PoseDataset is never empty."
             )
-        return self._with(self._store.select(index), self._columns().take(index))
+        return self._with(self._store.select(index), self._columns.take(index))
 
     def random_subset(self, n: int, *, seed: int) -> PoseDataset:
         """`n` distinct rows drawn uniformly, in their original order; all of them when `n` >= len."""
@@ -108,9 +108,22 @@ class PoseDataset(DatasetRows):
         """
         keys = list(parts) if isinstance(parts, Mapping) else list(range(len(parts)))
         values = [parts[k] for k in keys]
-        groups = _columns.subject_parts(self.subject, values, seed)
-        made = [self.select(np.flatnonzero(np.isin(self.subject, names))) for names in groups]  # type: ignore[arg-type]
+        person = self._columns.subject
+        groups = _columns.subject_parts(person, values, seed)
+        made = [self.select(np.isin(person.values, names)[person.codes]) for names in groups if person is not None]
         return dict(zip(keys, made, strict=True)) if isinstance(parts, Mapping) else tuple(made)
+
+    def with_names(
+        self, *, subject: _columns.Labels = None, sequence: _columns.Labels = None, rig: _columns.Labels = None
+    ) -> PoseDataset:
+        """The same rows under other names of people, recordings or rigs: (N,) each, or one for all; None keeps them."""
+        given = {"subject": subject, "sequence": sequence, "rig": rig}
+        made: dict[str, Any] = {name: _columns.labels(v, len(self), name) for name, v in given.items() if v is not None}
+        return self._with(self._store, replace(self._columns, **made))
+
+    def without_context(self) -> PoseDataset:
+        """The same rows without their context."""
+        return self._with(self._store.without_context(), self._columns) if self.context_dim else self
 
     def subsample(self, fps: float, *, seed: int = 0) -> PoseDataset:
         """At most `fps` frames per second of every sequence.
@@ -119,7 +132,7 @@ class PoseDataset(DatasetRows):
         of each bin stays: gaps do not matter, and a second call with the same arguments changes nothing. `fps` and
         `frame` of the result still count at the recorded rate. Rows whose rate is unknown (nan) all stay.
         """
-        groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
+        groups = _columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
         return self.select(_thinning.subsample(groups, self.frame, self.fps, fps, seed))
 
     def thin(self, threshold_deg: float = 1.5, *, joints: Sequence[int] | None = None) -> PoseDataset:
@@ -132,7 +145,7 @@ class PoseDataset(DatasetRows):
 
         Rows are taken per sequence, in `frame` order when there is one. The first frame of a sequence always stays.
         """
-        groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
+        groups = _columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
         return self.select(_thinning.thin(self._store, groups, threshold_deg, joints))
 
     def mirrored(self) -> PoseDataset:
@@ -146,9 +159,9 @@ class PoseDataset(DatasetRows):
             skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy(), imputed,
             self._store.context(),
         )  # + 0 turns the -0 of unobserved joints into 0  # fmt: skip
-        columns = self._columns()
+        columns = self._columns
         if columns.sequence is not None:
-            columns = replace(columns, sequence=np.char.add(columns.sequence, ":mirror"))
+            columns = replace(columns, sequence=columns.sequence.renamed(lambda name: f"{name}:mirror"))
         return PoseDataset.concat([self, self._with(reflected, columns)])
 
     @classmethod
@@ -161,13 +174,13 @@ class PoseDataset(DatasetRows):
         if not datasets:
             raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")
         store = _storage.PoseStore.join([d._store for d in datasets])
-        return cls._with(store, _columns.join([(len(d), d._columns()) for d in datasets]))
+        return cls._with(store, _columns.join([(len(d), d._columns) for d in datasets]))
 
     # -- on disk -----------------------------------------------------------------------------------------------------
 
     def to_memmap(self, folder: str | Path) -> Path:
         """Write as plain `.npy` files in a new folder, beside it and then renamed; `from_memmap` maps them."""
-        return _memmap.write_folder(Path(folder), self._store, self._columns().present())
+        return _memmap.write_folder(Path(folder), self._store, self._columns.present())
 
     @classmethod
     def from_memmap(cls, folder: str | Path) -> PoseDataset:
@@ -183,15 +196,11 @@ class PoseDataset(DatasetRows):
         return made
 
     def _set(self, store: _storage.PoseStore, columns: _columns.Columns) -> None:
-        self._store = store
-        self.subject, self.sequence, self.rig = columns.subject, columns.sequence, columns.rig
-        self.fps, self.frame = columns.fps, columns.frame
-        self.ignored, self.notes = columns.ignored, columns.notes
+        self._store, self._columns = store, columns
 
-    def _columns(self) -> _columns.Columns:
-        return _columns.Columns(
-            self.subject, self.sequence, self.fps, self.frame, self.rig, self.ignored, self.notes
-        )  # fmt: skip
+    def _noted(self, ignored: tuple[str, ...], notes: tuple[str, ...]) -> PoseDataset:
+        """With what a reader of the files wants to say."""
+        return self._with(self._store, replace(self._columns, ignored=ignored, notes=notes))
 
 
 def as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:

@@ -19,6 +19,7 @@ from ._orders import Layout
 from ._recordings import read_recordings
 from .atomic import replacing
 from .dataset import PoseDataset
+from .shards import read_index, read_shards
 
 PathInput = str | PathLike[str]
 
@@ -52,9 +53,9 @@ def read_poses(
     `gender` are left unread. Any other array that looks like rotations is named in `ignored` of the result, and what
     was decided about the file in its `notes`. Rotations beyond pi are wrapped.
 
-    A folder is read whole: the files of `read_split`, train before val before test, else every `.npz` below it, frames in
-    the order of time. Files of one pose each that are named by number are the frames of a recording. Use `split=` or
-    `read_split` to keep the parts apart.
+    A folder of shards (`poseprior data import`) is mapped, not read. Any other folder is read whole: the files of
+    `read_split`, train before val before test, else every `.npz` below it, frames in the order of time. Files of one pose
+    each that are named by number are the frames of a recording. Use `split=` or `read_split` to keep the parts apart.
 
     Args:
         path: file, folder, or a list of either.
@@ -101,6 +102,9 @@ def read_poses(
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
     entries = [path] if isinstance(path, str | PathLike) else list(path)
+    shards = read_index(Path(entries[0])) if len(entries) == 1 else None
+    if shards is not None:
+        return _read_shards(Path(entries[0]), shards, split, options, subject, fps, target_fps)
     files = [found for entry in entries for found in pose_files(Path(entry), split)]
     if not files:
         raise ValueError("path: expected at least one file, got an empty list.")
@@ -109,6 +113,30 @@ def read_poses(
         raise ValueError(f"target_fps: expected files that say their frame rate, got none in {files[0][0]}; pass fps=.")
     options.require_effect(str(files[0][0]) if len(files) == 1 else f"the {len(files)} files")
     return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+
+
+def _read_shards(
+    folder: Path, index: dict[str, Any], split: str | None, options: Options, subject: str | None, fps: float | None,
+    target_fps: float | None,
+) -> PoseDataset:  # fmt: skip
+    """A folder of shards: one part, or all of them."""
+    if options != Options(context=options.context) or (subject, fps, target_fps) != (None, None, None):
+        raise ValueError(
+            f"path: expected none of the options that say how files are read, as {folder} holds shards, which were read "
+            "when they were imported; leave the options out, or import the poses again with them."
+        )
+    parts = index["parts"]
+    if split is not None and split not in parts:
+        raise ValueError(f"split: expected one of {', '.join(parts)} in {folder}, got {split!r}.")
+    data = read_shards(folder, parts if split is None else {split: parts[split]})
+    if options.context is None:
+        return data.without_context()
+    if options.context != index.get("context"):
+        raise ValueError(
+            f"context: expected shards that were imported with --context {options.context}, got {index.get('context')!r} in "
+            f"{folder}; import the poses again with it."
+        )
+    return data
 
 
 def read_split(
@@ -132,7 +160,8 @@ def read_split(
         model_type, layout, rotations, side, ignore, constant_parts_unobserved, context: as in `read_poses`.
     """
     root = Path(folder)
-    names = list(split_files(root))
+    shards = read_index(root)
+    names = list(split_files(root)) if shards is None else list(shards["parts"])
 
     def read(split: str | None) -> PoseDataset:
         return read_poses(

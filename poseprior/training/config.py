@@ -159,6 +159,8 @@ class FitResult:
         stopped: "max_steps", "minutes", "early", "interrupted" or "closed_form".
         history: one dict for each validation (step, train_nll, val_nll, ...).
         joints: joints the prior models after the fit.
+        loading_share: the part of the time of this run's steps that making batches (reading rows, mirroring, noise)
+            took; None without steps.
     """
 
     steps: int
@@ -168,4 +170,5 @@ class FitResult:
     best_step: int
     stopped: str
     joints: tuple[int, ...]
+    loading_share: float | None = None
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)

@@ -103,6 +103,7 @@ class _Run:
         self.average = _copy(prior)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
+        self.loading = self.stepping = 0.0  # seconds, of this run
         options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
         options |= {f"model.{k}": v for k, v in prior.get_config().items()}
         options = json.loads(json.dumps(options))  # as a checkpoint gives it back
@@ -173,6 +174,7 @@ class _Run:
             steps=progress.step, seconds=progress.seconds, train_nll=progress.train_nll, val_nll=progress.best_nll,
             best_step=progress.best_step if self.best else progress.step, stopped=progress.stopped,
             history=tuple(progress.history), joints=self.prior.joints,
+            loading_share=self.loading / self.stepping if self.stepping else None,
         )  # fmt: skip
 
     def _reason_to_stop(self) -> str:
@@ -207,11 +209,13 @@ class _Run:
         rate = self._learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        started = time.monotonic()
         rotvec, observed = self.source.batch(progress.step)
         rotvec, observed = rotvec.to(self.device, self.prior.dtype), observed.to(self.device)
         context = self.source.context(progress.step)
         if context is not None:
             context = context.to(self.device, self.prior.dtype)
+        self.loading += time.monotonic() - started
         loss = self.model(rotvec, observed, context, progress.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -226,6 +230,7 @@ class _Run:
             last = progress.train_nll
             progress.train_nll = value if last is None else _LOSS_SMOOTHING * last + (1 - _LOSS_SMOOTHING) * value
         progress.step += 1
+        self.stepping += time.monotonic() - started
         return finite
 
     @torch.no_grad()
