@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fitting",),
     ("pretrained",),
     ("recipes",),
+    ("scale",),
     ("compat",),
     ("viz",),
     ("cli", "__main__"),

@@ -23,6 +23,7 @@ from ..models import OrderAgnosticPrior
 from ..pretrained.loading import load
 from ..prior import PosePrior
 from ._common import check_suffix
+from ._over_files import FitFile, over_files
 
 if TYPE_CHECKING:
     from ..fitting import BodyFit, Camera, EnergyTerm, FitBodyConfig, Target
@@ -76,8 +77,16 @@ class Fit:
     """Write a scene of the bodies to turn in a browser."""
     device: str = "cpu"
     """Where to compute."""
+    workers: int | None = None
+    """Over every .npz and .json file of a folder and every folder of frames in it, in so many processes: a result for each in
+    the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        if self.workers is not None:
+            inputs = (".npz", ".json")
+            return over_files(
+                FitFile(self), self.keypoints, self.out, self.workers, suffixes=inputs, png=self.png, html=self.html
+            )
         from ..fitting import FitBodyConfig
         from ..viz import fit_scene, plot_fit
 

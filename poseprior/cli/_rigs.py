@@ -12,8 +12,10 @@ from ..io import read_poses
 from ..io.atomic import write_json
 from ..pretrained.loading import load
 from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
+from ..scale.file_tasks import CheckFile
 from ..tasks import adapt, check
 from ._common import check_suffix
+from ._over_files import over_files
 
 _SHOWN = 8
 
@@ -36,8 +38,17 @@ class Check:
     """Of the subset and of the samples that the poses are compared with."""
     device: str = "cpu"
     """Where to compute."""
+    out: Path | None = None
+    """The folder of results, with --workers."""
+    workers: int | None = None
+    """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        if self.workers is not None:
+            task = CheckFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
+            return over_files(task, self.data, self.out, self.workers, png=self.png, json=self.json)
+        if self.out is not None:
+            raise ValueError("--out: expected it with --workers alone; --json writes the numbers of one check.")
         check_suffix("--png", self.png, ".png")
         if self.png is not None:
             _need_pictures()

@@ -19,8 +19,10 @@ from ..io import write_poses
 from ..io.atomic import write_json
 from ..pretrained.loading import list_pretrained, load
 from ..prior import PosePrior
+from ..scale.file_tasks import CompleteFile, ScoreFile
 from ..tasks import score
 from ._common import check_suffix, generator, held_out
+from ._over_files import over_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +117,16 @@ class Complete:
     """Of the draws."""
     device: str = "cpu"
     """Where to compute."""
+    workers: int | None = None
+    """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        if self.workers is not None:
+            task = CompleteFile(
+                prior=self.prior, hide=",".join(self._hidden_names()), num_samples=self.num_samples, seed=self.seed,
+                max_poses=self.max_poses, device=self.device,
+            )  # fmt: skip
+            return over_files(task, self.data, self.out, self.workers, png=self.png)
         check_whole("--num-samples", self.num_samples, least=1)
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
@@ -141,6 +151,10 @@ class Complete:
             shown = torch.cat([poses[:1], filled[:11, 0]])
             plot_poses(shown, titles=["as given", *(f"draw {k + 1}" for k in range(len(shown) - 1))], path=self.png)
             print(f"picture: {self.png}")
+
+    def _hidden_names(self) -> list[str]:
+        joints = self._hidden(load(self.prior)) if self.hide else ()
+        return [skeleton.JOINT_NAMES[j] for j in joints]
 
     def _hidden(self, prior: PosePrior) -> tuple[int, ...]:
         """The joints to hide; those that the prior does not model stay missing, which is said."""
@@ -180,8 +194,17 @@ class Score:
     """Of the samples the poses are compared with."""
     device: str = "cpu"
     """Where to compute."""
+    out: Path | None = None
+    """The folder of results, with --workers."""
+    workers: int | None = None
+    """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        if self.workers is not None:
+            task = ScoreFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
+            return over_files(task, self.data, self.out, self.workers, json=self.json)
+        if self.out is not None:
+            raise ValueError("--out: expected it with --workers alone; --json writes the scores of one file.")
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
         check_whole("--worst", self.worst)

@@ -217,6 +217,8 @@ class _Run:
             context = context.to(self.device, self.prior.dtype)
         self.loading += time.monotonic() - started
         loss = self.model(rotvec, observed, context, progress.step)
+        # Ranks' gradients are averaged, whatever their shares: together they are the gradient of the mean over the batch.
+        loss = loss * (len(rotvec) * self.source.world_size / config.batch_size)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.prior.parameters())

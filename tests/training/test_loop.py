@@ -88,6 +88,20 @@ def test_two_ranks_end_identical_and_learn(tmp_path: Path) -> None:
     assert first.metadata["training"]["val_nll"] < start
 
 
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
+    script = str(SCRIPT.with_name("rank_gradients.py"))
+    alone, ranks = [sys.executable, script], [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script
+    ]  # fmt: skip
+    for command, name in ((alone, "one.pt"), (ranks, "two.pt")):
+        subprocess.run([*command, str(tmp_path / name)], check=True, env=_environment(), capture_output=True)
+    one, two = (torch.load(tmp_path / name) for name in ("one.pt", "two.pt"))
+    assert len(one) == len(two) == 2 and any(bool(grad.abs().max() > 1e-3) for grad in one[0])
+    for first, second in zip(one, two, strict=True):
+        torch.testing.assert_close(second, first, rtol=1e-6, atol=1e-9)
+
+
 def test_resume_after_fewer_steps_equals_one_run(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     train, val = splits
     config = replace(QUICK, checkpoint_dir=str(tmp_path / "c"), eval_every=20)

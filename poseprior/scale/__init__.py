@@ -1,0 +1,11 @@
+"""Priors over many files and many machines: a result file for each input, and batch transforms for Ray Data.
+
+`score_files`, `complete_files` and `check_files` spread a folder over the processes of one machine. `score`, `complete` and
+`fit` are transforms of a Ray data set (the extra `ray`), on one machine or on a cluster.
+"""
+
+from .file_tasks import CheckFile, CompleteFile, ScoreFile
+from .many_files import FilesReport, run_files
+from .ray_data import complete, fit, score
+
+__all__ = ["CheckFile", "CompleteFile", "FilesReport", "ScoreFile", "complete", "fit", "run_files", "score"]

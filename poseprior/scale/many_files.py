@@ -1,0 +1,189 @@
+"""A folder of files, one result file for each, over processes; a second run makes the results that are missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from tqdm import tqdm
+
+from .._workers import run_jobs
+from ..io._open import printable
+from ..io.atomic import require_writable, write_json
+from ..io.shards import INDEX
+
+#: What a run was asked for, and the inputs that could not be used, beside the results.
+ASKED, FAILED = "run.json", "failed.json"
+
+
+class FileTask(Protocol):
+    """What is done with a file.
+
+    Attributes:
+        suffix: of the result file.
+    """
+
+    suffix: ClassVar[str]
+
+    def facts(self) -> Mapping[str, Any]:
+        """Everything that decides the results, as JSON takes it."""
+
+    def prepare(self) -> Callable[[Path, Path], None]:
+        """Called once in each worker; gives what turns an input into its result file, or raises a ValueError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesReport:
+    """What a run over files did.
+
+    Attributes:
+        out: the folder of the results.
+        made: results of this run.
+        before: results that were there.
+        failed: inputs that could not be used, and why; tried again by the next run.
+    """
+
+    out: Path
+    made: int
+    before: int
+    failed: dict[str, str]
+
+    def __str__(self) -> str:
+        text = f"{self.made:,} results made, {self.before:,} were there"
+        if not self.failed:
+            return text
+        name, why = next(iter(self.failed.items()))
+        return f"{text}\n{len(self.failed):,} inputs left out ({self.out / FAILED}): {name}: {why}"
+
+
+def run_files(
+    task: FileTask, inputs: Path, out: Path, *, workers: int = 1, suffixes: Sequence[str] = (".npz",), progress: bool = True
+) -> FilesReport:  # fmt: skip
+    """Do a task with every file below a folder.
+
+    A result has the path of its input below `out`, and its name with the task's suffix added. It is written beside its
+    place and renamed, so a run that is killed leaves whole results, and the same call makes the missing ones.
+
+    Args:
+        task: what to do: `ScoreFile`, `CompleteFile`, `CheckFile`.
+        inputs: the folder. A folder below it that holds `.json` files is one input where `.json` is among `suffixes`: the
+            frames of a recording.
+        out: a new folder, or that of an earlier run of the same task.
+        workers: processes. With more than one a script needs `if __name__ == "__main__":`.
+        suffixes: of the inputs.
+        progress: show a bar.
+
+    Raises:
+        ValueError: a folder without such files, results of another task, a full disk, a worker that died, or no result at
+            all. Results that were made are kept.
+    """
+    names = find_inputs(inputs, suffixes)
+    if inputs.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ValueError(f"out: expected a folder outside of {inputs}, whose files are the inputs, got {out}.")
+    _settle(out, {"task": type(task).__name__, "inputs": str(inputs.resolve()), **task.facts()})
+    missing = [name for name in names if not (out / f"{name}{task.suffix}").exists()]
+    failed: dict[str, str] = {}
+    made = 0
+    work = partial(_each, task, inputs, out)
+    try:
+        with tqdm(total=len(names), initial=len(names) - len(missing), unit="file", disable=not progress) as bar:
+            for name, why in run_jobs(work, missing, workers):
+                bar.update()
+                if why is None:
+                    made += 1
+                else:
+                    failed[name] = why
+    except ValueError as error:
+        kept = len(names) - len(missing) + made
+        raise ValueError(
+            f"stopped: {str(error).rstrip('.')}. {kept} of {len(names)} results are in {out}; the same command goes on."
+        ) from error
+    if failed:
+        write_json(out / FAILED, failed)
+    else:
+        (out / FAILED).unlink(missing_ok=True)
+    if len(failed) == len(names):
+        name, why = next(iter(failed.items()))
+        raise ValueError(
+            f"{inputs}: expected files that can be used, got none in {len(names)}; the first, {name}: {why}"
+        )
+    return FilesReport(out=out, made=made, before=len(names) - len(missing), failed=failed)
+
+
+def find_inputs(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    """Paths of the inputs below a folder, sorted.
+
+    Raises:
+        ValueError: no folder, shards, or no input.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder}: expected a folder of files with --workers, got none; leave --workers out for a file."
+        )
+    if (folder / INDEX).exists():
+        raise ValueError(
+            f"{folder}: expected a folder of files, got shards; poseprior.scale.score takes a Ray data set."
+        )
+    found = set()
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if (
+            any(part.startswith(".") for part in name.parts)
+            or path.suffix.lower() not in suffixes
+            or not path.is_file()
+        ):
+            continue
+        frames = path.suffix.lower() == ".json" and len(name.parts) > 1
+        found.add((name.parent if frames else name).as_posix())
+    if not found:
+        raise ValueError(f"{folder}: expected {' or '.join(suffixes)} files, got none.")
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class _EachFile:
+    """Makes the result of an input; gives why not where the input cannot be used."""
+
+    work: Callable[[Path, Path], None]
+    inputs: Path
+    out: Path
+    suffix: str
+
+    def __call__(self, name: str) -> str | None:
+        target = self.out / f"{name}{self.suffix}"
+        require_writable(target)  # a full disk or a folder that may not be written ends the run
+        try:
+            self.work(self.inputs / name, target)
+        except ValueError as error:
+            text = (str(error).strip() or "no reason given").splitlines()[0]
+            if "cannot write" in text:
+                raise
+            return printable(text.removeprefix(f"{self.inputs / name}: "), 300)
+        return None
+
+
+def _each(task: FileTask, inputs: Path, out: Path) -> _EachFile:
+    return _EachFile(task.prepare(), inputs, out, task.suffix)
+
+
+def _settle(out: Path, asked: dict[str, Any]) -> None:
+    """Write what is asked for, or refuse a folder of something else."""
+    path = out / ASKED
+    asked = json.loads(json.dumps(asked))
+    if not path.is_file():
+        if out.exists() and (not out.is_dir() or any(not p.name.startswith(f".{ASKED}.") for p in out.iterdir())):
+            raise ValueError(f"out: expected a new folder, an empty one or that of an earlier run, got {out}.")
+        write_json(path, asked)
+        return
+    try:
+        found = dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"out: {path} cannot be read ({type(error).__name__}); give another folder.") from None
+    differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
+    if differing:
+        listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
+        raise ValueError(f"out: {out} holds other results: {listed}. Give another folder, or the same options.")
