@@ -7,6 +7,7 @@ import os
 import sys
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from poseprior import FitConfig, JointFlow
 from poseprior.io import synthetic_poses
@@ -24,7 +25,7 @@ def main() -> None:
         grads = [p.grad for group in optimiser.param_groups for p in group["params"]]
         seen.append([torch.zeros(()) if grad is None else grad.clone() for grad in grads])
 
-    torch.optim.optimizer.register_optimizer_step_pre_hook(note)
+    register_optimizer_step_pre_hook(note)
     prior = JointFlow("body", hidden=8, dropout=0.0, input_noise=0.0, input_dropout=0.0).double()
     # 33 poses: the ranks' shares differ. Noise and reflections are drawn by each rank for itself, so there are none.
     config = FitConfig(
