@@ -23,7 +23,7 @@ from .minimise import minimise
 from .problem import FitProblem
 from .restarts import Outcome, fit_from_points, restart
 from .stages import Stage
-from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses
+from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, rest_poses
 from .state import BodyState, Variables
 
 _SAMPLES = 64
@@ -47,8 +47,11 @@ class FitRun:
         self.prior = prior_term.prior if prior_term else None
         generator = torch.Generator().manual_seed(self.config.seed)
         self.latent = self.config.space == "latent"
-        self.samples = None
-        if self.prior is not None:
+        if self.prior is None:
+            self.drawn = tuple(joint for joint in problem.free if joint < 22)
+            self.samples = rest_poses(self.drawn, self.config.rest_sigma, _SAMPLES, generator)
+        else:
+            self.drawn = self.prior.joints
             self.samples = prior_poses(self.prior, _SAMPLES, generator, self.latent)
         self.fixed_shape = betas is not None
         state = initial_state(
@@ -231,22 +234,20 @@ class FitRun:
         assert isinstance(target, Keypoints2D)
         if self.given_root:
             return place_in_view(problem, state, target, number, stage.chosen[number])
-        wanted = config.num_starts or (16 if self.samples is not None else 4)
+        wanted = config.num_starts or (4 if self.prior is None else 16)
         chosen = replace(stage, chosen=self.visible)
-        joints = () if self.prior is None else self.prior.joints
-        samples = self.samples
-        if samples is not None:
-            samples = samples[0][1:], None if samples[1] is None else samples[1][1:]
-        return candidates_2d(problem, state, target, number, chosen, wanted, samples, joints)
+        poses, latents = self.samples
+        samples = poses[1:], None if latents is None else latents[1:]
+        return candidates_2d(problem, state, target, number, chosen, wanted, samples, self.drawn)
 
     def _several(self, state: BodyState, count: int) -> BodyState:
-        """The start, and samples of the prior in place of the pose."""
+        """The start, and drawn poses in its place."""
         bodies = state.transl.shape[1]
         which = torch.zeros(count, bodies, dtype=torch.long, device=state.pose.device)
         state = state.pick(which)
-        if count > 1 and self.samples is not None and self.prior is not None:
+        if count > 1:
             poses, latents = self.samples
-            index, some = list(self.prior.joints), min(count, len(poses))
+            index, some = list(self.drawn), min(count, len(poses))
             state.pose[1:some, :, index] = poses[1:some, None, index].to(state.pose).expand(-1, bodies, -1, -1)
             if latents is not None and state.latent is not None:
                 state.latent[1:some] = latents[1:some, None].to(state.pose)

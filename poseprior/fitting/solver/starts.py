@@ -10,6 +10,7 @@ import roma
 import torch
 from torch import Tensor
 
+from ... import skeleton
 from ...prior import LatentPosePrior, PosePrior
 from ...rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..targets import Keypoints2D, Target
@@ -18,6 +19,7 @@ from .stages import Stage
 from .state import BodyState
 
 _TURNS = 4
+_REST_SIGMA = 0.3
 
 
 def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: bool) -> tuple[Tensor, Tensor | None]:
@@ -33,6 +35,23 @@ def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: 
     joints = list(prior.joints)
     mean[0, joints] = frechet_mean(drawn[:, joints]).to(mean)
     return torch.cat((mean, drawn[:num])), None
+
+
+def rest_poses(
+    joints: Sequence[int], sigma: float | None, num: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """(1 + num, 55, 3): the rest pose, and N(0, sigma^2 I) in some joints: what stands for samples where no prior is.
+
+    Args:
+        joints: that are drawn; the others are at rest.
+        sigma: radians; None is 0.3.
+        num: poses to draw.
+        generator: source of randomness.
+    """
+    poses = torch.zeros(1 + num, skeleton.NUM_JOINTS, 3)
+    width = _REST_SIGMA if sigma is None else sigma
+    poses[1:, list(joints)] = width * torch.randn(num, len(joints), 3, generator=generator)
+    return poses, None
 
 
 def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> BodyState:
@@ -123,7 +142,7 @@ def _median(values: Tensor, seen: Tensor) -> Tensor:
 
 def candidates_2d(
     problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, stage: Stage, num_starts: int,
-    samples: tuple[Tensor, Tensor | None] | None, joints: tuple[int, ...],
+    samples: tuple[Tensor, Tensor | None], joints: tuple[int, ...],
 ) -> BodyState:  # fmt: skip
     """(num_starts, B) bodies: the given pose in four facing directions, then the samples that explain the frame best.
 
@@ -132,13 +151,13 @@ def candidates_2d(
         state: one start of B bodies.
         stage: which points count.
         num_starts: S.
-        samples: poses (N, 55, 3) of the prior, and their latents.
+        samples: poses (N, 55, 3), and their latents.
         joints: joints that the samples replace.
     """
     turns = _facing(target.camera.rotation, state.transl)
     first = _turned(state, turns)
     first = place_in_view(problem, first, target, number, stage.chosen[number])
-    if num_starts <= _TURNS or samples is None:
+    if num_starts <= _TURNS:
         score = problem.total(first, stage)
         return first.pick(score.argsort(0)[: min(num_starts, _TURNS)])
     poses, latents = samples
