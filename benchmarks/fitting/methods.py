@@ -65,24 +65,20 @@ def baselines() -> list[Method]:
 def shipped(part: Literal["body", "hand"]) -> list[Method]:
     """The priors of a part that ship."""
     names = tuple(FAMILIES.values()) if part == "body" else _HANDS
-    return [method for name in names for method in methods_of(name, poseprior.load(name))]
+    return [method_of(name, poseprior.load(name)) for name in names]
 
 
 def left_out(folder: Path, rig: str) -> list[Method]:
     """The priors that `benchmarks.density.left_out_rigs` trained without a rig and kept in `folder`, named as shipped."""
     paths = {name: folder / f"{family}-without-{rig}.safetensors" for family, name in FAMILIES.items()}
-    return [
-        method for name, path in paths.items() if path.exists() for method in methods_of(name, poseprior.load(path))
-    ]
+    return [method_of(name, poseprior.load(path)) for name, path in paths.items() if path.exists()]
 
 
-def methods_of(name: str, prior: PosePrior) -> list[Method]:
-    """A prior in the space that suits it: VAEs are searched in latent space, `GlobalFlow` in both."""
-    latent = Method(f"{name}, latent", prior, space="latent")
+def method_of(name: str, prior: PosePrior) -> Method:
+    """A prior in the space that suits it: VAEs are searched in latent space."""
     if isinstance(prior, poseprior.BodyVAE | poseprior.HandVAE):
-        return [latent]
-    own = Method(name, with_few_orders(prior))
-    return [own, latent] if isinstance(prior, poseprior.GlobalFlow) else [own]
+        return Method(f"{name}, latent", prior, space="latent")
+    return Method(name, with_few_orders(prior))
 
 
 def with_few_orders(prior: PosePrior) -> PosePrior:

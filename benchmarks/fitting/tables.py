@@ -55,7 +55,9 @@ def _print_set(results: Results, val: Results, mixture: str | None) -> None:
     tasks = list(results)
 
     def show(title: str, cell: Callable[[str, dict[str, Any]], str]) -> None:
-        lines = [[row, *(cell(task, rows[row][task]) if task in rows[row] else "-" for task in tasks)] for row in titles]
+        lines = [
+            [row, *(cell(task, rows[row][task]) if task in rows[row] else "-" for task in tasks)] for row in titles
+        ]
         print(f"\n{title}\n\n{markdown_table(['method', *tasks], lines)}", end="")
 
     show("Position error, mm (95 %)", lambda task, entry: _with_interval(_position(task, entry)))

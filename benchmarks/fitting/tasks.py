@@ -43,8 +43,8 @@ class Bodies:
 
     def select(self, rows: Tensor) -> Bodies:
         """Some of the bodies, (B',)."""
-        tensors = (self.pose, self.observed, self.betas, self.transl)
-        return Bodies(*(value[rows] for value in tensors), tuple(self.people[k] for k in rows.tolist()))
+        people = tuple(self.people[k] for k in rows.tolist())
+        return Bodies(self.pose[rows], self.observed[rows], self.betas[rows], self.transl[rows], people)
 
 
 @dataclass(frozen=True)
