@@ -46,9 +46,8 @@ def evaluate(
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
         masks (`PosePrior.can_score`); `given_context`, of conditional priors alone: whether `nll` is of poses given the
         contexts of the data, or, where the data have none, without any (all other numbers are without); `samples`: see
-        `poseprior.training.metrics.sample_metrics`, or `reason` where too few poses are there to compare with;
-        `completion`: for each hidden part, see
-        `poseprior.training.completion.completion_metrics`.
+        `poseprior.evaluation.sample_metrics`, or `reason` where too few poses are there to compare with; `completion`:
+        for each hidden part, see `poseprior.evaluation.completion`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints; or numbers
