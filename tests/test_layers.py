@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fitting.camera",
         "fitting.layout_points",
         "fitting.targets",
+        "fitting.coordinates",
         "fitting.energy",
         "fitting.anchor",
         "fitting.term",
