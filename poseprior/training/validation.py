@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
@@ -79,9 +80,9 @@ def scorable_rows(
     return pose[usable], observed[usable], int((~usable).sum())
 
 
-def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
+def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor, *, progress: bool = False) -> float:
     """Mean of -log_prob over (N, 55, 3) poses, Haar nats. Runs in eval mode and restores the mode."""
-    return _mean(prior, pose, observed, lambda p, o: -prior.log_prob(p, observed=o))
+    return _mean(prior, pose, observed, lambda p, o: -prior.log_prob(p, observed=o), progress)
 
 
 def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
@@ -90,12 +91,15 @@ def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> 
 
 
 @torch.no_grad()
-def _mean(prior: PosePrior, pose: Tensor, observed: Tensor, value: Callable[[Tensor, Tensor], Tensor | None]) -> float:
+def _mean(
+    prior: PosePrior, pose: Tensor, observed: Tensor, value: Callable[[Tensor, Tensor], Tensor | None],
+    progress: bool = False,
+) -> float:  # fmt: skip
     """Mean over poses of a value of batches, (B,) or None for 0."""
     was_training = prior.training
     prior.eval()
     total = 0.0
-    for start in range(0, len(pose), _BATCH):
+    for start in tqdm(range(0, len(pose), _BATCH), desc="evaluation: densities", disable=not progress):
         part = slice(start, start + _BATCH)
         found = value(pose[part], observed[part])
         total += 0.0 if found is None else float(found.double().sum())
