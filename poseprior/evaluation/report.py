@@ -47,9 +47,9 @@ def evaluate(
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
-        masks (`PosePrior.can_score`); `samples`: see `poseprior.training.metrics.sample_metrics`, or `reason` where too
+        masks (`PosePrior.can_score`); `samples`: see `poseprior.evaluation.sample_metrics`, or `reason` where too
         few poses are there to compare with; `completion`: for each hidden part, see
-        `poseprior.training.completion.completion_metrics`.
+        `poseprior.evaluation.completion`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints; or numbers
