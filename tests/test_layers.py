@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fitting.camera",
         "fitting.layout_points",
         "fitting.targets",
+        "fitting.coordinates",
         "fitting.energy",
         "fitting.anchor",
         "fitting.term",
