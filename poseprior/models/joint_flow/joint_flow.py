@@ -201,7 +201,7 @@ class JointFlow(LatentPosePrior):
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
         observed = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
         w, _ = self.chart(rotvec, observed)
-        seen = self.conditionals.context(w, observed, None)
+        seen = self.conditionals.inputs(w, observed, None)
         return self.conditionals.encode(w.transpose(0, 1), seen, None).transpose(0, 1).flatten(1)
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
@@ -209,7 +209,7 @@ class JointFlow(LatentPosePrior):
         w = latent.new_zeros(len(latent), len(self.joints), 3)
         for level in self._levels:
             places = torch.tensor(level, device=w.device)
-            seen = self.conditionals.context(w, torch.ones_like(w[..., 0], dtype=torch.bool), places)
+            seen = self.conditionals.inputs(w, torch.ones_like(w[..., 0], dtype=torch.bool), places)
             made = self.conditionals.decode(z[places], seen, places)
             w = w.index_copy(1, places, made.transpose(0, 1))
         return self.chart.inverse(w)
