@@ -7,9 +7,11 @@ with the reason.
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..kinematics import KEYPOINT_PARENTS, keypoint_positions
 from ..prior import PosePrior
@@ -36,6 +38,7 @@ def completion_metrics(
     num_poses: int = 1000,
     jitter: float = 0.02,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, dict[str, float | str | None]]:
     """Hide parts of real poses, let the prior complete them, and compare.
 
@@ -52,6 +55,7 @@ def completion_metrics(
         num_poses: use at most this many poses for each pattern, drawn at random.
         jitter: tangent noise of the log-likelihood, radians.
         seed: of the subset, the noise and the draws.
+        progress: show a tqdm bar.
 
     Returns:
         For each pattern of `COMPLETION_PATTERNS` that hides some, but not all, modelled and measured joints:
@@ -70,6 +74,7 @@ def completion_metrics(
     modelled[list(prior.joints)] = True
     seen = modelled.expand(poses.shape[:-1]) if observed is None else modelled & observed.to(poses.device)
     results: dict[str, dict[str, float | str | None]] = {}
+    chosen: dict[str, tuple[Tensor, Tensor, torch.Generator]] = {}
     for name, joints in COMPLETION_PATTERNS.items():
         hidden = torch.zeros_like(modelled)
         hidden[list(joints)] = True
@@ -78,9 +83,13 @@ def completion_metrics(
         rows = usable.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows), generator=generator, device=poses.device)[:num_poses]]
         if len(rows):
+            chosen[name] = rows, hidden, generator
+    total = 2 * sum(len(rows) for rows, _, _ in chosen.values())
+    with tqdm(total=total, desc="completion", unit="pose", disable=not progress, leave=False) as bar:
+        for name, (rows, hidden, generator) in chosen.items():
             args = (prior, poses[rows], seen[rows], hidden)
-            errors = _position_errors(*args, num_samples, generator)
-            density = _conditional_log_prob(*args, jitter, generator)
+            errors = _position_errors(*args, num_samples, generator, bar)
+            density = _conditional_log_prob(*args, jitter, generator, bar)
             results[name] = {**errors, **density, "num_poses": len(rows)}
             reasons = [str(part["reason"]) for part in (errors, density) if "reason" in part]
             if reasons:
@@ -89,7 +98,13 @@ def completion_metrics(
 
 
 def _position_errors(
-    prior: PosePrior, poses: Tensor, seen: Tensor, hidden: Tensor, num_samples: int, generator: torch.Generator
+    prior: PosePrior,
+    poses: Tensor,
+    seen: Tensor,
+    hidden: Tensor,
+    num_samples: int,
+    generator: torch.Generator,
+    bar: tqdm[NoReturn],
 ) -> dict[str, float | str | None]:
     keys = (f"best_of_{num_samples}_mm", "mean_mm")
     best, mean = [], []
@@ -101,11 +116,18 @@ def _position_errors(
         error_mm = _keypoint_error_mm(drawn, pose, mask & hidden, mask)
         best.append(error_mm.amin(0))
         mean.append(error_mm.mean(0))
+        bar.update(len(pose))
     return {keys[0]: float(torch.cat(best).mean()), keys[1]: float(torch.cat(mean).mean())}
 
 
 def _conditional_log_prob(
-    prior: PosePrior, poses: Tensor, seen: Tensor, hidden: Tensor, jitter: float, generator: torch.Generator
+    prior: PosePrior,
+    poses: Tensor,
+    seen: Tensor,
+    hidden: Tensor,
+    jitter: float,
+    generator: torch.Generator,
+    bar: tqdm[NoReturn],
 ) -> dict[str, float | str | None]:
     if prior.log_prob_kind != "exact":
         kind = prior.log_prob_kind.replace("_", " ")
@@ -119,6 +141,7 @@ def _conditional_log_prob(
         except (ValueError, NotImplementedError) as error:
             return {"cond_log_prob": None, "reason": str(error)}
         total += float(gain.double().sum())
+        bar.update(len(pose))
     mean = total / len(poses)
     return {"cond_log_prob": mean} if math.isfinite(mean) else {"cond_log_prob": None, "reason": f"got {mean}"}
 
