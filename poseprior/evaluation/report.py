@@ -49,7 +49,7 @@ def evaluate(
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
         masks (`PosePrior.can_score`); `samples`: see `poseprior.evaluation.sample_metrics`, or `reason` where too
         few poses are there to compare with; `completion`: for each hidden part, see
-        `poseprior.evaluation.completion.completion_metrics`.
+        `poseprior.evaluation.completion`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints; or numbers
