@@ -9,6 +9,7 @@ from typing import Any
 
 from .._version import __version__
 from ._fit import Fit
+from ._mesh import ExportMesh
 from ._parse import listed, nearest, parse
 from ._rigs import Adapt, Check
 from ._train import Train, parse_train
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type[Any]] = {
     "check": Check,
     "adapt": Adapt,
     "fit": Fit,
+    "export-mesh": ExportMesh,
     "train": Train,
     "evaluate": Evaluate,
 }
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     """The commands, a line or two each."""
-    commands = listed({name: str(command.__doc__) for name, command in COMMANDS.items()}, 9)
+    commands = listed({name: str(command.__doc__) for name, command in COMMANDS.items()}, 11)
     return (
         f"usage: poseprior COMMAND ...\n\nPose priors for SMPL-X bodies and hands.\n\n{commands}\n\n"
         "poseprior COMMAND --help has the options; poseprior --version the version."

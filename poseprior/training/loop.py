@@ -61,7 +61,11 @@ def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, 
     if config.mirror and not bool(scorable(prior, train.observed).any()):
         train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
     train_nll = mean_nll(prior, *_rows(prior, train, "train", config))
-    val_nll = None if val is None else mean_nll(prior, *_rows(prior, val, "val", config))
+    held_out = None if val is None else _rows(prior, val, "val", config)
+    val_nll = None if held_out is None else mean_nll(prior, *held_out)
+    log = TensorBoardLog(config.tensorboard_dir if _rank() == 0 else None, first_step=-1)
+    log.write(prior, {"step": 0, "train_nll": train_nll, "val_nll": val_nll}, held_out)
+    log.close()
     return FitResult(
         steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
         joints=prior.joints,
@@ -82,6 +86,10 @@ def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions
     return pose, observed
 
 
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 class _Run:
     """State of one training run."""
 
@@ -95,7 +103,7 @@ class _Run:
     ) -> None:
         self.prior, self.config, self.start_seconds = prior, config, start_seconds
         self.distributed = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank() if self.distributed else 0
+        self.rank = _rank()
         world = dist.get_world_size() if self.distributed else 1
         self.device = next(prior.parameters()).device
         self.source = BatchSource(train, prior.joints, config, rank=self.rank, world_size=world)
@@ -257,7 +265,7 @@ class _Run:
                 self.best = {k: v.clone() for k, v in self.average.items()}
             else:
                 progress.stale += 1
-        log.write(self.prior, record, self.val)
+        log.write(self.prior, {**record, "learning_rate": self.optimiser.param_groups[0]["lr"]}, self.val)
         self.prior.load_state_dict(current)
         self.prior.train()
         progress.history.append(record)

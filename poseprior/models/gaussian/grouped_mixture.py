@@ -60,6 +60,18 @@ class IndependentGroupsMixture(nn.Module):
             assert isinstance(part, MaskedMixture)
             yield part, self.get_buffer(f"_place{k}")
 
+    def covariance(self) -> Tensor:
+        """(3 J, 3 J) of the coordinates, zero between groups; for one component."""
+        parts = [
+            (part.covariance()[0], 3 * places[:, None] + torch.arange(3, device=places.device))
+            for part, places in self._each()
+        ]
+        total = parts[0][0].new_zeros((3 * sum(len(own) for _, own in parts),) * 2)
+        for own, coordinates in parts:
+            where = coordinates.flatten()
+            total = total.index_put((where[:, None], where), own)
+        return total
+
     def log_prob(self, z: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
         """(B,) log-density of z (B, J, 3), Lebesgue in z, truncated where a tangent vector is longer than pi."""
         total = z.new_zeros(len(z))
