@@ -47,7 +47,7 @@ def test_tasks_and_terms_are_short() -> None:
     assert repr(Camera(1000.0, (500.0, 400.0))) == "Camera(focal 1000, 1000 px, center 500, 400 px)"
     points = torch.zeros(2, 55, 3)
     points[0, 3] = torch.nan
-    assert repr(Joints3D(points, sigma=0.02)) == "Joints3D(2 bodies, 109 of 110 points measured, sigma 0.02 m)"
+    assert repr(Joints3D(points, sigma=0.02)) == "Joints3D(2 bodies, 109 of 110 points measured, sigma 0.02 metres)"
 
 
 def test_covariance_is_a_matrix() -> None:

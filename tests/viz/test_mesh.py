@@ -17,7 +17,7 @@ trimesh = pytest.importorskip("trimesh")
 
 @pytest.mark.parametrize("suffix", [".obj", ".ply", ".glb"])
 def test_a_posed_figure_comes_back(suffix: str, tmp_path: Path) -> None:
-    pose = synthetic_poses(3, seed=1).poses[2]
+    pose = synthetic_poses(3, seed=1, num_subjects=1).poses[2]
     vertices, faces, colours = skeleton_mesh(pose)
     path = write_mesh(tmp_path / f"figure{suffix}", vertices, faces, colours=colours)
     again = trimesh.load(path, force="mesh", process=False)
@@ -53,7 +53,7 @@ def test_bad_meshes_are_refused(
 def test_the_command_exports_a_figure_and_a_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("smplx")
     poses = tmp_path / "p.npz"
-    write_poses(poses, synthetic_poses(3, seed=0))
+    write_poses(poses, synthetic_poses(3, seed=0, num_subjects=1))
     assert main(["export-mesh", str(poses), "--out", str(tmp_path / "f.obj"), "--index", "1"]) == 0
     assert main(["export-mesh", str(poses), "--out", str(tmp_path / "b.ply"), "--body", "stand-in"]) == 0
     assert len(trimesh.load(tmp_path / "b.ply", process=False).vertices) > 9000

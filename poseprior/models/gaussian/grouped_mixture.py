@@ -62,14 +62,11 @@ class IndependentGroupsMixture(nn.Module):
 
     def covariance(self) -> Tensor:
         """(3 J, 3 J) of the coordinates, zero between groups; for one component."""
-        parts = [
-            (part.covariance()[0], 3 * places[:, None] + torch.arange(3, device=places.device))
-            for part, places in self._each()
-        ]
-        total = parts[0][0].new_zeros((3 * sum(len(own) for _, own in parts),) * 2)
-        for own, coordinates in parts:
-            where = coordinates.flatten()
-            total = total.index_put((where[:, None], where), own)
+        size = 3 * sum(len(group) for group in self.groups)
+        total = next(self.parameters()).new_zeros(size, size)
+        for part, place in self._each():
+            where = (3 * place[:, None] + torch.arange(3, device=place.device)).flatten()
+            total = total.index_put((where[:, None], where), part.covariance()[0])
         return total
 
     def log_prob(self, z: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
