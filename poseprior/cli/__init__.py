@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._version import __version__
+from ._data import DataCommand
 from ._fit import Fit
 from ._mesh import ExportMesh
 from ._parse import listed, nearest, parse
 from ._rigs import Adapt, Check
-from ._train import Train, parse_train
+from ._train import Train
+from ._train_parse import parse_train
 from ._use import Complete, Evaluate, Info, List, Sample, Score
 
 #: By name, in the order of the help.
@@ -28,6 +30,7 @@ COMMANDS: dict[str, type[Any]] = {
     "export-mesh": ExportMesh,
     "train": Train,
     "evaluate": Evaluate,
+    "data": DataCommand,
 }
 
 

@@ -32,13 +32,14 @@ class Model:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "published"}
         return {name: value for name, value in values.items() if value is not None}
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        """The prior, unfitted."""
+    def build(self, joints: tuple[int, ...], *, context_dim: int = 0) -> PosePrior:
+        """The prior, unfitted; given a vector of length `context_dim`, where the class takes one."""
+        context = {"context_dim": context_dim} if context_dim else {}
         if getattr(self, "published", False):
             make = self.kind.published  # type: ignore[attr-defined]
             check_option_names(make, self.given(), "the published architecture")
-            return make(joints, **self.given())
-        return self.kind(joints, **self.given())
+            return make(joints, **self.given(), **context)
+        return self.kind(joints, **self.given(), **context)
 
     def settled(self) -> dict[str, Any]:
         """Every option that the constructor takes, given or not."""

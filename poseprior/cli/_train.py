@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
 from .. import skeleton
 from ..evaluation.calibration import calibrate
@@ -23,59 +20,13 @@ from ..prior import PosePrior
 from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult
 from ..training.config import FitOptions
-from ..training.state import ForeignCheckpointError
+from ..training.fit import fit_defaults
+from ..training.state import CheckpointError
 from ..training.tensorboard import tensorboard_installed
 from . import _train_options as train_options
-from ._busy import busy
-from ._models import MODELS, HandVae
-from ._parse import listed, nearest, parse
-from ._run_config import read_config, rig_noise_of, write_config
+from ._models import Global, HandVae
+from ._run_config import rig_noise_of, write_config
 from ._train_options import LOOP, TrainOptions
-
-_DESCRIPTION = "\n".join(
-    (
-        str(TrainOptions.__doc__), "", "poseprior train MODEL --data DIR --out RUN [OPTIONS], where MODEL is one of",
-        listed({name: str(kind.__doc__) for name, kind in MODELS.items()}, 15), "",
-        "poseprior train MODEL --help has the model's options and defaults.",
-    )
-)  # fmt: skip
-
-
-def parse_train(arguments: Sequence[str], prog: str) -> Train:
-    """`poseprior train MODEL ...`: the model's name comes first; `--config` and `--recipe` do without."""
-    word = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    if word is not None and word not in MODELS:
-        raise ValueError(f"train: no model {word!r}; the models are {', '.join(MODELS)}.{nearest(word, list(MODELS))}")
-    later = [a for before, a in pairwise(arguments) if a in MODELS and not before.startswith("-") and before != word]
-    if word is None and later:
-        raise ValueError(f"train: expected the model first: {prog} {later[0]} --data ... --out ...")
-    rest = arguments if word is None else arguments[1:]
-    model: str | None = word
-    values: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    config = _option(rest, "--config")
-    if config is not None:
-        named, values, options = read_config(Path(config))
-        if word is not None and named != word:
-            raise ValueError(f"--config: {config} is for {named or values.get('recipe')}, the command for {word}.")
-        if _option(rest, "--recipe") is not None:
-            named, options = None, {}
-        model = named
-    command = train_options.for_model(Train, model, options)
-    start = None if config is None else command(**{"data": tyro.MISSING, "out": tyro.MISSING, **values})
-    prog = prog if word is None else f"{prog} {word}"
-    return parse(
-        command, rest, prog=prog, default=start, hints=train_options.hints(model),
-        description=_DESCRIPTION if model is None else MODELS[model].__doc__,
-    )  # fmt: skip
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    """The value of an option, `--name VALUE` or `--name=VALUE`."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == name or argument.startswith(f"{name}="):
-            return argument.partition("=")[2] or following
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +44,13 @@ class Train(TrainOptions):
     def _train(self, main_rank: bool) -> int:
         recipe = self._find_recipe()
         if recipe is None:
-            parts = {name: {"all": data} for name, data in _splits(self.data).items()}
+            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
         else:
             parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
-        asked, prior, origin = self._plan(recipe)
+        asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
         config = self._fit_config(recipe)
-        options = config.resolve(prior.default_fit)
+        options = config.resolve(fit_defaults(prior))
         origin["data_digest"] = splits["train"].digest()
         self._refuse_foreign_run(origin, options)
         _say(main_rank, "training on " + _describe(splits["train"]))
@@ -123,32 +74,25 @@ class Train(TrainOptions):
         else:
             print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
             print(f"kept the weights of step {result.best_step}")
+        if result.loading_share is not None:
+            print(f"making batches took {100 * result.loading_share:.0f} % of the steps' time")
         if result.stopped == "interrupted":
             print(
-                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same"
+                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same "
+                f"command goes on from {self.out / 'checkpoint'}"
             )
-            print("command goes on from the last checkpoint")
             return 130
         if not self.evaluate:
             self._summary()
             return 0
-        if "val" in splits:
-            with busy("calibrating percentiles on val"):
-                prior.metadata["calibration"] = calibrate(
-                    prior, splits["val"], rig_noise=options.rig_noise, jitter=options.jitter, seed=options.seed
-                ).to_dict()
-        if recipe is not None:
-            record(prior, recipe, parts, licence=self.licence)
-        held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
-        metrics = {
-            part: {"split": held_out, **evaluate(prior, data, jitter=options.jitter, seed=options.seed, progress=True)}
-            for part, data in parts[held_out].items()
-        }
-        if recipe is None:
-            metrics = metrics["all"]
-            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
-        prior.save(self.out / "prior.safetensors")
-        write_json(self.out / "metrics.json", metrics)
+        try:
+            metrics, held_out = self._measure(prior, recipe, parts, splits, options)
+        except KeyboardInterrupt:
+            print(
+                f"interrupted in the evaluation: the prior is in {self.out / 'prior.safetensors'}, without numbers; the same "
+                "command measures it again, poseprior evaluate too"
+            )
+            return 130
         missing = set(asked) - set(prior.joints)
         if missing:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in sorted(missing))
@@ -164,9 +108,7 @@ class Train(TrainOptions):
         print(f"prior: {self.out / 'prior.safetensors'}")
         if self.evaluate:
             print(f"numbers: {self.out / 'metrics.json'}")
-        print(
-            f"options: {self.out / 'config.toml'} (poseprior train --config {self.out / 'config.toml'} repeats the run)"
-        )
+        print(f"options: {self.out / 'config.toml'}, which train --config takes")
         if any((self.out / "tb").iterdir()):
             print(f"curves: tensorboard --logdir {self.out / 'tb'}")
 
@@ -183,10 +125,46 @@ class Train(TrainOptions):
     def _joints(self) -> str:
         return self.joints or ("hands" if isinstance(self.model, HandVae) else "body")
 
+    def _measure(
+        self,
+        prior: PosePrior,
+        recipe: Recipe | None,
+        parts: dict[str, dict[str, PoseDataset]],
+        splits: dict[str, PoseDataset],
+        options: FitOptions,
+    ) -> tuple[dict[str, Any], str]:
+        """Calibrate and evaluate the prior, and save it with its numbers; these, and the split they are of."""
+        progress = options.progress
+        if "val" in splits:
+            prior.metadata["calibration"] = calibrate(
+                prior,
+                splits["val"],
+                rig_noise=options.rig_noise,
+                jitter=options.jitter,
+                seed=options.seed,
+                progress=progress,
+            ).to_dict()
+        if recipe is not None:
+            record(prior, recipe, parts, licence=self.licence)
+        held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
+        metrics = {
+            part: {
+                "split": held_out,
+                **evaluate(prior, data, jitter=options.jitter, seed=options.seed, progress=progress),
+            }
+            for part, data in parts[held_out].items()
+        }
+        if recipe is None:
+            metrics = metrics["all"]
+            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
+        prior.save(self.out / "prior.safetensors")
+        write_json(self.out / "metrics.json", metrics)
+        return metrics, held_out
+
     def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
         try:
             return prior.fit(splits["train"], val=splits.get("val"), config=config)
-        except ForeignCheckpointError:
+        except CheckpointError:
             if not self.overwrite:
                 raise
             return prior.fit(splits["train"], val=splits.get("val"), config=replace(config, resume=False))
@@ -196,6 +174,9 @@ class Train(TrainOptions):
             raise ValueError(
                 "train: expected a model (gaussian, joint-flow, ...; see --help) or --recipe NAME, one of them."
             )
+        if self.context is not None and not isinstance(self.model, Global):
+            what = f"--recipe {self.recipe}" if self.model is None else type(self.model).__name__
+            raise ValueError(f"--context: only global-flow takes a context, got {what}; leave it out.")
         if self.recipe is None:
             return None
         if self.joints is not None:
@@ -204,7 +185,7 @@ class Train(TrainOptions):
             )
         return find_recipe(self.recipe)
 
-    def _plan(self, recipe: Recipe | None) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
+    def _plan(self, recipe: Recipe | None, context_dim: int) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
         """The joints asked for, the unfitted prior, and how it is made, in words that go into the file."""
         if recipe is not None:
             asked = skeleton.resolve_joints(recipe.joints)
@@ -213,9 +194,10 @@ class Train(TrainOptions):
         assert self.model is not None
         joints = self._joints()
         asked = skeleton.resolve_joints(joints)
-        prior = self.model.build(asked)
         made = {"model": self.model.name(), "options": self.model.settled(), "joints": joints}
-        return asked, prior, made
+        if isinstance(self.model, Global) and self.context is not None:
+            return asked, self.model.build(asked, context_dim=context_dim), {**made, "context": self.context}
+        return asked, self.model.build(asked), made
 
     def _fit_config(self, recipe: Recipe | None) -> FitConfig:
         start = FitConfig() if recipe is None else recipe.fit_config()
@@ -261,9 +243,9 @@ def _start_distributed() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def _splits(path: Path) -> dict[str, PoseDataset]:
+def _splits(path: Path, context: str | None) -> dict[str, PoseDataset]:
     """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
-    splits = read_split(path) if path.is_dir() else {"train": read_poses(path)}
+    splits = read_split(path, context=context) if path.is_dir() else {"train": read_poses(path, context=context)}
     if "train" not in splits:
         found = ", ".join(splits)
         raise ValueError(f"--data: {path} has no train split (found: {found}); name a file train_poses.npz.")

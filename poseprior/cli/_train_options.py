@@ -37,6 +37,8 @@ class TrainOptions:
     """Run folder: prior.safetensors, metrics.json, config.toml, checkpoint/, tb/."""
     joints: str | None = None
     """body, hands, left_hand, right_hand, whole_body (all but root and eyes), all, or joint names with commas."""
+    context: Annotated[str | None, tyro.conf.arg(metavar="ARRAY")] = None
+    """Array of the files, (N, C) or (C,), that the prior is given with each pose (betas, say); for global-flow."""
     minutes: float | None = None
     """Wall-clock budget over all resumed runs."""
     max_steps: int | None = None

@@ -7,7 +7,6 @@ with the reason.
 from __future__ import annotations
 
 import math
-from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -74,8 +73,7 @@ def completion_metrics(
     modelled[list(prior.joints)] = True
     seen = modelled.expand(poses.shape[:-1]) if observed is None else modelled & observed.to(poses.device)
     results: dict[str, dict[str, float | str | None]] = {}
-    chosen: dict[str, tuple[Tensor, Tensor, torch.Generator]] = {}
-    for name, joints in COMPLETION_PATTERNS.items():
+    for name, joints in tqdm(COMPLETION_PATTERNS.items(), desc="evaluation: completion", disable=not progress):
         hidden = torch.zeros_like(modelled)
         hidden[list(joints)] = True
         usable = (seen & hidden).any(1) & (seen & ~hidden).any(1)
@@ -83,13 +81,9 @@ def completion_metrics(
         rows = usable.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows), generator=generator, device=poses.device)[:num_poses]]
         if len(rows):
-            chosen[name] = rows, hidden, generator
-    total = 2 * sum(len(rows) for rows, _, _ in chosen.values())
-    with tqdm(total=total, desc="completion", unit="pose", disable=not progress, leave=False) as bar:
-        for name, (rows, hidden, generator) in chosen.items():
             args = (prior, poses[rows], seen[rows], hidden)
-            errors = _position_errors(*args, num_samples, generator, bar)
-            density = _conditional_log_prob(*args, jitter, generator, bar)
+            errors = _position_errors(*args, num_samples, generator)
+            density = _conditional_log_prob(*args, jitter, generator)
             results[name] = {**errors, **density, "num_poses": len(rows)}
             reasons = [str(part["reason"]) for part in (errors, density) if "reason" in part]
             if reasons:
@@ -98,13 +92,7 @@ def completion_metrics(
 
 
 def _position_errors(
-    prior: PosePrior,
-    poses: Tensor,
-    seen: Tensor,
-    hidden: Tensor,
-    num_samples: int,
-    generator: torch.Generator,
-    bar: tqdm[NoReturn],
+    prior: PosePrior, poses: Tensor, seen: Tensor, hidden: Tensor, num_samples: int, generator: torch.Generator
 ) -> dict[str, float | str | None]:
     keys = (f"best_of_{num_samples}_mm", "mean_mm")
     best, mean = [], []
@@ -116,18 +104,11 @@ def _position_errors(
         error_mm = _keypoint_error_mm(drawn, pose, mask & hidden, mask)
         best.append(error_mm.amin(0))
         mean.append(error_mm.mean(0))
-        bar.update(len(pose))
     return {keys[0]: float(torch.cat(best).mean()), keys[1]: float(torch.cat(mean).mean())}
 
 
 def _conditional_log_prob(
-    prior: PosePrior,
-    poses: Tensor,
-    seen: Tensor,
-    hidden: Tensor,
-    jitter: float,
-    generator: torch.Generator,
-    bar: tqdm[NoReturn],
+    prior: PosePrior, poses: Tensor, seen: Tensor, hidden: Tensor, jitter: float, generator: torch.Generator
 ) -> dict[str, float | str | None]:
     if prior.log_prob_kind != "exact":
         kind = prior.log_prob_kind.replace("_", " ")
@@ -141,7 +122,6 @@ def _conditional_log_prob(
         except (ValueError, NotImplementedError) as error:
             return {"cond_log_prob": None, "reason": str(error)}
         total += float(gain.double().sum())
-        bar.update(len(pose))
     mean = total / len(poses)
     return {"cond_log_prob": mean} if math.isfinite(mean) else {"cond_log_prob": None, "reason": f"got {mean}"}
 

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from .. import skeleton
-from .._checks import check_number, check_whole
+from .._checks import check_number, check_switch, check_whole
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
@@ -47,9 +47,10 @@ def evaluate(
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
-        masks (`PosePrior.can_score`); `samples`: see `poseprior.evaluation.sample_metrics`, or `reason` where too
-        few poses are there to compare with; `completion`: for each hidden part, see
-        `poseprior.evaluation.completion`.
+        masks (`PosePrior.can_score`); `given_context`, of conditional priors alone: whether `nll` is of poses given the
+        contexts of the data, or, where the data have none, without any (all other numbers are without); `samples`: see
+        `poseprior.evaluation.sample_metrics`, or `reason` where too few poses are there to compare with; `completion`:
+        for each hidden part, see `poseprior.evaluation.completion`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints; or numbers
@@ -60,47 +61,59 @@ def evaluate(
         check_whole(name, number)
     if max_poses is not None:
         check_whole("max_poses", max_poses, least=1)
-    pose, observed, left_out = scorable_rows(prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses)
-    with tqdm(total=len(prior.joints) + 2, desc="evaluate", disable=not progress, leave=False) as bar:
-        nll = mean_nll(prior, pose, observed)
-        bar.update()
-        per_joint = {}
-        for joint in prior.joints:
-            per_joint[skeleton.JOINT_NAMES[joint]] = _joint_nll(prior, pose, observed, joint)
-            bar.update()
-        nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
-        dims = mean_active_dims(prior, observed)
-        result: dict[str, Any] = {
-            "class": type(prior).__name__,
-            "log_prob_kind": prior.log_prob_kind,
-            "nll": nll,
-            "nll_rotvec": nll_rotvec,
-            "bpd": nll_rotvec / (math.log(2.0) * dims),
-            "jitter": jitter,
-            "seed": seed,
-            "num_poses": len(pose),
-            "num_left_out": left_out,
-            "active_dims": dims,
-            "num_parameters": prior.num_parameters,
-            "data_digest": data.digest(),
-            "per_joint_nll": per_joint,
-        }
-        real, shown = data.all_poses()
-        keep = shown[:, list(prior.joints)].any(1)
-        real, shown = real[keep], shown[keep]
-        if num_samples:
-            generator = torch.Generator(device=prior.device).manual_seed(seed)
-            samples = prior.sample(num_samples, generator=generator).cpu()
-            try:
-                result["samples"] = sample_metrics(
-                    samples, real, joints=prior.joints, observed=shown, max_poses=num_samples, seed=seed
-                )
-            except ValueError as error:  # too few poses to compare with: the other numbers stand
-                result["samples"] = {"reason": str(error)}
-        bar.update()
+    check_switch("progress", progress)
+    pose, observed, context, left_out = scorable_rows(
+        prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses
+    )
+    nll = mean_nll(prior, pose, observed, context, progress=progress)
+    nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
+    dims = mean_active_dims(prior, observed)
+    result: dict[str, Any] = {
+        "class": type(prior).__name__,
+        "log_prob_kind": prior.log_prob_kind,
+        "nll": nll,
+        "nll_rotvec": nll_rotvec,
+        "bpd": nll_rotvec / (math.log(2.0) * dims),
+        "jitter": jitter,
+        "seed": seed,
+        "num_poses": len(pose),
+        "num_left_out": left_out,
+        **({"given_context": context is not None} if prior.context_dim else {}),
+        "active_dims": dims,
+        "num_parameters": prior.num_parameters,
+        "data_digest": data.digest(),
+        "per_joint_nll": _per_joint_nll(prior, pose, observed, progress),
+    }
+    real, shown = data.all_poses()
+    keep = shown[:, list(prior.joints)].any(1)
+    real, shown = real[keep], shown[keep]
+    if num_samples:
+        generator = torch.Generator(device=prior.device).manual_seed(seed)
+        samples = prior.sample(num_samples, generator=generator).cpu()
+        try:
+            result["samples"] = sample_metrics(
+                samples, real, joints=prior.joints, observed=shown, max_poses=num_samples, seed=seed
+            )
+        except ValueError as error:  # too few poses to compare with: the other numbers stand
+            result["samples"] = {"reason": str(error)}
     if num_completed:
         result["completion"] = completion_metrics(
             prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed, progress=progress
+        )
+    return result
+
+
+def _per_joint_nll(
+    prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, progress: bool
+) -> dict[str, float | None]:
+    result: dict[str, float | None] = {}
+    for joint in tqdm(prior.joints, desc="evaluation: joints", disable=not progress):
+        rows = observed[:, joint].nonzero()[:_PER_JOINT_POSES, 0]
+        alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
+        alone[joint] = True
+        usable = prior.can_marginalise and len(rows) > 0
+        result[skeleton.JOINT_NAMES[joint]] = (
+            mean_nll(prior, pose[rows], alone.expand(len(rows), -1)) if usable else None
         )
     return result
 

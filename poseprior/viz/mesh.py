@@ -67,7 +67,7 @@ def write_mesh(
         ) from error
     tint = None if colours is None else (255 * np.asarray(colours)).round().astype(np.uint8)
     mesh = trimesh.Trimesh(points, corners, vertex_colors=tint, process=False)
-    content = mesh.export(file_type=target.suffix.lower()[1:])
+    content: Any = mesh.export(file_type=target.suffix.lower()[1:])
     with replacing(target) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return target
