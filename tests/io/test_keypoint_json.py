@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bounds import bounded
 from numpy.typing import NDArray
 
 from poseprior.io.keypoints import read_keypoints
@@ -194,7 +195,8 @@ def test_a_thousand_broken_json_files(tmp_path: Path) -> None:
             at = int(rng.integers(len(data)))
             data[at : at + int(rng.integers(0, 12))] = odd[rng.integers(len(odd))]
         path.write_bytes(bytes(data))
-        try:
-            read_keypoints(path)
-        except ValueError as error:
-            assert str(error)  # noqa: PT017
+        with bounded():
+            try:
+                read_keypoints(path)
+            except ValueError as error:
+                assert str(error)  # noqa: PT017
