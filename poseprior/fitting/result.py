@@ -19,8 +19,8 @@ class BodyFit:
 
     Attributes:
         energies: (B,) nats by term, of the best hypothesis; their sum is what was minimised.
-        converged: (B,) bool: the last minimisation of the best hypothesis reached a point of no descent, no other start
-            that was tried ended with a clearly lower energy, and at most half of the points ended as outliers.
+        converged: (B,) bool: the last minimisation of the best hypothesis gained no more, no other attempt ended with a
+            clearly lower energy (0.5 nats), and at most half of the points ended as outliers.
         steps: iterations of all stages.
         weights: (H, B) posterior weight of each hypothesis, summing to 1 for each body; 0 for what repeats a better one.
         num_observed: (B,) points that were measured.
