@@ -117,15 +117,17 @@ def _shell(code: str, folder: Path) -> None:
         script.chmod(0o755)
     paths = {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", code], cwd=folder, env={**os.environ, **paths}, capture_output=True, text=True
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder,
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, f"{code}\n{result.stdout}\n{result.stderr}"
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_snippet_of_the_readme_runs_by_itself(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snippet_of_the_readme_runs_by_itself(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     snippets = [block for block in read_blocks(README) if block.language == "python"]
     assert len(snippets) == 3 and not any(block.reason or block.swaps for block in snippets)
@@ -141,7 +143,9 @@ def test_from_install_to_a_picture_are_five_lines() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_what_is_not_run_says_why(page: Path) -> None:
     for block in read_blocks(page):
-        assert block.language in _CODE + _OTHER, f"{block.language!r}: name the language; {_OTHER} is for what is no code"
+        assert block.language in _CODE + _OTHER, (
+            f"{block.language!r}: name the language; {_OTHER} is for what is no code"
+        )
         if block.reason:
             assert len(block.reason.split()) >= 3, block.code
     assert page.read_text().count("```") == 2 * sum(b.code != "" for b in read_blocks(page) if b.language) - 2 * (

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Below `prior`: defining a class registers it, so `prior` knows the registry. The file format is its own module.
     ("_checkpoint_format",),
     ("checkpoint",),
-    ("_pose_checks",),
+    ("_pose_checks", "_chunks"),
     ("prior",),
     # Charts keep what they compute from their buffers in the cache that families share.
     ("models.shared",),
@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fitting.camera",
         "fitting.layout_points",
         "fitting.targets",
+        "fitting.coordinates",
         "fitting.energy",
         "fitting.anchor",
         "fitting.term",

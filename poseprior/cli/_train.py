@@ -21,7 +21,7 @@ from ..recipes import Recipe, find_recipe, read_parts, record, together
 from ..training import FitConfig, FitResult, RigNoise
 from ..training.config import FitOptions
 from ..training.fit import fit_defaults
-from ..training.state import ForeignCheckpointError
+from ..training.state import CheckpointError
 from ._models import Global, HandVae, OptionalModel
 
 #: Flags that, when given, replace the model's or the recipe's own options.
@@ -126,29 +126,21 @@ class Train:
         print(f"kept the weights of step {result.best_step}")
         if result.stopped == "interrupted":
             print(
-                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same"
+                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same "
+                f"command goes on from {self.out / 'checkpoint'}"
             )
-            print("command goes on from the last checkpoint")
             return 130
         if not self.evaluate:
             print(f"results: {self.out / 'prior.safetensors'}")
             return 0
-        if "val" in splits:
-            prior.metadata["calibration"] = calibrate(
-                prior, splits["val"], rig_noise=options.rig_noise, jitter=options.jitter, seed=options.seed
-            ).to_dict()
-        if recipe is not None:
-            record(prior, recipe, parts, licence=self.licence)
-        held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
-        metrics = {
-            part: {"split": held_out, **evaluate(prior, data, jitter=options.jitter, seed=options.seed)}
-            for part, data in parts[held_out].items()
-        }
-        if recipe is None:
-            metrics = metrics["all"]
-            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
-        prior.save(self.out / "prior.safetensors")
-        write_json(self.out / "metrics.json", metrics)
+        try:
+            metrics, held_out = self._measure(prior, recipe, parts, splits, options)
+        except KeyboardInterrupt:
+            print(
+                f"interrupted in the evaluation: the prior is in {self.out / 'prior.safetensors'}, without numbers; the same "
+                "command measures it again, poseprior evaluate too"
+            )
+            return 130
         missing = set(asked) - set(prior.joints)
         if missing:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in sorted(missing))
@@ -160,10 +152,46 @@ class Train:
         print(f"results: {self.out / 'prior.safetensors'}, {self.out / 'metrics.json'}")
         return 0
 
+    def _measure(
+        self,
+        prior: PosePrior,
+        recipe: Recipe | None,
+        parts: dict[str, dict[str, PoseDataset]],
+        splits: dict[str, PoseDataset],
+        options: FitOptions,
+    ) -> tuple[dict[str, Any], str]:
+        """Calibrate and evaluate the prior, and save it with its numbers; these, and the split they are of."""
+        progress = options.progress
+        if "val" in splits:
+            prior.metadata["calibration"] = calibrate(
+                prior,
+                splits["val"],
+                rig_noise=options.rig_noise,
+                jitter=options.jitter,
+                seed=options.seed,
+                progress=progress,
+            ).to_dict()
+        if recipe is not None:
+            record(prior, recipe, parts, licence=self.licence)
+        held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
+        metrics = {
+            part: {
+                "split": held_out,
+                **evaluate(prior, data, jitter=options.jitter, seed=options.seed, progress=progress),
+            }
+            for part, data in parts[held_out].items()
+        }
+        if recipe is None:
+            metrics = metrics["all"]
+            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
+        prior.save(self.out / "prior.safetensors")
+        write_json(self.out / "metrics.json", metrics)
+        return metrics, held_out
+
     def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
         try:
             return prior.fit(splits["train"], val=splits.get("val"), config=config)
-        except ForeignCheckpointError:
+        except CheckpointError:
             if not self.overwrite:
                 raise
             return prior.fit(splits["train"], val=splits.get("val"), config=replace(config, resume=False))
