@@ -61,8 +61,9 @@ class Global:
     published: bool = False
     """The reference architecture of the literature instead of our design."""
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        return GlobalFlow.published(joints) if self.published else GlobalFlow(joints)
+    def build(self, joints: tuple[int, ...], *, context_dim: int = 0) -> PosePrior:
+        make = GlobalFlow.published if self.published else GlobalFlow
+        return make(joints, context_dim=context_dim)
 
 
 @dataclass(frozen=True)

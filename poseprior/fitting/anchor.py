@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
+from .._checks import check_number
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_mask
-from .term import Schedule, factor_at
+from .term import LARGEST_WEIGHT, Schedule, factor_at
 
 
 @final
@@ -61,8 +62,7 @@ class PoseAnchor(EnergyTerm):
                 f"sigma: expected a number or a tensor that broadcasts to {tuple(pose.shape[:-1])}, got "
                 f"{tuple(width.shape)}."
             ) from None
-        if not math.isfinite(weight) or weight < 0:
-            raise ValueError(f"weight: expected a finite number of 0 or more, got {weight}.")
+        check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if dof is not None and not dof > 0:
             raise ValueError(f"dof: expected degrees of freedom above 0, or None, got {dof}.")
         if reduction not in ("mean", "sum"):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .._checks import check_number, check_whole
+from .._checks import check_choice, check_number, check_switch, check_whole
+
+#: Starts, and hypotheses, that one fit keeps of each body.
+MOST_STARTS = 4096
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,17 @@ class FitBodyConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("lbfgs", "adam"):
-            raise ValueError(f"optimizer: expected 'lbfgs' or 'adam', got {self.optimizer!r}.")
-        if self.space not in ("pose", "latent"):
-            raise ValueError(f"space: expected 'pose' or 'latent', got {self.space!r}.")
+        check_choice("optimizer", self.optimizer, ("lbfgs", "adam"))
+        check_choice("space", self.space, ("pose", "latent"))
         check_whole("iterations", self.iterations, least=1)
         if self.num_starts is not None:
-            check_whole("num_starts", self.num_starts, least=1)
+            check_whole("num_starts", self.num_starts, least=1, most=MOST_STARTS)
         check_whole("seed", self.seed)
+        for name in ("fit_shape", "fit_expression"):
+            check_switch(name, getattr(self, name))
         for name in ("rest_sigma", "smooth_sigma"):
             value = getattr(self, name)
             if value is not None:
-                check_number(name, value, above=0.0)
-        check_number("learning_rate", self.learning_rate, above=0.0)
+                check_number(name, value, least=1e-6, most=1e6)
+        check_number("learning_rate", self.learning_rate, above=0.0, most=100.0)
         check_number("tolerance", self.tolerance, above=0.0)

@@ -13,7 +13,7 @@ from .._checks import check_whole
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import require_smplx
-from .config import FitBodyConfig
+from .config import MOST_STARTS, FitBodyConfig
 from .energy import EnergyTerm, PoseParams, summands
 from .result import BodyFit
 from .solver.measured_joints import movable_joints
@@ -139,7 +139,7 @@ def _check(targets: list[Target], num_hypotheses: int, config: FitBodyConfig) ->
             "targets: expected a measured point in some frame, got none (all are NaN or have confidence 0); check the "
             "detector's output and the layout."
         )
-    check_whole("num_hypotheses", num_hypotheses, least=1)
+    check_whole("num_hypotheses", num_hypotheses, least=1, most=MOST_STARTS)
     if num_hypotheses > 1 and config.smooth_sigma is not None:
         raise ValueError(
             "num_hypotheses: expected 1 with smooth_sigma, since a sequence is fitted as one; leave one out."

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._checks import check_whole
+from .._checks import check_number, check_whole
 from ..keypoint_layouts import LayoutInput
 from .camera import NEAR, Camera
 from .layout_points import in_layout
@@ -21,6 +21,8 @@ ROBUST = 4.5
 _WALL_SIGMA = 0.05
 #: Coordinates beyond this, pixels or metres, mark missing points in some tools; smaller sigmas are in the wrong unit.
 _FARTHEST, _LEAST_SIGMA = 1e6, 1e-6
+#: Sigmas; an outlier threshold beyond this is none: None says so.
+_LARGEST_ROBUST = 1e6
 
 
 class Target(ABC):
@@ -104,8 +106,8 @@ class Target(ABC):
             raise ValueError(
                 f"sigma: expected a number, ({count},) or {tuple(points.shape[:2])}, got {tuple(width.shape)}."
             ) from None
-        if robust is not None and not robust > 0:
-            raise ValueError(f"robust: expected sigmas above 0, or None for a Gaussian, got {robust}.")
+        if robust is not None:
+            check_number("robust", robust, above=0.0, most=_LARGEST_ROBUST)
         self.robust = robust
         self.num_frames = len(points)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
+from .._checks import check_number
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_mask
@@ -17,6 +18,8 @@ from .energy import EnergyTerm, PoseParams, pose_and_mask
 #: Factor on the weight over the progress of a fit: a function of [0, 1], or values spread evenly over it.
 Schedule = Callable[[float], float] | Sequence[float]
 
+#: Of terms; energies beyond it leave no digits to those of other terms.
+LARGEST_WEIGHT = 1e9
 _TYPICAL_SAMPLES = 256
 
 
@@ -78,8 +81,7 @@ class PosePriorTerm(EnergyTerm):
             raise ValueError("prior: expected a fitted prior, got fresh weights; fit it, or take poseprior.load(name).")
         if prior.context_dim:
             raise ValueError("prior: expected a prior without context; scoring with a context needs prior.log_prob.")
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"weight: expected a finite number of 0 or more, got {weight}.")
+        check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if robust is not None and not robust > 0:
             raise ValueError(f"robust: expected nats a joint above 0, or None for no cap, got {robust}.")
         if reduction not in ("mean", "sum"):

@@ -45,7 +45,13 @@ def preconditioner(problem: FitProblem, state: BodyState, stage: Stage) -> Calla
             hessian = hessian + extra.diag()
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         hessian = hessian + torch.diag_embed(_DAMPING * (1.0 + diagonal))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian.double())).to(state.pose)
+        factor, failed = torch.linalg.cholesky_ex(hessian.double())
+        if bool(failed.any()):
+            raise ValueError(
+                "targets, terms: expected energies with a finite curvature, got another; check sigma, weights, the camera and "
+                "the unit of the points."
+            )
+        inverse = torch.cholesky_inverse(factor).to(state.pose)
     if frames == 1:
         return lambda gradient: (inverse @ gradient[..., None])[..., 0]
 

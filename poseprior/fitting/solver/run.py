@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ...prior import LatentPosePrior
 from ..body.hand_convention import HandConvention
+from ..coordinates import coordinates_of
 from ..energy import PoseParams
 from ..result import BodyFit
 from ..targets import Keypoints2D, Target
@@ -179,9 +180,13 @@ class FitRun:
         with torch.no_grad():
             table = {name: value[0] for name, value in self.problem.energies(state, stage).items()}
             outliers = self.problem.num_outliers(state)[0]
+            pelvis = self.problem.body(state)[0, :, 0]
         count = self.problem.num_points()
         converged = converged[0] & (2 * outliers <= count)
-        return BodyFit(table, converged, found.steps, weights, count, outliers, state, self.convention)
+        return BodyFit(
+            table, converged, found.steps, weights, count, outliers, pelvis, coordinates_of(self.problem.targets), state,
+            self.convention,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ stages
 

@@ -16,6 +16,7 @@ from ..charts.axis_angle import AxisAngleChart
 from ..charts.compact import CompactChart
 from ..shared.architectures import from_architecture
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.masks import unobserved_poses
 from .graph import depth_levels, parent_joints
 from .mixture_flow import JointMixtureFlow
 from .particle_filter import draw_missing, needs_particle_filter
@@ -198,7 +199,7 @@ class JointFlow(LatentPosePrior):
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
         observed = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
         w, _ = self.chart(rotvec, observed)
-        seen = self.conditionals.context(w, observed, None)
+        seen = self.conditionals.inputs(w, observed, None)
         return self.conditionals.encode(w.transpose(0, 1), seen, None).transpose(0, 1).flatten(1)
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
@@ -206,7 +207,7 @@ class JointFlow(LatentPosePrior):
         w = latent.new_zeros(len(latent), len(self.joints), 3)
         for level in self._levels:
             places = torch.tensor(level, device=w.device)
-            seen = self.conditionals.context(w, torch.ones_like(w[..., 0], dtype=torch.bool), places)
+            seen = self.conditionals.inputs(w, torch.ones_like(w[..., 0], dtype=torch.bool), places)
             made = self.conditionals.decode(z[places], seen, places)
             w = w.index_copy(1, places, made.transpose(0, 1))
         return self.chart.inverse(w)
@@ -214,9 +215,8 @@ class JointFlow(LatentPosePrior):
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
-        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=self.device)
-        return self.chart.inverse(draw_missing(self.conditionals, self._levels, empty, nothing, 1, 1, generator)[0])
+        missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
+        return self.chart.inverse(draw_missing(self.conditionals, self._levels, *missing, 1, 1, generator)[0])
 
     def _complete(
         self,

@@ -15,6 +15,7 @@ from ..._pose_checks import density_dtype, in_full_precision
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..gaussian.grouped_mixture import groups_from_data
+from ..shared.masks import unobserved_poses
 from .groups import OrderGroups
 from .start import fit_start
 
@@ -47,7 +48,7 @@ class OrderAgnosticPrior(PosePrior):
         num_components: components of each conditional's mixture.
         dof: degrees of freedom of the components, Student-t; None for Gaussians.
         base_weight: share of the plain Gaussian conditional.
-        own_weight: share of each joint's own Gaussian, whatever the context.
+        own_weight: share of each joint's own Gaussian, whatever the other joints are.
         broad_weight: share of the broad component.
         near_weight: share of the networks that see near joints alone; 0 leaves them out.
         input_noise: noise in training on what networks see of other joints, in standard deviations of each joint (of
@@ -214,9 +215,8 @@ class OrderAgnosticPrior(PosePrior):
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
-        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=self.device)
-        return self.groups.draw(empty, nothing, self.num_orders, generator)
+        missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
+        return self.groups.draw(*missing, self.num_orders, generator)
 
     def _complete(
         self,
