@@ -1,6 +1,6 @@
 """Draw the picture at the top of the README: four people from the shipped prior of body and hands.
 
-    python examples/draw_people.py --out docs/images/people.png
+python examples/draw_people.py --out docs/images/people.png
 """
 
 from __future__ import annotations

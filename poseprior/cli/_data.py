@@ -24,8 +24,8 @@ class DataImport:
     """A new folder; or that of an import that was stopped, which goes on."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes."""
-    fps: float | None = 30.0
-    """Keep at most so many frames a second; None keeps all."""
+    fps: float = 30.0
+    """Keep at most so many frames a second; 0 keeps all."""
     source_fps: float | None = None
     """Frame rate of recordings that do not say."""
     trim: float = 0.1
@@ -49,7 +49,8 @@ class DataImport:
 
     def run(self) -> None:
         names = ImportOptions.__dataclass_fields__
-        options = ImportOptions(**{name: getattr(self, name) for name in names})
+        given = {name: getattr(self, name) for name in names}
+        options = ImportOptions(**{**given, "fps": self.fps or None})
         require_writable(self.out / "plan.json")
         report = import_poses(self.source, self.out, options=options, workers=self.workers)
         print(report)

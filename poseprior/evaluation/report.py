@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from .. import skeleton
-from .._checks import check_number, check_whole
+from .._checks import check_number, check_switch, check_whole
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
@@ -27,6 +28,7 @@ def evaluate(
     num_samples: int = 3000,
     num_completed: int = 1000,
     max_poses: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Score held-out poses and compare the prior's samples with them.
 
@@ -38,6 +40,7 @@ def evaluate(
         num_samples: poses sampled and compared with as many real ones; 0 leaves `samples` out.
         num_completed: poses whose hidden parts are completed, for each pattern; 0 leaves `completion` out.
         max_poses: score a random subset of at most this many; None scores all.
+        progress: show a tqdm bar.
 
     Returns:
         `nll`: mean -log_prob, nats a pose against Haar; `nll_rotvec`: the same against Lebesgue measure of rotvecs;
@@ -58,10 +61,11 @@ def evaluate(
         check_whole(name, number)
     if max_poses is not None:
         check_whole("max_poses", max_poses, least=1)
+    check_switch("progress", progress)
     pose, observed, context, left_out = scorable_rows(
         prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses
     )
-    nll = mean_nll(prior, pose, observed, context)
+    nll = mean_nll(prior, pose, observed, context, progress=progress)
     nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
     dims = mean_active_dims(prior, observed)
     result: dict[str, Any] = {
@@ -78,7 +82,7 @@ def evaluate(
         "active_dims": dims,
         "num_parameters": prior.num_parameters,
         "data_digest": data.digest(),
-        "per_joint_nll": _per_joint_nll(prior, pose, observed),
+        "per_joint_nll": _per_joint_nll(prior, pose, observed, progress),
     }
     real, shown = data.all_poses()
     keep = shown[:, list(prior.joints)].any(1)
@@ -93,13 +97,17 @@ def evaluate(
         except ValueError as error:  # too few poses to compare with: the other numbers stand
             result["samples"] = {"reason": str(error)}
     if num_completed:
-        result["completion"] = completion_metrics(prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed)
+        result["completion"] = completion_metrics(
+            prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed, progress=progress
+        )
     return result
 
 
-def _per_joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor) -> dict[str, float | None]:
+def _per_joint_nll(
+    prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, progress: bool
+) -> dict[str, float | None]:
     result: dict[str, float | None] = {}
-    for joint in prior.joints:
+    for joint in tqdm(prior.joints, desc="evaluation: joints", disable=not progress):
         rows = observed[:, joint].nonzero()[:_PER_JOINT_POSES, 0]
         alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
         alone[joint] = True
@@ -110,12 +118,22 @@ def _per_joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor)
     return result
 
 
+def _joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, joint: int) -> float | None:
+    """The mean -log_prob of a joint's marginal; None for a prior that has none, or a joint that is never observed."""
+    rows = observed[:, joint].nonzero()[:_PER_JOINT_POSES, 0]
+    if not prior.can_marginalise or len(rows) == 0:
+        return None
+    alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
+    alone[joint] = True
+    return mean_nll(prior, pose[rows], alone.expand(len(rows), -1))
+
+
 def format_table(result: dict[str, Any]) -> str:
-    """The numbers of `evaluate` as lines of text."""
+    """The numbers of `evaluate` as lines of text, at most 80 columns wide."""
     bound = " (bound)" if result["log_prob_kind"] == "lower_bound" else ""
     lines = [
         f"{result['class']}, {result['num_parameters']:,} parameters, {result['num_poses']:,} held-out poses, "
-        f"jitter {result['jitter']} rad",
+        f"jitter {result['jitter']} rad"
     ]
     if result["num_left_out"]:
         lines.append(f"{result['num_left_out']:,} poses left out: this prior cannot leave out what they miss")
@@ -127,19 +145,30 @@ def format_table(result: dict[str, Any]) -> str:
     ]
     units = {"frechet": "cm^2", "apd_cm": "cm", "reference_apd_cm": "cm, of the real poses", "nn_cm": "cm"}
     for name, value in result.get("samples", {}).items():
-        text = f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else f"{value:.3f}"
-        rows.append((f"samples: {name}", text, units.get(name, "")))
+        if isinstance(value, str):
+            rows.append(("samples", "", "not available: too few poses observe all joints"))
+        else:
+            rows.append(
+                (f"samples: {name}", f"{value:,}" if isinstance(value, int) else f"{value:.3f}", units.get(name, ""))
+            )
     for pattern, numbers in result.get("completion", {}).items():
-        for name, value in numbers.items():
-            if isinstance(value, float):
-                rows.append((f"completion, {pattern}: {name}", f"{value:.2f}", "mm" if name.endswith("mm") else "nats"))
-            elif isinstance(value, str):
-                rows.append((f"completion, {pattern}", value, ""))
+        rows += [(f"{pattern} hidden: {name}", *_completion_cell(name, value, bound)) for name, value in numbers.items()
+                 if name not in ("reason", "num_poses")]  # fmt: skip
     width = max(len(name) for name, _, _ in rows)
-    lines += [f"  {name:<{width}}  {value:>10}  {unit}".rstrip() for name, value, unit in rows]
-    known = {k: v for k, v in result["per_joint_nll"].items() if v is not None}
-    if known:
+    lines += [f"  {name:<{width}}  {f'{value:>10}  ' if value else ''}{unit}".rstrip() for name, value, unit in rows]
+    cells = [f"{name:<14} {value:7.2f}" for name, value in result["per_joint_nll"].items() if value is not None]
+    if cells:
         lines.append("  NLL of each joint alone, Haar nats:")
-        cells = [f"{name:<14} {value:7.2f}" for name, value in known.items()]
-        lines += ["    " + "   ".join(cells[i : i + 4]) for i in range(0, len(cells), 4)]
+        lines += ["    " + "  ".join(cells[i : i + 3]) for i in range(0, len(cells), 3)]
+    else:
+        lines.append("  NLL of each joint alone: not available: cannot marginalise")
     return "\n".join(lines)
+
+
+def _completion_cell(name: str, value: float | None, bound: str) -> tuple[str, str]:
+    """Value and unit of a row."""
+    if value is not None:
+        return f"{value:.2f}", "mm" if name.endswith("mm") else "nats"
+    if name.endswith("mm"):
+        return "", "not available: no conditional of this part"
+    return "", f"not available: {'log_prob is a bound' if bound else 'cannot marginalise'}"

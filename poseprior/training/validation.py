@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
@@ -106,12 +107,14 @@ def scorable_rows(
     return HeldOut(pose[usable], observed[usable], context, int((~usable).sum()))
 
 
-def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor, context: Tensor | None = None) -> float:
+def mean_nll(
+    prior: PosePrior, pose: Tensor, observed: Tensor, context: Tensor | None = None, *, progress: bool = False
+) -> float:
     """Mean of -log_prob over (N, 55, 3) poses, Haar nats, given their (N, C) contexts where there are any.
 
     Runs in eval mode and restores the mode.
     """
-    return _mean(prior, pose, observed, context, lambda p, o, c: -prior.log_prob(p, observed=o, context=c))
+    return _mean(prior, pose, observed, context, lambda p, o, c: -prior.log_prob(p, observed=o, context=c), progress)
 
 
 def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
@@ -126,12 +129,13 @@ def _mean(
     observed: Tensor,
     context: Tensor | None,
     value: Callable[[Tensor, Tensor, Tensor | None], Tensor | None],
+    progress: bool = False,
 ) -> float:
     """Mean over poses of a value of batches, (B,) or None for 0."""
     was_training = prior.training
     prior.eval()
     total = 0.0
-    for start in range(0, len(pose), _BATCH):
+    for start in tqdm(range(0, len(pose), _BATCH), desc="evaluation: densities", disable=not progress):
         part = slice(start, start + _BATCH)
         found = value(pose[part], observed[part], None if context is None else context[part])
         total += 0.0 if found is None else float(found.double().sum())
