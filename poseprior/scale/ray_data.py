@@ -184,7 +184,7 @@ def _map(
     # CPUs: reading and shuffling wait for one, for ever where the workers hold them all.
     return dataset.map_batches(
         _Worker, fn_constructor_args=(work, prior), compute=ray.data.ActorPoolStrategy(size=count), num_cpus=0,
-        scheduling_strategy="SPREAD", batch_size=batch_size, batch_format="numpy",
+        batch_size=batch_size, batch_format="numpy",
     )  # fmt: skip
 
 

@@ -110,5 +110,12 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def _run(script: str, folder: Path) -> Any:
     path = folder / "script.py"
     path.write_text(script)
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    # Ray lowers the priority of its workers, which starve on a busy machine.
+    environment = {
+        "RAY_worker_niceness": "0",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+    }
     return subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=environment, timeout=600)
