@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
     ("_checks", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
+    ("_shown",),
     ("optim",),
     ("io",),
     # Trees of files into shards that `io` reads.
@@ -63,8 +64,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: The one import that points up: `PosePrior.fit` calls the training loop.
-UPWARDS = {("poseprior.prior", "poseprior.training.fit")}
+#: What points up: `PosePrior.fit` calls the training loop, and a notebook shows a prior with a picture.
+UPWARDS = {("poseprior.prior", "poseprior.training.fit"), ("poseprior._shown", "poseprior.viz.poses")}
 MOST_LINES = 300
 
 
