@@ -31,6 +31,13 @@ def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
         return
     if path.suffix.lower() not in allowed:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}.")
+    check_writable(flag, path)
+
+
+def check_writable(flag: str, path: Path | None) -> None:
+    """Refuse an output where nothing can be written, before any work is done."""
+    if path is None:
+        return
     try:
         require_writable(path)
     except ValueError as error:

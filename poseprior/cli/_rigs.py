@@ -13,7 +13,7 @@ from ..io.atomic import write_json
 from ..pretrained.loading import load
 from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
 from ..tasks import adapt, check
-from ._common import check_suffix
+from ._common import check_suffix, check_writable
 
 _SHOWN = 8
 
@@ -39,6 +39,7 @@ class Check:
 
     def run(self) -> None:
         check_suffix("--png", self.png, ".png")
+        check_writable("--json", self.json)
         if self.png is not None:
             _need_pictures()
         data = read_poses(self.data)

@@ -20,7 +20,7 @@ from ..io.atomic import write_json
 from ..pretrained.loading import list_pretrained, load
 from ..prior import PosePrior
 from ..tasks import score
-from ._common import check_suffix, generator, held_out
+from ._common import check_suffix, check_writable, generator, held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Evaluate:
     """Where to compute."""
 
     def run(self) -> None:
+        check_writable("--json", self.json)
         prior = load(self.prior, device=self.device)
         data = held_out(self.data)
         result = evaluate(
@@ -185,6 +186,7 @@ class Score:
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
         check_whole("--worst", self.worst)
+        check_writable("--json", self.json)
         prior = load(self.prior, device=self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses].to(prior.device), observed[: self.max_poses].to(prior.device)
