@@ -17,6 +17,7 @@ from torch import Tensor
 
 from . import _pose_checks, checkpoint, skeleton
 from ._checks import check_whole
+from ._chunks import in_chunks
 from ._pose_checks import in_full_precision
 from .io.dataset import PoseDataset
 from .trainable import Trainable
@@ -78,14 +79,10 @@ class PosePrior(Trainable):
         return -self._log_prob(rotvec, observed, context).mean()
 
     def can_score(self, observed: Tensor) -> Tensor:
-        """Which masks `log_prob` takes.
+        """(*batch,) bool, which masks (*batch, 55) bool `log_prob` takes.
 
-        Args:
-            observed: (*batch, 55) bool.
-
-        Returns:
-            (*batch,) bool: all True for a prior that can marginalise, otherwise where all its joints are observed (or
-            what the model says it can leave out).
+        All for a prior that can marginalise, otherwise where all its joints are observed (or all but what the model says
+        it can leave out).
         """
         seen = observed[..., list(self.joints)]
         return torch.ones_like(seen[..., 0]) if self.can_marginalise else seen.all(-1)
@@ -98,6 +95,7 @@ class PosePrior(Trainable):
 
     @final
     @in_full_precision
+    @in_chunks
     def log_prob(self, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Log-density of the observed modelled joints.
 

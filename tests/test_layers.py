@@ -13,15 +13,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: package with all that is in it; names in `ALONE` for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_checks", "devices"),
+    ("_checks", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
+    ("_shown",),
     ("optim",),
     ("io",),
+    # Trees of files into shards that `io` reads.
+    ("importer",),
     ("trainable",),
     # Below `prior`: defining a class registers it, so `prior` knows the registry. The file format is its own module.
     ("_checkpoint_format",),
     ("checkpoint",),
-    ("_pose_checks",),
+    ("_pose_checks", "_chunks"),
     ("prior",),
     # Charts keep what they compute from their buffers in the cache that families share.
     ("models.shared",),
@@ -61,8 +64,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: The one import that points up: `PosePrior.fit` calls the training loop.
-UPWARDS = {("poseprior.prior", "poseprior.training.fit")}
+#: What points up: `PosePrior.fit` calls the training loop, and a notebook shows a prior with a picture.
+UPWARDS = {("poseprior.prior", "poseprior.training.fit"), ("poseprior._shown", "poseprior.viz.poses")}
 MOST_LINES = 300
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +19,19 @@ from ..evaluation.completion import COMPLETION_PATTERNS
 from ..evaluation.report import evaluate, format_table
 from ..io import write_poses
 from ..io.atomic import write_json
-from ..pretrained.loading import list_pretrained, load
+from ..pretrained.loading import list_pretrained
 from ..prior import PosePrior
 from ..tasks import score
-from ._common import check_suffix, check_writable, generator, held_out
+from ._busy import busy
+from ._common import check_suffix, generator, held_out, load_prior
+from ._parse import Prior
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Score held-out poses and compare the prior's samples with them."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one)."""
     json: Path | None = None
@@ -47,8 +50,8 @@ class Evaluate:
     """Where to compute."""
 
     def run(self) -> None:
-        check_writable("--json", self.json)
-        prior = load(self.prior, device=self.device)
+        prior = load_prior(self.prior, self.device)
+        check_suffix("--json", self.json, ".json")
         data = held_out(self.data)
         result = evaluate(
             prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples,
@@ -64,8 +67,7 @@ class Evaluate:
 class Sample:
     """Draw poses into an .npz file that AMASS and SMPL-X readers take, and optionally a picture."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     num: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 24
     """How many."""
     out: Path
@@ -81,8 +83,9 @@ class Sample:
         check_whole("--num", self.num, least=1)
         check_suffix("--out", self.out, ".npz")
         check_suffix("--png", self.png, ".png")
-        prior = load(self.prior, device=self.device)
-        poses = prior.sample(self.num, generator=generator(self.seed, prior.device)).cpu()
+        prior = load_prior(self.prior, self.device)
+        with busy(f"sampling {self.num:,} poses"):
+            poses = prior.sample(self.num, generator=generator(self.seed, prior.device)).cpu()
         observed = torch.zeros(poses.shape[:-1], dtype=torch.bool)
         observed[:, list(prior.joints)] = True
         write_poses(self.out, poses, observed=observed)
@@ -98,8 +101,7 @@ class Sample:
 class Complete:
     """Draw hidden or missing joints given the others, for every pose of a file."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one). Joints its mask misses are drawn too."""
     out: Path
@@ -123,15 +125,16 @@ class Complete:
             check_whole("--max-poses", self.max_poses, least=1)
         check_suffix("--out", self.out, ".npz")
         check_suffix("--png", self.png, ".png")
-        prior = load(self.prior, device=self.device)
+        prior = load_prior(self.prior, self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses], observed[: self.max_poses].clone()
         if self.hide:
             observed[:, list(self._hidden(prior))] = False
-        filled = prior.complete(
-            poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples,
-            generator=generator(self.seed, prior.device),
-        ).cpu()  # fmt: skip
+        with busy(f"completing {len(poses):,} poses"):
+            filled = prior.complete(
+                poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples,
+                generator=generator(self.seed, prior.device),
+            ).cpu()  # fmt: skip
         known = observed.clone()
         known[:, list(prior.joints)] = True
         write_poses(self.out, filled.flatten(0, 1), observed=known.repeat(self.num_samples, 1))
@@ -167,8 +170,7 @@ class Complete:
 class Score:
     """Say how plausible every pose of a file is, and which joint is to blame."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one)."""
     json: Path | None = None
@@ -186,8 +188,8 @@ class Score:
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
         check_whole("--worst", self.worst)
-        check_writable("--json", self.json)
-        prior = load(self.prior, device=self.device)
+        check_suffix("--json", self.json, ".json")
+        prior = load_prior(self.prior, self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses].to(prior.device), observed[: self.max_poses].to(prior.device)
         shown = observed[:, list(prior.joints)].any(1)
@@ -197,24 +199,24 @@ class Score:
                 f"--data: expected poses that observe joints of {self.prior} ({names}, ...), got {len(poses):,} that observe "
                 "none; take another prior or other data."
             )
-        result = score(prior, poses, observed=observed, generator=generator(self.seed, prior.device))
+        with busy(f"scoring {len(poses):,} poses"):
+            result = score(prior, poses, observed=observed, generator=generator(self.seed, prior.device))
         kind = "" if prior.log_prob_kind == "exact" else " (lower bound)"
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        print(
-            f"percentiles: of the pose among {result.percentile_kind}, of its worst joint among the prior's own samples"
-        )
-        print("(below 1 is implausible)")
-        print(
-            "least plausible:   pose  percentile  worst joint  joint to blame (nats more surprising than usual)   log_prob"
-        )
+        print(f"percentile: of the pose, among {result.percentile_kind}; below 1 is implausible")
+        print("worst joint: the same of its worst joint, among the prior's own samples")
+        print("surprise: of the joint to blame, nats more than usual; above 5 it does not fit")
+        print("   pose  percentile  worst joint  joint to blame   surprise   log_prob")
         excess = result.attribution.amax(-1).where(shown, -torch.inf)
         for row in excess.argsort(descending=True)[: min(self.worst, int(shown.sum()))].tolist():
             joint = int(result.attribution[row].argmax())
-            blame = f"{skeleton.JOINT_NAMES[joint]} ({float(result.attribution[row, joint]):.1f})"
-            percentile, worst = f"{float(result.percentile[row]):.1f}", f"{float(result.joint_percentile[row]):.1f}"
-            print(f"{row:>23}  {percentile:>10}  {worst:>11}  {blame:<50}  {float(result.log_prob[row]):9.2f}")
+            print(
+                f"{row:>7}  {float(result.percentile[row]):>10.1f}  {float(result.joint_percentile[row]):>11.1f}  "
+                f"{skeleton.JOINT_NAMES[joint]:<15} {float(result.attribution[row, joint]):>9.1f}  "
+                f"{float(result.log_prob[row]):>9.2f}"
+            )
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -239,22 +241,29 @@ class Score:
 class Info:
     """What a prior's file holds: class, joints, options, training, metrics, licence."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
 
     def run(self) -> None:
-        prior = load(self.prior)
+        prior = load_prior(self.prior)
         left_out = [name for j, name in enumerate(skeleton.JOINT_NAMES) if j not in prior.joints]
         print(f"{type(prior).__name__}, {prior.num_parameters:,} parameters, log_prob is {prior.log_prob_kind}")
-        print(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
-        print(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
+        _wrapped(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
+        _wrapped(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
         facts = {"config": prior.get_config(), **prior.metadata}
         notices = facts.pop("notices", [])
-        facts.pop("check", None)  # numbers for the tests of shipped weights
+        for name in ("check", "not_modelled", "num_parameters"):  # numbers for tests, and what is said above
+            facts.pop(name, None)
+        if facts.get("calibration"):
+            facts["calibration"] = f"percentiles among held-out people, knees: {', '.join(facts['calibration'])}"
         for name, value in facts.items():
-            print(f"{name}: {json.dumps(value)}")
+            _wrapped(f"{name}: {json.dumps(value)}")
         for notice in notices:
             print(f"notice:\n{notice.strip()}\n")
+
+
+def _wrapped(text: str) -> None:
+    """Print a line in pieces of the terminal's width."""
+    print(textwrap.fill(text, max(40, shutil.get_terminal_size().columns - 1), subsequent_indent="  "))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,14 +271,4 @@ class List:
     """The priors that ship with the package."""
 
     def run(self) -> None:
-        for info in list_pretrained():
-            nll = ", ".join(
-                f"{part} {numbers['test']['nll']:.1f}"
-                for part, numbers in info.metrics.items()
-                if isinstance(numbers, dict) and "test" in numbers
-            )
-            print(f"{info.name:<20} {info.class_name}, {len(info.joints)} joints, {info.num_parameters:,} parameters")
-            print(f"{'':<20} {info.description}")
-            print(
-                f"{'':<20} held-out NLL, Haar nats, jitter {info.metrics['jitter']} rad: {nll}; licence {info.licence}"
-            )
+        print(list_pretrained())

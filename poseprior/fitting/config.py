@@ -13,25 +13,28 @@ MOST_STARTS = 4096
 
 @dataclass(frozen=True)
 class FitBodyConfig:
-    """How `fit_body` searches. Energies and their weights are arguments of the targets and terms.
+    """How `fit_body` searches. What it minimises is decided by the targets and terms, but for the regularisers below.
 
     Attributes:
-        optimizer: "lbfgs" (batched, a line search for each body), or "adam" for the last stage, which L-BFGS then settles;
-            bodies that start at exact points in 3D need no Adam.
-        iterations: most steps of the last stage; those before it take 10 to 13, to find the basin.
-        num_starts: bodies that start from different facing directions and from samples of the prior, all in one batch;
-            None is 16 for 2D keypoints (4 without a prior), otherwise 1, and 4 in latent space.
+        optimizer: "lbfgs" (batched, a line search for each body), or "adam": Adam runs the last stage, and L-BFGS goes on
+            from where it ends. Bodies whose points in 3D are exact (`sigma` of 5 mm or less) start next to the minimum, and
+            L-BFGS alone fits them.
+        iterations: upper limit on the steps of the last stage, twice as many for points in 3D that are exact. The stages
+            before it only look for the basin of attraction, in at most 13 steps each.
+        num_starts: starts of each body, all in one batch: in 2D different facing directions first, then samples of the
+            prior, or without a prior draws around the rest pose, N(0, rest_sigma^2 I). None is 16 for 2D keypoints (4
+            without a prior), otherwise 1, and 4 in latent space.
         space: "pose", or "latent" to move the latent of a `LatentPosePrior` in place of its joints.
         fit_shape: move betas, under N(0, I).
         fit_expression: move the expression, under N(0, I), when a face is seen.
-        rest_sigma: radians; joints that move but that no prior models stay near the rest pose, N(0, rest_sigma^2 I).
-            None leaves them to the data alone. Without a prior this is the whole L2 regulariser.
+        rest_sigma: radians; joints that move and that no term judges stay near the rest pose, N(0, rest_sigma^2 I). None
+            leaves them to the data alone. Without a prior this is an L2 regulariser of the whole pose.
         smooth_sigma: for a sequence of one person: standard deviation of the second difference of each rotation
             (radians a frame squared) and of the position (metres, the same number); one shape for all frames. None
             fits every frame alone.
-        learning_rate: of "adam".
-        tolerance: a body has converged when two steps in a row gain no more than so many nats.
-        seed: of the samples that starts are drawn from.
+        learning_rate: of "adam", in the natural steps of the fit (0.2 rad, 5 cm, one unit of a coefficient).
+        tolerance: a body has converged when two steps in a row each lower its energy by no more than this, nats.
+        seed: of the samples and draws that starts come from.
     """
 
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from .. import (
 )
 from ..prior import PosePrior
 from . import hub
+from .listing import PretrainedPrior, PretrainedPriors
 
 #: Where the weights that ship with the package lie.
 FOLDER = Path(__file__).resolve().parent
@@ -25,31 +25,6 @@ SUCCESSORS = {
     f"{name}-smooth": name
     for name in ("body-mixture", "body-joint-flow", "body-global-flow", "body-order-agnostic", "hand-mixture")
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainedPrior:
-    """What ships under a name.
-
-    Attributes:
-        name: for `poseprior.load`.
-        description: one line.
-        class_name: of the prior.
-        joints: names of the joints it models.
-        num_parameters: trained numbers.
-        num_bytes: size of the file.
-        metrics: held-out numbers by part ("body", "hands"); every NLL at `metrics["jitter"]` radians.
-        licence: of the weights.
-    """
-
-    name: str
-    description: str
-    class_name: str
-    joints: tuple[str, ...]
-    num_parameters: int
-    num_bytes: int
-    metrics: Mapping[str, Any]
-    licence: str
 
 
 def load(path: str | os.PathLike[str] | PretrainedPrior, *, device: str | torch.device = "cpu") -> PosePrior:
@@ -94,7 +69,7 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
         if bare and not os.path.exists(path):
             raise ValueError(
                 f"path: no file or folder {path!r}, and no prior of that name ships with poseprior; the names are "
-                f"{', '.join(known) or '(none: the package data is missing, reinstall poseprior)'}."
+                f"{', '.join(known) or '(none: the package data is missing, reinstall poseprior)'}.{_nearest(path, known)}"
             )
     inside = Path(path) / "prior.safetensors"
     return inside if inside.is_file() else Path(path)
@@ -105,9 +80,14 @@ def pretrained_files() -> dict[str, Path]:
     return {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"), key=lambda file: file.stem)}
 
 
-def list_pretrained() -> tuple[PretrainedPrior, ...]:
-    """The priors that ship with the package, by name; reads the heads of the files alone, no tensors."""
-    return tuple(_describe(name, file) for name, file in pretrained_files().items())
+def list_pretrained() -> PretrainedPriors:
+    """The priors that ship with the package, by name; prints as a table. Reads the heads of the files alone, no tensors.
+
+    >>> import poseprior
+    >>> poseprior.list_pretrained()["body-gaussian"].class_name
+    'GaussianPrior'
+    """
+    return PretrainedPriors({name: _describe(name, file) for name, file in pretrained_files().items()})
 
 
 def _describe(name: str, file: Path) -> PretrainedPrior:
@@ -117,3 +97,8 @@ def _describe(name: str, file: Path) -> PretrainedPrior:
         num_parameters=meta["num_parameters"], num_bytes=file.stat().st_size, metrics=meta["metrics"],
         licence=meta["licence"],
     )  # fmt: skip
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""

@@ -21,12 +21,13 @@ from ..devices import usable_device
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .batches import BatchSource, derived_seed
+from .closed_form import closed_form_result, held_out_rows
 from .config import FitOptions, FitResult
 from .generators import borrowed_generators
 from .interrupt import Interruption, interruption
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import mean_nll, mean_selection_penalty, scorable, scorable_rows
+from .validation import mean_nll, mean_selection_penalty
 
 logger = logging.getLogger(__name__)
 
@@ -53,34 +54,8 @@ def run_loop(
     """
     prior.to(usable_device(config.device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if config.max_steps == 0 or not any(p.requires_grad for p in prior.parameters()):
-        return replace(_closed_form(prior, train, val, config), seconds=start_seconds)
+        return replace(closed_form_result(prior, train, val, config), seconds=start_seconds)
     return _Run(prior, train, val, config, start_seconds).run()
-
-
-def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitOptions) -> FitResult:
-    prior.eval()
-    if config.mirror and not bool(scorable(prior, train.observed).any()):
-        train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
-    train_nll = mean_nll(prior, *_rows(prior, train, "train", config))
-    val_nll = None if val is None else mean_nll(prior, *_rows(prior, val, "val", config))
-    return FitResult(
-        steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
-        joints=prior.joints,
-    )  # fmt: skip
-
-
-def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> tuple[Tensor, Tensor]:
-    """(N, 55, 3) jittered poses that the prior can score, and (N, 55) observed."""
-    pose, observed, _ = scorable_rows(
-        prior,
-        data,
-        argument,
-        jitter=config.jitter,
-        seed=config.seed,
-        max_poses=config.max_val_poses,
-        rig_noise=config.rig_noise,
-    )
-    return pose, observed
 
 
 class _Run:
@@ -100,11 +75,12 @@ class _Run:
         world = dist.get_world_size() if self.distributed else 1
         self.device = next(prior.parameters()).device
         self.source = BatchSource(train, prior.joints, config, rank=self.rank, world_size=world)
-        self.val = None if val is None else _rows(prior, val, "val", config)
+        self.val = None if val is None else held_out_rows(prior, val, "val", config)
         self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate)
         self.average = _copy(prior)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
+        self.loading = self.stepping = 0.0  # seconds, of this run
         options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
         options |= {f"model.{k}": v for k, v in prior.get_config().items()}
         options = json.loads(json.dumps(options))  # as a checkpoint gives it back
@@ -179,6 +155,7 @@ class _Run:
             steps=progress.step, seconds=progress.seconds, train_nll=progress.train_nll, val_nll=progress.best_nll,
             best_step=progress.best_step if self.best else progress.step, stopped=progress.stopped,
             history=tuple(progress.history), joints=self.prior.joints,
+            loading_share=self.loading / self.stepping if self.stepping else None,
         )  # fmt: skip
 
     def _reason_to_stop(self) -> str:
@@ -213,9 +190,14 @@ class _Run:
         rate = self._learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        started = time.monotonic()
         rotvec, observed = self.source.batch(progress.step)
         rotvec, observed = rotvec.to(self.device, self.prior.dtype), observed.to(self.device)
-        loss = self.model(rotvec, observed, None, progress.step)
+        context = self.source.context(progress.step)
+        if context is not None:
+            context = context.to(self.device, self.prior.dtype)
+        self.loading += time.monotonic() - started
+        loss = self.model(rotvec, observed, context, progress.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.prior.parameters())
@@ -229,6 +211,7 @@ class _Run:
             last = progress.train_nll
             progress.train_nll = value if last is None else _LOSS_SMOOTHING * last + (1 - _LOSS_SMOOTHING) * value
         progress.step += 1
+        self.stepping += time.monotonic() - started
         return finite
 
     @torch.no_grad()
@@ -255,8 +238,8 @@ class _Run:
                 self.prior.load_state_dict(self.average)
                 self.prior.eval()  # for the log too, whose round trips and samples want no dropout
                 if self.val is not None:
-                    nll = mean_nll(self.prior, *self.val)
-                    score = nll + mean_selection_penalty(self.prior, *self.val)
+                    nll = mean_nll(self.prior, *self.val[:3])
+                    score = nll + mean_selection_penalty(self.prior, *self.val[:2])
                     if self.distributed:  # rank 0 decides which weights are best, for all
                         shared = torch.tensor([nll, score], dtype=torch.float64, device=self.device)
                         dist.broadcast(shared, 0)
@@ -264,7 +247,8 @@ class _Run:
                     record["val_nll"] = nll
                     if score != nll:
                         record["val_score"] = score
-                log.write(self.prior, record, self.val)
+                rate = self.optimiser.param_groups[0]["lr"]
+                log.write(self.prior, {**record, "learning_rate": rate}, None if self.val is None else self.val[:2])
         finally:
             self.prior.load_state_dict(current)
             self.prior.train()

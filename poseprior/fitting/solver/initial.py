@@ -1,4 +1,4 @@
-"""The state that a fit begins with: at rest, at the prior's mean pose, or at the pose that the user gives."""
+"""The state that a fit begins with: the rest pose, the prior's mean pose, or the pose that the user gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..body.hand_convention import HandConvention
 from ..energy import PoseParams, pose_and_mask
 from .state import BodyState, decode_hands
 
-#: Poses of a prior, its mean first, (1 + N, 55, 3), and in latent space their latents (1 + N, D).
+#: Poses (1 + N, 55, 3), the mean first, and in latent space their latents (1 + N, D).
 Samples = tuple[Tensor, Tensor | None]
 #: Standard deviations of a shape that no body has.
 _LARGEST_BETA = 1e3
@@ -24,15 +24,15 @@ def initial_state(
     model: nn.Module, bodies: int, convention: HandConvention, prior: PosePrior | None, samples: Samples | None,
     start: PoseParams | None, betas: Tensor | None, latent: bool,
 ) -> BodyState:  # fmt: skip
-    """One start of B bodies at the origin: in the given pose, else the prior's mean pose, else at rest.
+    """One start of B bodies at the origin: in the given pose, else in the prior's mean pose, else in the rest pose.
 
     Args:
         model: SMPL-X model of the smplx package.
         bodies: B.
         convention: of the model's hands.
-        prior, samples: a prior, and poses of it, the mean first.
+        prior, samples: a prior, and poses of it, the mean first; without a prior the samples are not used.
         start, betas: what the user gave to `fit_body`.
-        latent: whether a latent decides the joints of the prior.
+        latent: whether the search is in latent space.
 
     Raises:
         ValueError: a start or a shape that is not finite or of another size.
