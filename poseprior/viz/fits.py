@@ -23,7 +23,7 @@ _CELL = 3.2  # inches
 _SKIN = np.array([0.62, 0.72, 0.90])
 _MARGIN = 0.15
 _SPACING, _DEPTH = 1.2, 1.4  # metres between the bodies of a scene, side by side and one behind the other
-_GROUND = np.array([0.90, 0.91, 0.93])
+_GROUND = np.array([0.55, 0.57, 0.60])
 
 
 def plot_fit(
@@ -139,15 +139,17 @@ def bodies_scene(
 
     floor = min(float(body[:, 1].min()) for body in vertices)
     for number, body in enumerate(vertices):
-        x, z = number % columns - 0.5 * (columns - 1), number // columns - 0.5 * (rows - 1)
+        row = number // columns
+        x, z = number % columns - 0.5 * (columns - 1) + 0.5 * (row % 2), row - 0.5 * (rows - 1)
         # Each stands on the ground, in the row of its number.
         shift = np.array([_SPACING * x, floor - body[:, 1].min(), -_DEPTH * z])
-        add(body + shift, faces, _SKIN if colours is None else np.asarray(colours[number]))
-    half = np.array([0.5 * _SPACING * (columns + 0.4), 0.5 * _DEPTH * (rows + 0.2)])
+        add(body + shift, faces, 0.6 * _SKIN if colours is None else np.asarray(colours[number]))
+    half = np.array([0.5 * _SPACING * (columns + (1.2 if rows > 1 else 0.4)), 0.5 * _DEPTH * (rows + 0.2)])
     ground = trimesh.creation.box((2 * half[0], 0.02, 2 * half[1]))
+    ground.unmerge_vertices()  # or its corners would share one normal, and its faces one shade
     add(ground.vertices + np.array([0.0, floor - 0.01, 0.0]), ground.faces, _GROUND)
     scene.set_camera(
-        angles=(-0.18, 0.0, 0.0), distance=max(1.15 * 2 * half[0], 2.6) + half[1], center=(0.0, floor + 0.8, 0.0)
+        angles=(-0.18, 0.0, 0.0), distance=max(0.8 * 2 * half[0], 2.2) + half[1], center=(0.0, floor + 0.8, 0.0)
     )
     page: str = scene_to_html(scene)
     return page
