@@ -130,9 +130,11 @@ def bodies_scene(
     rows = -(-len(vertices) // columns)
     scene = trimesh.Scene()
 
-    def add(points: NDArray[Any], corners: NDArray[Any], colour: Any) -> None:
+    def add(points: NDArray[Any], corners: NDArray[Any], colour: Any, glow: Any = (0.0, 0.0, 0.0)) -> None:
         # A material that is no metal, which is what viewers take where nothing is said: metal without a room is black.
-        material = PBRMaterial(baseColorFactor=(*colour, 1.0), metallicFactor=0.0, roughnessFactor=0.8)
+        material = PBRMaterial(
+            baseColorFactor=(*colour, 1.0), metallicFactor=0.0, roughnessFactor=0.8, emissiveFactor=glow
+        )  # fmt: skip
         mesh = trimesh.Trimesh(points, corners, visual=TextureVisuals(material=material), process=False)
         mesh.vertex_normals  # noqa: B018 (computed here, they are written, and the surface is smooth)
         scene.add_geometry(mesh)
@@ -147,7 +149,7 @@ def bodies_scene(
     half = np.array([0.5 * _SPACING * (columns + (1.2 if rows > 1 else 0.4)), 0.5 * _DEPTH * (rows + 0.2)])
     ground = trimesh.creation.box((2 * half[0], 0.02, 2 * half[1]))
     ground.unmerge_vertices()  # or its corners would share one normal, and its faces one shade
-    add(ground.vertices + np.array([0.0, floor - 0.01, 0.0]), ground.faces, _GROUND)
+    add(ground.vertices + np.array([0.0, floor - 0.01, 0.0]), ground.faces, _GROUND, _GROUND)  # light grazes it
     scene.set_camera(
         angles=(-0.18, 0.0, 0.0), distance=max(0.8 * 2 * half[0], 2.2) + half[1], center=(0.0, floor + 0.8, 0.0)
     )
