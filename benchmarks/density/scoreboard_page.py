@@ -13,6 +13,7 @@ _HEAD = """# Scoreboard
 
 Every prior that ships, and baselines, on people that no prior was trained on. Written by
 
+<!-- not run: a benchmark of an hour, on recordings -->
 ```sh
 python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
 ```
@@ -53,12 +54,12 @@ def page(rows: dict[str, Rows], data: dict[str, dict[str, Any]], max_poses: int)
 def _densities(rows: Rows) -> str:
     own_rig = ["NLL, CMU"] if "own_rig_nll" in rows[0] else []
     head = (
-        "prior", "parameters", "NLL", *own_rig, "BPD", "denoised, degrees", "ms at batch 1", "ms at batch 1,024",
+        "prior", "parameters", "NLL", *own_rig, "BPD", "denoised, °", "ms, 1", "ms, 1,024",
     )  # fmt: skip
     table = []
     for row in rows:
         sign = "≤ " if row["log_prob_kind"] == "lower_bound" else ""
-        few = f" ({row['num_poses']:,} poses)" if row["num_left_out"] else ""
+        few = f" ({row['num_poses']:,})" if row["num_left_out"] else ""
         table.append([
             f"{row['title']}{few}", f"{row['num_parameters']:,}", f"{sign}{row['nll']:.2f}",
             *([f"{sign}{row['own_rig_nll']:.2f}"] if own_rig else []), f"{sign}{row['bpd']:.3f}",
@@ -123,7 +124,8 @@ def _notes() -> str:
   test poses show. Test people do things that no training person does, and priors are blurred by rig
   noise on purpose, so that recall is high and precision is low.
 - **Latency**: processor time of `log_prob` with its gradient to whole poses, one thread, the
-  fastest tenth of the calls, on a machine that other jobs shared.
+  fastest tenth of the calls, on a machine that other jobs shared; milliseconds at batch 1 and 1,024.
+- In brackets: how many poses were scored, where a prior cannot take the masks of all.
 - **Published** flows: the reference architectures, trained for a minute and a half. They take no
   masks.
 - Baselines are fitted on the same poses and with the same noise as the priors that ship, weights
