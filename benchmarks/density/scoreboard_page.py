@@ -124,7 +124,7 @@ def _notes() -> str:
   test poses show. Test people do things that no training person does, and priors are blurred by rig
   noise on purpose, so that recall is high and precision is low.
 - **Latency**: processor time of `log_prob` with its gradient to whole poses, one thread, the
-  fastest tenth of the calls, on a machine that other jobs shared; milliseconds at batch 1 and 1,024.
+  fastest tenth of the calls, on a machine that other jobs shared; ms at batch 1 and 1,024.
 - In brackets: how many poses were scored, where a prior cannot take the masks of all.
 - **Published** flows: the reference architectures, trained for a minute and a half. They take no
   masks.
