@@ -22,7 +22,7 @@ from ..io.keypoints import KeypointFile, read_keypoints
 from ..models import OrderAgnosticPrior
 from ..pretrained.loading import load
 from ..prior import PosePrior
-from ._common import check_suffix
+from ._common import check_suffix, need
 from ._over_files import FitFile, over_files
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Fit:
         from ..fitting import FitBodyConfig
         from ..viz import fit_scene, plot_fit
 
+        need("fit", "smplx", "fitting")
         for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
             check_suffix(f"--{flag}", path, suffix)
         if self.out.exists() and self.keypoints.exists() and self.out.samefile(self.keypoints):

@@ -47,6 +47,7 @@ class Check:
         if self.out is not None:
             raise ValueError("--out: expected it with --workers alone; --json writes the numbers of one check.")
         check_suffix("--png", self.png, ".png")
+        check_suffix("--json", self.json, ".json")
         data = all_of(self.data)
         prior = load_prior(self.prior, self.device)
         with busy(f"judging {min(len(data), self.max_poses):,} poses"):
