@@ -18,6 +18,7 @@ from torch import Tensor
 from . import _pose_checks, checkpoint, skeleton
 from ._checks import check_whole
 from ._pose_checks import in_full_precision
+from ._tracing import is_traced
 from .io.dataset import PoseDataset
 from .trainable import Trainable
 
@@ -58,6 +59,10 @@ class PosePrior(Trainable):
     @abstractmethod
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         """(num, J, 3) rotvecs; `context` is (num, C) or None."""
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        """`_log_prob` of poses that show every joint: traced code calls it, which cannot see that a mask is all True."""
+        return self._log_prob(rotvec, torch.ones_like(rotvec[..., 0], dtype=torch.bool), context)
 
     def _complete(
         self,
@@ -116,10 +121,14 @@ class PosePrior(Trainable):
                 for a prior that cannot marginalise.
         """
         batch, rotvec, seen = self._check_pose(pose, observed)
-        if not self.can_marginalise:
-            self._refuse_partial(seen)
         condition = self._check_context(context, batch)
-        value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
+        if is_traced():
+            whole = observed is None
+            value = self._log_prob_whole(rotvec, condition) if whole else self._log_prob(rotvec, seen, condition)
+        else:
+            if not self.can_marginalise:
+                self._refuse_partial(seen)
+            value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
         value = value.to(_pose_checks.density_dtype(pose))
         return value if len(batch) == 1 else value.reshape(batch)
 
@@ -254,8 +263,7 @@ class PosePrior(Trainable):
     def _scatter(self, rotvec: Tensor) -> Tensor:
         """(..., J, 3) of the modelled joints into (..., 55, 3), zero elsewhere."""
         full = rotvec.new_zeros(*rotvec.shape[:-2], skeleton.NUM_JOINTS, 3)
-        full[..., list(self.joints), :] = rotvec
-        return full
+        return full.index_copy(-2, self._joint_index.to(full.device), rotvec)
 
 
 class LatentPosePrior(PosePrior):

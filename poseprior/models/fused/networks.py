@@ -23,14 +23,7 @@ class Function(NamedTuple):
     backward: Callable[[Tensor, Tensor], Tensor]
 
 
-def _relu(x: Tensor) -> tuple[Tensor, Tensor]:
-    y = torch.relu_(x)
-    return y, y
-
-
 SILU = Function(lambda x: (functional.silu(x), x), torch.ops.aten.silu_backward)
-#: Overwrites its argument.
-RELU = Function(_relu, lambda grad, y: torch.ops.aten.threshold_backward(grad, y, 0))
 
 
 def clamp(least: float, most: float) -> Function:
@@ -49,9 +42,6 @@ def scaled_tanh(most: float) -> Function:
         return most * y, y
 
     return Function(forward, lambda grad, y: torch.ops.aten.tanh_backward(most * grad, y))
-
-
-TANH = Function(lambda x: (x.tanh(),) * 2, torch.ops.aten.tanh_backward)
 
 
 def further_layers(units: Tensor, layers: Layers, activation: Function) -> tuple[Tensor, list[Tensor]]:

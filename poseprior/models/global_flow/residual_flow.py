@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
 from ..fused import residual_flow as fused
 from ..fused.density import Poses
 from ..fused.networks import scaled_tanh
@@ -165,7 +166,7 @@ class ResidualFlow(nn.Module):
             (B,) Haar nats; None in training and where gradients to the weights are asked for.
         """
         tensors = self._tensors()
-        if not is_frozen(self, tensors):
+        if is_traced() or not is_frozen(self, tensors):
             return None
         tables = self.cache((*tensors, order), None, lambda: self._tables(order))
         return fused.log_prob(tables, poses, counted)

@@ -107,9 +107,9 @@ class OrderAgnosticPrior(PosePrior):
                 "the defaults are 0.15, 0.03, 0.00001 and 0.3."
             )
         self.share_mirror = check_switch("share_mirror", share_mirror)
-        self.num_orders = num_orders
         members = check_groups("groups", groups)
         self.groups = OrderGroups(self.joints, members, share_mirror=share_mirror, options=self._options)
+        self.num_orders = num_orders
 
     @property
     def num_orders(self) -> int:
@@ -119,6 +119,7 @@ class OrderAgnosticPrior(PosePrior):
     @num_orders.setter
     def num_orders(self, value: int) -> None:
         self._num_orders = check_whole("num_orders", value, least=1, most=4096)
+        self.groups.set_num_orders(self._num_orders)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -152,7 +153,10 @@ class OrderAgnosticPrior(PosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        return self.groups.log_prob(rotvec, observed, self.num_orders)
+        return self.groups.log_prob(rotvec, observed)
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self.groups.log_prob(rotvec, None)
 
     @in_full_precision
     def order_log_prob(
