@@ -312,7 +312,7 @@ def test_errors_say_what_to_do() -> None:
         JointFlow(broad_weight=0.0)
 
 
-def test_far_contexts_do_not_run_away_along_a_limb() -> None:
+def test_far_parents_do_not_run_away_along_a_limb() -> None:
     """Trained networks extrapolate from a draw of a broad component; 60,000 samples of a steep network stay finite."""
     prior = JointFlow("body")
     with torch.no_grad(), torch.random.fork_rng():

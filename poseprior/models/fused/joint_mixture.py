@@ -1,6 +1,6 @@
 """The default joint flow with frozen weights.
 
-The regression on the context, the whitening of its residual and the mirror signs are folded into the first layer. The
+The regression on the inputs, the whitening of its residual and the mirror signs are folded into the first layer. The
 equations are those of `JointMixtureFlow.log_prob`.
 """
 
@@ -28,18 +28,18 @@ _ROWS = 2048
 
 
 class JointMixtureTables(NamedTuple):
-    """What P joints with S context joints each need, hidden layers of H units and K components.
+    """What P joints with S parent joints each need, hidden layers of H units and K components.
 
     Attributes:
-        slots: (P S,) places of the context joints, any place where a joint has fewer than S.
-        first: (P, 3 S + 3, H + 3), the context and the joint's own coordinates to the first layer's units and the whitened
+        slots: (P S,) places of the parent joints, any place where a joint has fewer than S.
+        first: (P, 3 S + 3, H + 3), the inputs and the joint's own coordinates to the first layer's units and the whitened
             residual of the regression.
-        first_bias: (P, 1, H + 3) where all context joints are known.
-        absent: (P, S, H + 3), added to the first layer where a context joint is unknown.
+        first_bias: (P, 1, H + 3) where all parent joints are known.
+        absent: (P, S, H + 3), added to the first layer where a parent joint is unknown.
         layers: after the first; the outputs are laid out as `components` takes them.
         level: (P, 1, 1), added to the log-density of every learned component.
         broad_level, broad_rate: (2, 1), log-density of the broad components at 0 and its slope in |w|^2.
-        most_context: context coordinates are cut off here.
+        most_input: coordinates of parent joints are cut off here.
         kind: of the learned components.
     """
 
@@ -51,12 +51,12 @@ class JointMixtureTables(NamedTuple):
     level: Tensor
     broad_level: Tensor
     broad_rate: Tensor
-    most_context: float
+    most_input: float
     kind: ComponentKind
 
 
 def log_prob(tables: JointMixtureTables, poses: Poses, observed: Tensor | None) -> Tensor:
-    """Sum over observed joints of log p(w_j | context), of the rotations.
+    """Sum over observed joints of log p(w_j | inputs), of the rotations.
 
     Args:
         tables: of the weights.
@@ -75,12 +75,12 @@ def _evaluate(
     # Inside, joints stand before poses.
     poses, joints, _ = w.shape
     width, hidden = t.absent.shape[1], t.absent.shape[2] - 3
-    context = w.clamp(-t.most_context, t.most_context).index_select(1, t.slots).view(poses, joints, -1)
+    inputs = w.clamp(-t.most_input, t.most_input).index_select(1, t.slots).view(poses, joints, -1)
     bias = t.first_bias
     if observed is not None:
         absent = (~observed).to(w.dtype).index_select(1, t.slots).view(poses, joints, width)
         bias = torch.baddbmm(bias, absent.transpose(0, 1), t.absent)
-    first = torch.baddbmm(bias, torch.cat([context, w], 2).transpose(0, 1), t.first)
+    first = torch.baddbmm(bias, torch.cat([inputs, w], 2).transpose(0, 1), t.first)
     units, residual = first.split((hidden, 3), 2)
     numbers, saved = further_layers(units, t.layers, SILU)
     learned = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
@@ -101,6 +101,6 @@ def _evaluate(
     to_inputs = torch.bmm(torch.cat([to_units, to_residual.sum(2).mT], 2), t.first.mT).transpose(0, 1)
     to_context, to_own = to_inputs.split((3 * width, 3), 2)
     gradient = torch.zeros_like(w).index_add_(1, t.slots, to_context.reshape(poses, -1, 3))
-    gradient = torch.ops.aten.hardtanh_backward(gradient, w, -t.most_context, t.most_context)
+    gradient = torch.ops.aten.hardtanh_backward(gradient, w, -t.most_input, t.most_input)
     to_square = (to_broad * t.broad_rate).sum(1).T
     return value, gradient.add_(to_own).addcmul_(w, to_square[..., None], value=2.0)

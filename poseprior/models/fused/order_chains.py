@@ -45,7 +45,7 @@ class ChainTables(NamedTuple):
 
     Attributes:
         targets: (T,) places of the targets.
-        before: (T, K, 1, 3J), 1 where a coordinate of the context comes before the target.
+        before: (T, K, 1, 3J), 1 where a coordinate belongs to a joint before the target.
         first, first_bias: (T, 3J, H) and (T, K, 1, H), the first layer of all networks, one after the other; which joints
             the networks see is in the bias.
         experts: the networks that see all joints and, where there are any, those that see near joints.
@@ -58,7 +58,7 @@ class ChainTables(NamedTuple):
         own_level: (T, 1) the same of the joint's own Gaussian.
         broad_level, broad_rate: (T, 1) and (T, 3, 1), log-density of the broad component at 0, times its weight, and its
             slopes in the squares of the coordinates.
-        mean: (3J,) of the Gaussian; unit: (3J,) context over `most_context` per chart unit.
+        mean: (3J,) of the Gaussian; unit: (3J,) network inputs, over their bound, per chart unit.
     """
 
     targets: Tensor
@@ -97,8 +97,8 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     white = t.whitener @ (flat - t.mean).mT
     residual, own_white = white.split((len(white) - 3 * targets, 3 * targets))
     residual, own_white = residual.view(targets, 3, len(t.experts), -1), own_white.view(targets, 3, rows)
-    context = torch.tanh(flat * t.unit)
-    first = _first_layer(t, context)
+    inputs = torch.tanh(flat * t.unit)
+    first = _first_layer(t, inputs)
     numbers, saved = [first.new_zeros(targets, 10, 1, orders * rows)], []
     for expert, units in zip(t.experts, first.split([expert.units for expert in t.experts], 2), strict=True):
         outputs, activations = further_layers(units, expert.layers, SILU)
@@ -106,7 +106,7 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
         saved.append(activations)
     based = components(t.kind, torch.cat(numbers, 2), residual.index_select(2, t.residual_of))
     level = t.level.expand(-1, -1, -1, rows).flatten(2)
-    # What does not depend on the context is the same in every order.
+    # What does not depend on the inputs is the same in every order.
     own_square = own_white.square().sum(1)
     own = standard_log_prob(own_square, t.kind.dof) + t.own_level
     place = (z if targets == z.shape[1] else z.index_select(1, t.targets)).permute(1, 2, 0)
@@ -134,7 +134,7 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     to_white = torch.cat([to_residual.view(-1, rows), to_own_white.view(-1, rows)])
     gradient = to_white.mT @ t.whitener
     to_visible = torch.bmm(torch.cat(to_first, 2), t.first.mT).view(targets, orders, rows, -1)
-    gradient += to_visible.mul_(t.before).sum((0, 1)) * (1.0 - context.square()).mul_(t.unit)
+    gradient += to_visible.mul_(t.before).sum((0, 1)) * (1.0 - inputs.square()).mul_(t.unit)
     gradient = gradient.view_as(z)
     to_place = (place * t.broad_rate * (2.0 * (to_context_free - to_own))[:, None]).permute(2, 0, 1)
     return value, gradient.index_add_(1, t.targets, to_place)
@@ -145,11 +145,11 @@ def _slope(square: Tensor, dof: int | None) -> Tensor:
     return torch.full_like(square, -1.0) if dof is None else (square + dof).reciprocal_().mul_(-(dof + 3.0))
 
 
-def _first_layer(t: ChainTables, context: Tensor) -> Tensor:
-    """(T, N, H) units of all networks, before their activation, at contexts (B, 3J)."""
+def _first_layer(t: ChainTables, inputs: Tensor) -> Tensor:
+    """(T, N, H) units of all networks, before their activation, at inputs (B, 3J)."""
     targets, orders, _, size = t.before.shape
-    visible = (t.before * context).view(targets, -1, size)
-    if len(context) == 1:
+    visible = (t.before * inputs).view(targets, -1, size)
+    if len(inputs) == 1:
         return torch.baddbmm(t.first_bias[:, :, 0], visible, t.first)
-    units = torch.bmm(visible, t.first).view(targets, orders, len(context), -1) + t.first_bias
+    units = torch.bmm(visible, t.first).view(targets, orders, len(inputs), -1) + t.first_bias
     return units.flatten(1, 2)

@@ -12,19 +12,19 @@ from ..shared.grouped_mlp import GroupedLinear
 
 
 class JointConditionals(nn.Module, ABC):
-    """p(w_j | context joints) for every joint j, in chart coordinates w.
+    """p(w_j | parent joints) for every joint j, in chart coordinates w.
 
     `places` (P,) are positions of joints in the prior's list, None all of them; all methods work on those joints only,
     along the leading axis.
     """
 
     @abstractmethod
-    def context(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
+    def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
         """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3), zero where not
         known, and the mask of known joints (B, J), None where all are."""
 
     @abstractmethod
-    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+    def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
 
     def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor | None) -> Tensor | None:
@@ -36,19 +36,19 @@ class JointConditionals(nn.Module, ABC):
 
         `observed` is (B, J) bool; None where all joints are.
         """
-        each = self.log_prob(w.transpose(0, 1), self.context(w, observed, None), None).T
+        each = self.log_prob(w.transpose(0, 1), self.inputs(w, observed, None), None).T
         return (each if observed is None else each * observed).sum(-1)
 
     @abstractmethod
-    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def draw(self, inputs: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """(P, B, 3) exact draws."""
 
     @abstractmethod
-    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+    def encode(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         """(P, B, 3) latents, standard normal under the model."""
 
     @abstractmethod
-    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+    def decode(self, latent: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         """Inverse of `encode`, differentiable."""
 
 

@@ -200,7 +200,7 @@ class JointFlow(LatentPosePrior):
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
         w, _ = self.chart(rotvec, None)
-        seen = self.conditionals.context(w, None, None)
+        seen = self.conditionals.inputs(w, None, None)
         return self.conditionals.encode(w.transpose(0, 1), seen, None).transpose(0, 1).flatten(1)
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
@@ -208,7 +208,7 @@ class JointFlow(LatentPosePrior):
         w = latent.new_zeros(len(latent), len(self.joints), 3)
         for level in self._levels:
             places = torch.tensor(level, device=w.device)
-            seen = self.conditionals.context(w, None, places)
+            seen = self.conditionals.inputs(w, None, places)
             made = self.conditionals.decode(z[places], seen, places)
             w = w.index_copy(1, places, made.transpose(0, 1))
         return self.chart.inverse(w)

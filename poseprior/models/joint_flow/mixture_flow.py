@@ -26,20 +26,20 @@ _PER_COMPONENT = 10
 _MOST_LOG_PRECISION = 9.0
 _LEAST_LOG_PRECISION = -3.0
 #: Context coordinates are cut off here, in standard deviations.
-_MOST_CONTEXT = 4.0
-#: Ridge of the regression on context joints, in units of the chart: shrinks directions the data hardly excites.
+_MOST_INPUT = 4.0
+#: Ridge of the regression on parent joints, in units of the chart: shrinks directions the data hardly excites.
 _RIDGE = 1e-3
 
 
 class JointMixtureFlow(JointConditionals):
-    """p(w_j | context) = (1 - b) sum_k N(residual; ...) + b broad, through its triangular map.
+    """p(w_j | inputs) = (1 - b) sum_k N(residual; ...) + b broad, through its triangular map.
 
-    The whitened residual of the linear regression on the context joints is the base: with one component at rest this is
+    The whitened residual of the linear regression on the parent joints is the base: with one component at rest this is
     the exact Gaussian conditional. A network for each joint moves weights, centres, scales and shears of components.
-    Joints of the right side use the left joint's network through the mirror where their contexts are mirror images.
+    Joints of the right side use the left joint's network through the mirror where their parents are mirror images.
 
     Args:
-        contexts: SMPL-X indices of each modelled joint's context joints.
+        parents: SMPL-X indices of each modelled joint's parent joints.
         options: hidden, num_components, dropout, input_noise, input_dropout, broad_weight, share_mirror.
     """
 
@@ -49,31 +49,31 @@ class JointMixtureFlow(JointConditionals):
     slot_sign: Tensor
     no_joint: Tensor
 
-    def __init__(self, contexts: Mapping[int, tuple[int, ...]], *, options: Mapping[str, Any]) -> None:
+    def __init__(self, parents: Mapping[int, tuple[int, ...]], *, options: Mapping[str, Any]) -> None:
         super().__init__()
         self.options = dict(options)
-        place = {joint: k for k, joint in enumerate(contexts)}
-        source = mirror_source(contexts) if options["share_mirror"] else {joint: joint for joint in contexts}
+        place = {joint: k for k, joint in enumerate(parents)}
+        source = mirror_source(parents) if options["share_mirror"] else {joint: joint for joint in parents}
         owners = sorted(set(source.values()))
-        width = max(1, *(len(c) for c in contexts.values())) if len(contexts) > 1 else 1
-        # One slot past the last joint stands for "no such context joint".
-        slots = [[place[c] for c in context] + [len(place)] * (width - len(context)) for context in contexts.values()]
-        sign = [(1.0, 1.0, 1.0) if source[j] == j else REFLECTION for j in contexts]
+        width = max(1, *(len(c) for c in parents.values())) if len(parents) > 1 else 1
+        # One slot past the last joint stands for "no such parent joint".
+        slots = [[place[p] for p in own] + [len(place)] * (width - len(own)) for own in parents.values()]
+        sign = [(1.0, 1.0, 1.0) if source[j] == j else REFLECTION for j in parents]
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
-        self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in contexts]), persistent=False)
+        self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in parents]), persistent=False)
         self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
         sign4 = torch.tensor([[*row, 1.0] for row in sign])[:, None].expand(-1, width, 4)
         self.register_buffer("slot_sign", sign4.contiguous(), persistent=False)
         self.register_buffer("no_joint", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
-        self.inputs, self.num_groups = 4 * width, len(owners)
+        self.num_inputs, self.num_groups = 4 * width, len(owners)
         hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
-        sizes = (self.inputs, hidden, hidden, outputs)
+        sizes = (self.num_inputs, hidden, hidden, outputs)
         self.layers = nn.ModuleList(
             GroupedLinear(self.num_groups, a, b, gain=g)
             for a, b, g in zip(sizes, sizes[1:], (1.0, 1.0, 0.02), strict=False)
         )
         self.dropout = nn.Dropout(options["dropout"])
-        self.regression = GroupedLinear(self.num_groups, self.inputs, 3, gain=0.0)
+        self.regression = GroupedLinear(self.num_groups, self.num_inputs, 3, gain=0.0)
         self.log_diagonal = nn.Parameter(torch.zeros(self.num_groups, 1, 3))
         self.lower = nn.Parameter(torch.zeros(self.num_groups, 3, 3))
         self._spread_components()
@@ -87,12 +87,12 @@ class JointMixtureFlow(JointConditionals):
         start[..., 1:4].normal_(0.0, 0.7)
         start[..., 4:7] = torch.linspace(1.2, -0.6, start.shape[1])[:, None]
 
-    def context(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
+    def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
         absent = torch.zeros_like(w[..., :1]) if known is None else (~known)[..., None].to(w.dtype)
         no_joint = self.no_joint.expand(len(w), 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
-        # A bounded view of the context: past it a network extrapolates, and along a limb that would run away.
-        every = torch.cat([torch.cat([w.clamp(-_MOST_CONTEXT, _MOST_CONTEXT), absent], -1), no_joint], 1)
+        # A bounded view of the inputs: past it a network extrapolates, and along a limb that would run away.
+        every = torch.cat([torch.cat([w.clamp(-_MOST_INPUT, _MOST_INPUT), absent], -1), no_joint], 1)
         features = every.index_select(1, slots.flatten())
         if self.training:
             features = self._disturb(features)
@@ -114,9 +114,9 @@ class JointMixtureFlow(JointConditionals):
         """Between a joint's own frame and that of the network it uses; an involution."""
         return own * (self.flip if places is None else self.flip[places])
 
-    def _mixture(self, context: Tensor, places: Tensor | None) -> Mixture:
+    def _mixture(self, inputs: Tensor, places: Tensor | None) -> Mixture:
         groups = self._groups(places)
-        h = context
+        h = inputs
         for layer in self.layers[:-1]:
             h = self.dropout(nn.functional.silu(grouped_affine(layer, h, groups)))
         raw = grouped_affine(self.layers[-1], h, groups).unflatten(-1, (-1, _PER_COMPONENT))
@@ -126,14 +126,14 @@ class JointMixtureFlow(JointConditionals):
             centre=centre,
             log_precision=log_precision.clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
             shear=shear,
-            mean=grouped_affine(self.regression, context, groups),
+            mean=grouped_affine(self.regression, inputs, groups),
             log_diagonal=self.log_diagonal if groups is None else self.log_diagonal[groups],
             lower=self.lower if groups is None else self.lower[groups],
             broad_weight=self.options["broad_weight"],
         )
 
-    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
-        return log_prob(self._flip(own, places), self._mixture(context, places))
+    def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
+        return log_prob(self._flip(own, places), self._mixture(inputs, places))
 
     def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor | None) -> Tensor | None:
         tensors = self._tensors()
@@ -154,10 +154,10 @@ class JointMixtureFlow(JointConditionals):
         there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
         first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
         whitener = (torch.diag_embed(self.log_diagonal[:, 0].exp()) + self.lower.tril(-1)).mT[groups]
-        # Units of the first layer, then the whitened residual of the regression: affine in the context and own coordinates.
+        # Units of the first layer, then the whitened residual of the regression: affine in the inputs and own coordinates.
         weight = torch.cat([first.weight[groups], -self.regression.weight[groups] @ whitener], -1).unflatten(1, (-1, 4))
         bias = torch.cat([first.bias[groups], -self.regression.bias[groups] @ whitener], -1)
-        context = (weight[:, :, :3] * self.slot_sign[:, :, :3, None] * there[..., None]).flatten(1, 2)
+        from_parents = (weight[:, :, :3] * self.slot_sign[:, :, :3, None] * there[..., None]).flatten(1, 2)
         own = nn.functional.pad(self.flip.mT * whitener, (weight.shape[-1] - 3, 0))
         absent = weight[:, :, 3]
         outputs = torch.arange(last.bias.shape[-1], device=bias.device).view(-1, _PER_COMPONENT).T.flatten()
@@ -166,7 +166,7 @@ class JointMixtureFlow(JointConditionals):
         kind = ComponentKind((len(outputs) // _PER_COMPONENT,), bound, solved=False, dof=None)
         return fused.JointMixtureTables(
             slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
-            first=torch.cat([context, own], 1),
+            first=torch.cat([from_parents, own], 1),
             first_bias=bias + (absent * (1.0 - there)).sum(1, keepdim=True),
             absent=absent * there,
             layers=(
@@ -176,30 +176,30 @@ class JointMixtureFlow(JointConditionals):
             level=self.log_diagonal.sum(-1, keepdim=True)[groups] + math.log1p(-broad_weight),
             broad_level=bias.new_tensor([[math.log(broad_weight * share) + b.level] for b, share in BROAD]),
             broad_rate=bias.new_tensor([[b.rate] for b, _ in BROAD]),
-            most_context=_MOST_CONTEXT,
+            most_input=_MOST_INPUT,
             kind=kind,
         )
 
-    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
-        return encode(self._flip(own, places), self._mixture(context, places))
+    def encode(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
+        return encode(self._flip(own, places), self._mixture(inputs, places))
 
-    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
-        return self._flip(decode(latent, self._mixture(context, places)), places)
+    def decode(self, latent: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
+        return self._flip(decode(latent, self._mixture(inputs, places)), places)
 
-    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return self._flip(draw(self._mixture(context, places), generator), places)
+    def draw(self, inputs: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self._flip(draw(self._mixture(inputs, places), generator), places)
 
     @torch.no_grad()
     def fit_start(self, w: Tensor, observed: Tensor) -> None:
-        """Closed-form regression on the context and residual covariance, from coordinates (N, J, 3) and their mask."""
+        """Closed-form regression on the inputs and residual covariance, from coordinates (N, J, 3) and their mask."""
         was_training = self.training
         self.eval()
-        context, own = self.context(w, observed, None), w.transpose(0, 1) * self.flip
+        inputs, own = self.inputs(w, observed, None), w.transpose(0, 1) * self.flip
         self.train(was_training)
         for g in range(self.num_groups):
             members = (self.group == g).nonzero()[:, 0].tolist()
             rows = [observed[:, m] for m in members]
-            x = torch.cat([context[m][r] for m, r in zip(members, rows, strict=True)]).double()
+            x = torch.cat([inputs[m][r] for m, r in zip(members, rows, strict=True)]).double()
             y = torch.cat([own[m][r] for m, r in zip(members, rows, strict=True)]).double()
             x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
             ridge = _RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype)

@@ -58,12 +58,12 @@ def draw_missing(
     for level in levels:
         missing = ~observed[:, level]
         places = torch.tensor(level, device=w.device)
-        context = conditionals.context(many, known, places)
+        inputs = conditionals.inputs(many, known, places)
         if bool(missing.any()):
-            fresh = conditionals.draw(context, places, generator).transpose(0, 1)
+            fresh = conditionals.draw(inputs, places, generator).transpose(0, 1)
             many[:, places] = torch.where(fixed[:, level, None], many[:, places], fresh)
         if bool((drawn & ~missing.all(1)).any()) and num_particles > num_draws:
-            likelihood = conditionals.log_prob(many[:, places].transpose(0, 1), context, places).T
+            likelihood = conditionals.log_prob(many[:, places].transpose(0, 1), inputs, places).T
             weight = torch.where(fixed[:, level], likelihood, torch.zeros_like(likelihood)).sum(-1)
             many = _resample(
                 many.unflatten(0, (num_particles, rows)), weight.unflatten(0, (num_particles, rows)), generator

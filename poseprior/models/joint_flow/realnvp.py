@@ -21,9 +21,9 @@ class _GroupedCoupling(nn.Module):
             GroupedLinear(groups, a, b, gain=g) for a, b, g in zip(sizes, sizes[1:], gains, strict=False)
         )
 
-    def forward(self, kept: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, kept: Tensor, inputs: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shift and log-scale, (P, B, moved) each."""
-        x = torch.cat([kept, context], -1)
+        x = torch.cat([kept, inputs], -1)
         layers = [layer for layer in self.layers if isinstance(layer, GroupedLinear)]
         if places is None and x.shape[1] > 1:
             # Units before poses: the thin products at both ends run along the poses.
@@ -59,37 +59,37 @@ class JointRealNVP(JointConditionals):
         self.first = _GroupedCoupling(len(parents), 2, 1, hidden)
         self.second = _GroupedCoupling(len(parents), 1, 2, hidden)
 
-    def context(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
+    def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
         padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
         parents = self.parents if places is None else self.parents[places]
         return padded.index_select(1, parents).transpose(0, 1)
 
-    def _forward(self, own: Tensor, context: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _forward(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         outer, middle = own[..., ::2], own[..., 1:2]
-        shift, log_scale = self.first(outer, context, places)
+        shift, log_scale = self.first(outer, inputs, places)
         middle = middle * log_scale.exp() + shift
-        outer_shift, outer_log_scale = self.second(middle, context, places)
+        outer_shift, outer_log_scale = self.second(middle, inputs, places)
         outer = outer * outer_log_scale.exp() + outer_shift
         latent = torch.cat([outer, middle], -1)  # order 0, 2, 1
         return latent, torch.cat([log_scale, outer_log_scale], -1).sum(-1)
 
-    def log_prob(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
-        latent, log_det = self._forward(own, context, places)
+    def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
+        latent, log_det = self._forward(own, inputs, places)
         return log_det - 0.5 * latent.square().sum(-1) - 1.5 * math.log(2.0 * math.pi)
 
-    def encode(self, own: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
-        return self._forward(own, context, places)[0][..., [0, 2, 1]]
+    def encode(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
+        return self._forward(own, inputs, places)[0][..., [0, 2, 1]]
 
-    def decode(self, latent: Tensor, context: Tensor, places: Tensor | None) -> Tensor:
+    def decode(self, latent: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         outer, middle = latent[..., ::2], latent[..., 1:2]
-        shift, log_scale = self.second(middle, context, places)
+        shift, log_scale = self.second(middle, inputs, places)
         outer = (outer - shift) * torch.exp(-log_scale)
-        shift, log_scale = self.first(outer, context, places)
+        shift, log_scale = self.first(outer, inputs, places)
         middle = (middle - shift) * torch.exp(-log_scale)
         return torch.cat([outer[..., :1], middle, outer[..., 1:]], -1)
 
-    def draw(self, context: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def draw(self, inputs: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(
-            *context.shape[:2], 3, generator=generator, dtype=context.dtype, device=context.device
+            *inputs.shape[:2], 3, generator=generator, dtype=inputs.dtype, device=inputs.device
         )  # fmt: skip
-        return self.decode(noise, context, places)
+        return self.decode(noise, inputs, places)

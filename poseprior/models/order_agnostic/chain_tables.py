@@ -10,7 +10,7 @@ from ..fused.networks import ComponentKind, scaled_tanh
 from ..fused.order_chains import ChainTables, Expert, log_sum_of_chains
 from ..shared.grouped_mlp import GroupedMLP
 from .group_model import OrderAgnosticGroup
-from .mixture_head import MOST_CONTEXT, MOST_LOG_SCALE, NUMBERS
+from .mixture_head import MOST_INPUT, MOST_LOG_SCALE, NUMBERS
 from .ordered_gaussian import arrange
 
 
@@ -87,7 +87,7 @@ def chain_tables(group: OrderAgnosticGroup, perm: Tensor, targets: Tensor) -> Ch
         broad_level=broad_level[targets, None],
         broad_rate=group.broad.rate * group.scale[targets].square()[..., None],
         mean=group.base.mean.clone(),
-        unit=group.context_unit().flatten() / MOST_CONTEXT,
+        unit=group.input_unit().flatten() / MOST_INPUT,
     )
 
 
@@ -100,19 +100,19 @@ def _of_targets(whitener: Tensor, targets: Tensor) -> Tensor:
 def _first_layer(
     net: GroupedMLP, targets: Tensor, visible: Tensor, places: tuple[Tensor, int] | None
 ) -> tuple[Tensor, Tensor]:
-    """Weights (T, 3J, H) and biases (T, K, H) for inputs of 3C coordinates of C context joints, then which are visible.
+    """Weights (T, 3J, H) and biases (T, K, H) for inputs of 3C coordinates of C joints, then which of them are visible.
 
     Args:
         net: of all joints.
         targets: (T,).
-        visible: (T, K, C), 1 where the network sees a context joint.
-        places: (T, C) places of the context joints, and J; None where the context is all joints. Places may repeat where
+        visible: (T, K, C), 1 where the network sees the joint.
+        places: (T, C) places of the C joints, and J; None where they are all joints. Places may repeat where
             a joint is never visible.
     """
     layer = net.layers()[0]
     weight, coordinates = layer.weight[targets], 3 * visible.shape[2]
     bias = layer.bias[targets] + (visible - 0.5) @ weight[:, coordinates:]
-    own = weight[:, :coordinates] * MOST_CONTEXT
+    own = weight[:, :coordinates] * MOST_INPUT
     if places is not None:
         slots, size = places
         # A padded slot is never visible; its weights must not reach the joint that it names.

@@ -14,12 +14,12 @@ from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedMLP
 from ..shared.student_t import standard_draw, standard_log_prob
 from ..shared.triangular import lower_solve
-from .mixture_head import MOST_CONTEXT, NUMBERS, mixture_draw, mixture_log_prob
+from .mixture_head import MOST_INPUT, NUMBERS, mixture_draw, mixture_log_prob
 from .ordered_gaussian import OrderedGaussian
 
 #: Standard deviation of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back.
 _BROAD_STDDEV = 0.7
-#: The networks see the context in units no smaller than this, radians: what moves less is jitter.
+#: The networks see coordinates in units no smaller than this, radians: what moves less is jitter.
 _LEAST_FEATURE_SCALE = 0.1
 #: Components of the networks that see near joints alone.
 _NEAR_COMPONENTS = 4
@@ -37,7 +37,7 @@ class OrderAgnosticGroup(nn.Module):
 
     with t a Student-t and q_j a mixture of them from the network of joint j, which sees the joints of S and which they
     are. r_j is the same of a smaller network that sees only the joints of S near joint j on the skeleton, on the residual
-    f_j of the Gaussian conditional given those (M_j its factor). The other terms depend less on the context, the last two
+    f_j of the Gaussian conditional given those (M_j its factor). The other terms depend less on S, the last two
     not at all: unseen subjects need them.
 
     Args:
@@ -47,7 +47,7 @@ class OrderAgnosticGroup(nn.Module):
         near_weight: w_near; 0 leaves these networks out.
         dof: degrees of freedom of the Student-t; None makes it a Gaussian.
         base_weight: w_base, the weight of the plain Gaussian conditional.
-        own_weight: w_own, the weight of the joint's own Gaussian, whatever the context.
+        own_weight: w_own, the weight of the joint's own Gaussian, whatever the other joints are.
         broad_weight: w_broad, the weight of the broad component.
         input_noise: noise in training on what networks see of other joints, in the units in which they see it.
 
@@ -120,8 +120,8 @@ class OrderAgnosticGroup(nn.Module):
         table = self.base.arrangement(perm)
         white = self.base.whiten(z, table.whitener, index)
         before = table.rows(table.before, index, len(z))
-        context = self._context(z)
-        raw = self.net(self._features(context, before))
+        inputs = self._inputs(z)
+        raw = self.net(self._features(inputs, before))
         net = mixture_log_prob(raw.transpose(0, 1), white, self.dof)
         base = standard_log_prob(white.square().sum(-1), self.dof)
         centred = z - self.base.mean.view(-1, 3)
@@ -134,14 +134,14 @@ class OrderAgnosticGroup(nn.Module):
         if self.near_net is not None and table.near is not None:
             residual = self.base.whiten(z, table.near.whitener, index)
             visible = table.rows(table.near.visible, index, len(z))
-            features = self._near_features(context[:, self.base.slots], visible)
+            features = self._near_features(inputs[:, self.base.slots], visible)
             raw = self.near_net(features.transpose(0, 1)).transpose(0, 1)
             near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
             joint = torch.logaddexp(joint, near + log_near)
         return (joint * target).sum(-1)
 
-    def context_unit(self) -> Tensor:
-        """(J, 3) units of the networks' context per chart unit."""
+    def input_unit(self) -> Tensor:
+        """(J, 3) units of the networks' inputs per chart unit."""
         return self.scale / self.scale.clamp_min(_LEAST_FEATURE_SCALE)
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -154,23 +154,23 @@ class OrderAgnosticGroup(nn.Module):
         """Whether `chain_tables.log_sum_over_orders` can be used: in evaluation, without gradients to the weights."""
         return is_frozen(self, self.tensors())
 
-    def _context(self, z: Tensor) -> Tensor:
+    def _inputs(self, z: Tensor) -> Tensor:
         """(R, J, 3) what the networks see of z: bounded, so that they do not extrapolate."""
-        context = z * self.context_unit()
+        inputs = z * self.input_unit()
         if self.training and self.input_noise:
-            context = context + self.input_noise * torch.randn_like(z)
-        return MOST_CONTEXT * torch.tanh(context / MOST_CONTEXT)
+            inputs = inputs + self.input_noise * torch.randn_like(z)
+        return MOST_INPUT * torch.tanh(inputs / MOST_INPUT)
 
     @staticmethod
-    def _features(context: Tensor, before: Tensor) -> Tensor:
-        """Network inputs (J, R, 4J): masked context and mask, for context (R, J, 3) and before (R, J target, J)."""
-        visible = context[:, None] * before[..., None]
+    def _features(inputs: Tensor, before: Tensor) -> Tensor:
+        """Features (J, R, 4J) of the networks: masked inputs and mask, for inputs (R, J, 3) and before (R, J target, J)."""
+        visible = inputs[:, None] * before[..., None]
         return torch.cat((visible.flatten(2), before - 0.5), -1).transpose(0, 1)
 
     @staticmethod
-    def _near_features(context: Tensor, visible: Tensor) -> Tensor:
-        """Inputs (*, 4N) of the near networks, for the context (*, N, 3) of near joints and visible (*, N)."""
-        return torch.cat(((context * visible[..., None]).flatten(-2), visible - 0.5), -1)
+    def _near_features(inputs: Tensor, visible: Tensor) -> Tensor:
+        """Features (*, 4N) of the near networks, for the inputs (*, N, 3) of near joints and visible (*, N)."""
+        return torch.cat(((inputs * visible[..., None]).flatten(-2), visible - 0.5), -1)
 
     def broad_log_prob(self, z: Tensor) -> Tensor:
         """(R, J) log-density of the broad component, Lebesgue in z (R, J, 3)."""
@@ -228,8 +228,8 @@ class OrderAgnosticGroup(nn.Module):
         """(R, 3) draws of p(x_joint | known), a different joint in every row, base N(mean, diagonal diagonal^T)."""
         weights = z.new_tensor(self._weights).expand(len(z), -1)
         kind = torch.multinomial(weights, 1, generator=generator)[:, 0]
-        before, context = known.to(z.dtype), self._context(z)
-        features = torch.cat(((context * before[..., None]).flatten(1), before - 0.5), -1)
+        before, inputs = known.to(z.dtype), self._inputs(z)
+        features = torch.cat(((inputs * before[..., None]).flatten(1), before - 0.5), -1)
         raw = self._by_joint(self.net, joint, features)
         plain = standard_draw(mean, self.dof, generator=generator)
         white = torch.where((kind == 0)[:, None], mixture_draw(raw, self.dof, generator=generator), plain)
@@ -244,7 +244,7 @@ class OrderAgnosticGroup(nn.Module):
             slots = self.base.slots[joint]
             visible = before.gather(1, slots) * self.base.used[joint]
             number = self.base.near_set(visible)
-            raw = self._by_joint(self.near_net, joint, self._near_features(context[rows[:, None], slots], visible))
+            raw = self._by_joint(self.near_net, joint, self._near_features(inputs[rows[:, None], slots], visible))
             centred = z - self.base.mean.view(-1, 3)
             centred[rows, joint] = 0.0  # the residual of the joint's own mean, given the near joints
             residual = (tables.whitener[joint, number] @ centred.flatten(1)[..., None])[..., 0]

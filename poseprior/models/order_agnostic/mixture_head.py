@@ -1,4 +1,4 @@
-"""A mixture of 3-D Student-t whose numbers come out of a network: the density of one joint given its context.
+"""A mixture of 3-D Student-t whose numbers come out of a network: the density of one joint given those before it.
 
 Source: Bishop, "Mixture density networks" (1994); full scale matrices by inverse Cholesky factors after Williams (1996).
 """
@@ -15,8 +15,8 @@ from ..shared.triangular import Triple, unit_lower_product, unit_lower_solve
 NUMBERS = 10
 #: Log-scales are bounded softly: e^3 times wider or narrower than the base is as far as a component goes.
 MOST_LOG_SCALE = 3.0
-#: Where the context of the networks saturates, in its units.
-MOST_CONTEXT = 3.0
+#: Where the inputs of the networks saturate, in their units.
+MOST_INPUT = 3.0
 
 
 def _split(raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -47,7 +47,7 @@ class OrderAgnosticPrior(PosePrior):
         num_components: components of each conditional's mixture.
         dof: degrees of freedom of the components, Student-t; None for Gaussians.
         base_weight: share of the plain Gaussian conditional.
-        own_weight: share of each joint's own Gaussian, whatever the context.
+        own_weight: share of each joint's own Gaussian, whatever the other joints are.
         broad_weight: share of the broad component.
         near_weight: share of the networks that see near joints alone; 0 leaves them out.
         input_noise: noise in training on what networks see of other joints, in standard deviations of each joint (of
