@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
-import roma
 import torch
 from torch import Tensor
 
+from .rotations import rotvec_to_rotmat
 from .skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS, resolve_joints
 
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
@@ -125,7 +125,7 @@ def forward_kinematics(pose: Tensor, *, rest_offsets: Tensor | None = None) -> t
     if offsets.shape != (NUM_JOINTS, 3):
         raise ValueError(f"rest_offsets: expected shape ({NUM_JOINTS}, 3) in metres, got {tuple(offsets.shape)}.")
     offsets = offsets.to(pose)
-    local = roma.rotvec_to_rotmat(pose)
+    local = rotvec_to_rotmat(pose)
     levels = _levels(pose.device)
     rotation, position = [local[..., :1, :, :]], [offsets[:1].expand(*pose.shape[:-2], 1, 3)]
     for joints, parents in levels[1:]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
-from ...rotations import rotvec_to_unitquat, unitquat_log
+from ...rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_log
 
 #: Squares below this are raised to it, so that square roots and quotients stay finite.
 _TINY = 1e-24
@@ -23,8 +22,7 @@ LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 def inverse_mean_matrices(mean: Tensor) -> Tensor:
     """(J, 4, 4) matrices of q -> conj(m) q for unit quaternions m (J, 4), xyzw: they take R_j to M_j^-1 R_j."""
     basis = torch.eye(4, dtype=mean.dtype, device=mean.device)
-    conjugate = roma.quat_conjugation(mean)[:, None].expand(-1, 4, -1)
-    return roma.quat_product(conjugate.contiguous(), basis.expand(len(mean), 4, 4).contiguous()).mT.contiguous()
+    return quat_multiply(quat_conjugate(mean)[:, None], basis).mT.contiguous()
 
 
 class LogPoint(NamedTuple):

@@ -15,7 +15,7 @@ from ..shared.grouped_mlp import GroupedMLP
 from ..shared.student_t import standard_draw, standard_log_prob
 from ..shared.triangular import lower_solve
 from .mixture_head import MOST_INPUT, NUMBERS, mixture_draw, mixture_log_prob
-from .ordered_gaussian import OrderedGaussian
+from .ordered_gaussian import Arrangement, OrderedGaussian
 
 #: Standard deviation of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back.
 _BROAD_STDDEV = 0.7
@@ -105,19 +105,18 @@ class OrderAgnosticGroup(nn.Module):
                     k = net.out.bias.shape[-1] // NUMBERS
                     net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
 
-    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, target: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, table: Arrangement, index: Tensor | None, target: Tensor | None) -> Tensor:
         """Log-density of each row's chain.
 
         Args:
             z: (R, J, 3) chart coordinates, zero where missing.
-            perm: (U, J) orders, missing joints last.
+            table: of U orders, missing joints last.
             index: (R,) the order of each row; None for U blocks of equal length.
-            target: (R, J) bool: joints whose conditionals are summed.
+            target: (R, J) bool: joints whose conditionals are summed; None for all.
 
         Returns:
             (R,) nats, Lebesgue in z.
         """
-        table = self.base.arrangement(perm)
         white = self.base.whiten(z, table.whitener, index)
         before = table.rows(table.before, index, len(z))
         inputs = self._inputs(z)
@@ -138,7 +137,7 @@ class OrderAgnosticGroup(nn.Module):
             raw = self.near_net(features.transpose(0, 1)).transpose(0, 1)
             near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
             joint = torch.logaddexp(joint, near + log_near)
-        return (joint * target).sum(-1)
+        return (joint if target is None else joint * target).sum(-1)
 
     def input_unit(self) -> Tensor:
         """(J, 3) units of the networks' inputs per chart unit."""

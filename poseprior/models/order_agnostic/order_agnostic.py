@@ -181,7 +181,7 @@ class OrderAgnosticPrior(PosePrior):
         batch, rotvec, seen = self._check_pose(pose, observed)
         if not len(rotvec):
             return pose.new_zeros(self.num_orders if order is None else 1, *batch)
-        chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
+        chains, rest = self.groups.order_log_prob(rotvec, seen, order=order)
         return (chains.sum(-1) + rest).reshape(-1, *batch).to(density_dtype(pose))
 
     def order_spread(self, pose: Tensor, *, observed: Tensor | None = None) -> Tensor:
@@ -212,7 +212,7 @@ class OrderAgnosticPrior(PosePrior):
         _, rotvec, known = self._check_pose(pose, observed)
         value = rotvec.sum((1, 2))
         if len(rotvec):
-            value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
+            value = self.groups.log_prob(rotvec, known, condition)
         return value.reshape(batch).to(density_dtype(pose))
 
     # ------------------------------------------------------------------ draws
@@ -220,7 +220,7 @@ class OrderAgnosticPrior(PosePrior):
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
         nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=self.device)
-        return self.groups.draw(empty, nothing, self.num_orders, generator)
+        return self.groups.draw(empty, nothing, generator)
 
     def _complete(
         self,
@@ -232,4 +232,4 @@ class OrderAgnosticPrior(PosePrior):
     ) -> Tensor:
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
-        return self.groups.draw(many, seen, self.num_orders, generator).unflatten(0, (num_samples, -1))
+        return self.groups.draw(many, seen, generator).unflatten(0, (num_samples, -1))

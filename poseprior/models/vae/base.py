@@ -59,6 +59,8 @@ class BaseVAE(LatentPosePrior):
         ValueError: an option of another type, out of range or without effect, or a joint that the class does not take.
     """
 
+    _points: Tensor
+
     log_prob_kind: Literal["exact", "lower_bound"] = "lower_bound"
     default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 4000, "batch_size": 256})
 
@@ -98,12 +100,12 @@ class BaseVAE(LatentPosePrior):
         super().__init__(own.joints if joints is None else joints)
         refuse_joints_outside(own.within, self.joints, type(self).__name__)
         self.options = options
-        self.bound_samples = options.bound_samples
         self.groups = partition(self.joints, check_groups("groups", groups))
         self._views = mirror_views(self.groups, self.joints)
         sizes = {view.network: len(view.places) for view in self._views}
         self.cores = nn.ModuleList(VAECore(sizes[k], options) for k in range(len(sizes)))
         self.latent_dim = options.latent_dim * len(self._views)
+        self.bound_samples = options.bound_samples
 
     @staticmethod
     @abstractmethod
@@ -134,6 +136,8 @@ class BaseVAE(LatentPosePrior):
     @bound_samples.setter
     def bound_samples(self, value: int) -> None:
         self._bound_samples = check_whole("bound_samples", value, least=1, most=65536)
+        points = normal_points(self._bound_samples, self.options.latent_dim)
+        self.register_buffer("_points", points.to(self.device), persistent=False)
 
     def get_config(self) -> dict[str, Any]:
         options = replace(self.options, bound_samples=self.bound_samples)
@@ -168,20 +172,24 @@ class BaseVAE(LatentPosePrior):
 
     # ------------------------------------------------------------------ densities
 
-    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        likelihood, ratio = self._log_weights(rotvec, observed, self.bound_samples)
-        return log_mean_weight(likelihood, ratio).sum(0)
+    def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
+        return log_mean_weight(*self._log_weights(rotvec, observed, self._points)).sum(0)
 
-    def _log_weights(self, rotvec: Tensor, observed: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self._log_prob(rotvec, None, context)
+
+    def _log_weights(self, rotvec: Tensor, observed: Tensor | None, points: Tensor) -> tuple[Tensor, Tensor]:
         """log p(observed | z_k) and log p(z_k) / q(z_k), both (views, B, K); 0 where nothing is observed."""
-        eps = normal_points(num, self.options.latent_dim).to(rotvec)
         likelihoods, ratios = [], []
         for view, core, _ in self._each():
-            rows, seen = view.rows(rotvec, observed)
-            likelihood, ratio = core.log_weights(rows, seen, eps)
-            some = seen.any(1, keepdim=True)
-            likelihoods.append(torch.where(some, likelihood, torch.zeros_like(likelihood)))
-            ratios.append(torch.where(some, ratio, torch.zeros_like(ratio)))
+            rows, seen = (view.poses(rotvec), None) if observed is None else view.rows(rotvec, observed)
+            likelihood, ratio = core.log_weights(rows, seen, points.to(rotvec))
+            if seen is not None:
+                some = seen.any(1, keepdim=True)
+                likelihood = torch.where(some, likelihood, torch.zeros_like(likelihood))
+                ratio = torch.where(some, ratio, torch.zeros_like(ratio))
+            likelihoods.append(likelihood)
+            ratios.append(ratio)
         return torch.stack(likelihoods), torch.stack(ratios)
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
@@ -209,9 +217,9 @@ class BaseVAE(LatentPosePrior):
         """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
         check_whole("num_samples", num_samples, least=1, most=65536)
         batch, rotvec, seen = self._check_pose(pose, observed)
-        return (
-            log_mean_weight(*self._log_weights(rotvec, seen, num_samples)).sum(0).to(density_dtype(pose)).reshape(batch)
-        )
+        points = normal_points(num_samples, self.options.latent_dim)
+        value = log_mean_weight(*self._log_weights(rotvec, seen, points)).sum(0)
+        return value.to(density_dtype(pose)).reshape(batch)
 
     def elbo(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int = 16) -> Tensor:
         """Evidence lower bound E_q[log p(observed | z) + log p(z) - log q(z)], (*batch,) Haar nats.
@@ -220,7 +228,7 @@ class BaseVAE(LatentPosePrior):
         """
         check_whole("num_samples", num_samples, least=1, most=65536)
         batch, rotvec, seen = self._check_pose(pose, observed)
-        likelihood, ratio = self._log_weights(rotvec, seen, num_samples)
+        likelihood, ratio = self._log_weights(rotvec, seen, normal_points(num_samples, self.options.latent_dim))
         return (likelihood + ratio).mean(-1).sum(0).to(density_dtype(pose)).reshape(batch)
 
     # ------------------------------------------------------------------ latents
@@ -240,14 +248,13 @@ class BaseVAE(LatentPosePrior):
             return int((self.posterior(pose).mean.var(0) > _ACTIVE_VARIANCE).sum())
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        everything = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
         latents = []
         for view, core, _ in self._each():
-            z = self._nearest(core, *view.rows(rotvec, everything), starts=self.options.encode_starts)
+            z = self._nearest(core, view.poses(rotvec), None, starts=self.options.encode_starts)
             latents.append(z if core.flow is None else core.flow(z)[0])
         return torch.cat(latents, dim=-1)
 
-    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor, *, starts: int) -> Tensor:
+    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor | None, *, starts: int) -> Tensor:
         """(B, D) z whose decoded pose is nearest to the observed joints."""
         z = core.posterior(rotvec, seen)[0]
         steps = self.options.encode_steps
@@ -265,7 +272,8 @@ class BaseVAE(LatentPosePrior):
         shape = parts[0][1].shape[:-2]
         full = parts[0][1].new_zeros(*shape, len(self.joints), 3)
         for view, rotvec in parts:
-            full[..., view.places, :] = view.reflect(rotvec)
+            places = torch.tensor(view.places, device=full.device)
+            full = full.index_copy(-2, places, view.reflect(rotvec))
         return full
 
     # ------------------------------------------------------------------ draws
