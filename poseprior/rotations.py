@@ -71,15 +71,27 @@ def rotvec_to_unitquat(rotvec: Tensor) -> Tensor:
     return torch.cat([rotvec * scale, cosine], -1)
 
 
-# What roma does is imported on first use: roma imports torch._dynamo, which takes longer than torch itself.
+def unitquat_log(quat: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of unit quaternions (*batch, 4), xyzw, of either sign, with derivatives of every order below pi.
+
+    Returns:
+        rotvecs x (*batch, 3), |x| <= pi, and the ratio |x| / sin(|x| / 2) (*batch, 1): 2 at the identity, pi at |x| = pi.
+    """
+    quat = torch.where(quat[..., 3:] < 0, -quat, quat)
+    vector, real = quat[..., :3], quat[..., 3:]
+    squared = vector.square().sum(-1, keepdim=True)
+    small = squared < _SMALL
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    series = torch.full_like(squared, _ARCSINE[-1])
+    for coefficient in reversed(_ARCSINE[:-1]):
+        series = coefficient + squared * series
+    ratio = 2.0 * torch.where(small, series, torch.atan2(sine, real) / sine)
+    return vector * ratio, ratio
 
 
 def rotvec_to_rotmat(rotvec: Tensor) -> Tensor:
-    """Rotation matrices (*batch, 3, 3) of rotvecs (*batch, 3)."""
-    import roma
-
-    matrix: Tensor = roma.rotvec_to_rotmat(rotvec)
-    return matrix
+    """Rotation matrices (*batch, 3, 3) of rotvecs (*batch, 3), with derivatives of every order at zero too."""
+    return unitquat_to_rotmat(rotvec_to_unitquat(rotvec))
 
 
 def rotmat_to_rotvec(rotmat: Tensor) -> Tensor:
@@ -90,6 +102,9 @@ def rotmat_to_rotvec(rotmat: Tensor) -> Tensor:
 def unitquat_to_rotvec(quat: Tensor) -> Tensor:
     """Rotvecs (*batch, 3), norm at most pi, of unit quaternions (*batch, 4), xyzw, of either sign."""
     return unitquat_log(quat)[0]
+
+
+# What roma does is imported on first use: roma imports torch._dynamo, which takes longer than torch itself.
 
 
 def unitquat_to_rotmat(quat: Tensor) -> Tensor:
@@ -114,24 +129,6 @@ def nearest_rotmat(matrix: Tensor) -> Tensor:
 
     rotmat: Tensor = roma.special_procrustes(matrix)
     return rotmat
-
-
-def unitquat_log(quat: Tensor) -> tuple[Tensor, Tensor]:
-    """The logarithm of unit quaternions (*batch, 4), xyzw, of either sign, with derivatives of every order below pi.
-
-    Returns:
-        rotvecs x (*batch, 3), |x| <= pi, and the ratio |x| / sin(|x| / 2) (*batch, 1): 2 at the identity, pi at |x| = pi.
-    """
-    quat = torch.where(quat[..., 3:] < 0, -quat, quat)
-    vector, real = quat[..., :3], quat[..., 3:]
-    squared = vector.square().sum(-1, keepdim=True)
-    small = squared < _SMALL
-    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    series = torch.full_like(squared, _ARCSINE[-1])
-    for coefficient in reversed(_ARCSINE[:-1]):
-        series = coefficient + squared * series
-    ratio = 2.0 * torch.where(small, series, torch.atan2(sine, real) / sine)
-    return vector * ratio, ratio
 
 
 def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:

@@ -70,14 +70,14 @@ def log_map_gradient(
     # dk/dn = (2 w - k) / n with n = sin(|x|/2), w = cos(|x|/2); over n once more, and its series at the mean.
     squared = sine.square()
     slope = torch.where(sine > 0.05, (2.0 * real - ratio) / squared, real * (-4.0 / 3.0 - 16.0 / 15.0 * squared))
-    grad_vector = (grad_tangent * ratio).addcmul_(vector, slope.mul_(grad_ratio))
+    grad_vector = (grad_tangent * ratio).addcmul_(vector, slope * grad_ratio)
     grad_quat = (inverse_mean.mT @ torch.cat([grad_vector, -2.0 * grad_ratio], -1)[..., None])[..., 0]
     grad_axis = grad_quat[..., :3]
     along = (grad_axis * rotvec).sum(-1, keepdim=True)
     # ds/da / a with s = sin(a/2)/a, and its series at 0.
     squared = angle.square()
     slope = torch.where(angle > 0.1, (0.5 * cosine - scale) / squared, squared / 960.0 - 1.0 / 24.0)
-    along_rotvec = slope.mul_(along).addcmul_(scale, grad_quat[..., 3:], value=-0.5)
+    along_rotvec = (slope * along).addcmul_(scale, grad_quat[..., 3:], value=-0.5)
     return (scale * grad_axis).addcmul_(rotvec, along_rotvec)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._tracing import is_traced
 from ..shared.broad_tails import BroadComponent
 from ..shared.triangular import Triple, unit_lower_product, unit_lower_solve
 
@@ -148,11 +149,21 @@ def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
 
 def _to_normal(f: Tensor, log_weight: Tensor, *, axis: int = -2) -> Tensor:
     """Phi^-1(sum_k weight_k Phi(f_k)), from whichever tail is the smaller."""
-    below = torch.logsumexp(log_weight + torch.special.log_ndtr(f), axis)
-    above = torch.logsumexp(log_weight + torch.special.log_ndtr(-f), axis)
+    below = torch.logsumexp(log_weight + _log_ndtr(f), axis)
+    above = torch.logsumexp(log_weight + _log_ndtr(-f), axis)
     tail = torch.minimum(below, above).clamp_min(-700.0)
     z = torch.special.ndtri(tail.exp())
     return torch.where(below <= above, z, -z)
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log Phi(x)."""
+    if not is_traced():
+        return torch.special.log_ndtr(x)
+    # For vmap, which has no rule for that function. Each branch is finite where the other is taken.
+    low, high = x.clamp_max(-1.0), x.clamp_min(-1.0)
+    tail = torch.log(0.5 * torch.special.erfcx(-low * math.sqrt(0.5))) - 0.5 * low.square()
+    return torch.where(x < -1.0, tail, torch.log1p(-0.5 * torch.erfc(high * math.sqrt(0.5))))
 
 
 def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:

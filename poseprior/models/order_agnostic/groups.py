@@ -86,7 +86,7 @@ class OrderGroups(nn.Module):
             self.register_buffer(f"_ranks{size}", ranks.to(self.chart.mean.device), persistent=False)
             self._order_keys[size] = order_key(ranks.argsort(-1))
 
-    def _ranks(self, size: int) -> Tensor:
+    def ranks(self, size: int) -> Tensor:
         """(K, size) positions of a group's joints in the fixed orders."""
         return self.get_buffer(f"_ranks{size}")
 
@@ -121,13 +121,13 @@ class OrderGroups(nn.Module):
         part = self._whole_part()
         if part is not None and given is None and bool((observed == observed[:1]).all()) and bool(observed[0].any()):
             poses, mask = Poses(rotvec, self.chart, observed_weight(observed, rotvec)), observed[0]
-            ranks = self._ranks(len(mask))
+            ranks = self.ranks(len(mask))
             return log_sum_over_orders(part, poses, ranks, mask, None, mask) - math.log(num_orders)
         z, wanted, total = self._start(rotvec, observed, given)
         for part, views in self.each():
             first = torch.zeros_like(observed) if given is None else given & observed
             masks = torch.stack([stack_views(views, mask) for mask in (observed, first, wanted)], 1)
-            ranks = self._ranks(masks.shape[2])
+            ranks = self.ranks(masks.shape[2])
             chains = _log_sum_by_mask(part, stack_views(views, z), masks, ranks)
             total = total + (chains - math.log(num_orders) * masks[:, 2].any(1)).view(len(views), -1).sum(0)
         return total
@@ -183,7 +183,7 @@ class OrderGroups(nn.Module):
             if order is None:
                 size = values.shape[1]
                 key = None if mask is not None or given is not None else self._order_keys[size]
-                chain = self._chain(part, values, mask, target, first, self._ranks(size), key)
+                chain = self._chain(part, values, mask, target, first, self.ranks(size), key)
                 chains.append(chain.unflatten(1, (len(views), -1)))
                 continue
             each = len(z)
@@ -261,7 +261,7 @@ class OrderGroups(nn.Module):
         for part, views in self.each():
             values, mask = stack_views(views, z), stack_views(views, observed)
             chosen = torch.randint(self._num_orders, (len(values),), generator=generator, device=z.device)
-            ranks = self._ranks(mask.shape[1])[chosen]
+            ranks = self.ranks(mask.shape[1])[chosen]
             drawn = part.draw(values, mask, ranks, generator)
             for view, own in zip(views, drawn.split(len(z)), strict=True):
                 result[:, view.places] = view.reflect(own)
