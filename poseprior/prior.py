@@ -83,14 +83,10 @@ class PosePrior(Trainable):
         return -self._log_prob(rotvec, observed, context).mean()
 
     def can_score(self, observed: Tensor) -> Tensor:
-        """Which masks `log_prob` takes.
+        """(*batch,) bool, which masks (*batch, 55) bool `log_prob` takes.
 
-        Args:
-            observed: (*batch, 55) bool.
-
-        Returns:
-            (*batch,) bool: all True for a prior that can marginalise, otherwise where all its joints are observed (or
-            what the model says it can leave out).
+        All for a prior that can marginalise, otherwise where all its joints are observed (or all but what the model says
+        it can leave out).
         """
         seen = observed[..., list(self.joints)]
         return torch.ones_like(seen[..., 0]) if self.can_marginalise else seen.all(-1)
@@ -144,7 +140,7 @@ class PosePrior(Trainable):
         """Draw poses.
 
         Args:
-            sample_shape: shape of independent draws; an int n means (n,).
+            sample_shape: of independent draws; an int n means (n,).
             generator: source of randomness, on the prior's device.
             context: (context_dim,) or (*sample, context_dim), for conditional priors.
 
@@ -182,8 +178,7 @@ class PosePrior(Trainable):
             context: (*batch, context_dim), for conditional priors.
 
         Returns:
-            (num_samples, *batch, 55, 3): observed joints as given, missing modelled joints drawn, missing joints that
-            are not modelled zero.
+            (num_samples, *batch, 55, 3): observed joints as given, missing ones drawn, or zero where not modelled.
 
         Raises:
             ValueError: as `log_prob`, or a prior that has no conditional for this mask.
@@ -212,13 +207,7 @@ class PosePrior(Trainable):
         val: PoseDataset | Tensor | None = None,
         config: FitConfig | None = None,
     ) -> FitResult:
-        """Train on poses, in place; see `poseprior.training.fit`, which this calls.
-
-        Args:
-            train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
-            val: held-out *subjects*; selects the weights that are kept and stops early.
-            config: options of the training; fields left out have the model's own defaults.
-        """
+        """Train on poses, in place; see `poseprior.training.fit`, which has the same arguments."""
         from .training.fit import fit
 
         return fit(self, train, val=val, config=config)
@@ -230,9 +219,7 @@ class PosePrior(Trainable):
 
     @classmethod
     def load(cls: type[_Self], path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> _Self:
-        """Read a prior that `save` wrote, in its dtype, in evaluation mode and with frozen weights.
-
-        Nothing in the file is executed.
+        """Read a prior that `save` wrote, in its dtype, in evaluation mode and with frozen weights; executes nothing.
 
         Args:
             path: a `.safetensors` file of poseprior. Called on `PosePrior`, takes any model.
@@ -242,6 +229,8 @@ class PosePrior(Trainable):
             ValueError: not a poseprior file, a newer format, another class, tensors that do not fit (all listed), or a
                 device that is not there.
         """
+        from . import models, rigs  # noqa: F401  (importing them registers every class that a file may name)
+
         return checkpoint.load(path, cls, device=device)
 
     # ------------------------------------------------------------------ shared plumbing
@@ -267,11 +256,7 @@ class PosePrior(Trainable):
 
 
 class LatentPosePrior(PosePrior):
-    """A prior with a latent space, z ~ N(0, I), to optimise in or to interpolate in.
-
-    Attributes:
-        latent_dim: D, the length of a latent vector.
-    """
+    """A prior with a latent space, z ~ N(0, I) of length `latent_dim`, to optimise in or to interpolate in."""
 
     latent_dim: int
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: package with all that is in it; names in `ALONE` for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_checks", "devices"),
+    ("_checks", "_tracing", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
     ("optim",),
     ("io",),
@@ -60,8 +60,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: The one import that points up: `PosePrior.fit` calls the training loop.
-UPWARDS = {("poseprior.prior", "poseprior.training.fit")}
+#: Imports that point up: `PosePrior.fit` calls the training loop, `PosePrior.load` defines the classes of files.
+UPWARDS = {
+    ("poseprior.prior", "poseprior.training.fit"),
+    ("poseprior.prior", "poseprior.models"),
+    ("poseprior.prior", "poseprior.rigs"),
+}
 MOST_LINES = 300
 
 

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..models import (
-    BodyVAE,
-    GaussianMixturePrior,
-    GaussianPrior,
-    GlobalFlow,
-    HandVAE,
-    JointFlow,
-    OrderAgnosticPrior,
-    VAEPrior,
-)
-from ..models.vae.base import BaseVAE
-from ..prior import PosePrior
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..models.vae.base import BaseVAE
+    from ..prior import PosePrior
 
 
 @dataclass(frozen=True)
@@ -29,6 +20,8 @@ class Gaussian:
     """diagonal, or full over all joints."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import GaussianPrior
+
         return GaussianPrior(joints, covariance=self.covariance)
 
 
@@ -40,6 +33,8 @@ class Mixture:
     """Number of Gaussians."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import GaussianMixturePrior
+
         return GaussianMixturePrior(joints, num_components=self.num_components)
 
 
@@ -51,6 +46,8 @@ class Joint:
     """The reference architecture of the literature instead of our design."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import JointFlow
+
         return JointFlow.published(joints) if self.published else JointFlow(joints)
 
 
@@ -62,6 +59,8 @@ class Global:
     """The reference architecture of the literature instead of our design."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import GlobalFlow
+
         return GlobalFlow.published(joints) if self.published else GlobalFlow(joints)
 
 
@@ -73,6 +72,8 @@ class OrderAgnostic:
     """Orders averaged in the density; more are slower and better."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import OrderAgnosticPrior
+
         return OrderAgnosticPrior(joints, num_orders=self.num_orders)
 
 
@@ -86,6 +87,8 @@ class Vae:
     """Latent numbers for each independent group of joints; default 32, hands 24."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import VAEPrior
+
         return self._of(VAEPrior, joints)
 
     def _of(self, kind: type[BaseVAE], joints: tuple[int, ...]) -> PosePrior:
@@ -98,6 +101,8 @@ class HandVae(Vae):
     """A variational autoencoder of one hand or both (--joints hands)."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import HandVAE
+
         return self._of(HandVAE, joints)
 
 
@@ -106,6 +111,8 @@ class BodyVae(Vae):
     """A variational autoencoder of the body, as VPoser (--joints body)."""
 
     def build(self, joints: tuple[int, ...]) -> PosePrior:
+        from ..models import BodyVAE
+
         return self._of(BodyVAE, joints)
 
 

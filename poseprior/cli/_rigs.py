@@ -8,11 +8,6 @@ from pathlib import Path
 
 import tyro
 
-from ..io import read_poses
-from ..io.atomic import write_json
-from ..pretrained.loading import load
-from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
-from ..tasks import adapt, check
 from ._common import check_suffix
 
 _SHOWN = 8
@@ -38,6 +33,11 @@ class Check:
     """Where to compute."""
 
     def run(self) -> None:
+        from ..io import read_poses
+        from ..io.atomic import write_json
+        from ..pretrained.loading import load
+        from ..tasks import check
+
         check_suffix("--png", self.png, ".png")
         if self.png is not None:
             _need_pictures()
@@ -76,6 +76,11 @@ class Adapt:
     """Where to compute."""
 
     def run(self) -> None:
+        from ..io import read_poses
+        from ..pretrained.loading import load
+        from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
+        from ..tasks import adapt
+
         check_suffix("--out", self.out, ".safetensors")
         data = read_poses(self.data)
         for note in data.notes:

@@ -6,22 +6,16 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from .. import skeleton
-from ..evaluation.calibration import calibrate
-from ..evaluation.report import evaluate, format_table
-from ..io import PoseDataset, read_poses, read_split
-from ..io.atomic import write_json
-from ..pretrained.loading import load
-from ..prior import PosePrior
-from ..recipes import Recipe, find_recipe, read_parts, record, together
-from ..training import FitConfig, FitResult, RigNoise
-from ..training.config import FitOptions
-from ..training.state import ForeignCheckpointError
 from ._models import HandVae, OptionalModel
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..io import PoseDataset
+    from ..prior import PosePrior
+    from ..recipes import Recipe
+    from ..training import FitConfig, FitResult, RigNoise
+    from ..training.config import FitOptions
 
 #: Flags that, when given, replace the model's or the recipe's own options.
 _FIT_OPTIONS = (
@@ -85,6 +79,8 @@ class Train:
     """Replace a different prior, or the checkpoint of a different run, that already stands in the run folder."""
 
     def run(self) -> int:
+        import torch
+
         main_rank = _start_distributed()
         try:
             return self._train(main_rank)
@@ -93,6 +89,12 @@ class Train:
                 torch.distributed.destroy_process_group()
 
     def _train(self, main_rank: bool) -> int:
+        from .. import skeleton
+        from ..evaluation.calibration import calibrate
+        from ..evaluation.report import evaluate, format_table
+        from ..io.atomic import write_json
+        from ..recipes import read_parts, record, together
+
         recipe = self._find_recipe()
         if recipe is None:
             parts = {name: {"all": data} for name, data in _splits(self.data).items()}
@@ -155,6 +157,8 @@ class Train:
         return 0
 
     def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
+        from ..training.state import ForeignCheckpointError
+
         try:
             return prior.fit(splits["train"], val=splits.get("val"), config=config)
         except ForeignCheckpointError:
@@ -163,6 +167,8 @@ class Train:
             return prior.fit(splits["train"], val=splits.get("val"), config=replace(config, resume=False))
 
     def _find_recipe(self) -> Recipe | None:
+        from ..recipes import find_recipe
+
         if (self.model is None) == (self.recipe is None):
             raise ValueError(
                 "train: expected a model (gaussian, joint-flow, ...; see --help) or --recipe NAME, one of them."
@@ -177,6 +183,8 @@ class Train:
 
     def _plan(self, recipe: Recipe | None) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
         """The joints asked for, the unfitted prior, and how it is made, in words that go into the file."""
+        from .. import skeleton
+
         if recipe is not None:
             asked = skeleton.resolve_joints(recipe.joints)
             made = {"name": recipe.name, "model": recipe.prior.__name__, "options": dict(recipe.options)}
@@ -188,6 +196,8 @@ class Train:
         return asked, self.model.build(asked), made
 
     def _fit_config(self, recipe: Recipe | None) -> FitConfig:
+        from ..training import FitConfig
+
         start = FitConfig() if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in _FIT_OPTIONS if getattr(self, name) is not None}
         if self.rig_noise is not None:
@@ -198,6 +208,8 @@ class Train:
         )  # fmt: skip
 
     def _refuse_foreign_run(self, origin: dict[str, Any], options: FitOptions) -> None:
+        from ..pretrained.loading import load
+
         path = self.out / "prior.safetensors"
         if not path.exists() or self.overwrite:
             return
@@ -214,6 +226,8 @@ class Train:
 
 def _rig_noise(name: str) -> RigNoise | None:
     """What `--rig-noise` names."""
+    from ..training import RigNoise
+
     if name == "none":
         return None
     if not name.endswith(".json"):
@@ -244,6 +258,8 @@ def _weighty(options: dict[str, Any]) -> dict[str, Any]:
 
 def _start_distributed() -> bool:
     """Join the process group when torchrun started us; whether this process is the one that speaks and writes."""
+    import torch
+
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -251,6 +267,8 @@ def _start_distributed() -> bool:
 
 def _splits(path: Path) -> dict[str, PoseDataset]:
     """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
+    from ..io import read_poses, read_split
+
     splits = read_split(path) if path.is_dir() else {"train": read_poses(path)}
     if "train" not in splits:
         found = ", ".join(splits)

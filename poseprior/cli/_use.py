@@ -6,21 +6,15 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
 
-from .. import skeleton
 from .._checks import check_whole
-from ..evaluation.completion import COMPLETION_PATTERNS
-from ..evaluation.report import evaluate, format_table
-from ..io import write_poses
-from ..io.atomic import write_json
-from ..pretrained.loading import list_pretrained, load
-from ..prior import PosePrior
-from ..tasks import score
 from ._common import check_suffix, generator, held_out
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..prior import PosePrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +41,10 @@ class Evaluate:
     """Where to compute."""
 
     def run(self) -> None:
+        from ..evaluation.report import evaluate, format_table
+        from ..io.atomic import write_json
+        from ..pretrained.loading import load
+
         prior = load(self.prior, device=self.device)
         data = held_out(self.data)
         result = evaluate(
@@ -77,6 +75,11 @@ class Sample:
     """Where to compute."""
 
     def run(self) -> None:
+        import torch
+
+        from ..io import write_poses
+        from ..pretrained.loading import load
+
         check_whole("--num", self.num, least=1)
         check_suffix("--out", self.out, ".npz")
         check_suffix("--png", self.png, ".png")
@@ -117,6 +120,11 @@ class Complete:
     """Where to compute."""
 
     def run(self) -> None:
+        import torch
+
+        from ..io import write_poses
+        from ..pretrained.loading import load
+
         check_whole("--num-samples", self.num_samples, least=1)
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
@@ -144,6 +152,9 @@ class Complete:
 
     def _hidden(self, prior: PosePrior) -> tuple[int, ...]:
         """The joints to hide; those that the prior does not model stay missing, which is said."""
+        from .. import skeleton
+        from ..evaluation.completion import COMPLETION_PATTERNS
+
         if self.hide in COMPLETION_PATTERNS:
             joints = COMPLETION_PATTERNS[self.hide]
         else:
@@ -182,6 +193,13 @@ class Score:
     """Where to compute."""
 
     def run(self) -> None:
+        import torch
+
+        from .. import skeleton
+        from ..io.atomic import write_json
+        from ..pretrained.loading import load
+        from ..tasks import score
+
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
         check_whole("--worst", self.worst)
@@ -241,6 +259,9 @@ class Info:
     """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
 
     def run(self) -> None:
+        from .. import skeleton
+        from ..pretrained.loading import load
+
         prior = load(self.prior)
         left_out = [name for j, name in enumerate(skeleton.JOINT_NAMES) if j not in prior.joints]
         print(f"{type(prior).__name__}, {prior.num_parameters:,} parameters, log_prob is {prior.log_prob_kind}")
@@ -260,6 +281,8 @@ class List:
     """The priors that ship with the package."""
 
     def run(self) -> None:
+        from ..pretrained.listing import list_pretrained
+
         for info in list_pretrained():
             nll = ", ".join(
                 f"{part} {numbers['test']['nll']:.1f}"

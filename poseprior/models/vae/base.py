@@ -51,9 +51,7 @@ class BaseVAE(LatentPosePrior):
         latent_dim: latent numbers for each independent group. Each class has its own default.
         hidden, ..., encode_starts: see `poseprior.models.vae.VAEOptions`, which has each by its name.
 
-    Attributes:
-        latent_dim: length of a latent, over all groups.
-        options: the options beside joints and groups.
+    A latent has `latent_dim` numbers, over all groups.
 
     Raises:
         ValueError: an option of another type, out of range or without effect, or a joint that the class does not take.
@@ -121,10 +119,10 @@ class BaseVAE(LatentPosePrior):
         bound_samples: int = 16,
         groups: Sequence[Sequence[int]] | None = None,
     ) -> _Self:
-        """The architecture of the literature: networks alone, a diagonal posterior, an N(0, I) prior, one noise scale.
+        """The architecture of the literature, `poseprior.models.vae.options.PUBLISHED`; arguments are those of the class.
 
-        About 2 million parameters, trained by the evidence lower bound with KL warm-up and free bits (see
-        `poseprior.models.vae.options.PUBLISHED`); `encode` gives the posterior mean. The arguments are those of the class.
+        Networks alone, a diagonal posterior, an N(0, I) prior, one noise scale; about 2 million parameters, trained by the
+        evidence lower bound with KL warm-up and free bits. `encode` gives the posterior mean.
         """
         return cls(joints, latent_dim=latent_dim, bound_samples=bound_samples, groups=groups, **PUBLISHED)
 
@@ -217,15 +215,11 @@ class BaseVAE(LatentPosePrior):
         """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
         check_whole("num_samples", num_samples, least=1, most=65536)
         batch, rotvec, seen = self._check_pose(pose, observed)
-        points = normal_points(num_samples, self.options.latent_dim)
-        value = log_mean_weight(*self._log_weights(rotvec, seen, points)).sum(0)
-        return value.to(density_dtype(pose)).reshape(batch)
+        weights = self._log_weights(rotvec, seen, normal_points(num_samples, self.options.latent_dim))
+        return log_mean_weight(*weights).sum(0).to(density_dtype(pose)).reshape(batch)
 
     def elbo(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int = 16) -> Tensor:
-        """Evidence lower bound E_q[log p(observed | z) + log p(z) - log q(z)], (*batch,) Haar nats.
-
-        The mean over `num_samples` fixed points; never above `log_prob` at the same number.
-        """
+        """Evidence lower bound E_q[log p(observed | z) + log p(z) - log q(z)], (*batch,) Haar nats, over fixed points."""
         check_whole("num_samples", num_samples, least=1, most=65536)
         batch, rotvec, seen = self._check_pose(pose, observed)
         likelihood, ratio = self._log_weights(rotvec, seen, normal_points(num_samples, self.options.latent_dim))
@@ -269,8 +263,7 @@ class BaseVAE(LatentPosePrior):
 
     def _assemble(self, parts: list[tuple[GroupView, Tensor]]) -> Tensor:
         """(..., J, 3) of every view's rotvecs."""
-        shape = parts[0][1].shape[:-2]
-        full = parts[0][1].new_zeros(*shape, len(self.joints), 3)
+        full = parts[0][1].new_zeros(*parts[0][1].shape[:-2], len(self.joints), 3)
         for view, rotvec in parts:
             places = torch.tensor(view.places, device=full.device)
             full = full.index_copy(-2, places, view.reflect(rotvec))
@@ -279,13 +272,12 @@ class BaseVAE(LatentPosePrior):
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
         parts = []
         for view, core, _ in self._each():
             z = torch.randn(num, core.dim, generator=generator, dtype=self.dtype, device=self.device)
             z = z if core.flow is None else core.flow.inverse(z)
             parts.append((view, self._noisy(core, z, generator)))
-        return self._assemble(parts) if num else empty
+        return self._assemble(parts)
 
     def _noisy(self, core: VAECore, z: Tensor, generator: torch.Generator | None) -> Tensor:
         rotmat, modulation = core.matrices(z)
