@@ -19,6 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ._tracing import untransformed
 from .rotations import rotvec_to_rotmat
 from .skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS, resolve_joints
 
@@ -102,7 +103,7 @@ def _levels(device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
 
 @lru_cache(maxsize=16)
 def _cached_levels(device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
-    with torch.inference_mode(False):  # for calls that want gradients
+    with torch.inference_mode(False), untransformed():  # for calls that want gradients
         return _levels(device)
 
 

@@ -277,7 +277,7 @@ class LatentPosePrior(PosePrior):
         """
         batch, rotvec, _ = self._check_pose(pose, None)
         condition = self._check_context(context, batch)
-        latent = self._encode(rotvec, condition) if len(rotvec) else rotvec.new_zeros(0, self.latent_dim)
+        latent = self._encode(rotvec, condition) if rotvec.shape[0] else rotvec.new_zeros(0, self.latent_dim)
         return latent.to(pose.dtype).reshape(*batch, self.latent_dim)
 
     @final

@@ -65,7 +65,7 @@ class IndependentGroupsMixture(nn.Module):
 
         `observed` is (B, J) bool; None where all joints are.
         """
-        total = z.new_zeros(len(z))
+        total = z.new_zeros(z.shape[0])
         for part, place in self._each():
             one_group = len(place) == z.shape[1]
             own = z if one_group else z.index_select(1, place)

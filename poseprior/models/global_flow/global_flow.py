@@ -233,7 +233,7 @@ class GlobalFlow(LatentPosePrior):
             if value is not None:
                 return value
         w, volume = self.chart(rotvec, used)
-        latent, log_det = self.flow(self._by_block(w), self._condition(context, len(rotvec)))
+        latent, log_det = self.flow(self._by_block(w), self._condition(context, rotvec.shape[0]))
         each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
         return (each if counted is None else each * counted).sum(-1) - volume
 
@@ -258,11 +258,11 @@ class GlobalFlow(LatentPosePrior):
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
         coordinates, _ = self._coordinates(rotvec, None)
-        latent: Tensor = self.flow(coordinates, self._condition(context, len(rotvec)))[0]
+        latent: Tensor = self.flow(coordinates, self._condition(context, rotvec.shape[0]))[0]
         return latent
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
-        w = self.flow.inverse(latent, self._condition(context, len(latent))).unflatten(1, (-1, 3))
+        w = self.flow.inverse(latent, self._condition(context, latent.shape[0])).unflatten(1, (-1, 3))
         return self.chart.inverse(w.index_select(1, self.place))
 
     # ------------------------------------------------------------------ draws

@@ -89,7 +89,7 @@ class GlobalRealNVP(nn.Module):
 
     def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) latents and log-determinants (B, 1); the published flow has one block of joints."""
-        total = w.new_zeros(len(w))
+        total = w.new_zeros(w.shape[0])
         for block in self.blocks:
             w, log_det = block(w, context)
             total = total + log_det

@@ -146,7 +146,7 @@ class ResidualFlow(nn.Module):
         log_det = log_det + self.whitening.log_diagonal @ self.tails.membership
         parts, steps = [], []
         for part, stack in zip(v.split(self.dims, 1), self.stacks, strict=True):
-            step = log_det.new_zeros(len(v))
+            step = log_det.new_zeros(v.shape[0])
             for coupling in stack:  # type: ignore[attr-defined]
                 part, log_scale = coupling(part, context)
                 step = step + log_scale

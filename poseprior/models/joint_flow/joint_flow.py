@@ -205,7 +205,7 @@ class JointFlow(LatentPosePrior):
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
         z = latent.unflatten(1, (-1, 3)).transpose(0, 1)
-        w = latent.new_zeros(len(latent), len(self.joints), 3)
+        w = latent.new_zeros(latent.shape[0], len(self.joints), 3)
         for level in self._levels:
             places = torch.tensor(level, device=w.device)
             seen = self.conditionals.inputs(w, None, places)

@@ -89,7 +89,7 @@ class JointMixtureFlow(JointConditionals):
 
     def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
         absent = torch.zeros_like(w[..., :1]) if known is None else (~known)[..., None].to(w.dtype)
-        no_joint = self.no_joint.expand(len(w), 1, 4)
+        no_joint = self.no_joint.expand(w.shape[0], 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
         # A bounded view of the inputs: past it a network extrapolates, and along a limb that would run away.
         every = torch.cat([torch.cat([w.clamp(-_MOST_INPUT, _MOST_INPUT), absent], -1), no_joint], 1)

@@ -118,7 +118,7 @@ class OrderAgnosticGroup(nn.Module):
             (R,) nats, Lebesgue in z.
         """
         white = self.base.whiten(z, table.whitener, index)
-        before = table.rows(table.before, index, len(z))
+        before = table.rows(table.before, index, z.shape[0])
         inputs = self._inputs(z)
         raw = self.net(self._features(inputs, before))
         net = mixture_log_prob(raw.transpose(0, 1), white, self.dof)
@@ -127,12 +127,12 @@ class OrderAgnosticGroup(nn.Module):
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
         own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
         log_net, log_base, log_own, log_broad, log_near = self.log_weights
-        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
+        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, z.shape[0])
         context_free = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
         joint = torch.logaddexp(context_based, context_free)
         if self.near_net is not None and table.near is not None:
             residual = self.base.whiten(z, table.near.whitener, index)
-            visible = table.rows(table.near.visible, index, len(z))
+            visible = table.rows(table.near.visible, index, z.shape[0])
             features = self._near_features(inputs[:, self.base.slots], visible)
             raw = self.near_net(features.transpose(0, 1)).transpose(0, 1)
             near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))

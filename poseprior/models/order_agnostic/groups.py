@@ -194,7 +194,7 @@ class OrderGroups(nn.Module):
                 one = self._chain(part, values[rows], *own, None, ranks)
                 chains.append(one.view(1, 1, -1))
         orders = self._num_orders if order is None else 1
-        stacked = torch.cat(chains, 1).mT if chains else z.new_zeros(orders, len(z), 0)
+        stacked = torch.cat(chains, 1).mT if chains else z.new_zeros(orders, z.shape[0], 0)
         return stacked, rest
 
     @staticmethod
@@ -238,7 +238,7 @@ class OrderGroups(nn.Module):
 
     def _lone_log_prob(self, z: Tensor, observed: Tensor | None) -> Tensor:
         if not self.lone:
-            return z.new_zeros(len(z))
+            return z.new_zeros(z.shape[0])
         own = None if observed is None else observed[:, self.lone]
         return self.singles.log_prob(z[:, self.lone], own, self.chart.scale[self.lone])
 

@@ -139,7 +139,7 @@ class VAECore(nn.Module):
         if self.options.posterior == "full":
             rows, columns = self._triangle
             factor = factor.index_put(
-                (torch.arange(len(out), device=out.device)[:, None], rows.to(out.device), columns.to(out.device)),
+                (torch.arange(out.shape[0], device=out.device)[:, None], rows.to(out.device), columns.to(out.device)),
                 out[:, 2 * self.dim :],
             )
         log_det = log_scale.sum(-1)
@@ -158,7 +158,7 @@ class VAECore(nn.Module):
             tensors = (self.encode_map, self.encode_log_noise)
             frozen = is_frozen(self, tensors)
             gain, root, log_det = self.cache(tensors, None, self._linear_map) if frozen else self._linear_map()
-            rows = len(centred)
+            rows = centred.shape[0]
             return centred @ gain[0].T, root.expand(rows, -1, -1), log_det.expand(rows)
         if is_traced():
             gain, root, log_det = self._linear_map(observed)
