@@ -56,7 +56,7 @@ _HOMES = {
     "list_pretrained": "pretrained.listing", "load": "pretrained.loading",
 }  # fmt: skip
 _SUBMODULES = (
-    "compat", "evaluation", "fitting", "io", "kinematics", "latent", "models", "optim", "params", "pretrained", "prior",
+    "compat", "evaluation", "export", "fitting", "io", "kinematics", "latent", "models", "optim", "params", "pretrained", "prior",
     "recipes", "rigs", "rotations", "skeleton", "tasks", "training", "viz",
 )  # fmt: skip
 

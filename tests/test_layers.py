@@ -53,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fitting.solver", "fitting.result"),
     ("fitting",),
     ("pretrained",),
+    ("export",),
     ("recipes",),
     ("compat",),
     ("viz",),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from .._version import __version__
+from ._export import Export
 from ._fit import Fit
 from ._rigs import Adapt, Check
 from ._train import Train
@@ -24,6 +25,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
