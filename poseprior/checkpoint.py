@@ -47,7 +47,9 @@ def register(cls: type[Trainable]) -> None:
     Raises:
         ValueError: another class has the name.
     """
-    if cls.__module__.startswith("torch."):  # torch.export derives classes of its own from those of modules
+    if any(
+        base.__module__.startswith("torch.fx.") for base in cls.__mro__
+    ):  # a proxy that torch.export derives from it
         return
     known = _registered.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):

@@ -114,7 +114,9 @@ def function_of(prior: PosePrior, what: str, hide: Iterable[int] = ()) -> Functi
         return Function(prior, _LogProb(prior), pose, ("log_prob",) if what == "log_prob" else ("log_prob", "grad"))
     if what == "decode":
         if not isinstance(prior, LatentPosePrior):
-            raise ValueError(f"what: {type(prior).__name__} has no latent space to decode; GlobalFlow and VAEs have one.")
+            raise ValueError(
+                f"what: {type(prior).__name__} has no latent space to decode; GlobalFlow and VAEs have one."
+            )
         return Function(prior, _Decode(prior), {"latent": (prior.latent_dim,)}, ("pose",))
     hidden = tuple(sorted(set(hide)))
     if what == "complete":

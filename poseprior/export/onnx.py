@@ -59,7 +59,9 @@ def export_onnx(
     _require_packages()
     hidden = skeleton.resolve_joints(hide if isinstance(hide, str) else list(hide)) if hide else ()
     plain = copy.deepcopy(prior).to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
-    plain.log_prob(torch.zeros(2, skeleton.NUM_JOINTS, 3))  # what weights alone decide is cached: constants of the graph
+    plain.log_prob(
+        torch.zeros(2, skeleton.NUM_JOINTS, 3)
+    )  # what weights alone decide is cached: constants of the graph
     if isinstance(plain, LatentPosePrior):
         plain.decode(torch.zeros(2, plain.latent_dim))
     functions = {name: function_of(plain, name, hidden) for name in names}
@@ -85,7 +87,9 @@ def _require_packages() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"onnx: expected the package {error.name}, not installed; pip install poseprior[onnx].") from error
+        raise ValueError(
+            f"onnx: expected the package {error.name}, not installed; pip install poseprior[onnx]."
+        ) from error
 
 
 def _program(function: Function, *, with_grad: bool) -> torch.export.ExportedProgram:

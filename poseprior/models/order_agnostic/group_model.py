@@ -127,7 +127,9 @@ class OrderAgnosticGroup(nn.Module):
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
         own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
         log_net, log_base, log_own, log_broad, log_near = self.log_weights
-        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, z.shape[0])
+        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(
+            table.log_diagonal, index, z.shape[0]
+        )
         context_free = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
         joint = torch.logaddexp(context_based, context_free)
         if self.near_net is not None and table.near is not None:
