@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
 
-.PHONY: demo test test-slow test-kernels lint docs dist-check setup clean
+.PHONY: demo test test-slow test-kernels lint docs pictures dist-check setup clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA))
@@ -31,6 +31,11 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install -qq --editable ".[docs]"
 	$(BIN)/mkdocs build --strict
+
+# The notebooks with fresh outputs and pictures, and the picture of the README.
+pictures: $(READY)
+	$(BIN)/python examples/run_notebooks.py
+	$(BIN)/python examples/draw_people.py --out docs/images/people.png
 
 # Source distribution and wheel in dist/, checked as a package index checks them, and installed into a fresh environment.
 dist-check: $(READY)

@@ -1,6 +1,7 @@
 """Train a prior in a loop of your own, here a flow that takes a context: p(pose | label), and p(pose) without one.
 
-`prior.fit` reads datasets that carry no context, so a conditional prior is trained like this. On SYNTHETIC poses.
+`prior.fit(PoseDataset(poses, context=label))` does this with averaging, validation and checkpoints; a loop of your own is
+for objectives that it does not have. On SYNTHETIC poses.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ MOST_DRAWS = 10_000_000
 #: Nats that no plain pose has, above or below.
 _MOST_NATS = 1e12
 #: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
-_MOST_RADIANS = 1e15
+MOST_RADIANS = 1e15
 #: Radians; beyond it rotvecs are brought to norms of at most pi in double precision before a model sees them: in single
 #: precision the turns that are taken off would be lost in rounding, and gradients with them.
 _FAR_RADIANS = 1e4
@@ -88,8 +88,8 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
     if is_traced():
         return batch, rotvec, seen
     most = float(rotvec.detach().abs().max()) if rotvec.numel() else 0.0
-    if not most < _MOST_RADIANS:  # a NaN fails the comparison
-        row, place, axis = (~(rotvec.abs() < _MOST_RADIANS)).nonzero()[0].tolist()
+    if not most < MOST_RADIANS:  # a NaN fails the comparison
+        row, place, axis = (~(rotvec.abs() < MOST_RADIANS)).nonzero()[0].tolist()
         value = float(rotvec[row, place, axis])
         what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
         raise ValueError(

@@ -1,8 +1,8 @@
 """Whether code is being traced: by torch.compile, torch.export, a torch.func transform or forward-mode differentiation.
 
 Traced code computes with tensors that may have no values yet. So it leaves out checks that read values, takes no path that
-depends on values, and calls operations that PyTorch can transform in place of hand-written gradients. Sizes are read as `x.shape[0]`:
-`len(x)` is a fixed number to torch.export.
+depends on values, and calls operations that PyTorch can transform in place of hand-written gradients. Sizes are read as
+`x.shape[0]`: `len(x)` is a fixed number to torch.export.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from . import _pose_checks, checkpoint, skeleton
 from ._checks import check_whole
+from ._chunks import in_chunks
 from ._pose_checks import in_full_precision
 from ._tracing import is_traced
 from .io.dataset import PoseDataset
@@ -99,6 +100,7 @@ class PosePrior(Trainable):
 
     @final
     @in_full_precision
+    @in_chunks
     def log_prob(self, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Log-density of the observed modelled joints.
 

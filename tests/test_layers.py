@@ -13,15 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: package with all that is in it; names in `ALONE` for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_checks", "_tracing", "devices"),
+    ("_checks", "_tracing", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
     ("optim",),
     ("io",),
+    # Trees of files into shards that `io` reads.
+    ("importer",),
     ("trainable",),
     # Below `prior`: defining a class registers it, so `prior` knows the registry. The file format is its own module.
     ("_checkpoint_format",),
     ("checkpoint",),
-    ("_pose_checks",),
+    ("_pose_checks", "_chunks"),
     ("prior",),
     # Charts keep what they compute from their buffers in the cache that families share.
     ("models.shared",),
@@ -46,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fitting.camera",
         "fitting.layout_points",
         "fitting.targets",
+        "fitting.coordinates",
         "fitting.energy",
         "fitting.anchor",
         "fitting.term",

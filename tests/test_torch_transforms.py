@@ -8,6 +8,7 @@ from functools import cache, partial
 
 import pytest
 import torch
+from prior_cases import CASES, fitted, whole_poses
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacrev, jvp, vmap
@@ -17,8 +18,6 @@ from poseprior.fitting import PosePriorTerm
 from poseprior.fitting.body.skinning import Tree, posed_points
 from poseprior.kinematics import keypoint_positions
 from poseprior.pretrained.listing import pretrained_files
-
-from prior_cases import CASES, fitted, whole_poses
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 

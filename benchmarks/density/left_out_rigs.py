@@ -5,15 +5,17 @@ on, judges the prior of all other rigs. Everything is on 17 joints, the body wit
 
   NLL      mean negative log-density at jitter 0.1 rad, Haar nats
   gap      NLL above that of an oracle: a mixture fitted to other people of the very rig
-  <1, <5   per cent of the poses, as recorded, below the prior's own 1st and 5th percentile (of its samples, each under
-           the pose's mask)
+  <1, <5   per cent of the poses below the prior's own 1st and 5th percentile (of its samples, each under the pose's mask)
   5..95    per cent of the poses between its 5th and 95th
-  cal <1, <5, 5..95   the same for calibrated percentiles, from held-out people of the rigs that were trained on
+  recorded, jittered, calibrated   of the poses as recorded and under the jitter that the prior was trained with, among the
+           prior's samples; and of the poses as recorded among held-out people of the rigs that were trained on
 
   python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs [--only mixture gaussian] [--rigs uiprmd]
-  python -m benchmarks.density.left_out_rigs --shipped     the priors that ship, on hdm05; nothing is trained
+  python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs --shipped   the priors that ship, on hdm05
+  python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs --tables    print what was measured, as Markdown
 
-Weights are kept in the output folder, so that an interrupted run goes on where it stopped.
+Weights and numbers are kept in the output folder, so that an interrupted run goes on where it stopped. A prior that cannot
+marginalise is trained on the joints that the left-out rig shows: `daz` has no wrists.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor
 
 import poseprior
-from benchmarks.common import parser_for, train_once
+from benchmarks.common import markdown_head, markdown_row, parser_for, train_once
 from poseprior import PoseDataset, PosePrior, read_poses
 from poseprior.evaluation.calibration import calibrate, log_prob_rows, standard_scores
 from poseprior.io.atomic import write_json
@@ -48,6 +50,9 @@ RIGS = ("uiprmd", "daz", "hdm05")
 _ORACLE_COMPONENTS = (1, 2, 4, 8)
 _FOLDS = 5
 _MOST_POSES = 4000
+#: What the percentiles of a row are of, and its columns.
+_KINDS = ("recorded", "jittered", "calibrated")
+_SHARES = ("below 1", "below 5", "within")
 
 
 def rows_of(data: PoseDataset, rig: str, *, without: bool = False) -> PoseDataset:
@@ -88,11 +93,12 @@ def oracle_nll(folder: Path, rig: str) -> float:
 
 def nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
     """(B,) NLL at the jitter, over the 17 joints."""
-    noisy = add_tangent_noise(pose, JITTER, generator=torch.Generator().manual_seed(2))
-    seen = observed & _mask()
-    with torch.no_grad():
-        parts = zip(noisy.split(2048), seen.split(2048), strict=True)
-        return -torch.cat([prior.log_prob(p, observed=o) for p, o in parts])
+    return -log_prob_rows(prior, jittered(pose), observed & _mask())
+
+
+def jittered(pose: Tensor) -> Tensor:
+    """Poses under the jitter, the same noise in every call."""
+    return add_tangent_noise(pose, JITTER, generator=torch.Generator().manual_seed(2))
 
 
 def _mask() -> Tensor:
@@ -102,11 +108,15 @@ def _mask() -> Tensor:
 
 
 def trained(family: str, left_out: str | None, folder: Path, out: Path) -> PosePrior:
-    """The family's prior of the 17 joints, trained without a rig."""
+    """The family's prior of the 17 joints, or of those that the left-out rig shows, trained without the rig."""
     recipe = RECIPES[FAMILIES[family]]
+    joints = JOINTS
+    if left_out and not recipe.prior.can_marginalise:
+        shown = poses_of_rig(folder / "smplx_body", left_out).all_poses()[1].any(0)
+        joints = tuple(j for j in JOINTS if shown[j])
 
     def build() -> PosePrior:
-        return recipe.prior(JOINTS, **recipe.options)
+        return recipe.prior(joints, **recipe.options)
 
     options = {f: v for f, v in vars(recipe.fit_config()).items() if v is not None}
     path = out / f"{family}-without-{left_out or 'none'}.safetensors"
@@ -127,34 +137,54 @@ def judge(prior: PosePrior, data: PoseDataset, val: PoseDataset, recipe: Recipe)
     usable = prior.can_score(observed)
     pose, observed = pose[usable], observed[usable]
     reference = prior.sample(2000, generator=torch.Generator().manual_seed(1))
-    own = torch.zeros(len(pose))
-    for some, mask in rows_by_mask(observed):
-        rows = torch.arange(len(pose)) if some is None else some
-        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
-        value = log_prob_rows(prior, pose[rows], observed[rows])
-        own[rows] = 100.0 * (usual[None] < value[:, None]).float().mean(1)
     table = calibrate(prior, val, rig_noise=recipe.fit.rig_noise, jitter=JITTER)
-    calibrated = table.percentile(pose, observed, standard_scores(prior, pose, observed, reference))
+    percentiles = {
+        "recorded": own_percentile(prior, reference, pose, observed),
+        "jittered": own_percentile(prior, reference, jittered(pose), observed),
+        "calibrated": table.percentile(pose, observed, standard_scores(prior, pose, observed, reference)),
+    }
     numbers = {"nll": float(nll(prior, pose, observed).mean()), "num_poses": float(len(pose))}
-    for name, percentile in (("own", own), ("calibrated", calibrated)):
-        numbers[f"{name} below 1"] = 100.0 * float((percentile < 1).float().mean())
-        numbers[f"{name} below 5"] = 100.0 * float((percentile < 5).float().mean())
-        numbers[f"{name} within"] = 100.0 * float(((percentile >= 5) & (percentile <= 95)).float().mean())
+    for kind in _KINDS:
+        value = percentiles[kind]
+        shares = (value < 1, value < 5, (value >= 5) & (value <= 95))
+        numbers |= {f"{kind} {name}": 100.0 * float(s.float().mean()) for name, s in zip(_SHARES, shares, strict=True)}
     return numbers
 
 
-def print_table(rows: dict[str, dict[str, float]], oracles: dict[str, float]) -> None:
-    """One line for each family and left-out rig."""
-    print(f"{'':<25}{'':>8}{'':>7}{'own samples':>21}{'calibrated':>21}")
-    print(f"{'family':<16}{'rig':<9}{'NLL':>8}{'gap':>7}" + 2 * f"{'<1':>7}{'<5':>7}{'5..95':>7}")
-    for key, row in rows.items():
-        family, rig = key.split("/")
-        shares = "".join(
-            f"{row[f'{kind} {name}']:7.1f}"
-            for kind in ("own", "calibrated")
-            for name in ("below 1", "below 5", "within")
-        )
-        print(f"{family:<16}{rig:<9}{row['nll']:8.1f}{row['nll'] - oracles[rig]:7.1f}{shares}")
+def own_percentile(prior: PosePrior, reference: Tensor, pose: Tensor, observed: Tensor) -> Tensor:
+    """(B,) per cent of the prior's samples `reference` that are less likely than each pose, under the pose's mask."""
+    result = torch.zeros(len(pose))
+    for rows, mask in rows_by_mask(observed):
+        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        value = log_prob_rows(prior, pose[rows], observed[rows])
+        result[rows] = 100.0 * (usual[None] < value[:, None]).float().mean(1)
+    return result
+
+
+def print_table(out: Path) -> None:
+    """All that was measured, one line for each family and left-out rig, as Markdown."""
+    oracles = {rig: json.loads((out / f"oracle-{rig}.json").read_text()) for rig in RIGS}
+    print(markdown_head(["family", "rig left out", "NLL", "gap", *(f"{k}: {s}" for k in _KINDS for s in _SHARES)]))
+    for prefix in ("", "shipped-"):
+        for family in FAMILIES:
+            for rig in RIGS:
+                path = out / f"{prefix}{family}-{rig}.json"
+                if path.exists():
+                    row = json.loads(path.read_text())
+                    shares = (f"{row[f'{kind} {name}']:.1f}" for kind in _KINDS for name in _SHARES)
+                    name = f"`{FAMILIES[family]}`, as shipped" if prefix else family
+                    gap = row["nll"] - oracles[rig]
+                    print(markdown_row([name, f"`{rig}`", f"{row['nll']:.1f}", f"{gap:.1f}", *shares]))
+    for rig, value in oracles.items():
+        print(markdown_row(["oracle", f"`{rig}`", f"{value:.1f}", "0", *["-"] * (len(_KINDS) * len(_SHARES))]))
+
+
+def measure(family: str, rig: str, folder: Path, out: Path, *, shipped: bool) -> dict[str, float]:
+    """`judge` of a family's prior on a rig, trained first if need be."""
+    left_out = None if rig == "hdm05" else rig
+    prior = poseprior.load(FAMILIES[family]) if shipped else trained(family, left_out, folder, out)
+    val = splits_without(left_out, folder)["val"]
+    return judge(prior, poses_of_rig(folder / "smplx_body", rig), val, RECIPES[FAMILIES[family]])
 
 
 def _cached(path: Path, compute: Callable[[], Any]) -> Any:
@@ -169,23 +199,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--rigs", nargs="+", choices=RIGS, default=list(RIGS))
     parser.add_argument("--shipped", action="store_true", help="judge the priors that ship, on hdm05")
+    parser.add_argument("--tables", action="store_true", help="print what was measured; nothing is trained")
     args = parser.parse_args()
-    args.rigs = ["hdm05"] if args.shipped else args.rigs
     torch.set_num_threads(1)
     body = args.data / "smplx_body"
-    rows, oracles = {}, {}
-    for rig in args.rigs:
-        oracles[rig] = _cached(args.out / f"oracle-{rig}.json", partial(oracle_nll, body, rig))
-    for family in args.only:
-        for rig in args.rigs:
-            left_out = None if rig == "hdm05" else rig
-            shipped = FAMILIES[family]
-            prior = poseprior.load(shipped) if args.shipped else trained(family, left_out, args.data, args.out)
-            val = splits_without(left_out, args.data)["val"]
-            rows[f"{family}/{rig}"] = judge(prior, poses_of_rig(body, rig), val, RECIPES[FAMILIES[family]])
+    for rig in RIGS:
+        _cached(args.out / f"oracle-{rig}.json", partial(oracle_nll, body, rig))
+    for family in () if args.tables else args.only:
+        for rig in ["hdm05"] if args.shipped else args.rigs:
             name = f"shipped-{family}" if args.shipped else family
-            write_json(args.out / f"{name}-{rig}.json", rows[f"{family}/{rig}"])
-    print_table(rows, oracles)
+            path = args.out / f"{name}-{rig}.json"
+            _cached(path, partial(measure, family, rig, args.data, args.out, shipped=args.shipped))
+    print_table(args.out)
 
 
 if __name__ == "__main__":

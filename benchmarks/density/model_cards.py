@@ -36,10 +36,9 @@ def overview() -> str:
     for info in poseprior.list_pretrained():
         nll = ", ".join(f"{part} {_sign(info)}{numbers['test']['nll']:.2f}" for part, numbers in _parts(info).items())
         rows.append([
-            f"[`{info.name}`]({info.name}.md)", f"`{info.class_name}`", str(len(info.joints)), f"{info.num_parameters:,}",
-            _size(info.num_bytes), nll,
+            f"[`{info.name}`]({info.name}.md)", str(len(info.joints)), f"{info.num_parameters:,}", _size(info.num_bytes), nll,
         ])  # fmt: skip
-    return markdown_table(("name", "class", "joints", "parameters", "file", "test NLL"), rows)
+    return markdown_table(("name", "joints", "parameters", "file", "test NLL"), rows)
 
 
 def _size(num_bytes: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import JITTER, gradient_step, median_ms
+from benchmarks.common import gradient_step, median_ms
 from benchmarks.hands.metrics import completion
 from benchmarks.hands.right_hands import right_mask
 from poseprior import PoseDataset, PosePrior, skeleton
@@ -15,25 +15,29 @@ from poseprior.evaluation.report import evaluate
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise
 
+#: Tangent noise on the poses whose density is measured, radians: that of the shipped priors' training.
+JITTER = 0.1
 #: Noise that denoising takes away, radians (5.7 degrees).
 NOISE = 0.1
 SAMPLES, COMPLETED, DENOISED = 3000, 300, 100
 BATCHES = (1, 1024)
 
 
-def measure_body(prior: PosePrior, test: PoseDataset, *, max_poses: int | None) -> dict[str, Any]:
-    """Everything about the body joints of a prior."""
+def measure_body(prior: PosePrior, test: PoseDataset, own_rig: PoseDataset, *, max_poses: int) -> dict[str, Any]:
+    """Everything about the body joints of a prior, on `test`; the density on other people of the training rig, too."""
     pose, observed = fully_observed_rows(prior, test, DENOISED)
+    own = evaluate(prior, own_rig, jitter=JITTER, num_samples=0, num_completed=0, max_poses=max_poses)
     return {
         **evaluate(
             prior, test, jitter=JITTER, num_samples=SAMPLES, num_completed=COMPLETED, max_poses=max_poses
         ),
+        "own_rig_nll": own["nll"],
         "denoise": denoising(prior, pose, observed),
         "latency_ms": {str(n): latency(prior, pose, observed, n) for n in BATCHES},
     }  # fmt: skip
 
 
-def measure_hands(prior: PosePrior, test: PoseDataset, right: Tensor, *, max_poses: int | None) -> dict[str, Any]:
+def measure_hands(prior: PosePrior, test: PoseDataset, right: Tensor, *, max_poses: int) -> dict[str, Any]:
     """Everything about the finger joints; `right` (N, 55, 3) are the test hands as right hands, shuffled."""
     few = right[:COMPLETED]
     jittered = add_tangent_noise(few, JITTER, generator=torch.Generator().manual_seed(1))

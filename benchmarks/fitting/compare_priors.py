@@ -1,12 +1,24 @@
 """Fits of the stand-in body to what held-out real poses look like to a camera or to markers, prior against prior.
 
-    python -m benchmarks.fitting.compare_priors --data DIR --out runs/fitting
+    python -m benchmarks.fitting.compare_priors --data DIR --out runs/fitting \\
+        --left-out runs/left_out_rigs --before OLD.safetensors
 
-Every method gets the same measurements, starts and stages of `fit_body`; only the prior differs. All priors are trained
-here with their own defaults, but under more tangent noise than usual (`--jitter`). Weights are tuned once,
-on val subjects; test subjects are fitted with the default weight 1 and with the tuned one. Results are stored for every
-(task, method, weight, split) with their settings: interrupt the command, and it goes on where it stopped; `--tables` prints
-docs/fitting.md's tables from them.
+Four sets of bodies:
+
+  test     people of CMU that no prior was trained on
+  hdm05    people and a rig that no prior was trained on
+  uiprmd   another rig, for priors that were trained without it (`--left-out`, made by `benchmarks.density.left_out_rigs`)
+  hands    right hands of a sitting that no prior was trained on
+
+Every method gets the same measurements, the same number of starts and the same stages of `fit_body`; starts without a prior
+are draws around the rest pose. "l2" is the rest regulariser alone, "none" not even that; "oracle" is a mixture fitted to
+other people of the very rig. Factors on "l2" and the mixtures are tried on val people, and of "l2" the best one for each
+task is a row of its own, "l2, tuned". Each fit is repeated from the true pose: where that ends with a clearly lower
+energy, the search has failed, not the prior. `--before` adds the weights in a file, and a set of its own, "cmu-rig", the
+poses of test as their rig had them.
+
+Results are stored by set, task, method and weight with their settings: interrupt the command, and it goes on where it
+stopped; `--tables` prints the tables of docs/fitting_numbers.md from what is there.
 """
 
 from __future__ import annotations
@@ -15,65 +27,37 @@ import dataclasses
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 import tyro
 from torch import nn
 from tqdm import tqdm
 
 import poseprior
-from benchmarks.common import DATA, measure_once, train_once
+from benchmarks.common import DATA, measure_once
+from benchmarks.density.left_out_rigs import JOINTS
+from benchmarks.fitting import methods
+from benchmarks.fitting.methods import Method
 from benchmarks.fitting.tables import print_tables
 from benchmarks.fitting.tasks import TASKS, Bodies, Task, errors, read_bodies, read_hands
-from benchmarks.priors import BODY, recipe_order_agnostic
 from poseprior.fitting import FitBodyConfig, PosePriorTerm, fit_body, stand_in_body
-from poseprior.io import read_split
 
 #: Factor on the prior, tried on val; 1 is the default of the library.
 WEIGHTS = (0.3, 1.0, 3.0)
-#: Orders of an order-agnostic prior in fits, as `poseprior fit` sets them.
-NUM_ORDERS = 2
 #: How many times the frames of tasks seen by a camera the other tasks fit: these are quick.
-_MORE_FRAMES = 3
-
-#: Priors by part (a folder of the data) and name.
-PRIORS: dict[str, dict[str, Callable[[], poseprior.PosePrior]]] = {
-    "body": {
-        "gaussian-diagonal": BODY["Gaussian, diagonal"],
-        "gaussian-full": BODY["Gaussian, full"],
-        "mixture": BODY["mixture of 4"],
-        "vae-latent": lambda: poseprior.BodyVAE(),
-        "joint-flow": BODY["JointFlow"],
-        "global-flow": BODY["GlobalFlow"],
-        "order-agnostic": lambda: recipe_order_agnostic("body", "body-order-agnostic"),
-    },
-    "hands": {
-        "gaussian-diagonal": lambda: poseprior.GaussianPrior("hands", covariance="diagonal"),
-        "gaussian-full": lambda: poseprior.GaussianPrior("hands", covariance="full"),
-        "mixture": lambda: poseprior.GaussianMixturePrior("hands", num_components=4),
-        "vae-latent": lambda: poseprior.HandVAE("hands"),
-        "order-agnostic": lambda: recipe_order_agnostic("hands", "hand-order-agnostic"),
-    },
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A prior, the space that is searched, and whether a plain L2 regulariser stands in for a prior."""
-
-    name: str
-    prior: poseprior.PosePrior | None = None
-    space: Literal["pose", "latent"] = "pose"
-    l2: bool = False
-
-    @property
-    def weighted(self) -> bool:
-        """Whether there is a weight to tune."""
-        return self.prior is not None or self.l2
+_MORE_FRAMES = 2
+#: Methods whose weight is tried on val.
+_TUNED = ("l2", "body-mixture", "hand-mixture")
+#: The poses of each set, below the data's folder; val is where weights are chosen.
+FILES = {
+    "val": "smplx_body/val_poses.npz", "test": "smplx_body/test_poses.npz", "hdm05": "smplx_body/hdm05_poses.npz",
+    "uiprmd": "smplx_body/uiprmd_poses.npz", "cmu-rig": "body/test_poses.npz", "hands": "hands/hands_test.npz",
+    "hands-val": "hands/hands_val.npz",
+}  # fmt: skip
+_BODY_JOINTS = tuple(range(1, 22))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,32 +65,32 @@ class Options:
     """Command line."""
 
     data: Path = DATA
-    """Folder with body/ and hands/."""
+    """Folder with smplx_body/, hands/ and, with `--before`, body/."""
     out: Path = Path("runs/fitting")
-    """Priors and results go here."""
-    jitter: float = 0.1
-    """Noise under which every prior is trained, radians; 0.1 was chosen on val (docs/fitting.md)."""
-    val_frames: int = 20
-    """Frames of a task seen by a camera; three times as many of the others, which are quick."""
-    test_frames: int = 45
-    """The same for test."""
-    weights: tuple[float, ...] = WEIGHTS
-    """Factors on the prior to try on val; 1 alone for a comparison without tuning."""
+    """Results go here."""
+    left_out: Path = Path("runs/left_out_rigs")
+    """Priors that were trained without uiprmd."""
+    before: Path | None = None
+    """Weights to compare the mixture with, such as those of an older version."""
+    sets: tuple[str, ...] = ("test", "hdm05", "uiprmd", "hands", "cmu-rig")
+    """Which bodies."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Names of tasks.py."""
-    methods: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     """Rows to measure; none given means all."""
+    frames: int = 72
+    """Frames of a task seen by a camera; twice as many of the others, which are quick."""
+    val_frames: int = 24
+    """The same for val."""
     num_starts: int = 16
     """Starts of a fit in 2D."""
-    iterations: int = 100
-    """At most this many in a stage of a fit."""
     tables: bool = False
     """Only print the tables."""
 
 
 def main() -> None:
     """Run what is missing, then print the tables."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, prog="python -m benchmarks.fitting.compare_priors", description=__doc__)
     torch.set_num_threads(1)
     results = options.out / "results"
     results.mkdir(parents=True, exist_ok=True)
@@ -117,32 +101,57 @@ def main() -> None:
 
 
 def run(options: Options, results: Path) -> None:
-    """Fit every task with every method: val for each weight, then test with the default and the tuned weight."""
+    """Fit every task of every set with every method."""
     model = stand_in_model()
-    tasks = [TASKS[name] for name in options.tasks]
-    methods = {hands: _methods(options, "hands" if hands else "body") for hands in {task.hands for task in tasks}}
-    jobs = [(task, method) for task in tasks for method in methods[task.hands]]
-    bodies: dict[tuple[str, bool, bool], Bodies] = {}
-    for task, method in tqdm(jobs, desc="fits"):
-        val_errors: dict[float, float] = {}  # of each weight
-        for split in ("val", "test"):
-            if (split, task.hands, task.single_view) not in bodies:
-                count = options.val_frames if split == "val" else options.test_frames
-                count *= 1 if task.single_view else _MORE_FRAMES
-                read = read_hands if task.hands else read_bodies
-                bodies[split, task.hands, task.single_view] = read(options.data, split, count)
-            split_bodies = bodies[split, task.hands, task.single_view]
-            conditions = {"frames": len(split_bodies.pose), "jitter": options.jitter, "iterations": options.iterations,
-                          "num_starts": options.num_starts}  # fmt: skip
-            tried = options.weights if method.weighted else (1.0,)
-            weights = tried if split == "val" else sorted({1.0, min(val_errors, key=lambda weight: val_errors[weight])})
-            for weight in weights:
-                found = measure_once(
-                    results / f"{task.name}-{method.name}-{weight:g}-{split}.json", conditions,
-                    partial(fit, model, task, method, weight, split_bodies, options),
-                )  # fmt: skip
-                if split == "val":
-                    val_errors[weight] = sum(found["mpjpe_mm"]) / len(found["mpjpe_mm"])
+    for name in options.sets:
+        hands = name == "hands"
+        tasks = [TASKS[task] for task in options.tasks if TASKS[task].hands == hands]
+        chosen = [m for m in methods_of_set(name, options) if not options.only or m.name in options.only]
+        jobs = [(task, method) for method in chosen for task in tasks]
+        for task, method in tqdm(jobs, desc=name):
+            weights = {1.0}
+            if method.l2 or (name in ("test", "hands") and method.name in _TUNED):
+                val = "hands-val" if hands else "val"
+                tried = {w: _measured(model, options, results, val, task, method, w) for w in WEIGHTS}
+                if method.l2:
+                    weights.add(min(tried, key=lambda weight: float(np.mean(tried[weight]["mpjpe_mm"]))))
+            for weight in sorted(weights):
+                _measured(model, options, results, name, task, method, weight)
+
+
+def methods_of_set(name: str, options: Options) -> list[Method]:
+    """The methods that are fair on a set: no prior that was trained on its rig or its people, but for the oracle."""
+    if name == "cmu-rig" and options.before is None:
+        return []
+    before = [] if options.before is None else [methods.method_of("before", poseprior.load(options.before))]
+    if name == "cmu-rig":
+        return [*before, *(m for m in methods.shipped("body") if m.name == "body-mixture")]
+    if name == "hands":
+        return [*methods.baselines(), *methods.shipped("hand")]
+    folder = options.data / "smplx_body"
+    first = [*methods.baselines(), *before]
+    if name == "uiprmd":
+        oracle = methods.oracle(folder, name, JOINTS, options.out)
+        return [*first, oracle, *methods.left_out(options.left_out, name)]
+    oracles = [methods.oracle(folder, name, _BODY_JOINTS, options.out)] if name == "hdm05" else []
+    return [*first, *oracles, *methods.shipped("body")]
+
+
+def _measured(
+    model: nn.Module, options: Options, results: Path, name: str, task: Task, method: Method, weight: float
+) -> dict[str, Any]:  # fmt: skip
+    """The stored numbers of one fit, or those of the fit."""
+    count = options.val_frames if name.endswith("val") else options.frames
+    count *= 1 if task.single_view else _MORE_FRAMES
+    conditions = {"set": name, "task": task.name, "method": method.name, "weight": weight, "frames": count,
+                  "num_starts": options.num_starts}  # fmt: skip
+
+    def measure() -> dict[str, Any]:
+        read = read_hands if task.hands else read_bodies
+        return fit(model, task, method, weight, read(options.data / FILES[name], count), options.num_starts)
+
+    stem = f"{name}-{task.name}-{method.name}-{weight:g}".replace(" ", "").replace(",", "-")
+    return measure_once(results / f"{stem}.json", conditions, measure)
 
 
 def stand_in_model() -> nn.Module:
@@ -158,50 +167,43 @@ def stand_in_model() -> nn.Module:
 
 
 def fit(
-    model: nn.Module, task: Task, method: Method, weight: float, bodies: Bodies, options: Options
-) -> dict[str, Any]:
-    """One fit of all frames; errors by frame, and seconds a frame."""
-    rest = 0.3 / weight**0.5 if method.l2 else (None if method.prior is None else 0.3)
-    config = FitBodyConfig(
-        space=method.space, rest_sigma=rest, iterations=options.iterations,
-        num_starts=options.num_starts if task.single_view else None,
-    )  # fmt: skip
-    prior = None if method.prior is None else PosePriorTerm(method.prior, weight=weight, reduction="sum")
-    started = time.perf_counter()
-    result = fit_body(model, task.target(model, bodies), prior=prior, config=config)
-    seconds = time.perf_counter() - started
-    return {
-        "weight": weight, "seconds_a_frame": seconds / len(bodies.pose), "steps": result.steps,
-        "converged": float(result.converged.float().mean()), **errors(model, result.params, bodies, task),
-    }  # fmt: skip
+    model: nn.Module, task: Task, method: Method, weight: float, bodies: Bodies, num_starts: int | None,
+    *, from_truth: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Fits of all frames.
 
+    Args:
+        model: the body.
+        task, method, weight, bodies: what is fitted with what.
+        num_starts: of tasks that one camera sees; None is the library's default.
+        from_truth: whether each fit is repeated from the true pose.
 
-def _methods(options: Options, part: str) -> list[Method]:
-    """The methods of a part, "body" or "hands", that `options` name."""
-
-    def named(name: str) -> bool:
-        return not options.methods or name in options.methods
-
-    methods = [method for method in (Method("none"), Method("l2", l2=True)) if named(method.name)]
-    for name in filter(named, PRIORS[part]):
-        methods.append(Method(name, _trained(options, part, name), "latent" if name == "vae-latent" else "pose"))
-    if part == "body" and named("global-flow-latent"):
-        methods.append(Method("global-flow-latent", _trained(options, part, "global-flow"), "latent"))
-    return methods
-
-
-def _trained(options: Options, part: str, name: str) -> poseprior.PosePrior:
-    """A prior with its own defaults but for the jitter, trained unless its file is there."""
-    path = options.out / "priors" / f"{part}-{name}-{options.jitter:g}.safetensors"
-    jitter = {"jitter": options.jitter}
-    return with_few_orders(train_once(path, PRIORS[part][name], lambda: read_split(options.data / part), jitter))
-
-
-def with_few_orders(prior: poseprior.PosePrior) -> poseprior.PosePrior:
-    """The prior as `poseprior fit` uses it: an order-agnostic one with few orders."""
-    if isinstance(prior, poseprior.OrderAgnosticPrior):
-        prior.num_orders = NUM_ORDERS
-    return prior
+    Returns:
+        By frame: errors, "energy", and with `from_truth` "energy_from_truth", nats; seconds a frame; share that converged.
+    """
+    rest = 0.3 / weight**0.5 if method.l2 else (0.3 if method.judged else None)
+    config = FitBodyConfig(space=method.space, rest_sigma=rest, num_starts=num_starts if task.single_view else None)
+    target = task.target(model, bodies)
+    found: dict[str, list[Any]] = {}
+    order: list[int] = []
+    seconds = 0.0
+    for rows, judge in method.groups(bodies):
+        prior = None if judge is None else PosePriorTerm(judge, weight=weight, reduction="sum")
+        own, some = target.select(rows), bodies.select(rows)
+        started = time.process_time()
+        result = fit_body(model, own, prior=prior, config=config)
+        seconds += time.process_time() - started
+        numbers: dict[str, list[Any]] = errors(model, result.params, some, task)
+        numbers |= {"energy": result.energy.tolist(), "converged": result.converged.tolist()}
+        if from_truth:
+            check = fit_body(model, own, prior=prior, start=some.pose, config=dataclasses.replace(config, num_starts=1))
+            numbers["energy_from_truth"] = check.energy.tolist()
+        for key, values in numbers.items():
+            found.setdefault(key, []).extend(values)
+        order += rows.tolist()
+    back = np.argsort(order)
+    return {"seconds_a_frame": seconds / len(order), "people": list(bodies.people),
+            **{key: [values[k] for k in back] for key, values in found.items()}}  # fmt: skip
 
 
 if __name__ == "__main__":

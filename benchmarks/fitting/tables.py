@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,70 +11,109 @@ import numpy as np
 
 from benchmarks.common import markdown_table
 
-_BASELINE = "mixture"
+_MIXTURES = {"hands": "hand-mixture"}  # "body-mixture" in the other sets
 _RESAMPLES = 2000
-_HEAD = (
-    "prior", "MPJPE, mm", "PA-MPJPE, mm", "hidden joints, mm", "rotation, degrees", "implausible joints", "s a frame",
-    "against the mixture, mm (95 %)", "default / best weight",
-)  # fmt: skip
-_COLUMNS = ("mpjpe_mm", "pa_mpjpe_mm", "hidden_mm", "rotation_deg", "implausible", "seconds_a_frame")
+#: A start from the truth finds a lower energy where it ends so many nats below, or more.
+_CLEARLY = 1.0
+
+#: By task, method and weight.
+Results = dict[str, dict[tuple[str, float], dict[str, Any]]]
 
 
-def print_tables(results: Path) -> None:
-    """Errors with the default weight, paired differences to the mixture, and the default weight against the best one."""
-    found: dict[str, dict[str, dict[tuple[float, str], dict[str, Any]]]] = {}
-    for path in sorted(results.glob("*.json")):
-        task, method, weight, split = _parts(path.stem)
-        found.setdefault(task, {}).setdefault(method, {})[weight, split] = json.loads(path.read_text())
-    for task, methods in found.items():
-        rows = []
-        base = methods.get(_BASELINE, {}).get((1.0, "test"))
-        for method, runs in methods.items():
-            entry = runs.get((1.0, "test"))
-            if entry is None:
-                continue
-            cells = [_cell(name, entry[name]) for name in _COLUMNS]
-            rows.append([method, *cells, _paired(entry, base), _weights(runs)])
-        print(f"\n### {task}\n\n{markdown_table(_HEAD, rows)}", end="")
+def print_tables(folder: Path) -> None:
+    """Every set: errors, rotations, failed searches and ratios; then what weights would have changed."""
+    sets: dict[str, Results] = {}
+    for path in sorted(folder.glob("*.json")):
+        entry = json.loads(path.read_text())
+        of = entry["conditions"]
+        sets.setdefault(of["set"], {}).setdefault(of["task"], {})[of["method"], of["weight"]] = entry
+    for name in ("test", "hdm05", "uiprmd", "hands", "cmu-rig"):
+        if name in sets:
+            print(f"\n## {name}, {_frames(sets[name])}")
+            _print_set(sets[name], sets.get("hands-val" if name == "hands" else "val", {}), _MIXTURES.get(name))
+    for name in ("val", "hands-val"):
+        if name in sets:
+            _print_weights(sets[name], name)
 
 
-def _parts(stem: str) -> tuple[str, str, float, str]:
-    """Task, method, weight and split of a file's name; both names may hold dashes."""
-    head, weight, split = stem.rsplit("-", 2)
-    methods = (
-        "none", "l2", "gaussian-diagonal", "gaussian-full", "mixture", "vae-latent", "joint-flow", "global-flow-latent",
-        "global-flow", "order-agnostic",
-    )  # fmt: skip
-    method = next(name for name in methods if head.endswith("-" + name))
-    return head[: -len(method) - 1], method, float(weight), split
+def _frames(results: Results) -> str:
+    counts = {task: next(iter(rows.values()))["conditions"]["frames"] for task, rows in results.items()}
+    return ", ".join(f"{count} frames of {task}" for task, count in counts.items())
 
 
-def _cell(name: str, value: Any) -> str:
-    mean = float(np.mean(value))
-    if name == "implausible":
-        return f"{100 * mean:.1f} %"
-    return f"{mean:.2f}" if name == "seconds_a_frame" else f"{mean:.1f}"
+def _print_set(results: Results, val: Results, mixture: str | None) -> None:
+    """The tables of one set of bodies."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {}  # by title and task
+    for task, found in results.items():
+        for (method, weight), entry in found.items():
+            if weight == 1.0:
+                rows.setdefault(method, {})[task] = entry
+        tuned = _best_weight(val.get(task, {}), "l2")
+        if tuned is not None and ("l2", tuned) in found:
+            rows.setdefault("l2, tuned", {})[task] = found["l2", tuned]
+    titles = sorted(rows, key=lambda title: (not title.startswith("none"), not title.startswith("l2"), title))
+    tasks = list(results)
+
+    def show(title: str, cell: Callable[[str, dict[str, Any]], str]) -> None:
+        lines = [
+            [row, *(cell(task, rows[row][task]) if task in rows[row] else "-" for task in tasks)] for row in titles
+        ]
+        print(f"\n{title}\n\n{markdown_table(['method', *tasks], lines)}", end="")
+
+    show("Position error, mm (95 %)", lambda task, entry: _with_interval(_position(task, entry)))
+    show("Rotation error, degrees", lambda task, entry: f"{np.mean(entry['rotation_deg']):.1f}")
+    show("A start from the truth ends clearly lower, %", lambda task, entry: f"{100 * np.mean(_beaten(entry)):.0f}")
+    show("Processor time, ms a frame", lambda task, entry: f"{1000 * entry['seconds_a_frame']:.0f}")
+    base = mixture or "body-mixture"
+    others = [row for row in titles if row in ("none", "l2", "l2, tuned", "before", "oracle")]
+    if base in rows:
+        lines = [[row, *(_ratio(task, rows[base], rows[row]) for task in tasks)] for row in others]
+        print(f"\nError of {base} over that of the row (95 %)\n\n{markdown_table(['row', *tasks], lines)}", end="")
 
 
-def _paired(entry: dict[str, Any], base: dict[str, Any] | None) -> str:
-    """Mean difference to the mixture over the same frames, with a bootstrap interval."""
-    if base is None or entry is base or entry["conditions"] != base["conditions"]:
-        return "-"
-    difference = np.asarray(entry["mpjpe_mm"]) - np.asarray(base["mpjpe_mm"])
-    rng = np.random.default_rng(0)
-    means = rng.choice(difference, (_RESAMPLES, len(difference))).mean(1)
+def _position(task: str, entry: dict[str, Any]) -> np.ndarray:
+    """Error by frame, mm: of the hidden joints where a task hides some, else MPJPE."""
+    return np.asarray(entry["hidden_mm" if "hidden" in task or "legs" in task else "mpjpe_mm"])
+
+
+def _beaten(entry: dict[str, Any]) -> np.ndarray:
+    """By frame, whether the fit from the true pose ended clearly lower."""
+    return np.asarray(entry["energy"]) - np.asarray(entry["energy_from_truth"]) > _CLEARLY
+
+
+def _with_interval(values: np.ndarray) -> str:
+    means = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return f"{difference.mean():+.1f} ({low:+.1f} to {high:+.1f})"
+    digits = 0 if values.mean() >= 100 else 1
+    return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _weights(runs: dict[tuple[float, str], dict[str, Any]]) -> str:
-    """Test error of weight 1 over that of the weight best on val, and that weight."""
-    val = {weight: float(np.mean(entry["mpjpe_mm"])) for (weight, split), entry in runs.items() if split == "val"}
-    if len(val) < 2:
+def _ratio(task: str, base: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> str:
+    """Mean error over mean error on the same frames, with a bootstrap interval over frames."""
+    if task not in base or task not in other or len(base[task]["people"]) != len(other[task]["people"]):
         return "-"
-    best = min(val, key=lambda weight: val[weight])
-    default, tuned = (runs.get((weight, "test")) for weight in (1.0, best))
-    if default is None or tuned is None:
-        return "-"
-    ratio = float(np.mean(default["mpjpe_mm"])) / float(np.mean(tuned["mpjpe_mm"]))
-    return f"{ratio:.2f} (best {best:g}; val {val[1.0] / val[best]:.2f})"
+    a, b = _position(task, base[task]), _position(task, other[task])
+    rows = np.random.default_rng(0).integers(len(a), size=(_RESAMPLES, len(a)))
+    low, high = np.percentile(a[rows].mean(1) / b[rows].mean(1), [2.5, 97.5])
+    return f"{a.mean() / b.mean():.2f} ({low:.2f} to {high:.2f})"
+
+
+def _best_weight(found: dict[tuple[str, float], dict[str, Any]], method: str) -> float | None:
+    tried = {weight: float(np.mean(entry["mpjpe_mm"])) for (name, weight), entry in found.items() if name == method}
+    return min(tried, key=lambda weight: tried[weight]) if tried else None
+
+
+def _print_weights(val: Results, name: str) -> None:
+    """MPJPE on val with weight 1 over that with the best weight, and which that is."""
+    names = sorted({method for found in val.values() for method, _ in found})
+
+    def cell(task: str, method: str) -> str:
+        best = _best_weight(val[task], method)
+        if best is None or (method, 1.0) not in val[task]:
+            return "-"
+        means = [float(np.mean(val[task][method, weight]["mpjpe_mm"])) for weight in (1.0, best)]
+        return f"{means[0] / means[1]:.2f} ({best:g})"
+
+    lines = [[method, *(cell(task, method) for task in val)] for method in names]
+    print(f"\n## {name}: MPJPE with weight 1 over that with the best weight (which)")
+    print(f"\n{markdown_table(['method', *val], lines)}", end="")

@@ -1,4 +1,4 @@
-"""What `benchmarks.fitting.compare_priors` fits: measurements of held-out poses on the stand-in body, and the errors."""
+"""What `benchmarks.fitting.compare_priors` fits: measurements of real poses on the stand-in body, and the errors."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ import roma
 import torch
 from torch import Tensor, nn
 
+from benchmarks.density.left_out_rigs import JOINTS
 from poseprior import PoseDataset, skeleton
 from poseprior.fitting import BodyPoints, Camera, Joints3D, Keypoints2D, Markers, Target, layout
 from poseprior.io import read_poses
 from poseprior.params import pose_from_smplx
-from poseprior.rotations import frechet_mean, geodesic_distance, rotvec_to_tangent, tangent_to_rotvec
+from poseprior.rotations import geodesic_distance, tangent_to_rotvec
 
 CAMERA = Camera(1100.0, (512.0, 512.0))
 _SIZE = 1024.0
 _BODY = 22
 _SHAPE_SPREAD = 0.5
-#: Squared Mahalanobis distance in 3-D that 1 of 1,000 Gaussian draws exceeds: beyond it a joint counts as implausible.
-_IMPLAUSIBLE = 16.27
 
 
 @dataclass(frozen=True)
 class Bodies:
-    """True bodies in front of the camera, and what is needed to judge a fit.
+    """True bodies in front of the camera.
 
     Attributes:
-        pose: (B, 55, 3); joints that the data did not measure are at rest.
-        observed: (B, 55) measured joints.
-        betas, transl: (B, 10) and (B, 3).
-        mean: (55, 3) mean rotation of each joint in the training data.
-        whitener: (55, 3, 3) inverse Cholesky factors of its covariance there.
+        pose: (B, 55, 3) rotvecs; joints that the data did not measure are at rest.
+        observed: (B, 55) bool, measured joints.
+        betas, transl: (B, 10), and (B, 3) metres.
+        people: B names of who it is.
     """
 
     pose: Tensor
     observed: Tensor
     betas: Tensor
     transl: Tensor
-    mean: Tensor
-    whitener: Tensor
+    people: tuple[str, ...]
+
+    def select(self, rows: Tensor) -> Bodies:
+        """Some of the bodies, (B',)."""
+        people = tuple(self.people[k] for k in rows.tolist())
+        return Bodies(self.pose[rows], self.observed[rows], self.betas[rows], self.transl[rows], people)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Task:
     Attributes:
         name: of the task.
         target: makes the measurement of bodies; the noise has a fixed seed.
-        scored: joints whose rotations are scored.
+        scored: joints whose rotations are scored; of bodies those that every rig measures, no toes and no collars.
         points: joints of smplx whose positions are scored.
         single_view: whether one camera sees it, so that depth is unknown.
         hands: whether it is about a hand.
@@ -61,27 +63,26 @@ class Task:
 
     name: str
     target: Callable[[nn.Module, Bodies], Target]
-    scored: tuple[int, ...] = tuple(range(1, _BODY))
+    scored: tuple[int, ...] = JOINTS
     points: tuple[int, ...] = tuple(range(_BODY))
     single_view: bool = True
     hands: bool = False
     hidden: tuple[int, ...] | None = None
 
 
-def read_bodies(data: Path, split: str, count: int) -> Bodies:
-    """`count` frames spread over the subjects of a split, seen from any side."""
-    dataset = read_poses(data / "body" / f"{split}_poses.npz")
-    generator = torch.Generator().manual_seed(0 if split == "val" else 1)
+def read_bodies(path: Path, count: int) -> Bodies:
+    """`count` frames of a file, as many of every person as of any other, seen from any side."""
+    dataset = read_poses(path)
+    generator = torch.Generator().manual_seed(1)
     index = spread_over_subjects(dataset, count, generator)
     observed = dataset.observed[index]
     pose = torch.where(observed[..., None], dataset.poses[index], 0.0)
-    pose[:, 22:] = 0.0
+    pose[:, _BODY:] = 0.0
     yaw = torch.zeros(count, 3)
     yaw[:, 1] = 2.0 * math.pi * torch.rand(count, generator=generator)
     root = tangent_to_rotvec(yaw, torch.tensor([math.pi, 0.0, 0.0]))
     pose[:, 0] = tangent_to_rotvec(0.1 * torch.randn(count, 3, generator=generator), root)
-    train = read_poses(data / "body" / "train_poses.npz")
-    return _placed(pose, observed, train.poses, train.observed, generator)
+    return _placed(pose, observed, dataset, index, generator)
 
 
 def spread_over_subjects(dataset: PoseDataset, count: int, generator: torch.Generator) -> Tensor:
@@ -97,32 +98,26 @@ def spread_over_subjects(dataset: PoseDataset, count: int, generator: torch.Gene
     return torch.cat(rows)
 
 
-def read_hands(data: Path, split: str, count: int) -> Bodies:
-    """Right hands of the unseen sitting on a body at rest, its palm towards the camera in any turn."""
-    dataset = read_poses(data / "hands" / f"hands_{split}.npz")
+def read_hands(path: Path, count: int) -> Bodies:
+    """`count` right hands of a file on a body at rest, the palm towards the camera in any turn."""
+    dataset = read_poses(path)
     right = dataset.observed[:, 40].nonzero()[:, 0]
-    generator = torch.Generator().manual_seed(0 if split == "val" else 1)
+    generator = torch.Generator().manual_seed(1)
     index = right[torch.randperm(len(right), generator=generator)[:count]]
     observed = dataset.observed[index]
     pose = torch.where(observed[..., None], dataset.poses[index], 0.0)
     pose[:, 0] = torch.tensor([math.pi, 0.0, 0.0])
-    train = read_poses(data / "hands" / "hands_train.npz")
-    return _placed(pose, observed, train.poses, train.observed, generator)
+    return _placed(pose, observed, dataset, index, generator)
 
 
 def _placed(
-    pose: Tensor, observed: Tensor, train: Tensor, train_observed: Tensor, generator: torch.Generator
+    pose: Tensor, observed: Tensor, dataset: PoseDataset, index: Tensor, generator: torch.Generator
 ) -> Bodies:  # fmt: skip
-    count = len(pose)
-    betas = _SHAPE_SPREAD * torch.randn(count, 10, generator=generator)
-    transl = torch.tensor([0.0, 0.0, 3.0]) + 0.1 * torch.randn(count, 3, generator=generator)
-    some = torch.randperm(len(train), generator=generator)[:20000]
-    weight = train_observed[some].float()
-    mean = frechet_mean(train[some], weight).to(pose)
-    x = rotvec_to_tangent(train[some], mean) * weight[..., None]
-    covariance = torch.einsum("njc,njd->jcd", x, x) / weight.sum(0).clamp_min(1.0)[:, None, None]
-    covariance = covariance + 0.02**2 * torch.eye(3)
-    return Bodies(pose, observed, betas, transl, mean, torch.linalg.inv(torch.linalg.cholesky(covariance)))
+    """The poses as bodies of random shapes, about 3 m in front of the camera."""
+    betas = _SHAPE_SPREAD * torch.randn(len(pose), 10, generator=generator)
+    transl = torch.tensor([0.0, 0.0, 3.0]) + 0.1 * torch.randn(len(pose), 3, generator=generator)
+    people = [""] * len(pose) if dataset.subject is None else [str(dataset.subject[k]) for k in index.tolist()]
+    return Bodies(pose, observed, betas, transl, tuple(people))
 
 
 def points(model: nn.Module, bodies: Bodies, joints: tuple[int, ...]) -> Tensor:
@@ -210,7 +205,7 @@ TASKS: dict[str, Task] = {
 
 
 def errors(model: nn.Module, params: dict[str, Tensor], bodies: Bodies, task: Task) -> dict[str, list[float]]:
-    """By frame: MPJPE (root or wrist aligned), PA-MPJPE, hidden joints' error, rotation error, implausible joints."""
+    """By frame: MPJPE (root or wrist aligned), PA-MPJPE and hidden joints' error, mm; rotation error, degrees."""
     pose, _ = pose_from_smplx({k: v for k, v in params.items() if "pose" in k or k == "global_orient"})
     chosen = BodyPoints(model, joints=(21 if task.hands else 0, *task.points))
     found = chosen(pose, betas=params["betas"], transl=params["transl"])
@@ -221,15 +216,11 @@ def errors(model: nn.Module, params: dict[str, Tensor], bodies: Bodies, task: Ta
     scored = list(task.scored)
     weight = bodies.observed[:, scored].float()
     turn = torch.rad2deg(geodesic_distance(pose[:, scored], bodies.pose[:, scored]))
-    x = (bodies.whitener[scored] @ rotvec_to_tangent(pose[:, scored], bodies.mean[scored])[..., None])[..., 0]
-    implausible = (x.square().sum(-1) > _IMPLAUSIBLE).float()
-    known = weight.sum(-1).clamp_min(1.0)
     return {
         "mpjpe_mm": distance.mean(-1).tolist(),
         "pa_mpjpe_mm": _aligned(found, true).tolist(),
         "hidden_mm": hidden.mean(-1).tolist(),
-        "rotation_deg": ((turn * weight).sum(-1) / known).tolist(),
-        "implausible": ((implausible * weight).sum(-1) / known).tolist(),
+        "rotation_deg": ((turn * weight).sum(-1) / weight.sum(-1).clamp_min(1.0)).tolist(),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from .._version import __version__
+from ._data import DataCommand
 from ._export import Export
 from ._fit import Fit
 from ._rigs import Adapt, Check
@@ -25,6 +26,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[List, tyro.conf.subcommand("list")]

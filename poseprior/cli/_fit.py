@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from tqdm import tqdm
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs no
     from torch import Tensor, nn
 
     from ..fitting import BodyFit, Camera, EnergyTerm, FitBodyConfig, Target
+    from ..fitting.coordinates import PointsUp
     from ..io.keypoints import KeypointFile
     from ..prior import PosePrior
 
@@ -71,6 +72,11 @@ class Fit:
     """Draw up to 12 frames here, keypoints over the body."""
     html: Path | None = None
     """Write a scene of the bodies to turn in a browser."""
+    up: Literal["y", "z"] | None = None
+    """Turn the bodies so that this axis points up: z for AMASS readers, y as in SMPL-X at rest. As fitted if not given: for 2D
+    keypoints the camera's coordinates, y down. The file says which."""
+    points_up: Literal["y", "z", "-y", "-z"] | None = None
+    """Which axis points up in the coordinates of 3D keypoints; that along which the people stand if not given."""
     device: str = "cpu"
     """Where to compute."""
 
@@ -82,6 +88,8 @@ class Fit:
 
         for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
             check_suffix(f"--{flag}", path, suffix)
+        if self.out.exists() and self.keypoints.exists() and self.out.samefile(self.keypoints):
+            raise ValueError(f"--out: expected another file than the keypoints, got {self.out}; choose another name.")
         check_number("--fps", self.fps, above=0.0)
         if self.gender not in GENDERS:
             raise ValueError(f"--gender: expected one of {', '.join(GENDERS)}, got {self.gender!r}.")
@@ -96,13 +104,16 @@ class Fit:
         for note in found.notes:
             print(f"note: {note}")
         target = self._target(found)
+        points_up = self._points_up(target)
         prior = self._load(self.prior)
         fingers = self._finger_terms(target, prior)
         started = time.monotonic()
         with self._model() as model:
             config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
             fit = _fit_in_chunks(model, target, prior, fingers, config)
-            fit.save(self.out, gender=self.gender, fps=self.fps, frame_names=found.names)
+            fit.save(
+                self.out, up=self.up, points_up=points_up, gender=self.gender, fps=self.fps, frame_names=found.names
+            )
             self._summary(fit, time.monotonic() - started)
             print(f"results: {self.out}")
             if self.png is not None:
@@ -111,6 +122,16 @@ class Fit:
             if self.html is not None:
                 fit_scene(model, fit, self.html)
                 print(f"scene: {self.html}")
+
+    def _points_up(self, target: Target) -> PointsUp | None:
+        """The axis that points up in the coordinates of the points; None for a camera's, and where nothing is turned."""
+        from ..fitting.coordinates import check_up, coordinates_of, upright_axis
+
+        found = self.points_up
+        if found is None and self.up is not None and (found := upright_axis(target)) is not None:
+            print(f"note: the people stand along {found} of the points, which is taken as up (--points-up)")
+        check_up(self.up, found, coordinates_of([target]))
+        return found
 
     def _load(self, name: str) -> PosePrior | None:
         from ..models import OrderAgnosticPrior
@@ -262,5 +283,5 @@ def _joined(fits: list[BodyFit]) -> BodyFit:
         first, state=state, energies={name: cat([f.energies[name] for f in fits]) for name in keys},
         converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
         weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
-        num_outliers=cat([f.num_outliers for f in fits]),
+        num_outliers=cat([f.num_outliers for f in fits]), pelvis=cat([f.pelvis for f in fits]),
     )  # fmt: skip

@@ -58,10 +58,11 @@ class Global:
     published: bool = False
     """The reference architecture of the literature instead of our design."""
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
+    def build(self, joints: tuple[int, ...], *, context_dim: int = 0) -> PosePrior:
         from ..models import GlobalFlow
 
-        return GlobalFlow.published(joints) if self.published else GlobalFlow(joints)
+        make = GlobalFlow.published if self.published else GlobalFlow
+        return make(joints, context_dim=context_dim)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._models import HandVae, OptionalModel
+from ._models import Global, HandVae, OptionalModel
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..io import PoseDataset
@@ -40,6 +40,9 @@ class Train:
     joints: str | None = None
     """body, hands, left_hand, right_hand, whole_body (all but root and eyes), all, or joint names with commas. Default:
     hands for hand-vae, body for the others."""
+    context: str | None = None
+    """Name of an array in the files that the prior is to be given with each pose: (N, C) floats, or (C,) for a whole file
+    (betas, say). For global-flow."""
     minutes: float | None = None
     """Wall-clock budget over all resumed runs."""
     max_steps: int | None = None
@@ -90,20 +93,19 @@ class Train:
 
     def _train(self, main_rank: bool) -> int:
         from .. import skeleton
-        from ..evaluation.calibration import calibrate
-        from ..evaluation.report import evaluate, format_table
-        from ..io.atomic import write_json
-        from ..recipes import read_parts, record, together
+        from ..evaluation.report import format_table
+        from ..recipes import read_parts, together
+        from ..training.fit import fit_defaults
 
         recipe = self._find_recipe()
         if recipe is None:
-            parts = {name: {"all": data} for name, data in _splits(self.data).items()}
+            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
         else:
             parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
-        asked, prior, origin = self._plan(recipe)
+        asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
         config = self._fit_config(recipe)
-        options = config.resolve(prior.default_fit)
+        options = config.resolve(fit_defaults(prior))
         origin["data_digest"] = splits["train"].digest()
         self._refuse_foreign_run(origin, options)
         _say(main_rank, "training on " + _describe(splits["train"]))
@@ -119,32 +121,26 @@ class Train:
         prior.metadata["training"]["config"] = _reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
         print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
+        if result.loading_share is not None:
+            print(f"making batches took {100 * result.loading_share:.0f} % of the steps' time")
         print(f"kept the weights of step {result.best_step}")
         if result.stopped == "interrupted":
             print(
-                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same"
+                f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same "
+                f"command goes on from {self.out / 'checkpoint'}"
             )
-            print("command goes on from the last checkpoint")
             return 130
         if not self.evaluate:
             print(f"results: {self.out / 'prior.safetensors'}")
             return 0
-        if "val" in splits:
-            prior.metadata["calibration"] = calibrate(
-                prior, splits["val"], rig_noise=options.rig_noise, jitter=options.jitter, seed=options.seed
-            ).to_dict()
-        if recipe is not None:
-            record(prior, recipe, parts, licence=self.licence)
-        held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
-        metrics = {
-            part: {"split": held_out, **evaluate(prior, data, jitter=options.jitter, seed=options.seed)}
-            for part, data in parts[held_out].items()
-        }
-        if recipe is None:
-            metrics = metrics["all"]
-            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
-        prior.save(self.out / "prior.safetensors")
-        write_json(self.out / "metrics.json", metrics)
+        try:
+            metrics, held_out = self._measure(prior, recipe, parts, splits, options)
+        except KeyboardInterrupt:
+            print(
+                f"interrupted in the evaluation: the prior is in {self.out / 'prior.safetensors'}, without numbers; the same "
+                "command measures it again, poseprior evaluate too"
+            )
+            return 130
         missing = set(asked) - set(prior.joints)
         if missing:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in sorted(missing))
@@ -156,12 +152,53 @@ class Train:
         print(f"results: {self.out / 'prior.safetensors'}, {self.out / 'metrics.json'}")
         return 0
 
+    def _measure(
+        self,
+        prior: PosePrior,
+        recipe: Recipe | None,
+        parts: dict[str, dict[str, PoseDataset]],
+        splits: dict[str, PoseDataset],
+        options: FitOptions,
+    ) -> tuple[dict[str, Any], str]:
+        """Calibrate and evaluate the prior, and save it with its numbers; these, and the split they are of."""
+        from ..evaluation.calibration import calibrate
+        from ..evaluation.report import evaluate
+        from ..io.atomic import write_json
+        from ..recipes import record
+
+        progress = options.progress
+        if "val" in splits:
+            prior.metadata["calibration"] = calibrate(
+                prior,
+                splits["val"],
+                rig_noise=options.rig_noise,
+                jitter=options.jitter,
+                seed=options.seed,
+                progress=progress,
+            ).to_dict()
+        if recipe is not None:
+            record(prior, recipe, parts, licence=self.licence)
+        held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
+        metrics = {
+            part: {
+                "split": held_out,
+                **evaluate(prior, data, jitter=options.jitter, seed=options.seed, progress=progress),
+            }
+            for part, data in parts[held_out].items()
+        }
+        if recipe is None:
+            metrics = metrics["all"]
+            prior.metadata["metrics"] = {k: metrics[k] for k in ("split", "nll", "nll_rotvec", "bpd", "jitter")}
+        prior.save(self.out / "prior.safetensors")
+        write_json(self.out / "metrics.json", metrics)
+        return metrics, held_out
+
     def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
-        from ..training.state import ForeignCheckpointError
+        from ..training.state import CheckpointError
 
         try:
             return prior.fit(splits["train"], val=splits.get("val"), config=config)
-        except ForeignCheckpointError:
+        except CheckpointError:
             if not self.overwrite:
                 raise
             return prior.fit(splits["train"], val=splits.get("val"), config=replace(config, resume=False))
@@ -173,6 +210,9 @@ class Train:
             raise ValueError(
                 "train: expected a model (gaussian, joint-flow, ...; see --help) or --recipe NAME, one of them."
             )
+        if self.context is not None and not isinstance(self.model, Global):
+            what = f"--recipe {self.recipe}" if self.model is None else type(self.model).__name__
+            raise ValueError(f"--context: only global-flow takes a context, got {what}; leave it out.")
         if self.recipe is None:
             return None
         if self.joints is not None:
@@ -181,7 +221,7 @@ class Train:
             )
         return find_recipe(self.recipe)
 
-    def _plan(self, recipe: Recipe | None) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
+    def _plan(self, recipe: Recipe | None, context_dim: int) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
         """The joints asked for, the unfitted prior, and how it is made, in words that go into the file."""
         from .. import skeleton
 
@@ -193,6 +233,8 @@ class Train:
         joints = self.joints or ("hands" if isinstance(self.model, HandVae) else "body")
         asked = skeleton.resolve_joints(joints)
         made = {"model": type(self.model).__name__, "options": asdict(self.model), "joints": joints}
+        if isinstance(self.model, Global) and self.context is not None:
+            return asked, self.model.build(asked, context_dim=context_dim), {**made, "context": self.context}
         return asked, self.model.build(asked), made
 
     def _fit_config(self, recipe: Recipe | None) -> FitConfig:
@@ -265,11 +307,11 @@ def _start_distributed() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def _splits(path: Path) -> dict[str, PoseDataset]:
+def _splits(path: Path, context: str | None) -> dict[str, PoseDataset]:
     """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
     from ..io import read_poses, read_split
 
-    splits = read_split(path) if path.is_dir() else {"train": read_poses(path)}
+    splits = read_split(path, context=context) if path.is_dir() else {"train": read_poses(path, context=context)}
     if "train" not in splits:
         found = ", ".join(splits)
         raise ValueError(f"--data: {path} has no train split (found: {found}); name a file train_poses.npz.")

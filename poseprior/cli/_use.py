@@ -49,7 +49,7 @@ class Evaluate:
         data = held_out(self.data)
         result = evaluate(
             prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples,
-            num_completed=self.num_completed, max_poses=self.max_poses,
+            num_completed=self.num_completed, max_poses=self.max_poses, progress=True,
         )  # fmt: skip
         print(format_table(result))
         if self.json is not None:

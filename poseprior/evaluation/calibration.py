@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..io.dataset import PoseDataset
 from ..models.shared.masks import rows_by_mask
@@ -182,6 +183,7 @@ def calibrate(
     jitter: float = 0.0,
     max_poses: int = 2000,
     seed: int = 0,
+    progress: bool = False,
 ) -> Calibration:
     """Tables of a prior's standard scores on held-out people.
 
@@ -195,6 +197,7 @@ def calibrate(
         jitter: added to poses with free knees, radians.
         max_poses: a random subset of at most this many.
         seed: of the subset, the noise, the hidden parts and the samples.
+        progress: show a tqdm bar.
 
     Raises:
         ValueError: no pose that the prior can score.
@@ -223,11 +226,15 @@ def calibrate(
         pooled = torch.cat([part[torch.from_numpy(keep)] for part in parts])
         return Table.of(pooled, np.tile(rig[keep], len(parts)), np.tile(person[keep], len(parts)))  # type: ignore[arg-type]
 
-    raw = scores(None, 0.0)
+    passes: list[tuple[RigNoise | None, float]] = [(None, 0.0), (None, jitter)]
+    if rig_noise is not None:
+        passes[1:] = [
+            (replace(rig_noise, unmeasured_probability=0.0), 0.0), (replace(rig_noise, unmeasured_probability=1.0), jitter)
+        ]  # fmt: skip
+    raw, *noisy = (scores(*one) for one in tqdm(passes, desc="calibration", disable=not progress))
     if rig_noise is None:
-        return Calibration(tables={"any": table(raw, scores(None, jitter))})
-    hinged = scores(replace(rig_noise, unmeasured_probability=0.0), 0.0)
-    free = scores(replace(rig_noise, unmeasured_probability=1.0), jitter)
+        return Calibration(tables={"any": table(raw, *noisy)})
+    hinged, free = noisy
     tables = {"any": table(raw, hinged, free, free)}
     if set(_KNEES) & set(prior.joints):
         tables |= {"hinged": table(raw, hinged), "free": table(free)}

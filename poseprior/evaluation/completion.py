@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..kinematics import KEYPOINT_PARENTS, keypoint_positions
 from ..prior import PosePrior
@@ -36,6 +37,7 @@ def completion_metrics(
     num_poses: int = 1000,
     jitter: float = 0.02,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, dict[str, float | str | None]]:
     """Hide parts of real poses, let the prior complete them, and compare.
 
@@ -52,6 +54,7 @@ def completion_metrics(
         num_poses: use at most this many poses for each pattern, drawn at random.
         jitter: tangent noise of the log-likelihood, radians.
         seed: of the subset, the noise and the draws.
+        progress: show a tqdm bar.
 
     Returns:
         For each pattern of `COMPLETION_PATTERNS` that hides some, but not all, modelled and measured joints:
@@ -70,7 +73,7 @@ def completion_metrics(
     modelled[list(prior.joints)] = True
     seen = modelled.expand(poses.shape[:-1]) if observed is None else modelled & observed.to(poses.device)
     results: dict[str, dict[str, float | str | None]] = {}
-    for name, joints in COMPLETION_PATTERNS.items():
+    for name, joints in tqdm(COMPLETION_PATTERNS.items(), desc="evaluation: completion", disable=not progress):
         hidden = torch.zeros_like(modelled)
         hidden[list(joints)] = True
         usable = (seen & hidden).any(1) & (seen & ~hidden).any(1)

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from .. import skeleton
-from .._checks import check_number, check_whole
+from .._checks import check_number, check_switch, check_whole
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
@@ -27,6 +28,7 @@ def evaluate(
     num_samples: int = 3000,
     num_completed: int = 1000,
     max_poses: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Score held-out poses and compare the prior's samples with them.
 
@@ -38,15 +40,17 @@ def evaluate(
         num_samples: poses sampled and compared with as many real ones; 0 leaves `samples` out.
         num_completed: poses whose hidden parts are completed, for each pattern; 0 leaves `completion` out.
         max_poses: score a random subset of at most this many; None scores all.
+        progress: show a tqdm bar.
 
     Returns:
         `nll`: mean -log_prob, nats a pose against Haar; `nll_rotvec`: the same against Lebesgue measure of rotvecs;
         `bpd`: nll_rotvec / (ln 2 x active_dims); `jitter`; `num_poses`; `active_dims`: mean of 3 x observed modelled
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
-        masks (`PosePrior.can_score`); `samples`: see `poseprior.training.metrics.sample_metrics`, or `reason` where too
-        few poses are there to compare with; `completion`: for each hidden part, see
-        `poseprior.training.completion.completion_metrics`.
+        masks (`PosePrior.can_score`); `given_context`, of conditional priors alone: whether `nll` is of poses given the
+        contexts of the data, or, where the data have none, without any (all other numbers are without); `samples`: see
+        `poseprior.evaluation.sample_metrics`, or `reason` where too few poses are there to compare with; `completion`:
+        for each hidden part, see `poseprior.evaluation.completion`.
 
     Raises:
         ValueError: no pose observes any (or, for priors that cannot marginalise, all) of the prior's joints; or numbers
@@ -57,8 +61,11 @@ def evaluate(
         check_whole(name, number)
     if max_poses is not None:
         check_whole("max_poses", max_poses, least=1)
-    pose, observed, left_out = scorable_rows(prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses)
-    nll = mean_nll(prior, pose, observed)
+    check_switch("progress", progress)
+    pose, observed, context, left_out = scorable_rows(
+        prior, data, "data", jitter=jitter, seed=seed, max_poses=max_poses
+    )
+    nll = mean_nll(prior, pose, observed, context, progress=progress)
     nll_rotvec = nll - mean_haar_log_density(prior, pose, observed)
     dims = mean_active_dims(prior, observed)
     result: dict[str, Any] = {
@@ -71,10 +78,11 @@ def evaluate(
         "seed": seed,
         "num_poses": len(pose),
         "num_left_out": left_out,
+        **({"given_context": context is not None} if prior.context_dim else {}),
         "active_dims": dims,
         "num_parameters": prior.num_parameters,
         "data_digest": data.digest(),
-        "per_joint_nll": _per_joint_nll(prior, pose, observed),
+        "per_joint_nll": _per_joint_nll(prior, pose, observed, progress),
     }
     real, shown = data.all_poses()
     keep = shown[:, list(prior.joints)].any(1)
@@ -89,13 +97,17 @@ def evaluate(
         except ValueError as error:  # too few poses to compare with: the other numbers stand
             result["samples"] = {"reason": str(error)}
     if num_completed:
-        result["completion"] = completion_metrics(prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed)
+        result["completion"] = completion_metrics(
+            prior, real, shown, num_poses=num_completed, jitter=jitter, seed=seed, progress=progress
+        )
     return result
 
 
-def _per_joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor) -> dict[str, float | None]:
+def _per_joint_nll(
+    prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, progress: bool
+) -> dict[str, float | None]:
     result: dict[str, float | None] = {}
-    for joint in prior.joints:
+    for joint in tqdm(prior.joints, desc="evaluation: joints", disable=not progress):
         rows = observed[:, joint].nonzero()[:_PER_JOINT_POSES, 0]
         alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
         alone[joint] = True

@@ -1,4 +1,4 @@
-"""`PoseAnchor`: a regressor's estimate, with its own uncertainty, as an energy."""
+"""`PoseAnchor`: an estimate of the pose, such as a regressor's, with its uncertainty, as an energy."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
+from .._checks import check_number
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_joints
-from .term import Schedule, factor_at
+from .term import LARGEST_WEIGHT, Schedule, factor_at
 
 
 @final
 class PoseAnchor(EnergyTerm):
-    """-log density of a pose around an estimate: each joint x_j = y_j Exp(n_j), n_j ~ N(0, sigma_j^2 I).
+    """-log density of a pose around an estimate.
 
-    In nats against Haar, like a prior's. Sum it with `PosePriorTerm` for the posterior given the estimate.
+    The rotation of joint j is y_j Exp(n_j), with y_j that of the estimate and n_j ~ N(0, sigma_j^2 I). Nats against Haar,
+    like a prior's. Sum it with `PosePriorTerm` for the posterior given the estimate.
 
     Args:
         estimate: the keyword dict of `smplx`, or a pose (*batch, 55, 3), radians; parts left out are not anchored.
         sigma: how far the estimate may be off, radians: a number, or a tensor that broadcasts to (*batch, 55), such as a
             regressor's own uncertainty; infinite where it says nothing.
-        dof: degrees of freedom of a Student-t in place of the Gaussian, for estimates that are now and then quite
-            wrong; None is the Gaussian.
+        dof: degrees of freedom of a Student-t in place of the Gaussian, for estimates that are sometimes far off; None is
+            the Gaussian.
         weight, schedule, model: as in `PosePriorTerm`.
         reduction: "mean" over the anchored joints (sigma finite for some body), or "sum".
 
@@ -60,8 +62,7 @@ class PoseAnchor(EnergyTerm):
                 f"sigma: expected a number or a tensor that broadcasts to {tuple(pose.shape[:-1])}, got "
                 f"{tuple(width.shape)}."
             ) from None
-        if not math.isfinite(weight) or weight < 0:
-            raise ValueError(f"weight: expected a finite number of 0 or more, got {weight}.")
+        check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if dof is not None and not dof > 0:
             raise ValueError(f"dof: expected degrees of freedom above 0, or None, got {dof}.")
         if reduction not in ("mean", "sum"):
@@ -80,7 +81,7 @@ class PoseAnchor(EnergyTerm):
     def __call__(
         self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
-        """Energies (*batch,), nats; as `EnergyTerm`. `latent` is not looked at."""
+        """Energies (*batch,), nats; arguments as of `EnergyTerm`. An anchor judges poses: `latent` has no effect."""
         pose, given = pose_and_joints(params, self._hands)
         self._check_batch(pose.shape[:-2])
         known = torch.isfinite(self._sigma)
@@ -112,7 +113,7 @@ class PoseAnchor(EnergyTerm):
             ) from None
 
     def precision(self) -> dict[int, float]:
-        """By joint, 1 / sigma^2 of its coordinates, averaged over bodies and times the weight."""
+        """By joint, 1 / sigma^2 of its coordinates (rad^-2), averaged over bodies, times the weight."""
         mean = self._sigma.reshape(-1, len(self.joints)).square().reciprocal().mean(0)
         return dict(zip(self.joints, (self.weight * mean).tolist(), strict=True))
 

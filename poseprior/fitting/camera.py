@@ -8,8 +8,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from .._checks import check_number, quoted
+
 #: Points nearer than this, metres, are projected as if they stood there, so that pixels and gradients stay finite.
 NEAR = 0.1
+#: Pixels and metres beyond which squares of what is projected overflow.
+_LARGEST = 1e8
 
 
 @final
@@ -26,7 +30,7 @@ class Camera:
         translation: (3,) or (B, 3), metres.
 
     Raises:
-        ValueError: a focal length that is not above 0, values that are not finite, other shapes.
+        ValueError: a focal length that is not above 0, values that are no numbers or beyond 1e8, other shapes.
 
     >>> camera = Camera(1000.0, (640.0, 360.0))
     >>> camera.project(torch.tensor([[[0.1, 0.0, 2.0]]])).tolist()
@@ -71,6 +75,8 @@ class Camera:
     @classmethod
     def of_image(cls, width: float, height: float) -> Camera:
         """A guess for an uncalibrated image: focal length its diagonal (a 53 degree view), centre its middle."""
+        for name, side in (("width", width), ("height", height)):
+            check_number(name, side, above=0.0, most=_LARGEST)
         return cls(math.hypot(width, height), (0.5 * width, 0.5 * height))
 
     def to_camera(self, points: Tensor) -> Tensor:
@@ -102,7 +108,17 @@ class Camera:
 
 
 def _values(name: str, value: float | tuple[float, ...] | Tensor) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
-    if not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity.")
+    try:
+        plain = isinstance(value, float | int | tuple | list) and not isinstance(value, bool)
+        tensor = torch.as_tensor(value, dtype=torch.float64 if plain else None).detach().cpu()
+        tensor = tensor if tensor.is_complex() or tensor.dtype == torch.bool else tensor.double()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        tensor = torch.tensor(False)
+    if tensor.dtype != torch.float64:
+        raise ValueError(f"{name}: expected a number or a tensor of numbers, got {quoted(value)}.")
+    if not bool((tensor.abs() <= _LARGEST).all()):  # a NaN fails the comparison
+        raise ValueError(
+            f"{name}: expected finite numbers of at most {_LARGEST:g}, got {quoted(value)}; focal lengths and centres are in "
+            "pixels, translations in metres."
+        )
     return tensor

@@ -46,10 +46,14 @@ class EnergyTerm(ABC):
         """
 
     def select(self, bodies: Tensor) -> EnergyTerm | None:
-        """The term of some bodies (B',) of its batch: of rows 0 to B - 1; itself, if it is the same for all bodies.
+        """The term of some bodies only; fits use it to leave out bodies that are done.
 
-        Fits leave out bodies that are done with it. None, unless a subclass knows better: then every step evaluates
-        all bodies.
+        Args:
+            bodies: (B',) their numbers, 0 to B - 1, in the batch that the term is called with.
+
+        Returns:
+            The term; itself, if it is the same for all bodies; None, the default, if it cannot be split: then every step
+            evaluates all bodies.
         """
         del bodies
         return None
@@ -78,15 +82,15 @@ class EnergySum(EnergyTerm):
     def __call__(
         self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
-        takers = [latent is not None and term.latent_dim == latent.shape[-1] for term in self.terms]
-        if latent is not None and sum(takers) != 1:
+        judges_latent = [latent is not None and term.latent_dim == latent.shape[-1] for term in self.terms]
+        if latent is not None and sum(judges_latent) != 1:
             raise ValueError(
-                f"latent: expected one term of the sum with latents of length {latent.shape[-1]}, got {sum(takers)}; call "
+                f"latent: expected one term of the sum with latents of length {latent.shape[-1]}, got {sum(judges_latent)}; call "
                 "the terms one by one."
             )
         values = [
-            term(params, latent=latent if takes else None, progress=progress)
-            for term, takes in zip(self.terms, takers, strict=True)
+            term(params, latent=latent if judges else None, progress=progress)
+            for term, judges in zip(self.terms, judges_latent, strict=True)
         ]
         return torch.stack(torch.broadcast_tensors(*values)).sum(0)
 
@@ -102,7 +106,14 @@ def summands(term: EnergyTerm) -> tuple[EnergyTerm, ...]:
 
 
 def pose_and_joints(params: PoseParams | None, hands: HandConvention) -> tuple[Tensor, tuple[int, ...] | None]:
-    """Pose (*batch, 55, 3) and the joints that `params` gives; None for all."""
+    """The pose in what a user passes, and which joints it gives.
+
+    Returns:
+        Rotvecs (*batch, 55, 3) with hands on the flat hand, and the joints; None where all are given.
+
+    Raises:
+        ValueError: neither a pose nor keyword arguments of `smplx`, or an empty batch.
+    """
     if isinstance(params, Tensor):
         if params.shape[-2:] != (skeleton.NUM_JOINTS, 3):
             raise ValueError(

@@ -13,7 +13,7 @@ from .._checks import check_whole
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import require_smplx
-from .config import FitBodyConfig
+from .config import MOST_STARTS, FitBodyConfig
 from .energy import EnergyTerm, PoseParams, summands
 from .result import BodyFit
 from .solver.measured_joints import movable_joints
@@ -36,22 +36,23 @@ def fit_body(
     config: FitBodyConfig | None = None,
     progress: bool = False,
 ) -> BodyFit:
-    """The most probable bodies: minima of data energies + prior energy, all in nats, a batch of frames at once.
+    """The most probable bodies: minima of the energies of targets and terms, in nats, for a batch of frames at once.
 
-    Stages, as practice has them (Bogo et al., "Keep it SMPL", 2016; Pavlakos et al., "SMPLify-X", 2019): root and
-    position from the torso; body and shape, with a tolerant outlier threshold that is tightened; everything, hands and
-    face too. For 2D keypoints several starts run in one batch (facing directions, samples of the prior), and the better
-    half goes on after each stage. Points on joints never compute the mesh; vertices only their own.
+    The stages follow Bogo et al., "Keep it SMPL" (2016), and Pavlakos et al., "SMPLify-X" (2019): first root and position,
+    from the torso; then body and shape, with an outlier threshold that is tolerant at first; then everything, hands and
+    face too. For 2D keypoints several starts run in one batch, and the better half goes on after each stage. Points in 3D
+    that are exact need no stages: inverse kinematics puts the body next to the minimum. The mesh is never computed, only
+    the vertices that are measured.
 
     Args:
         model: SMPL-X model of the smplx package, any hand convention; its own parameters are not changed.
         targets: `Joints3D`, `Keypoints2D`, `Markers`, or several of them, of the same B frames.
         prior: a fitted prior, or a `PosePriorTerm` made with reduction="sum"; None for the rest regulariser alone.
         prior_weight: of `prior`; 1 is the posterior.
-        terms: more energies in nats summed over joints, such as a hand prior's `PosePriorTerm` or a `PoseAnchor`. Their
-            poses are (S, B, 55, 3).
-        start: a pose to start from (keyword dict of the model, or (B, 55, 3)), such as a regressor's. Its root is used
-            when it is not zero.
+        terms: more energies in nats summed over joints, such as a hand prior's `PosePriorTerm` or a `PoseAnchor`. They are
+            called with poses (S, B, 55, 3), S starts of B bodies.
+        start: a pose to start from (keyword dict of the model, or rotvecs (B, 55, 3)), such as a regressor's. Its root is
+            used when it is not zero.
         betas: (nb,) or (B, nb), a known shape, which is then kept.
         num_hypotheses: keep this many modes, with posterior weights (Laplace's approximation).
         config: `FitBodyConfig`.
@@ -138,7 +139,7 @@ def _check(targets: list[Target], num_hypotheses: int, config: FitBodyConfig) ->
             "targets: expected a measured point in some frame, got none (all are NaN or have confidence 0); check the "
             "detector's output and the layout."
         )
-    check_whole("num_hypotheses", num_hypotheses, least=1)
+    check_whole("num_hypotheses", num_hypotheses, least=1, most=MOST_STARTS)
     if num_hypotheses > 1 and config.smooth_sigma is not None:
         raise ValueError(
             "num_hypotheses: expected 1 with smooth_sigma, since a sequence is fitted as one; leave one out."

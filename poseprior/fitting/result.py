@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..io.fitted import write_fitted
 from .body.hand_convention import HandConvention
+from .coordinates import PointsUp, Up, check_up, turned
 from .solver.state import BodyState, smplx_params
 
 
@@ -19,12 +20,14 @@ class BodyFit:
 
     Attributes:
         energies: (B,) nats by term, of the best hypothesis; their sum is what was minimised.
-        converged: (B,) bool: the last minimisation of the best hypothesis reached a point of no descent, no other start
-            that was tried ended with a clearly lower energy, and at most half of the points ended as outliers.
+        converged: (B,) bool: the last minimisation of the best hypothesis gained no more, no other attempt ended with a
+            clearly lower energy (0.5 nats), and at most half of the points ended as outliers.
         steps: iterations of all stages.
         weights: (H, B) posterior weight of each hypothesis, summing to 1 for each body; 0 for what repeats a better one.
         num_observed: (B,) points that were measured.
         num_outliers: (B,) measured points that the best hypothesis leaves beyond the outlier threshold (`robust` sigmas).
+        pelvis: (B, 3) where the pelvis of the best hypothesis is, metres.
+        coordinates: in words, those of the camera or of the points.
     """
 
     energies: dict[str, Tensor]
@@ -33,6 +36,8 @@ class BodyFit:
     weights: Tensor
     num_observed: Tensor
     num_outliers: Tensor
+    pelvis: Tensor
+    coordinates: str
     state: BodyState
     convention: HandConvention
 
@@ -77,10 +82,32 @@ class BodyFit:
         return text
 
     def save(
-        self, path: str | Path, *, gender: str = "neutral", fps: float = 30.0, frame_names: Sequence[str] | None = None
+        self,
+        path: str | Path,
+        *,
+        up: Up | None = None,
+        points_up: PointsUp | None = None,
+        gender: str = "neutral",
+        fps: float = 30.0,
+        frame_names: Sequence[str] | None = None,
     ) -> Path:
-        """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`."""
-        return write_fitted(path, self.params, self.pose, gender=gender, fps=fps, frame_names=frame_names)
+        """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`.
+
+        Args:
+            path: ends in `.npz`.
+            up: turn the bodies so that this axis points up: "z" as in AMASS, "y" as in SMPL-X at rest. A camera is taken
+                to be level. None leaves them in the coordinates of the fit. The file says which it is.
+            points_up: the axis that points up in the coordinates of 3D points (of cameras with a rotation, in the world's).
+            gender, fps, frame_names: as in `write_fitted`.
+        """
+        axis = check_up(up, points_up, self.coordinates)
+        params, pose, text = self.params, self.pose, self.coordinates
+        if up is not None and axis is not None and axis != up:
+            params, pose = turned(params, pose, self.pelvis, source=axis, up=up)
+            axis, text = up, f"{up} up, turned about x from {text}"
+        return write_fitted(
+            path, params, pose, coordinates=text, up_axis=axis, gender=gender, fps=fps, frame_names=frame_names
+        )
 
     def hypothesis(self, number: int) -> dict[str, Tensor]:
         """Keyword arguments for the model of a hypothesis; 0 is the best."""

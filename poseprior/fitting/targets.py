@@ -10,16 +10,19 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._checks import check_whole
+from .._checks import check_number, check_whole
 from ..keypoint_layouts import LayoutInput
 from .camera import NEAR, Camera
 from .layout_points import in_layout
 
 #: Residuals beyond this many sigmas are outliers: the most that one point costs is half its square, 10 nats.
 ROBUST = 4.5
-_BEHIND_SIGMA = 0.05
-#: Coordinates beyond this, pixels or metres, are some tool's mark of a missing point; sigmas below, a slip of units.
+#: Width, metres, of the wall that keeps bodies in front of a camera.
+_WALL_SIGMA = 0.05
+#: Coordinates beyond this, pixels or metres, mark missing points in some tools; smaller sigmas are in the wrong unit.
 _FARTHEST, _LEAST_SIGMA = 1e6, 1e-6
+#: Sigmas; an outlier threshold beyond this is none: None says so.
+_LARGEST_ROBUST = 1e6
 
 
 class Target(ABC):
@@ -29,8 +32,8 @@ class Target(ABC):
 
         rho = 1/2 q c^2 / (c^2 + q),   q = |r|^2 / sigma^2,
 
-    nats: the Gaussian's for small r, and at most c^2 / 2, as under a share of outliers (Geman and McClure 1987). `c` is
-    `robust`; None is the Gaussian itself. A confidence in [0, 1] multiplies it.
+    nats: the Gaussian's for small r, and never more than c^2 / 2, so that outliers are let go (Geman and McClure 1987). `c`
+    is `robust`; None is the Gaussian itself. A confidence in [0, 1] multiplies the energy of its point.
 
     Attributes:
         points: (B, K, 2 or 3); values of missing points are zero.
@@ -103,8 +106,8 @@ class Target(ABC):
             raise ValueError(
                 f"sigma: expected a number, ({count},) or {tuple(points.shape[:2])}, got {tuple(width.shape)}."
             ) from None
-        if robust is not None and not robust > 0:
-            raise ValueError(f"robust: expected sigmas above 0, or None for a Gaussian, got {robust}.")
+        if robust is not None:
+            check_number("robust", robust, above=0.0, most=_LARGEST_ROBUST)
         self.robust = robust
         self.num_frames = len(points)
 
@@ -117,7 +120,7 @@ class Target(ABC):
 
         Args:
             body: in the order of `joints`, then `vertices`.
-            chosen: (K,) bool, the points that count; None for all.
+            chosen: (K,) or (B, K) bool, the points that count; None for all.
             outlier_scale: factor on `robust`, above 1 early in a fit: a number, or one for each body, (*lead, B, 1).
         """
         weight = self.confidence if chosen is None else self.confidence * chosen.to(self.confidence)
@@ -134,7 +137,7 @@ class Target(ABC):
         return torch.where(self.confidence > 0, far, torch.zeros_like(far))
 
     def spread(self, body: Tensor, chosen: Tensor) -> Tensor:
-        """(*lead, B, 1) how far off a body is in units of the outlier threshold: the median of its points'."""
+        """(*lead, B, 1) median of the `distances` of the chosen points (B, K); 1 where there is none, or no threshold."""
         if self.robust is None:
             return torch.ones_like(body[..., :1, 0])
         missing = (self.confidence == 0) | ~chosen
@@ -142,7 +145,7 @@ class Target(ABC):
         return torch.nan_to_num(far.nanmedian(-1, keepdim=True).values, nan=1.0)
 
     def select(self, rows: Tensor) -> Target:
-        """The target of some frames."""
+        """The target of some frames, (B',) row numbers."""
         part = copy(self)
         part.points, part.confidence, part.sigma = (t[rows] for t in (self.points, self.confidence, self.sigma))
         part.num_frames = len(rows)
@@ -275,6 +278,6 @@ class Keypoints2D(Target):
         return part
 
     def energy(self, body: Tensor, *, chosen: Tensor | None = None, outlier_scale: float | Tensor = 1.0) -> Tensor:
-        """As `Target.energy`, with a wall in front of the camera that keeps bodies from passing behind it."""
-        behind = torch.relu(NEAR - self.camera.to_camera(body)[..., 2]) / _BEHIND_SIGMA
-        return super().energy(body, chosen=chosen, outlier_scale=outlier_scale) + 0.5 * behind.square().mean(-1)
+        """As `Target.energy`, plus a quadratic penalty on points nearer than 0.1 m, which keeps bodies in front of the camera."""
+        too_near = torch.relu(NEAR - self.camera.to_camera(body)[..., 2]) / _WALL_SIGMA
+        return super().energy(body, chosen=chosen, outlier_scale=outlier_scale) + 0.5 * too_near.square().mean(-1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
+from .._checks import check_number
 from .._tracing import untransformed
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import HandConvention
@@ -18,28 +19,31 @@ from .energy import EnergyTerm, PoseParams, pose_and_joints
 #: Factor on the weight over the progress of a fit: a function of [0, 1], or values spread evenly over it.
 Schedule = Callable[[float], float] | Sequence[float]
 
+#: Of terms; energies beyond it leave no digits to those of other terms.
+LARGEST_WEIGHT = 1e9
 _TYPICAL_SAMPLES = 256
 
 
 @final
 class PosePriorTerm(EnergyTerm):
-    """-log p of a pose or a latent, nats against Haar, differentiable.
+    """-log p of a pose under a prior, or of a latent under N(0, I), as a differentiable energy in nats against Haar.
 
         energy(pose) = weight * schedule(progress) * (-log p(pose)) / (joints scored, with reduction="mean")
 
-    A prior is a density, so its energy has a unit: with "sum", weight 1 is one nat of prior against one nat of data
-    summed over all measurements (a posterior, what `fit_body` minimises); with "mean" it is one nat a joint against one
-    nat a measurement, for losses that are means. No weight has to be found for each prior.
+    A prior is a density, so its energy has a unit, and no weight has to be found for each prior. With "sum" and weight 1 one
+    nat of the prior counts as one nat of a data energy that is summed over measurements: a posterior, which `fit_body`
+    minimises. With "mean" one nat a joint counts as one nat a measurement, for losses that are means.
 
     Args:
         prior: any fitted prior. What it cannot marginalise must be in `params`.
         weight: of the energy.
         joints: score these joints only (the prior's marginal); None is all that the prior models.
-        joint_weights: by joint name, for joints that shall count less or more than 1; 0 leaves a joint out. Joints of
-            weight at least w enter as a marginal density for every level w: sum over levels of
-            (w_k - w_(k-1)) (-log p(joints of weight >= w_k)), which is a fair energy where joints depend on each other.
-        robust: cap in nats a joint above the energy of a typical sample: -log(p + exp(-cap)), so that a pose the prior
-            does not know costs at most about the cap, with a gradient that fades. None is no cap.
+        joint_weights: by joint name, for joints that shall count less or more than 1; 0 leaves a joint out. With the
+            different weights in ascending order, w_1 < w_2 < ..., and w_0 = 0, the energy is the sum over k of
+            (w_k - w_(k-1)) (-log p(joints of weight w_k or more)), each a marginal of the prior. Where joints are
+            independent, that is the weighted sum of their energies.
+        robust: cap on the energy, in nats a joint above that of a typical sample: -log(p + exp(-cap)). A pose that the
+            prior finds impossible costs about the cap, and its gradient vanishes. None is no cap.
         schedule: factor on the weight as a function of progress; a sequence such as (10, 3, 1) is spread evenly and
             interpolated in its logarithm.
         reduction: "mean" over scored joints, or "sum".
@@ -78,8 +82,7 @@ class PosePriorTerm(EnergyTerm):
             raise ValueError("prior: expected a fitted prior, got fresh weights; fit it, or take poseprior.load(name).")
         if prior.context_dim:
             raise ValueError("prior: expected a prior without context; scoring with a context needs prior.log_prob.")
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"weight: expected a finite number of 0 or more, got {weight}.")
+        check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if robust is not None and not robust > 0:
             raise ValueError(f"robust: expected nats a joint above 0, or None for no cap, got {robust}.")
         if reduction not in ("mean", "sum"):
@@ -100,7 +103,8 @@ class PosePriorTerm(EnergyTerm):
 
         Args:
             params: keyword dict of `smplx` (flat or shaped; parts left out or None are unobserved, and integrated out),
-                or a pose (*batch, 55, 3). Other keys (betas, transl, expression, ...) are ignored.
+                or a pose (*batch, 55, 3) of rotvecs. Keys that are no rotations (betas, transl, expression, ...) have no
+                effect.
             latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose.
             progress: where in the fit this is, for `schedule`.
 
@@ -193,7 +197,7 @@ def factor_at(schedule: Schedule | None, progress: float) -> float:
 def _levels(
     prior: PosePrior, joints: str | int | Iterable[str | int] | None, weights: Mapping[str, float] | None
 ) -> list[tuple[float, tuple[int, ...]]]:
-    """(share, joints) such that the energy is the sum of share times -log p(joints), the widest set last."""
+    """(factor, joints) such that the energy is the sum of factor times -log p(joints), the widest set last."""
     chosen = set(prior.joints if joints is None else skeleton.resolve_joints(joints)) & set(prior.joints)
     if not chosen:
         raise ValueError("joints: expected some that the prior models, got none of them; see prior.joints.")

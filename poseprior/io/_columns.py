@@ -10,20 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._names import Names
+
 Labels = str | int | Sequence[str] | Sequence[int] | NDArray[Any] | None
 Rates = float | Sequence[float] | Tensor | NDArray[Any] | None
-_UNKNOWN = "unknown"
+_UNKNOWN, _NAMED = "unknown", ("subject", "sequence", "rig")
 
 
 @dataclass(frozen=True)
 class Columns:
     """What is known of every row beside its pose; None where nothing is. `ignored` and `notes` are of the files read."""
 
-    subject: NDArray[np.str_] | None = None
-    sequence: NDArray[np.str_] | None = None
+    subject: Names | None = None
+    sequence: Names | None = None
     fps: float | NDArray[np.float64] | None = None
     frame: NDArray[np.int64] | None = None
-    rig: NDArray[np.str_] | None = None
+    rig: Names | None = None
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -38,15 +40,19 @@ class Columns:
     @classmethod
     def stored(cls, columns: dict[str, NDArray[Any]]) -> Columns:
         """From arrays that `present` gave."""
-        values: dict[str, Any] = dict(columns)
+        values: dict[str, Any] = {k: Names.of(v) if k in _NAMED else v for k, v in columns.items()}
         if "fps" in values and values["fps"].ndim == 0:
             values["fps"] = float(values["fps"])
         return cls(**values)
 
     def present(self) -> dict[str, Any]:
-        """The columns that are not None, by name."""
+        """The columns that are not None, by name, as arrays or one number."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if not (value is None or isinstance(value, tuple))}
+        return {
+            name: value.all() if isinstance(value, Names) else value
+            for name, value in values.items()
+            if not (value is None or isinstance(value, tuple))
+        }
 
     def said(self) -> str:
         """The first of what was ignored and noted, for `repr`."""
@@ -58,14 +64,14 @@ class Columns:
 
     def take(self, index: NDArray[np.int64]) -> Columns:
         """Some rows."""
-        rows: dict[str, Any] = {
-            name: value[index] for name, value in self.present().items() if isinstance(value, np.ndarray)
-        }
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows: dict[str, Any] = {name: value.take(index) for name, value in values.items() if isinstance(value, Names)}
+        rows |= {name: value[index] for name, value in values.items() if isinstance(value, np.ndarray)}
         return replace(self, **rows)
 
 
-def labels(value: Labels, n: int, name: str) -> NDArray[np.str_] | None:
-    """(n,) strings from names or numbers; one value stands for all rows."""
+def labels(value: Labels, n: int, name: str) -> Names | None:
+    """(n,) names from names or numbers; one value stands for all rows."""
     if value is None:
         return None
     array = np.asarray(value)
@@ -73,10 +79,10 @@ def labels(value: Labels, n: int, name: str) -> NDArray[np.str_] | None:
         raise ValueError(f"{name}: expected names or integers, got {array.dtype}; convert with [str(x) for x in ...].")
     array = np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array.astype(np.str_)
     if array.ndim == 0 or array.shape == (1,):
-        return np.full(n, array.item())
+        return Names.same(array.item(), n)
     if array.shape != (n,):
         raise ValueError(f"{name}: expected {n} names, one per row (or one name), got shape {array.shape}.")
-    return array
+    return Names.of(array)
 
 
 def rates(value: Rates, n: int) -> float | NDArray[np.float64] | None:
@@ -131,7 +137,7 @@ def join(parts: Sequence[tuple[int, Columns]]) -> Columns:
         values = [(n, getattr(c, column)) for n, c in parts]
         if all(value is None for _, value in values):
             return None
-        return np.concatenate([np.full(n, _UNKNOWN) if value is None else value for n, value in values])
+        return Names.join([Names.same(_UNKNOWN, n) if value is None else value for n, value in values])
 
     fps: Any = None
     if any(c.fps is not None for _, c in parts):
@@ -145,21 +151,21 @@ def join(parts: Sequence[tuple[int, Columns]]) -> Columns:
     return Columns(names("subject"), names("sequence"), fps, frame, names("rig"), *said)
 
 
-def groups(subject: Any, sequence: Any, frame: Any, n: int) -> list[tuple[str, NDArray[np.int64]]]:
+def groups(subject: Names | None, sequence: Names | None, frame: Any, n: int) -> list[tuple[str, NDArray[np.int64]]]:
     """(name, rows in frame order) of every sequence; a sequence is a (subject, sequence) pair."""
     key = np.zeros(n, np.int64)
     if sequence is not None:
-        key = np.unique(sequence, return_inverse=True)[1]
+        key = sequence.index()
     if subject is not None:
-        person = np.unique(subject, return_inverse=True)[1]
+        person = subject.index()
         key = key * (int(person.max()) + 1) + person
     order = np.argsort(key, kind="stable") if frame is None else np.lexsort((frame, key))
     cuts = np.flatnonzero(np.diff(key[order])) + 1
-    name = "" if sequence is None else None
-    return [(str(sequence[rows[0]]) if name is None else name, rows) for rows in np.split(order, cuts)]
+    parts = np.split(order, cuts)
+    return [("" if sequence is None else str(sequence.values[sequence.codes[rows[0]]]), rows) for rows in parts]
 
 
-def positions(subject: Any, sequence: Any, n: int) -> NDArray[np.int64]:
+def positions(subject: Names | None, sequence: Names | None, n: int) -> NDArray[np.int64]:
     """(n,) how many rows of the same sequence come before each row: the frame number when none was recorded."""
     result = np.zeros(n, np.int64)
     for _, rows in groups(subject, sequence, None, n):
@@ -167,14 +173,14 @@ def positions(subject: Any, sequence: Any, n: int) -> NDArray[np.int64]:
     return result
 
 
-def subject_parts(subject: Any, parts: Sequence[Any], seed: int) -> list[list[str]]:
+def subject_parts(subject: Names | None, parts: Sequence[Any], seed: int) -> list[list[str]]:
     """Subject names of each part; see `PoseDataset.split_by_subject`."""
     if subject is None:
         raise ValueError(
             "split_by_subject: expected a data set with subject names, got none; pass subject= to PoseDataset or "
             "read_poses, or split by hand with select()."
         )
-    names, sizes = np.unique(subject, return_counts=True)
+    names, sizes = subject.present(), np.bincount(subject.index())
     if len(parts) == 0:
         raise ValueError("parts: expected at least one fraction or list of names, got none.")
     if not all(isinstance(p, int | float) for p in parts):

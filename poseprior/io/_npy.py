@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import re
 import struct
@@ -55,7 +56,7 @@ def read_header(stream: IO[bytes]) -> Header:
         raise ValueError("a damaged header")
     text = stream.read(length).decode("latin-1" if start[6] < 3 else "utf-8", "replace")
     try:
-        fields = ast.literal_eval(re.sub(r"(?<=[0-9])L\b", "", text).strip())  # Python 2 wrote 10L
+        fields = _fields(text)
         shape, fortran, kind = fields["shape"], fields["fortran_order"], fields["descr"]
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         raise ValueError("a damaged header") from None
@@ -63,6 +64,11 @@ def read_header(stream: IO[bytes]) -> Header:
     if len(fields) != 3 or not sized or type(fortran) is not bool:
         raise ValueError("a damaged header")
     return Header(shape, _dtype(kind), fortran, 8 + width + length)
+
+
+@functools.lru_cache(4096)  # many files have arrays of the same few shapes
+def _fields(text: str) -> dict[str, Any]:
+    return dict(ast.literal_eval(re.sub(r"(?<=[0-9])L\b", "", text).strip()))  # Python 2 wrote 10L
 
 
 def _dtype(kind: object) -> np.dtype[Any]:

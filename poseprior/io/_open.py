@@ -6,9 +6,11 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ._npy import Header, read_data, read_header
@@ -81,6 +83,25 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         places |= {key[len(start) :]: key for key in self.headers if key.startswith(start)}
         headers = {key: self.headers[place] for key, place in places.items()}
         return ArrayFile(self.path, headers, lambda key: self._load(places[key]), start, self.kind)
+
+    def rows(self, index: NDArray[np.int64], n: int) -> ArrayFile:
+        """The file as if its arrays of `n` rows had only some of them."""
+
+        def cut(header: Header | str) -> bool:
+            return isinstance(header, Header) and header.shape[:1] == (n,)
+
+        headers = {
+            key: replace(header, shape=(len(index), *header.shape[1:]))
+            if isinstance(header, Header) and cut(header)
+            else header
+            for key, header in self.headers.items()
+        }
+
+        def load(key: str) -> NDArray[Any]:
+            array = self._load(key)
+            return array[index] if cut(self.headers[key]) else array
+
+        return ArrayFile(self.path, headers, load, self.prefix, self.kind)
 
     def contents(self) -> str:
         """Names and shapes, for messages."""

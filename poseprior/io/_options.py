@@ -30,6 +30,7 @@ class Options:
     hands_mean: tuple[Tensor, Tensor] | None = None
     flat_hand_mean: bool | None = None
     num_pca_comps: int | None = None
+    context: str | None = None
     applied: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

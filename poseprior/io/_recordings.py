@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,23 @@ from numpy.typing import NDArray
 
 from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES
+from ._context import every_row, file_context
 from ._folders import SPLITS, Found
 from ._frames import numbered
-from ._keys import AMASS_KEYS, RATES, SEQUENCES, SUBJECTS, unused_rotations
+from ._keys import AMASS_KEYS, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
 from ._masks import without_still_joints
+from ._npy import Header
 from ._open import BROKEN, ArrayFile, open_npy, open_npz, require_file
 from ._options import Options
 from ._plain_code import conversion_code
 from ._rows import Rows, choose_group, read_rows
 from ._torch_file import open_torch
 from .dataset import PoseDataset
+
+#: Rows from their number, their frame rate and the name of the recording.
+Select = Callable[[int, float | None, str], NDArray[np.int64]]
+#: More rows than this are no joints, coefficients or other things that an array may hold.
+_UNAMBIGUOUS = 200
 
 
 @dataclass
@@ -38,6 +46,7 @@ class _Read:
     frame: Any
     fps: Any
     rig: Any
+    context: NDArray[np.float32] | None
 
 
 def read_recordings(
@@ -97,27 +106,66 @@ def _is_torch(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, folder: Path | None, options: Options, subject: str | None, fps: float | None) -> _Read:
+def read_recording(
+    found: Found, options: Options, *, fps: float | None = None, select: Select | None = None
+) -> PoseDataset:
+    """A data set of one file, or of the rows of it that `select` chooses before anything is worked out of them.
+
+    Args:
+        found: the file.
+        options: of reading.
+        fps: frame rate of files that do not say.
+        select: gives the rows of a recording from their number, their frame rate (None where unknown) and the name of the
+            recording. Files of several recordings, and of no more than 200 rows, are read whole: select from the result.
+
+    Returns:
+        The data set; `frame` counts in the recording as it is in the file.
+    """
+    return _dataset([_read(*found, options, None, fps, select)], options)
+
+
+def _read(
+    path: Path, folder: Path | None, options: Options, subject: str | None, fps: float | None, select: Select | None = None
+) -> _Read:  # fmt: skip
     everything = _open(path)
     skipped = tuple(key for key in options.ignore if key in everything)
     options.applied.update(f"ignore={key!r}" for key in skipped)
     file = everything
     try:
         file = choose_group(everything.without(skipped), options.group)
+        rate: Any = _first(file, RATES)
+        rate = fps if rate is None else rate
+        chosen = None if select is None else _choose(file, rate, path.stem, select)
+        if chosen is not None:
+            file = file.rows(*chosen)
+        context = None if options.context is None else file_context(file, options.context)
         rows = read_rows(file, options)
         outside = _outside(everything, file)
         rows.ignored = (*skipped, *rows.ignored, *outside)
         person = subject if subject is not None else _first(file, SUBJECTS)
         if person is None and "sitting" in file:  # prefixed: sitting 2 is not the subject 2 of another file
             person = np.char.add("sitting", file["sitting"].astype(np.str_))
-        rate = _first(file, RATES)
         return _Read(
             path, everything, rows, _folder_subject(path, folder, file) if person is None else person, _first(file, SEQUENCES),
-            file.get("frame"), fps if rate is None else rate,
-            file.get("rig"),
+            file.get("frame") if chosen is None else chosen[0], rate,
+            file.get("rig"), None if context is None else every_row(context, options.context or "", len(rows.pose)),
         )  # fmt: skip
     except ValueError as error:
         raise _told(path, everything, error) from None
+
+
+def _choose(
+    file: ArrayFile, rate: Any, name: str, select: Select
+) -> tuple[NDArray[np.int64], int] | None:  # fmt: skip
+    """The rows to read and how many there are; None for a file that is to be read whole."""
+    key = next((k for k in (*WHOLE, *PARTS["body_pose"]) if isinstance(file.headers.get(k), Header)), None)
+    if key is None or any(k in file for k in (*SEQUENCES, "frame")) or np.size(1.0 if rate is None else rate) != 1:
+        return None
+    n = file.headers[key].shape[0]  # type: ignore[union-attr]
+    if n <= _UNAMBIGUOUS:
+        return None
+    rows = select(n, None if rate is None else float(np.asarray(rate).ravel()[0]), name)
+    return (rows, n) if len(rows) else None
 
 
 def _outside(everything: ArrayFile, group: ArrayFile) -> tuple[str, ...]:
@@ -162,12 +210,12 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
             else np.concatenate([np.atleast_1d(np.asarray(r.frame)) for r in reads]),
             rig=_column(reads, "rig"),
             imputed=imputed,
+            context=_contexts(reads),
         )
     except ValueError as error:
         raise _told(path, reads[0].file, error) from None
-    data.notes = tuple(dict.fromkeys(notes))
-    data.ignored = tuple(dict.fromkeys(key for r in reads for key in r.rows.ignored))
-    return data
+    ignored = dict.fromkeys(key for r in reads for key in r.rows.ignored)
+    return data._noted(tuple(ignored), tuple(dict.fromkeys(notes)))
 
 
 def _one_hand(mask: torch.Tensor) -> bool:
@@ -186,6 +234,16 @@ def _require_finite(pose: torch.Tensor, mask: torch.Tensor, reads: list[_Read]) 
         f"rows (rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; first joint {joint}); drop "
         "the rows, or mark the joints false in an 'observed' array."
     )
+
+
+def _contexts(reads: list[_Read]) -> NDArray[np.float32] | None:
+    """(N, C) of one file, or joined from the files of single frames."""
+    parts = [read.context for read in reads if read.context is not None]
+    if len({part.shape[1] for part in parts}) > 1:
+        raise ValueError(
+            f"context: expected one length in the frames of a recording, got {sorted({p.shape[1] for p in parts})}."
+        )
+    return np.concatenate(parts) if parts else None
 
 
 def _column(reads: list[_Read], name: str) -> Any:

@@ -164,6 +164,8 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
 
 def _differs(first: Tensor, second: Tensor) -> int | None:
     """The joint at which rotations (N, J, 3) are not the same, if any."""
+    if torch.equal(first, second):
+        return None
     known = torch.isfinite(first).all(-1) & torch.isfinite(second).all(-1)
     apart = torch.where(known, geodesic_distance(first.nan_to_num().double(), second.nan_to_num().double()), 0.0)
     worst = apart.amax(0)

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from mmap import mmap
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..skeleton import NUM_JOINTS
-from .atomic import new_folder
+from ._mapped_file import MappedFile
+from ._sharded import ShardedArray
 
 _CHUNK = 16384
-#: What stays on disk of a folder that `write_folder` wrote.
-_MAPPED = ("poses", "observed", "imputed")
+#: An array in memory, a mapped one, or a `ShardedArray`.
+Stored = Any
 
 
 class PoseStore:
-    """(N, 55, 3) poses, (N, 55) observed and maybe imputed. `rows` selects from mapped files without reading them."""
+    """(N, 55, 3) poses, (N, 55) observed, and maybe (N, 55) imputed and (N, C) context.
+
+    `rows` selects from mapped files without reading them.
+    """
 
     def __init__(
         self,
-        poses: NDArray[Any],
-        observed: NDArray[Any] | None,
-        imputed: NDArray[Any] | None,
+        poses: Stored,
+        observed: Stored | None,
+        imputed: Stored | None = None,
+        context: Stored | None = None,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
-        self._poses, self._observed, self._imputed, self._rows = poses, observed, imputed, rows
-        self.mapped = isinstance(poses, np.memmap)
+        self._poses, self._observed, self._imputed, self._context = poses, observed, imputed, context
+        self._rows = rows
+        self.mapped = isinstance(poses, np.memmap | ShardedArray)
+        self._clean = False
 
     @classmethod
-    def trusted(cls, poses: NDArray[Any], observed: NDArray[Any], imputed: NDArray[Any] | None = None) -> PoseStore:
-        """Parts that are already float32, bool, finite, and zero where unobserved (mapped ones: on reading)."""
-        return cls(poses, observed, imputed)
+    def trusted(
+        cls,
+        poses: Stored,
+        observed: Stored,
+        imputed: Stored | None = None,
+        context: Stored | None = None,
+    ) -> PoseStore:
+        """Parts that are already float32, bool, finite, and zero where unobserved."""
+        store = cls(poses, observed, imputed, context)
+        store._clean = True
+        return store
 
     @classmethod
     def checked(
@@ -45,6 +57,7 @@ class PoseStore:
         poses: Tensor | NDArray[Any],
         observed: Tensor | NDArray[Any] | None,
         imputed: Tensor | NDArray[Any] | None = None,
+        context: Tensor | NDArray[Any] | None = None,
     ) -> PoseStore:
         """Check shapes, types and finiteness; see `PoseDataset`."""
         array, mask = _numpy(poses), None if observed is None else _numpy(observed)
@@ -60,11 +73,12 @@ class PoseStore:
         if mask is not None:
             mask = _checked_mask("observed", mask, len(array))
         filled = None if imputed is None else _checked_mask("imputed", _numpy(imputed), len(array))
+        condition = None if context is None else _checked_context(_numpy(context), len(array))
         if not isinstance(array, np.memmap):
             array = np.ascontiguousarray(array, np.float32)
             if mask is not None and (array[~mask] != 0).any():
                 array = array.copy()
-        store = cls(array, mask, filled)
+        store = cls(array, mask, filled, condition)
         store._require_finite()
         if not store.mapped:
             if mask is not None and not mask.all():
@@ -77,15 +91,34 @@ class PoseStore:
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Fresh float32 poses and bool observed of some rows."""
-        if self._rows is not None:
-            rows = self._rows[rows]
-        observed = (
-            np.ones((len(rows), NUM_JOINTS), bool) if self._observed is None else np.asarray(self._observed[rows])
-        )
-        poses = np.asarray(self._poses[rows], np.float32)
-        if self.mapped:
+        observed = self.take_observed(rows)
+        poses = np.asarray(self._poses[self._places(rows)], np.float32)
+        if self.mapped and not self._clean:
             poses[~observed] = 0.0
         return poses, observed
+
+    def take_observed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Fresh (B, 55) of some rows."""
+        if self._observed is None:
+            return np.ones((len(rows), NUM_JOINTS), bool)
+        return np.asarray(self._observed[self._places(rows)])
+
+    def take_imputed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Fresh (B, 55) of some rows; None where nobody said."""
+        return None if self._imputed is None else np.asarray(self._imputed[self._places(rows)])
+
+    def take_context(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Fresh (B, C) of some rows; None where there is none."""
+        return None if self._context is None else np.asarray(self._context[self._places(rows)], np.float32)
+
+    def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the arrays."""
+        return rows if self._rows is None else self._rows[rows]
+
+    @property
+    def context_dim(self) -> int:
+        """C, numbers of the context of a row; 0 where there is none."""
+        return 0 if self._context is None else int(self._context.shape[1])
 
     def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """All rows; views when in memory."""
@@ -97,30 +130,78 @@ class PoseStore:
         """(N, 55), in memory; without reading the poses."""
         if self._observed is None:
             self._observed = np.ones((len(self._poses), NUM_JOINTS), bool)
-        if isinstance(self._observed, np.memmap):
-            self._observed = np.array(self._observed)
+        if isinstance(self._observed, np.memmap | ShardedArray):
+            self._observed = np.array(self._observed[:])
         return self._observed if self._rows is None else self._observed[self._rows]
+
+    def observed_chunks(self, size: int = _CHUNK) -> Iterator[NDArray[np.bool_]]:
+        """(B, 55) of every row in order, `size` at a time; a mapped file is not held in memory."""
+        for start in range(0, len(self), size):
+            yield self.take_observed(np.arange(start, min(start + size, len(self))))
 
     def imputed(self) -> NDArray[np.bool_] | None:
         """(N, 55), in memory; None where nobody said."""
-        if self._imputed is None:
+        return self._whole(self._imputed)
+
+    def context(self) -> NDArray[np.float32] | None:
+        """(N, C), in memory; None where there is none."""
+        return self._whole(self._context)
+
+    def _whole(self, array: NDArray[Any] | None) -> NDArray[Any] | None:
+        if array is None:
             return None
-        rows = slice(None) if self._rows is None else self._rows
-        return np.array(self._imputed[rows]) if self.mapped else self._imputed[rows]
+        inside = self._rows is None and not isinstance(array, np.memmap | ShardedArray)
+        return array if inside else np.array(array[self._all()])
+
+    def _all(self) -> Any:
+        return slice(None) if self._rows is None else self._rows
 
     def select(self, rows: NDArray[np.int64]) -> PoseStore:
         """Some rows: a new index over mapped files, a copy in memory."""
         if self.mapped:
             index = rows if self._rows is None else self._rows[rows]
-            return PoseStore(self._poses, self._observed, self._imputed, index)
-        return PoseStore(*self.take(rows), None if self._imputed is None else self._imputed[rows])
+            store = PoseStore(self._poses, self._observed, self._imputed, self._context, index)
+            store._clean = self._clean
+            return store
+        return PoseStore(*self.take(rows), self.take_imputed(rows), self.take_context(rows))
+
+    def without_context(self) -> PoseStore:
+        """The same rows without their context."""
+        store = PoseStore(self._poses, self._observed, self._imputed, None, self._rows)
+        store._clean = self._clean
+        return store
+
+    @classmethod
+    def join(cls, stores: Sequence[PoseStore]) -> PoseStore:
+        """All rows in order, in memory; what some do not have of `imputed` counts as recorded.
+
+        Raises:
+            ValueError: contexts of several lengths, or of some of the stores alone.
+        """
+        sizes = sorted({store.context_dim for store in stores})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"datasets: expected contexts of one length in all data sets or none in any, got {sizes} numbers; give "
+                "each data set its context, or leave the data sets without one out."
+            )
+        parts = [store.arrays() for store in stores]
+        masks = [store.imputed() for store in stores]
+        imputed = None
+        if any(mask is not None for mask in masks):
+            pairs = zip(masks, parts, strict=True)
+            imputed = np.concatenate([np.zeros_like(o) if mask is None else mask for mask, (_, o) in pairs])
+        contexts = [context for store in stores if (context := store.context()) is not None]
+        return cls.trusted(
+            np.concatenate([p for p, _ in parts]), np.concatenate([o for _, o in parts]), imputed,
+            np.concatenate(contexts) if contexts else None,
+        )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         """Mapped files by path, so that worker processes map them too; what is in memory as it is."""
-        return {name: _MappedFile.of(value) for name, value in self.__dict__.items()}
+        return {name: MappedFile.of(value) for name, value in self.__dict__.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= {k: v.open() if isinstance(v, _MappedFile) else v for k, v in state.items()}
+        self.__dict__ |= {k: v.open() if isinstance(v, MappedFile) else v for k, v in state.items()}
 
     def _require_finite(self) -> None:
         bad: list[int] = []
@@ -135,30 +216,6 @@ class PoseStore:
                 f"poses: expected finite values on observed joints, got nan or inf in {len(bad)} of {len(self._poses)} "
                 f"rows (rows {shown}); drop these rows or mark the joints unobserved with observed=."
             )
-
-
-@dataclass(frozen=True)
-class _MappedFile:
-    """What to pickle of a memory map: where it is, not what is in it."""
-
-    path: str
-    dtype: np.dtype[Any]
-    offset: int
-    shape: tuple[int, ...]
-    order: Literal["C", "F"]
-
-    @classmethod
-    def of(cls, array: Any) -> Any:
-        """The file of an array that is all of a map; any other value as it is."""
-        # A slice of a map has the map's offset, not its own, and mode "c" holds changes that are in no file.
-        if not isinstance(array, np.memmap) or not isinstance(array.base, mmap) or array.mode == "c":
-            return array
-        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-        return cls(str(array.filename), array.dtype, array.offset, array.shape, order)
-
-    def open(self) -> NDArray[Any]:
-        """Map the file again, to read."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
 
 
 def _numpy(value: Tensor | NDArray[Any]) -> NDArray[Any]:
@@ -181,6 +238,26 @@ def _checked_mask(name: str, mask: NDArray[Any], n: int) -> NDArray[Any]:
     return mask.astype(bool)
 
 
+def _checked_context(context: NDArray[Any], n: int) -> NDArray[Any]:
+    if context.ndim != 2 or len(context) != n or context.shape[1] == 0:
+        raise ValueError(
+            f"context: expected ({n}, C), C numbers for each row of poses, got {tuple(context.shape)}; one number a row is "
+            "context[:, None]."
+        )
+    if not np.issubdtype(context.dtype, np.floating):
+        raise ValueError(
+            f"context: expected a floating-point type, got {context.dtype}; class labels go in as one number for each "
+            "class, torch.nn.functional.one_hot(label).float()."
+        )
+    for start in range(0, n, _CHUNK):
+        broken = ~np.isfinite(context[start : start + _CHUNK]).all(1)
+        if broken.any():
+            raise ValueError(
+                f"context: expected finite numbers, got nan or inf in row {start + int(broken.argmax())}; drop such rows."
+            )
+    return context if isinstance(context, np.memmap) else np.array(context, np.float32)
+
+
 def _require_writeable(store: PoseStore) -> PoseStore:
     """torch cannot wrap read-only arrays, so these are copied."""
     if not store._poses.flags.writeable:
@@ -190,51 +267,3 @@ def _require_writeable(store: PoseStore) -> PoseStore:
         if mask is not None and not mask.flags.writeable:
             setattr(store, name, np.array(mask))
     return store
-
-
-def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Path:
-    """Write `poses.npy`, `observed.npy`, maybe `imputed.npy`, and the columns, beside `folder`, then rename."""
-    with new_folder(folder) as beside:
-        n = len(store)  # a plain int: numpy integers in `shape` write a header that cannot be read back
-        poses = open_memmap(beside / "poses.npy", mode="w+", dtype=np.float32, shape=(n, NUM_JOINTS, 3))
-        observed = open_memmap(beside / "observed.npy", mode="w+", dtype=np.bool_, shape=(n, NUM_JOINTS))
-        for start in range(0, n, _CHUNK):
-            stop = min(start + _CHUNK, n)
-            poses[start:stop], observed[start:stop] = store.take(np.arange(start, stop))
-        poses.flush()
-        observed.flush()
-        imputed = store.imputed()
-        if imputed is not None:
-            columns = {**columns, "imputed": imputed}
-        for name, value in columns.items():
-            np.save(beside / f"{name}.npy", np.asarray(value), allow_pickle=False)
-    return folder
-
-
-def read_folder(folder: Path) -> tuple[PoseStore, dict[str, NDArray[Any]]]:
-    """Map a folder that `write_folder` wrote."""
-    arrays = {}
-    for name in (*_MAPPED, "subject", "sequence", "fps", "frame", "rig"):
-        path = folder / f"{name}.npy"
-        if path.exists():
-            mode = "r" if name in _MAPPED else None
-            try:
-                arrays[name] = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
-            except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-                raise ValueError(
-                    f"folder: expected {name}.npy as PoseDataset.to_memmap writes it in {folder}, got a damaged one "
-                    f"({type(error).__name__}); write the folder again."
-                ) from None
-    poses, observed, imputed = (arrays.pop(name, None) for name in _MAPPED)
-    if poses is None or observed is None or poses.shape != (*observed.shape, 3) or poses.shape[1:] != (NUM_JOINTS, 3):
-        raise ValueError(
-            f"folder: expected poses.npy (N, {NUM_JOINTS}, 3) and observed.npy (N, {NUM_JOINTS}) in {folder}, got "
-            f"{None if poses is None else poses.shape} and {None if observed is None else observed.shape}; "
-            "write the folder with PoseDataset.to_memmap."
-        )
-    if imputed is not None and imputed.shape != observed.shape:
-        raise ValueError(
-            f"folder: expected imputed.npy {observed.shape} in {folder}, got {imputed.shape}; write the folder with "
-            "PoseDataset.to_memmap."
-        )
-    return PoseStore.trusted(poses, observed, imputed), arrays

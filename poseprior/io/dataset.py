@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .. import skeleton
-from . import _columns, _storage, _thinning
-
-_CHUNK = 16384
+from . import _columns, _memmap, _storage, _thinning
+from ._dataset_rows import DatasetRows
 
 
 @final
-class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
+class PoseDataset(DatasetRows):
     """N poses with their observed masks, and optionally subject, sequence, frame number, frame rate and rig of each row.
 
     Args:
@@ -36,10 +32,13 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         rig: (N,) names (or one name) of the capture rig or fitting method, whose conventions the rows share.
         imputed: (N, 55) bool, where a value comes from a rule and not from the recording (how a chain shares its
             rotation among its joints, say); None where nobody said.
+        context: (N, C) floats, what goes with each pose: an image feature, shape coefficients, a one-hot class. A
+            conditional prior of `context_dim` C is trained with it. A memmap stays on disk.
 
     Raises:
         ValueError: wrong shape or type, or a non-finite value on an observed joint (the message names the rows).
 
+    >>> import torch
     >>> dataset = PoseDataset(torch.zeros(4, 55, 3), subject=["ann", "ann", "bob", "bob"])
     >>> len(dataset), dataset.subjects, dataset.batch(torch.tensor([0, 2]))[0].shape
     (4, ('ann', 'bob'), torch.Size([2, 55, 3]))
@@ -56,100 +55,18 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         frame: Sequence[int] | Tensor | NDArray[Any] | None = None,
         rig: _columns.Labels = None,
         imputed: Tensor | NDArray[Any] | None = None,
+        context: Tensor | NDArray[Any] | None = None,
     ) -> None:
-        store = _storage.PoseStore.checked(poses, observed, imputed)
+        store = _storage.PoseStore.checked(poses, observed, imputed, context)
         self._set(store, _columns.Columns.checked(len(store), subject, sequence, fps, frame, rig))
-
-    # -- rows ------------------------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Pose (55, 3) and observed (55,) of one row."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index: expected -{len(self)} to {len(self) - 1}, got {index}.")
-        pose, observed = self.batch([index])
-        return pose[0], observed[0]
-
-    def batch(self, indices: Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """Pose (B, 55, 3) float32 and observed (B, 55) bool of rows: indices (B,) or a bool mask (N,); new memory."""
-        poses, observed = self._store.take(_columns.row_indices(np.atleast_1d(indices), len(self), "indices"))
-        return torch.from_numpy(poses), torch.from_numpy(observed)
-
-    def all_poses(self) -> tuple[Tensor, Tensor]:
-        """Poses (N, 55, 3) float32 and observed (N, 55) bool: shared memory, or all of a memory-mapped set read."""
-        poses, observed = self._store.arrays()
-        return torch.from_numpy(poses), torch.from_numpy(observed)
-
-    @property
-    def poses(self) -> Tensor:
-        """(N, 55, 3) float32."""
-        return self.all_poses()[0]
-
-    @property
-    def observed(self) -> Tensor:
-        """(N, 55) bool."""
-        return torch.from_numpy(self._store.observed())
-
-    @property
-    def imputed(self) -> Tensor | None:
-        """(N, 55) bool, where a rule gave the value; None where nobody said."""
-        mask = self._store.imputed()
-        return None if mask is None else torch.from_numpy(mask)
-
-    def chunks(self, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in order, `size` at a time: what a pass over a memory-mapped set should use."""
-        for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))))
-
-    # -- facts -----------------------------------------------------------------------------------------------------
-
-    @property
-    def observed_joints(self) -> tuple[int, ...]:
-        """Joints observed in at least one row."""
-        return tuple(int(j) for j in np.flatnonzero(self._store.observed().any(0)))
-
-    @property
-    def co_observed(self) -> Tensor:
-        """(55, 55) bool: whether two joints are ever observed in the same row."""
-        mask = self._store.observed()
-        count = np.zeros((skeleton.NUM_JOINTS,) * 2, np.float32)
-        for start in range(0, len(mask), _CHUNK):
-            part = mask[start : start + _CHUNK].astype(np.float32)
-            count += part.T @ part
-        return torch.from_numpy(count > 0)
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """Sorted distinct subject names; empty when there is no `subject`."""
-        return () if self.subject is None else tuple(str(s) for s in np.unique(self.subject))
-
-    @property
-    def num_subjects(self) -> int:
-        """Number of distinct subjects; 0 when there is no `subject`."""
-        return len(self.subjects)
-
-    @property
-    def subject_index(self) -> Tensor:
-        """(N,) int64 position of each row's subject in `subjects`; all zero when there is no `subject`."""
-        if self.subject is None:
-            return torch.zeros(len(self), dtype=torch.int64)
-        return torch.from_numpy(np.unique(self.subject, return_inverse=True)[1].astype(np.int64))
-
-    def digest(self) -> str:
-        """sha256 (hex) of poses and observed; the same whatever the metadata and whether memory-mapped or not."""
-        sha = hashlib.sha256(f"poseprior.PoseDataset/1 {len(self)}".encode())
-        for poses, _ in self.chunks():
-            sha.update(poses.numpy().astype("<f4").tobytes())
-        sha.update(self._store.observed().tobytes())
-        return sha.hexdigest()
 
     def __repr__(self) -> str:
         return (
             f"PoseDataset({len(self)} poses, {len(self.observed_joints)} joints observed, "
-            f"{self.num_subjects or 'unnamed'} subjects{', memory-mapped' if self._store.mapped else ''}"
-            f"{self._columns().said()})"
+            f"{self.num_subjects or 'unnamed'} subjects"
+            f"{f', context of {self.context_dim}' if self.context_dim else ''}"
+            f"{', memory-mapped' if self._store.mapped else ''}"
+            f"{self._columns.said()})"
         )
 
     # -- other data sets made from this one --------------------------------------------------------------------------
@@ -161,7 +78,7 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
             raise ValueError(
                 f"rows: expected at least one of the {len(self)} rows, got none; a PoseDataset is never empty."
             )
-        return self._with(self._store.select(index), self._columns().take(index))
+        return self._with(self._store.select(index), self._columns.take(index))
 
     def random_subset(self, n: int, *, seed: int) -> PoseDataset:
         """`n` distinct rows drawn uniformly, in their original order; all of them when `n` >= len."""
@@ -191,9 +108,22 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         """
         keys = list(parts) if isinstance(parts, Mapping) else list(range(len(parts)))
         values = [parts[k] for k in keys]
-        groups = _columns.subject_parts(self.subject, values, seed)
-        made = [self.select(np.flatnonzero(np.isin(self.subject, names))) for names in groups]  # type: ignore[arg-type]
+        person = self._columns.subject
+        groups = _columns.subject_parts(person, values, seed)
+        made = [self.select(np.isin(person.values, names)[person.codes]) for names in groups if person is not None]
         return dict(zip(keys, made, strict=True)) if isinstance(parts, Mapping) else tuple(made)
+
+    def with_names(
+        self, *, subject: _columns.Labels = None, sequence: _columns.Labels = None, rig: _columns.Labels = None
+    ) -> PoseDataset:
+        """The same rows under other names of people, recordings or rigs: (N,) each, or one for all; None keeps them."""
+        given = {"subject": subject, "sequence": sequence, "rig": rig}
+        made: dict[str, Any] = {name: _columns.labels(v, len(self), name) for name, v in given.items() if v is not None}
+        return self._with(self._store, replace(self._columns, **made))
+
+    def without_context(self) -> PoseDataset:
+        """The same rows without their context."""
+        return self._with(self._store.without_context(), self._columns) if self.context_dim else self
 
     def subsample(self, fps: float, *, seed: int = 0) -> PoseDataset:
         """At most `fps` frames per second of every sequence.
@@ -202,7 +132,7 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         of each bin stays: gaps do not matter, and a second call with the same arguments changes nothing. `fps` and
         `frame` of the result still count at the recorded rate. Rows whose rate is unknown (nan) all stay.
         """
-        groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
+        groups = _columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
         return self.select(_thinning.subsample(groups, self.frame, self.fps, fps, seed))
 
     def thin(self, threshold_deg: float = 1.5, *, joints: Sequence[int] | None = None) -> PoseDataset:
@@ -215,19 +145,23 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
 
         Rows are taken per sequence, in `frame` order when there is one. The first frame of a sequence always stays.
         """
-        groups = _columns.groups(self.subject, self.sequence, self.frame, len(self))
+        groups = _columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
         return self.select(_thinning.thin(self._store, groups, threshold_deg, joints))
 
     def mirrored(self) -> PoseDataset:
-        """This set, then its left/right mirror image (poses and masks), whose sequences end in ':mirror'."""
+        """This set, then its left/right mirror image (poses and masks), whose sequences end in ':mirror'.
+
+        The context of a reflection is that of its pose.
+        """
         poses, observed = self.all_poses()
         imputed = None if self.imputed is None else skeleton.mirror_observed(self.imputed).numpy()
         reflected = _storage.PoseStore.trusted(
-            skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy(), imputed
-        )  # + 0 turns the -0 of unobserved joints into 0
-        columns = self._columns()
+            skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy(), imputed,
+            self._store.context(),
+        )  # + 0 turns the -0 of unobserved joints into 0  # fmt: skip
+        columns = self._columns
         if columns.sequence is not None:
-            columns = replace(columns, sequence=np.char.add(columns.sequence, ":mirror"))
+            columns = replace(columns, sequence=columns.sequence.renamed(lambda name: f"{name}:mirror"))
         return PoseDataset.concat([self, self._with(reflected, columns)])
 
     @classmethod
@@ -235,31 +169,23 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         """All rows in order, in memory.
 
         Where only some name their subject, sequence or rig, the rest become 'unknown'; where only some have `imputed`,
-        the rest count as recorded.
+        the rest count as recorded. All have a context of one length, or none has any.
         """
         if not datasets:
             raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")
-        parts = [d._store.arrays() for d in datasets]
-        masks = [d._store.imputed() for d in datasets]
-        imputed = None
-        if any(mask is not None for mask in masks):
-            pairs = zip(masks, parts, strict=True)
-            imputed = np.concatenate([np.zeros_like(o) if mask is None else mask for mask, (_, o) in pairs])
-        store = _storage.PoseStore.trusted(
-            np.concatenate([p for p, _ in parts]), np.concatenate([o for _, o in parts]), imputed
-        )
-        return cls._with(store, _columns.join([(len(d), d._columns()) for d in datasets]))
+        store = _storage.PoseStore.join([d._store for d in datasets])
+        return cls._with(store, _columns.join([(len(d), d._columns) for d in datasets]))
 
     # -- on disk -----------------------------------------------------------------------------------------------------
 
     def to_memmap(self, folder: str | Path) -> Path:
         """Write as plain `.npy` files in a new folder, beside it and then renamed; `from_memmap` maps them."""
-        return _storage.write_folder(Path(folder), self._store, self._columns().present())
+        return _memmap.write_folder(Path(folder), self._store, self._columns.present())
 
     @classmethod
     def from_memmap(cls, folder: str | Path) -> PoseDataset:
-        """Map what `to_memmap` wrote. Poses and observed stay on disk; they were checked when they were written."""
-        store, columns = _storage.read_folder(Path(folder))
+        """Map what `to_memmap` wrote. Poses, masks and context stay on disk; they were checked when they were written."""
+        store, columns = _memmap.read_folder(Path(folder))
         return cls._with(store, _columns.Columns.stored(columns))
 
     @classmethod
@@ -270,15 +196,11 @@ class PoseDataset(Dataset[tuple[Tensor, Tensor]]):
         return made
 
     def _set(self, store: _storage.PoseStore, columns: _columns.Columns) -> None:
-        self._store = store
-        self.subject, self.sequence, self.rig = columns.subject, columns.sequence, columns.rig
-        self.fps, self.frame = columns.fps, columns.frame
-        self.ignored, self.notes = columns.ignored, columns.notes
+        self._store, self._columns = store, columns
 
-    def _columns(self) -> _columns.Columns:
-        return _columns.Columns(
-            self.subject, self.sequence, self.fps, self.frame, self.rig, self.ignored, self.notes
-        )  # fmt: skip
+    def _noted(self, ignored: tuple[str, ...], notes: tuple[str, ...]) -> PoseDataset:
+        """With what a reader of the files wants to say."""
+        return self._with(self._store, replace(self._columns, ignored=ignored, notes=notes))
 
 
 def as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:

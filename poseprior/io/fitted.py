@@ -27,6 +27,8 @@ def write_fitted(
     gender: str = "neutral",
     fps: float = 30.0,
     frame_names: Sequence[str] | None = None,
+    coordinates: str = "unknown",
+    up_axis: str | None = None,
 ) -> Path:
     """Write the bodies of a fit, beside the target and then renamed.
 
@@ -37,12 +39,15 @@ def write_fitted(
         gender: of the model.
         fps: frames a second.
         frame_names: (F,) names of the frames, of images say.
+        coordinates: in which the bodies stand, in words.
+        up_axis: the axis of these that points up: "y", "z", "-y" or "-z"; None where nobody knows.
 
     Returns:
         The path. Keys: the arguments of the model by name (hands as that model stores them), and AMASS's `poses`
         (F, 165), `root_orient`, `pose_body`, `pose_hand`, `pose_jaw`, `pose_eye`, `trans`, `betas` (the mean of the
         frames' if they differ; every frame's are in `betas_by_frame`), `gender`, `surface_model_type`,
-        `mocap_frame_rate`, and `frame_names` where given; `poseprior.read_poses` reads it too. From one frame to the next
+        `mocap_frame_rate`, and `frame_names` where given; `coordinates` and `up_axis` ("unknown" for None) say in which
+        coordinates the bodies stand. `poseprior.read_poses` reads it too. From one frame to the next
         rotations take the shorter way, so that a person who turns round does not jump by 2 pi.
 
     Raises:
@@ -69,6 +74,7 @@ def write_fitted(
         poses=flat, root_orient=flat[:, :3], pose_body=flat[:, 3:66], pose_jaw=flat[:, 66:69], pose_eye=flat[:, 69:75],
         pose_hand=flat[:, 75:], trans=arrays["transl"], betas=betas.mean(0), betas_by_frame=betas,
         gender=np.array(gender), surface_model_type=np.array("smplx"), mocap_frame_rate=np.array(fps),
+        coordinates=np.array(coordinates), up_axis=np.array(up_axis or "unknown"),
     )  # fmt: skip
     with replacing(target) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)

@@ -19,6 +19,7 @@ from ._orders import Layout
 from ._recordings import read_recordings
 from .atomic import replacing
 from .dataset import PoseDataset
+from .shards import read_index, read_shards
 
 PathInput = str | PathLike[str]
 
@@ -41,6 +42,7 @@ def read_poses(
     hands_mean: tuple[Tensor, Tensor] | None = None,
     flat_hand_mean: bool | None = None,
     num_pca_comps: int | None = None,
+    context: str | None = None,
 ) -> PoseDataset:
     """Read one `.npz`, `.npy` or torch `.pt` file, a list of them, or a folder of `.npz`. Nothing is ever unpickled.
 
@@ -51,9 +53,9 @@ def read_poses(
     `gender` are left unread. Any other array that looks like rotations is named in `ignored` of the result, and what
     was decided about the file in its `notes`. Rotations beyond pi are wrapped.
 
-    A folder is read whole: the files of `read_split`, train before val before test, else every `.npz` below it, frames in
-    the order of time. Files of one pose each that are named by number are the frames of a recording. Use `split=` or
-    `read_split` to keep the parts apart.
+    A folder of shards (`poseprior data import`) is mapped, not read. Any other folder is read whole: the files of
+    `read_split`, train before val before test, else every `.npz` below it, frames in the order of time. Files of one pose
+    each that are named by number are the frames of a recording. Use `split=` or `read_split` to keep the parts apart.
 
     Args:
         path: file, folder, or a list of either.
@@ -80,6 +82,8 @@ def read_poses(
             `notes`; False keeps them.
         hands_components, hands_mean, flat_hand_mean, num_pca_comps: how hands stored apart from the body are to be
             understood when not as full rotations on the flat hand; see `poseprior.params.pose_from_smplx`.
+        context: name of an array that goes with the poses, for conditional priors: (N, C) floats, or (C,) or (1, C) that
+            stand for all poses of the file (`betas`, say). Without it none is read.
 
     Returns:
         One data set of all rows. `sequence` falls back to the file's name, `frame` to the row in the file or the number
@@ -93,10 +97,14 @@ def read_poses(
     options = Options(
         model_type, side, Layout.of(layout), rotations, group, (ignore,) if isinstance(ignore, str) else tuple(ignore),
         constant_parts_unobserved, hands_components, hands_mean, flat_hand_mean, num_pca_comps,
+        context,
     )  # fmt: skip
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
     entries = [path] if isinstance(path, str | PathLike) else list(path)
+    shards = read_index(Path(entries[0])) if len(entries) == 1 else None
+    if shards is not None:
+        return _read_shards(Path(entries[0]), shards, split, options, subject, fps, target_fps)
     files = [found for entry in entries for found in pose_files(Path(entry), split)]
     if not files:
         raise ValueError("path: expected at least one file, got an empty list.")
@@ -105,6 +113,30 @@ def read_poses(
         raise ValueError(f"target_fps: expected files that say their frame rate, got none in {files[0][0]}; pass fps=.")
     options.require_effect(str(files[0][0]) if len(files) == 1 else f"the {len(files)} files")
     return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+
+
+def _read_shards(
+    folder: Path, index: dict[str, Any], split: str | None, options: Options, subject: str | None, fps: float | None,
+    target_fps: float | None,
+) -> PoseDataset:  # fmt: skip
+    """A folder of shards: one part, or all of them."""
+    if options != Options(context=options.context) or (subject, fps, target_fps) != (None, None, None):
+        raise ValueError(
+            f"path: expected none of the options that say how files are read, as {folder} holds shards, which were read "
+            "when they were imported; leave the options out, or import the poses again with them."
+        )
+    parts = index["parts"]
+    if split is not None and split not in parts:
+        raise ValueError(f"split: expected one of {', '.join(parts)} in {folder}, got {split!r}.")
+    data = read_shards(folder, parts if split is None else {split: parts[split]})
+    if options.context is None:
+        return data.without_context()
+    if options.context != index.get("context"):
+        raise ValueError(
+            f"context: expected shards that were imported with --context {options.context}, got {index.get('context')!r} in "
+            f"{folder}; import the poses again with it."
+        )
+    return data
 
 
 def read_split(
@@ -116,6 +148,7 @@ def read_split(
     side: str | int | None = None,
     ignore: Sequence[str] = (),
     constant_parts_unobserved: bool = True,
+    context: str | None = None,
 ) -> dict[str, PoseDataset]:
     """The parts of a folder by name, in the order train, val, test.
 
@@ -124,15 +157,16 @@ def read_split(
             ..., or folders `train`, `val`, `test`, or folders of such folders. Parts that are absent are absent from
             the result, and other files beside named ones are not read. A folder with no such name is one part,
             'train', of every `.npz` below it: split that with `split_by_subject`.
-        model_type, layout, rotations, side, ignore, constant_parts_unobserved: as in `read_poses`.
+        model_type, layout, rotations, side, ignore, constant_parts_unobserved, context: as in `read_poses`.
     """
     root = Path(folder)
-    names = list(split_files(root))
+    shards = read_index(root)
+    names = list(split_files(root)) if shards is None else list(shards["parts"])
 
     def read(split: str | None) -> PoseDataset:
         return read_poses(
             root, split=split, model_type=model_type, layout=layout, rotations=rotations, side=side, ignore=ignore,
-            constant_parts_unobserved=constant_parts_unobserved,
+            constant_parts_unobserved=constant_parts_unobserved, context=context,
         )  # fmt: skip
 
     return {name: read(name) for name in names} if names else {"train": read(None)}
@@ -150,7 +184,8 @@ def write_poses(
 
     Returns:
         The path. Keys: `poses` (N, 55, 3) float32, `observed` (N, 55), `joint_names`, `surface_model_type`, and
-        `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) where the data set has them.
+        `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) and `context` (N, C) where the data set has them
+        (`read_poses(path, context="context")` reads the last).
     """
     target = Path(path)
     if target.suffix != ".npz":
@@ -166,7 +201,9 @@ def write_poses(
             value[None] if value.dim() == 2 else value, mask[None] if mask is not None and mask.dim() == 1 else mask
         )
     pose, seen = data.all_poses()
-    columns = {name: getattr(data, name) for name in ("subject", "sequence", "fps", "frame", "rig", "imputed")}
+    columns = {
+        name: getattr(data, name) for name in ("subject", "sequence", "fps", "frame", "rig", "imputed", "context")
+    }
     arrays: dict[str, Any] = {k: np.asarray(v) for k, v in columns.items() if v is not None}
     arrays.update(
         poses=pose.numpy(), observed=seen.numpy(), joint_names=np.array(JOINT_NAMES), surface_model_type="smplx"

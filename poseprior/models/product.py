@@ -64,7 +64,7 @@ class ProductPrior(PosePrior):
         self.mirrored = tuple(mirrored)
         self.parts = nn.ModuleList(built)
         self.fitted = all(part.fitted for part in built)
-        self._kept = [part.fitted for part in built]
+        self._came_fitted = [part.fitted for part in built]
         self.can_marginalise = all(part.can_marginalise for part in built)
         self.closed_form = all(part.closed_form for part in built)
         if any(part.log_prob_kind == "lower_bound" for part in built):
@@ -104,8 +104,8 @@ class ProductPrior(PosePrior):
     def _thaw(self) -> None:
         # `start_from` built the product anew and noted which parts came fitted.
         super()._thaw()
-        for part, kept in zip(self.parts, self._kept, strict=True):
-            part.requires_grad_(self.fitted or not kept)
+        for part, came_fitted in zip(self.parts, self._came_fitted, strict=True):
+            part.requires_grad_(self.fitted or not came_fitted)
 
     def _stored_metadata(self) -> dict[str, Any]:
         stored = [part._stored_metadata() for part, flip, _ in self._each() if not flip]

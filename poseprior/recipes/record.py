@@ -33,7 +33,7 @@ def held_out_nll(prior: PosePrior, data: PoseDataset, *, max_poses: int | None =
         `nll` (nats a pose against Haar), `nll_rotvec` (against Lebesgue measure of rotvecs), `bpd`, `num_poses`,
         `active_dims`, `log_prob_kind`.
     """
-    pose, observed, _ = scorable_rows(prior, data, "data", jitter=JITTER, seed=SEED, max_poses=max_poses)
+    pose, observed, *_ = scorable_rows(prior, data, "data", jitter=JITTER, seed=SEED, max_poses=max_poses)
     nll = mean_nll(prior, pose, observed)
     rotvec = nll - mean_haar_log_density(prior, pose, observed)
     dims = mean_active_dims(prior, observed)

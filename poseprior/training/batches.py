@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from ..rotations import add_tangent_noise
 from .config import FitOptions
 
 _LARGE_PRIME = 2_147_483_629
+_REFLECTION = (1.0, -1.0, -1.0)
 
 
 def derived_seed(seed: int, *parts: int) -> int:
@@ -38,9 +38,7 @@ def nothing_observed(argument: str, count: int, joints: Sequence[int], *, whole:
 
 def draw_weights(data: PoseDataset, rows: Tensor, options: FitOptions) -> Tensor:
     """(R,) float64 chance of each of the rows, by `subject_balance` and `rig_balance`; they sum to 1."""
-    rig = torch.zeros(len(rows), dtype=torch.int64)
-    if data.rig is not None:
-        rig = torch.from_numpy(np.unique(data.rig, return_inverse=True)[1].astype(np.int64))[rows]
+    rig = data.rig_index[rows]
     person = torch.unique(rig * (1 + int(data.subject_index.max())) + data.subject_index[rows], return_inverse=True)[1]
     weight = torch.bincount(person)[person].double().pow(-options.subject_balance)
     frames, total = torch.bincount(rig).double(), torch.bincount(rig, weight)
@@ -78,15 +76,10 @@ class BatchSource:
             raise nothing_observed("train", len(data), joints)
         balanced = config.subject_balance or config.rig_balance
         self.chances = draw_weights(data, self.rows, config).cumsum(0) if balanced else None
-        self._imputed = data.imputed if config.rig_noise is not None else None
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def _usable_rows(self) -> Tensor:
-        observed = torch.as_tensor(self.data.observed)
-        usable = observed[:, self.joints].any(1)
-        if self.config.mirror:
-            usable |= skeleton.mirror_observed(observed)[:, self.joints].any(1)
-        return usable.nonzero()[:, 0]
+        return self.data.showing(self.joints, mirror=self.config.mirror).nonzero()[:, 0]
 
     def indices(self, step: int) -> Tensor:
         """Dataset rows of the whole batch of a step: shuffled epochs, or balanced draws with replacement."""
@@ -111,20 +104,31 @@ class BatchSource:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """(B, J, 3) jittered, half mirrored rotvecs and (B, J) observed of this rank's share of a step."""
-        rows = self.indices(step)[self.rank :: self.world_size]
+        rows = self._own(step)
         generator = torch.Generator().manual_seed(derived_seed(self.config.seed, 3, step, self.rank))
         pose, observed = self.data.batch(rows)
-        imputed = None if self._imputed is None else self._imputed[rows]
-        if self.config.mirror:
-            flip = self._flip(observed, generator)[:, None]
-            pose = torch.where(flip[..., None], skeleton.mirror(pose), pose)
-            observed = torch.where(flip, skeleton.mirror_observed(observed), observed)
-            if imputed is not None:
-                imputed = torch.where(flip, skeleton.mirror_observed(imputed), imputed)
+        flip = self._flip(observed, generator) if self.config.mirror else None
         if self.config.rig_noise is not None:
+            imputed = self.data.batch_imputed(rows)
+            if flip is not None:
+                pose, observed = _reflected(pose, observed, flip, range(skeleton.NUM_JOINTS))
+                if imputed is not None:
+                    imputed = torch.where(flip[:, None], skeleton.mirror_observed(imputed), imputed)
             pose = self.config.rig_noise.apply(pose, observed, imputed, generator=generator)
-        pose, observed = pose[:, self.joints], observed[:, self.joints]
+            pose, observed = pose[:, self.joints], observed[:, self.joints]
+        elif flip is not None:
+            pose, observed = _reflected(pose, observed, flip, self.joints)
+        else:
+            pose, observed = pose[:, self.joints], observed[:, self.joints]
         return add_tangent_noise(pose, self.config.jitter, generator=generator), observed
+
+    def context(self, step: int) -> Tensor | None:
+        """(B, C) contexts of the poses of `batch`, which a reflection leaves as they are; None where there are none."""
+        return self.data.batch_context(self._own(step)) if self.data.context_dim else None
+
+    def _own(self, step: int) -> Tensor:
+        """This rank's rows of a step."""
+        return self.indices(step)[self.rank :: self.world_size]
 
     def _flip(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """(B,) which rows to mirror: at random, unless only one of the two views shows a modelled joint."""
@@ -133,3 +137,12 @@ class BatchSource:
         shows = observed[:, self.joints].any(1)
         other_shows = other[:, self.joints].any(1)
         return torch.where(shows & other_shows, flip, other_shows)
+
+
+def _reflected(pose: Tensor, observed: Tensor, flip: Tensor, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Some joints of poses (B, 55, 3) and masks (B, 55), of their mirror images where `flip` (B,) says so."""
+    own, other = list(joints), [skeleton.MIRROR[j] for j in joints]
+    sign = torch.where(flip[:, None, None], pose.new_tensor(_REFLECTION), pose.new_ones(3))
+    flip = flip[:, None]
+    seen = torch.where(flip, observed[:, other], observed[:, own])
+    return sign * torch.where(flip[..., None], pose[:, other], pose[:, own]), seen

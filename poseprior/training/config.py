@@ -30,7 +30,7 @@ class FitConfig:
         ema_decay: exponential moving average of the weights, which is what is validated and kept (0.999); 0 switches it
             off.
         jitter: tangent noise added to every training and validation pose, radians (0.02).
-        mirror: reflect half of the training poses, at random (True).
+        mirror: reflect half of the training poses, at random (True; False for conditional priors, see `fit`).
         rig_noise: random conventions of capture rigs on every training and validation pose, see `RigNoise`; without it
             none.
         subject_balance: frames of a subject with n frames are drawn with weight n^-subject_balance; 0 draws frames
@@ -159,6 +159,8 @@ class FitResult:
         stopped: "max_steps", "minutes", "early", "interrupted" or "closed_form".
         history: one dict for each validation (step, train_nll, val_nll, ...).
         joints: joints the prior models after the fit.
+        loading_share: the part of the time of this run's steps that making batches (reading rows, mirroring, noise)
+            took; None without steps.
     """
 
     steps: int
@@ -168,4 +170,5 @@ class FitResult:
     best_step: int
     stopped: str
     joints: tuple[int, ...]
+    loading_share: float | None = None
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor
 
@@ -34,24 +35,26 @@ def fit(
 
     Args:
         prior: what to train.
-        train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
+        train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses. A conditional prior takes a data set
+            with a `context` of its `context_dim`.
         val: held-out *subjects*; selects the weights that are kept and stops early.
-        config: options of the training; fields left out have the model's own defaults.
+        config: options of the training; fields left out have the model's own defaults. For conditional priors `mirror`
+            is False unless it is set: nobody says what the context of a reflection is. With `mirror=True` it is that of
+            the pose, which is right for body shapes, say, and wrong for images.
 
     Returns:
-        `FitResult`.
+        `FitResult`. The NLLs of a conditional prior are of poses given their contexts.
 
     Raises:
-        ValueError: poses that show none of the prior's joints, a conditional prior, or options that do not go together.
+        ValueError: poses that show none of the prior's joints, a context that the prior does not take or the lack of one
+            that it does, or options that do not go together.
     """
     options = _settled(prior, config)
     train = as_dataset(train, "train")
     val = None if val is None else as_dataset(val, "val")
-    if prior.context_dim:
-        raise ValueError(
-            f"fit: this prior takes a context (context_dim={prior.context_dim}) and PoseDataset carries none; train it "
-            "with poseprior.training.start_from and a loop of your own on training_loss (examples/use_your_own_loop.py)."
-        )
+    _check_contexts(prior, train, "train")
+    if val is not None:
+        _check_contexts(prior, val, "val")
     if prior.fitted and options.max_steps == 0 and not prior.closed_form:
         raise ValueError(
             f"config: expected max_steps above 0 to train a fitted {type(prior).__name__} further, got 0; or fit a new one."
@@ -98,10 +101,31 @@ def start_from(prior: Trainable, train: PoseDataset | Tensor, *, config: FitConf
         prior._initialise(poses)
 
 
+def _check_contexts(prior: PosePrior, data: PoseDataset, argument: str) -> None:
+    """Refuse a data set whose context is not what the prior takes."""
+    if data.context_dim == prior.context_dim:
+        return
+    has = f"a context of {data.context_dim} numbers a pose" if data.context_dim else "no context"
+    if not prior.context_dim:
+        raise ValueError(
+            f"{argument}: expected a data set without a context for a {type(prior).__name__} without context_dim, got "
+            f"{has}; make the prior with context_dim={data.context_dim} if its class has that, or the data without."
+        )
+    raise ValueError(
+        f"{argument}: expected a context of {prior.context_dim} numbers a pose (the prior's context_dim), got {has}; pass "
+        f"PoseDataset(poses, context=...) with an (N, {prior.context_dim}) array, or on the command line --context KEY."
+    )
+
+
 def _settled(prior: Trainable, config: FitConfig | None) -> FitOptions:
     if config is not None and not isinstance(config, FitConfig):
         raise ValueError(f"config: expected a FitConfig, got {type(config).__name__}; poseprior.FitConfig(...).")
-    return (config or FitConfig()).resolve(prior.default_fit)
+    return (config or FitConfig()).resolve(fit_defaults(prior))
+
+
+def fit_defaults(prior: Trainable) -> dict[str, Any]:
+    """What a `FitConfig` that says nothing means for a prior, where that is not the general default."""
+    return {**prior.default_fit, **({"mirror": False} if prior.context_dim else {})}
 
 
 def _summary(train: PoseDataset, options: FitOptions, result: FitResult) -> dict[str, object]:

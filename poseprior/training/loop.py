@@ -21,11 +21,13 @@ from ..devices import usable_device
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .batches import BatchSource, derived_seed
+from .closed_form import closed_form_result, held_out_rows
 from .config import FitOptions, FitResult
 from .generators import borrowed_generators
+from .interrupt import Interruption, interruption
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import mean_nll, mean_selection_penalty, scorable, scorable_rows
+from .validation import mean_nll, mean_selection_penalty
 
 logger = logging.getLogger(__name__)
 
@@ -52,34 +54,8 @@ def run_loop(
     """
     prior.to(usable_device(config.device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if config.max_steps == 0 or not any(p.requires_grad for p in prior.parameters()):
-        return replace(_closed_form(prior, train, val, config), seconds=start_seconds)
+        return replace(closed_form_result(prior, train, val, config), seconds=start_seconds)
     return _Run(prior, train, val, config, start_seconds).run()
-
-
-def _closed_form(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitOptions) -> FitResult:
-    prior.eval()
-    if config.mirror and not bool(scorable(prior, train.observed).any()):
-        train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
-    train_nll = mean_nll(prior, *_rows(prior, train, "train", config))
-    val_nll = None if val is None else mean_nll(prior, *_rows(prior, val, "val", config))
-    return FitResult(
-        steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
-        joints=prior.joints,
-    )  # fmt: skip
-
-
-def _rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> tuple[Tensor, Tensor]:
-    """(N, 55, 3) jittered poses that the prior can score, and (N, 55) observed."""
-    pose, observed, _ = scorable_rows(
-        prior,
-        data,
-        argument,
-        jitter=config.jitter,
-        seed=config.seed,
-        max_poses=config.max_val_poses,
-        rig_noise=config.rig_noise,
-    )
-    return pose, observed
 
 
 class _Run:
@@ -99,11 +75,12 @@ class _Run:
         world = dist.get_world_size() if self.distributed else 1
         self.device = next(prior.parameters()).device
         self.source = BatchSource(train, prior.joints, config, rank=self.rank, world_size=world)
-        self.val = None if val is None else _rows(prior, val, "val", config)
+        self.val = None if val is None else held_out_rows(prior, val, "val", config)
         self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate)
         self.average = _copy(prior)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
+        self.loading = self.stepping = 0.0  # seconds, of this run
         options = {k: v for k, v in asdict(config).items() if k not in _FREE_OPTIONS}
         options |= {f"model.{k}": v for k, v in prior.get_config().items()}
         options = json.loads(json.dumps(options))  # as a checkpoint gives it back
@@ -130,42 +107,46 @@ class _Run:
         progress, config = self.progress, self.config
         log = TensorBoardLog(config.tensorboard_dir if self.rank == 0 else None, first_step=progress.step)
         already, started = progress.seconds + self.start_seconds, time.monotonic()
-        consistent, bad_steps = True, 0
+        consistent, bad_steps, saved = True, 0, progress.step
         progress.stopped = ""
         self.prior.train()
         bar = tqdm(
             total=config.max_steps, initial=progress.step, desc=type(self.prior).__name__, unit="step",
             disable=not (config.progress and self.rank == 0),
         )  # fmt: skip
-        try:
-            with borrowed_generators(self.device) as seed:
-                while not progress.stopped:
-                    progress.seconds = self._agree(already + time.monotonic() - started)
-                    progress.stopped = self._reason_to_stop()
-                    if progress.stopped:
-                        break
-                    consistent = False
-                    # Dropout and other draws inside the model use torch's own generators: tie them to the step.
-                    seed(derived_seed(config.seed, 5, progress.step, self.rank))
-                    finite = self._step()
-                    bad_steps = 0 if finite else bad_steps + 1
-                    if bad_steps > _MOST_BAD_STEPS:
-                        raise ValueError(
-                            f"learning_rate: the loss was not finite for {bad_steps} steps in a row (at step "
-                            f"{progress.step}); use a lower learning_rate than {config.learning_rate}."
-                        )
-                    bar.update()
-                    if progress.step % config.eval_every == 0 or progress.step == config.max_steps:
-                        self._validate(log)
-                        bar.set_postfix(nll=_short(progress.train_nll), best_val=_short(progress.best_nll))
-                    consistent = True
-                    if progress.step % config.checkpoint_every == 0:
-                        self._save()
-        except KeyboardInterrupt:
-            progress.stopped = "interrupted"
-        finally:
-            bar.close()
-            log.close()
+        with interruption(not self.distributed) as stop:
+            try:
+                with borrowed_generators(self.device) as seed:
+                    while True:
+                        progress.seconds = self._agree(already + time.monotonic() - started)
+                        if self._validation_is_due():
+                            consistent = False
+                            self._validate(log, stop)
+                            consistent = True
+                            bar.set_postfix(nll=_short(progress.train_nll), best_val=_short(progress.best_nll))
+                        if progress.step % config.checkpoint_every == 0 and progress.step != saved:
+                            self._save()
+                            saved = progress.step
+                        progress.stopped = "interrupted" if stop.asked else self._reason_to_stop()
+                        if progress.stopped:
+                            break
+                        consistent = False
+                        # Dropout and other draws inside the model use torch's own generators: tie them to the step.
+                        seed(derived_seed(config.seed, 5, progress.step, self.rank))
+                        bad_steps = 0 if self._step() else bad_steps + 1
+                        consistent = True
+                        if bad_steps > _MOST_BAD_STEPS:
+                            raise ValueError(
+                                f"learning_rate: the loss was not finite for {bad_steps} steps in a row (at step "
+                                f"{progress.step}); use a lower learning_rate than {config.learning_rate}."
+                            )
+                        bar.update()
+            except KeyboardInterrupt:
+                progress.stopped = "interrupted"
+                consistent = consistent or stop.harmless
+            finally:
+                bar.close()
+                log.close()
         if consistent:
             self._save()
         self.prior.load_state_dict(self.best or self.average)
@@ -174,6 +155,7 @@ class _Run:
             steps=progress.step, seconds=progress.seconds, train_nll=progress.train_nll, val_nll=progress.best_nll,
             best_step=progress.best_step if self.best else progress.step, stopped=progress.stopped,
             history=tuple(progress.history), joints=self.prior.joints,
+            loading_share=self.loading / self.stepping if self.stepping else None,
         )  # fmt: skip
 
     def _reason_to_stop(self) -> str:
@@ -208,9 +190,14 @@ class _Run:
         rate = self._learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        started = time.monotonic()
         rotvec, observed = self.source.batch(progress.step)
         rotvec, observed = rotvec.to(self.device, self.prior.dtype), observed.to(self.device)
-        loss = self.model(rotvec, observed, None, progress.step)
+        context = self.source.context(progress.step)
+        if context is not None:
+            context = context.to(self.device, self.prior.dtype)
+        self.loading += time.monotonic() - started
+        loss = self.model(rotvec, observed, context, progress.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.prior.parameters())
@@ -224,6 +211,7 @@ class _Run:
             last = progress.train_nll
             progress.train_nll = value if last is None else _LOSS_SMOOTHING * last + (1 - _LOSS_SMOOTHING) * value
         progress.step += 1
+        self.stepping += time.monotonic() - started
         return finite
 
     @torch.no_grad()
@@ -235,31 +223,40 @@ class _Run:
             else:
                 self.average[name].copy_(value)
 
-    def _validate(self, log: TensorBoardLog) -> None:
-        progress = self.progress
+    def _validation_is_due(self) -> bool:
+        """After steps that validate; also at the start of a run that was interrupted in its validation."""
+        step, history = self.progress.step, self.progress.history
+        regular = step > 0 and (step % self.config.eval_every == 0 or step == self.config.max_steps)
+        return regular and (not history or history[-1]["step"] != step)
+
+    def _validate(self, log: TensorBoardLog, stop: Interruption) -> None:
+        progress, score = self.progress, math.nan
         record: dict[str, Any] = {"step": progress.step, "train_nll": progress.train_nll}
         current = _copy(self.prior)
-        self.prior.load_state_dict(self.average)
-        self.prior.eval()  # for the log too, whose round trips and samples want no dropout
-        if self.val is not None:
-            nll = mean_nll(self.prior, *self.val)
-            score = nll + mean_selection_penalty(self.prior, *self.val)
-            if self.distributed:  # rank 0 decides which weights are best, for all
-                shared = torch.tensor([nll, score], dtype=torch.float64, device=self.device)
-                dist.broadcast(shared, 0)
-                nll, score = shared.tolist()
-            record["val_nll"] = nll
-            if score != nll:
-                record["val_score"] = score
-            if math.isfinite(score) and (progress.best_score is None or score < progress.best_score):
-                progress.best_score, progress.best_nll = score, nll
-                progress.best_step, progress.stale = progress.step, 0
-                self.best = {k: v.clone() for k, v in self.average.items()}
-            else:
-                progress.stale += 1
-        log.write(self.prior, record, self.val)
-        self.prior.load_state_dict(current)
-        self.prior.train()
+        try:
+            with stop.at_once():
+                self.prior.load_state_dict(self.average)
+                self.prior.eval()  # for the log too, whose round trips and samples want no dropout
+                if self.val is not None:
+                    nll = mean_nll(self.prior, *self.val[:3])
+                    score = nll + mean_selection_penalty(self.prior, *self.val[:2])
+                    if self.distributed:  # rank 0 decides which weights are best, for all
+                        shared = torch.tensor([nll, score], dtype=torch.float64, device=self.device)
+                        dist.broadcast(shared, 0)
+                        nll, score = shared.tolist()
+                    record["val_nll"] = nll
+                    if score != nll:
+                        record["val_score"] = score
+                log.write(self.prior, record, None if self.val is None else self.val[:2])
+        finally:
+            self.prior.load_state_dict(current)
+            self.prior.train()
+        if math.isfinite(score) and (progress.best_score is None or score < progress.best_score):
+            progress.best_score, progress.best_nll = score, record["val_nll"]
+            progress.best_step, progress.stale = progress.step, 0
+            self.best = {k: v.clone() for k, v in self.average.items()}
+        elif self.val is not None:
+            progress.stale += 1
         progress.history.append(record)
 
     def _save(self) -> None:

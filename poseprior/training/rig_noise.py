@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import skeleton
-from .._checks import check_number, check_whole
+from .._checks import check_choice, check_mapping, check_number, check_whole, quoted
+from ..models.shared.mirror import REFLECTION
 from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
 #: A 3 x 3 covariance, degrees^2, row by row.
@@ -72,14 +73,13 @@ class RigNoise:
         for name in ("least_unmeasured", "unmeasured_probability"):
             check_number(f"RigNoise.{name}", getattr(self, name), least=0.0, most=1.0)
         for name in ("parent_frame", "child_frame", "unmeasured"):
-            for joint, value in getattr(self, name).items():
+            for joint, value in check_mapping(f"RigNoise.{name}", getattr(self, name)).items():
                 _check_joint(f"RigNoise.{name}", joint)
                 if name == "unmeasured":
                     _check_numbers(f"RigNoise.unmeasured[{joint!r}]", value)
                 else:
                     _check_covariance(f"RigNoise.{name}[{joint!r}]", value)
-        for share in self.shares:
-            first, second, size = share
+        for first, second, size in _checked_shares(self.shares):
             _check_joint("RigNoise.shares", first)
             _check_joint("RigNoise.shares", second)
             check_number(f"RigNoise.shares, {first} and {second}", size, least=0.0)
@@ -87,12 +87,12 @@ class RigNoise:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RigNoise:
         """From the JSON-able form, `dataclasses.asdict` of a `RigNoise`."""
-        unknown = set(values) - {f for f in cls.__dataclass_fields__}
+        unknown = set(check_mapping("RigNoise", values)) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(
                 f"RigNoise: unknown fields {sorted(unknown)}; it has {', '.join(cls.__dataclass_fields__)}."
             )
-        return cls(**{**values, "shares": tuple(tuple(share) for share in values.get("shares", ()))})
+        return cls(**{**values, "shares": tuple(map(tuple, _checked_shares(values.get("shares", ()))))})
 
     @classmethod
     def estimated(cls, part: str = "body") -> RigNoise:
@@ -105,8 +105,7 @@ class RigNoise:
             ValueError: another part.
         """
         files = {"body": ("body",), "hands": ("hands",), "whole_body": ("body", "hands")}
-        if part not in files:
-            raise ValueError(f"part: expected one of {', '.join(map(repr, files))}, got {part!r}.")
+        check_choice("part", part, tuple(files))
         merged: dict[str, Any] = {}
         for name in files[part]:
             for key, value in json.loads(
@@ -219,7 +218,7 @@ class _Tables:
         radians = math.pi / 180.0
         names = {*noise.parent_frame, *noise.child_frame, *noise.unmeasured, *(n for s in noise.shares for n in s[:2])}
         moved = sorted({k for name in names for k in (_index(name), skeleton.MIRROR[_index(name)])})
-        sign = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+        sign = torch.tensor(REFLECTION, dtype=torch.float64)
 
         def by_joint(values: Mapping[str, Any], size: tuple[int, ...]) -> Tensor:
             table = torch.zeros(len(moved), *size, dtype=torch.float64)
@@ -257,9 +256,15 @@ def _check_joint(argument: str, name: object) -> None:
         )
 
 
+def _checked_shares(shares: Any) -> Sequence[tuple[Any, Any, Any]]:
+    if not isinstance(shares, list | tuple) or not all(isinstance(s, list | tuple) and len(s) == 3 for s in shares):
+        raise ValueError(f"RigNoise.shares: expected a list of (joint, next joint, degrees), got {quoted(shares)}.")
+    return shares
+
+
 def _check_numbers(argument: str, values: Any) -> None:
     if not isinstance(values, Sequence) or len(values) != 3:
-        raise ValueError(f"{argument}: expected three numbers (x, y, z), got {values!r}.")
+        raise ValueError(f"{argument}: expected three numbers (x, y, z), got {quoted(values)}.")
     for value in values:
         check_number(argument, value, least=0.0)
 
@@ -271,4 +276,4 @@ def _check_covariance(argument: str, rows: Any) -> None:
         matrix = torch.empty(0)
     ok = matrix.shape == (3, 3) and bool(torch.isfinite(matrix).all()) and bool((matrix - matrix.T).abs().max() < 1e-6)
     if not ok or float(torch.linalg.eigvalsh(matrix)[0]) < -1e-6:
-        raise ValueError(f"{argument}: expected a symmetric 3 x 3 covariance in degrees^2, got {rows!r}.")
+        raise ValueError(f"{argument}: expected a symmetric 3 x 3 covariance in degrees^2, got {quoted(rows)}.")

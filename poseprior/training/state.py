@@ -17,13 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .._checkpoint_format import content_digest
+from .._checks import quoted
 from ..io.atomic import finite, replacing
 
 FILE_NAME = "state.safetensors"
 
 
-class ForeignCheckpointError(ValueError):
-    """The checkpoint in the folder belongs to another run."""
+class CheckpointError(ValueError):
+    """The checkpoint in the folder belongs to another run, or is damaged."""
 
 
 @dataclass(kw_only=True)
@@ -56,9 +58,11 @@ def save_state(
     tensors.update({f"best.{k}": v for k, v in best.items()})
     for index, slots in optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()})
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     meta = {"progress": json.dumps(finite(asdict(progress))), "fingerprint": json.dumps(fingerprint)}
+    meta["digest"] = content_digest(tensors, meta)
     with replacing(folder / FILE_NAME) as temporary:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata=meta)
+        save_file(tensors, temporary, metadata=meta)
 
 
 def load_state(
@@ -77,22 +81,40 @@ def load_state(
         return None
     try:
         with safe_open(path, framework="pt") as handle:
-            meta = handle.metadata() or {}
+            meta = dict(handle.metadata() or {})
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        if meta["digest"] != content_digest(tensors, meta):
+            raise ValueError("its content does not match the digest that was written with it")
         stored = json.loads(meta["fingerprint"])
         progress = Progress(**json.loads(meta["progress"]))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"checkpoint_dir: {path} is not a training checkpoint of this version ({error}); remove it, or give another "
-            "folder."
-        ) from error
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, f"it cannot be read: {quoted(str(error))}") from error
     differing = [k for k in sorted({*stored, *fingerprint}) if stored.get(k) != fingerprint.get(k)]
     if differing:
-        listed = "; ".join(f"{k} was {stored.get(k)!r}, is {fingerprint.get(k)!r}" for k in differing)
-        raise ForeignCheckpointError(
-            f"checkpoint_dir: {path} belongs to another run: {listed}. Repeat that run's options to resume it, or give "
-            "another folder (or start over: resume=False, on the command line --overwrite)."
+        listed = "; ".join(f"{k} was {quoted(stored.get(k))}, is {quoted(fingerprint.get(k))}" for k in differing)
+        data = [name for name in ("train", "val") if name in differing]
+        changed = f" The poses of {' and '.join(data)} are not those that the run began with." if data else ""
+        raise CheckpointError(
+            f"checkpoint_dir: {path} belongs to another run: {listed}.{changed} Repeat that run's options to resume it, or "
+            "give another folder (or start over: resume=False, on the command line --overwrite)."
         )
+    try:
+        return progress, *_restore(tensors, model, optimiser)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, f"its tensors do not fit: {quoted(str(error))}") from error
+
+
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint_dir: {path} is not a training checkpoint of this version, or is damaged ({reason}); remove it, or give "
+        "another folder (or start over: resume=False, on the command line --overwrite)."
+    )
+
+
+def _restore(
+    tensors: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Load a checkpoint's tensors; averaged and best weights."""
     device = next(model.parameters()).device
     part = {
         name: {k[len(name) + 1 :]: v.to(device) for k, v in tensors.items() if k.startswith(f"{name}.")}
@@ -104,4 +126,4 @@ def load_state(
         index, slot = key.split(".", 1)
         slots.setdefault(int(index), {})[slot] = value.cpu() if slot == "step" else value
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
-    return progress, part["average"], part["best"]
+    return part["average"], part["best"]

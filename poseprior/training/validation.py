@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
@@ -38,21 +40,48 @@ def jittered_rows(
     Returns:
         (N, 55, 3) poses and (N, 55) observed. The noise of a pose depends on the seed and on the subset only.
     """
-    pose, observed = data.all_poses()
-    rows = observed[:, list(joints)].any(1).nonzero()[:, 0]
+    _, pose, observed = _jittered(data, joints, jitter, seed, max_poses, rig_noise)
+    return pose, observed
+
+
+def _jittered(
+    data: PoseDataset,
+    joints: tuple[int, ...],
+    jitter: float,
+    seed: int,
+    max_poses: int | None,
+    rig_noise: RigNoise | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (N,) of the data, and `jittered_rows` of them."""
+    rows = data.showing(joints).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(derived_seed(seed, 4))
     if max_poses is not None and len(rows) > max_poses:
         rows = rows[torch.randperm(len(rows), generator=generator)[:max_poses].sort().values]
-    pose, observed = pose[rows], observed[rows]
+    pose, observed = data.batch(rows)
     if rig_noise is not None:
-        imputed = None if data.imputed is None else data.imputed[rows]
-        pose = rig_noise.apply(pose, observed, imputed, generator=generator)
-    return add_tangent_noise(pose, jitter, generator=generator), observed
+        pose = rig_noise.apply(pose, observed, data.batch_imputed(rows), generator=generator)
+    return rows, add_tangent_noise(pose, jitter, generator=generator), observed
 
 
 def scorable(prior: PosePrior, observed: Tensor) -> Tensor:
     """(N,) bool: which masks (N, 55) show something that the prior can score."""
     return observed[:, list(prior.joints)].any(1) & prior.can_score(observed)
+
+
+class HeldOut(NamedTuple):
+    """Poses that a prior can score.
+
+    Attributes:
+        pose: (N, 55, 3) with noise.
+        observed: (N, 55).
+        context: (N, C), where the prior takes one and the data have it; else None.
+        left_out: how many poses the prior cannot score.
+    """
+
+    pose: Tensor
+    observed: Tensor
+    context: Tensor | None
+    left_out: int
 
 
 def scorable_rows(
@@ -64,40 +93,51 @@ def scorable_rows(
     seed: int,
     max_poses: int | None = None,
     rig_noise: RigNoise | None = None,
-) -> tuple[Tensor, Tensor, int]:
-    """`jittered_rows` whose masks the prior takes: (N, 55, 3) poses, (N, 55) observed, and how many were left out.
+) -> HeldOut:
+    """`jittered_rows` whose masks the prior takes.
 
     Raises:
         ValueError: none is left; the message calls the data `argument`.
     """
-    pose, observed = jittered_rows(
-        data, prior.joints, jitter, seed=seed, max_poses=max_poses, rig_noise=rig_noise
-    )  # fmt: skip
+    rows, pose, observed = _jittered(data, prior.joints, jitter, seed, max_poses, rig_noise)
     usable = scorable(prior, observed)
     if not bool(usable.any()):
         raise nothing_observed(argument, len(data), prior.joints, whole=not prior.can_marginalise)
-    return pose[usable], observed[usable], int((~usable).sum())
+    context = data.batch_context(rows[usable]) if prior.context_dim else None
+    return HeldOut(pose[usable], observed[usable], context, int((~usable).sum()))
 
 
-def mean_nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
-    """Mean of -log_prob over (N, 55, 3) poses, Haar nats. Runs in eval mode and restores the mode."""
-    return _mean(prior, pose, observed, lambda p, o: -prior.log_prob(p, observed=o))
+def mean_nll(
+    prior: PosePrior, pose: Tensor, observed: Tensor, context: Tensor | None = None, *, progress: bool = False
+) -> float:
+    """Mean of -log_prob over (N, 55, 3) poses, Haar nats, given their (N, C) contexts where there are any.
+
+    Runs in eval mode and restores the mode.
+    """
+    return _mean(prior, pose, observed, context, lambda p, o, c: -prior.log_prob(p, observed=o, context=c), progress)
 
 
 def mean_selection_penalty(prior: PosePrior, pose: Tensor, observed: Tensor) -> float:
     """Mean of the prior's `selection_penalty` over (N, 55, 3) poses, nats; 0 for priors without one. In eval mode too."""
-    return _mean(prior, pose, observed, lambda p, o: prior.selection_penalty(*prior._check_pose(p, o)[1:]))
+    return _mean(prior, pose, observed, None, lambda p, o, _: prior.selection_penalty(*prior._check_pose(p, o)[1:]))
 
 
 @torch.no_grad()
-def _mean(prior: PosePrior, pose: Tensor, observed: Tensor, value: Callable[[Tensor, Tensor], Tensor | None]) -> float:
+def _mean(
+    prior: PosePrior,
+    pose: Tensor,
+    observed: Tensor,
+    context: Tensor | None,
+    value: Callable[[Tensor, Tensor, Tensor | None], Tensor | None],
+    progress: bool = False,
+) -> float:
     """Mean over poses of a value of batches, (B,) or None for 0."""
     was_training = prior.training
     prior.eval()
     total = 0.0
-    for start in range(0, len(pose), _BATCH):
+    for start in tqdm(range(0, len(pose), _BATCH), desc="evaluation: densities", disable=not progress):
         part = slice(start, start + _BATCH)
-        found = value(pose[part], observed[part])
+        found = value(pose[part], observed[part], None if context is None else context[part])
         total += 0.0 if found is None else float(found.double().sum())
     prior.train(was_training)
     return total / len(pose)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from .notebook_figure import NotebookFigure
 
 
-def new_figure(**options: Any) -> Figure:
-    """A matplotlib Figure that draws without a display, whatever backend the user has chosen."""
+def new_figure(**options: Any) -> NotebookFigure:
+    """A matplotlib Figure that draws without a display, whatever backend the user has chosen, and shows in notebooks."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from .notebook_figure import NotebookFigure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "pictures need matplotlib, which is not installed; run: pip install poseprior[viz]", name=error.name
+            'pictures need matplotlib, which is not installed; run: pip install "poseprior[viz]"', name=error.name
         ) from error
-    figure = Figure(**options)
-    FigureCanvasAgg(figure)
-    return figure
+    return NotebookFigure(**options)

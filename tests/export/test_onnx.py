@@ -54,7 +54,9 @@ def test_densities_of_shipped_priors(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in SHIPPED if "order-agnostic" not in n and n not in ("body-joint-flow", "whole-body")])
+@pytest.mark.parametrize(
+    "name", [n for n in SHIPPED if "order-agnostic" not in n and n not in ("body-joint-flow", "whole-body")]
+)
 def test_draws_of_shipped_priors(name: str, tmp_path: Path) -> None:
     """The graph's draws are those of the module; test_noise_is_a_draw holds the module to `sample`."""
     prior = load(name)
@@ -63,7 +65,9 @@ def test_draws_of_shipped_priors(name: str, tmp_path: Path) -> None:
     hidden = prior.joints[2:5]
     files = export_onnx(prior, tmp_path / "prior.onnx", what=wanted, hide=hidden)
     pose = prior.sample(6, generator=torch.Generator().manual_seed(2))
-    (drawn,) = _run(files["sample"] if len(wanted) > 1 else tmp_path / "prior.onnx", **_noise(prior, 6, [False] * len(prior.joints)))
+    (drawn,) = _run(
+        files["sample"] if len(wanted) > 1 else tmp_path / "prior.onnx", **_noise(prior, 6, [False] * len(prior.joints))
+    )
     assert drawn.shape == (6, 55, 3) and torch.isfinite(prior.log_prob(drawn)).all()
     if "complete" in wanted:
         noise = _noise(prior, 6, [j not in hidden for j in prior.joints])
@@ -127,12 +131,16 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (prior, {"what": ()}, "one or more different names"),
         (prior, {"what": ("complete",)}, "expected some of the prior's joints"),
         (JointFlow("body", hidden=8), {"what": ("sample",)}, "has no sample in ONNX"),
-        (OrderAgnosticPrior("body", hidden=8), {"what": ("complete",), "hide": "left_hand"}, "expected some of the prior"),
+        (
+            OrderAgnosticPrior("body", hidden=8),
+            {"what": ("complete",), "hide": "left_hand"},
+            "expected some of the prior",
+        ),
     ]
     for one, options, message in cases:
         with pytest.raises(ValueError, match=message):
             export_onnx(one, tmp_path / "x.onnx", **options)
-    with pytest.raises(ValueError, match="ending in .onnx"):
+    with pytest.raises(ValueError, match=r"ending in \.onnx"):
         export_onnx(prior, tmp_path / "x.pt")
     assert not list(tmp_path.iterdir())
 

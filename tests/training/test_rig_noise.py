@@ -122,6 +122,11 @@ def test_rigs_and_people_are_balanced() -> None:
         ({"unmeasured": {"left_knee": [1.0, -2.0, 0.0]}}, "of 0 or more, got -2.0"),
         ({"degrees_of_freedom": 0}, "whole number of 3 or more"),
         ({"shares": [("spine1", "tail", 3.0)]}, "'tail'"),
+        ({"shares": [("spine1", "spine2")]}, "a list of .joint, next joint, degrees."),
+        ({"shares": 3}, "a list of .joint, next joint, degrees."),
+        ({"parent_frame": 3.0}, "parent_frame: expected a mapping of names"),
+        ({"child_frame": None}, "child_frame: expected a mapping of names"),
+        ({"unmeasured": ["left_knee"]}, "unmeasured: expected a mapping of names"),
     ],
 )
 def test_refusals(fields: dict[str, object], text: str) -> None:

@@ -1,5 +1,6 @@
 """Pictures: what is drawn where, that the user's matplotlib is left alone, and that files are whole."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -120,11 +121,18 @@ def test_the_users_matplotlib_is_left_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_figure_shows_itself_in_a_notebook() -> None:
+    figure = viz.plot_poses(torch.zeros(1, 55, 3))
+    again = pickle.loads(pickle.dumps(figure))
+    for shown in (figure, again):
+        assert shown._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
 def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib"]:
+    for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib" or m == "poseprior.viz.notebook_figure"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install poseprior\[viz\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "poseprior\[viz\]"'):
         viz.plot_poses(torch.zeros(1, 55, 3))
 
 

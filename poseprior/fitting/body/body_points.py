@@ -21,10 +21,10 @@ _NECK = 12
 
 @final
 class BodyPoints:
-    """Chosen rows of `smplx`'s `output.joints` and `output.vertices`, exactly, for a small part of the mesh's cost.
+    """Chosen rows of `smplx`'s `output.joints` and `output.vertices`, to float rounding, at a small part of the mesh's cost.
 
-    The kinematic joints need no mesh at all; vertices, and the joints that smplx takes from vertices or face landmarks,
-    need their own rows of the template, the blend shapes and the weights.
+    Kinematic joints need no vertex at all. Vertices, and the joints that smplx takes from vertices or face landmarks, need
+    their own rows of the template, the blend shapes and the skinning weights.
 
     Args:
         model: SMPL-X model of the smplx package. Its buffers are copied: the model may change or move afterwards.
@@ -120,17 +120,17 @@ class BodyPoints:
         expression: Tensor | None = None,
         transl: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """How the points move when joints turn: v = carried * axis x (point - position), to first order.
+        """Axes about which the points turn when the components of a joint's rotvec grow.
 
-        `carried` (K, C) says which part of a point each of the C joints in `chain` carries. Exact for joints; for vertices up
-        to pose-dependent corrections and to the bends where weights blend, which makes it a derivative for
-        preconditioners.
+        A point moves at carried * axis x (point - position) metres per radian, to first order, where `carried` (K, C) is the
+        part of each point that each of the C joints of `chain` carries. That is exact for joints. For vertices it leaves out
+        pose-dependent corrections and the bends where weights blend: good enough for a preconditioner.
 
         Args: as of the call, of the model's dtype.
 
         Returns:
-            axes (B, C, 3, 3), a row for each component of a joint's rotvec (the root's: of a turn about its own axes), and
-            positions (B, C, 3) of the joints.
+            Axes (B, C, 3, 3), a row for each component of a joint's rotvec (for the root: of a turn about its own axes), and
+            positions (B, C, 3) of the joints, metres.
         """
         pose = pose.to(self.template)
         axes, position = turn_axes(pose[:, self._joints], self._shaped(pose, betas, expression)[0], self.tree)
@@ -139,7 +139,7 @@ class BodyPoints:
     def frames(
         self, pose: Tensor, *, betas: Tensor | None = None, expression: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Rotations (B, C, 3, 3) to the world and positions (B, C, 3) of the joints in `chain`; args as of the call."""
+        """Rotations (B, C, 3, 3) to the world and positions (B, C, 3), metres, of the joints in `chain`; args as of the call."""
         pose = pose.to(self.template)
         return joint_frames(pose[:, self._joints], self._shaped(pose, betas, expression)[0], self.tree)
 
@@ -181,7 +181,7 @@ class BodyPoints:
         self, joints: Sequence[int], vertices: Sequence[int], extra: list[int], corners: Tensor,
         buffers: dict[str, Tensor], rows: list[int], static: int,
     ) -> None:  # fmt: skip
-        """How the points follow from the tree's joints and the vertices: an index, or a matrix where faces are mixed."""
+        """How the points follow from the chain's joints and the vertices: an index; a matrix if some are on faces."""
         weights = buffers["lbs_weights"]
         used = {0, *(int(j) for j in joints if j < skeleton.NUM_JOINTS)}
         if rows:
@@ -249,7 +249,7 @@ class BodyPoints:
                 self._pose_basis = poses.flatten(1).contiguous()
 
     def _carried(self) -> Tensor:
-        """(K, C) which part of each point hangs from each joint of the chain; contour landmarks as with the head straight."""
+        """(K, C) the part of each point that each joint of the chain carries; contour landmarks as with the head straight."""
         every = torch.cat((self.tree.below.mT, self.weights @ self.tree.below.mT))
         points = every[self._picked] if self._picked is not None else self._selector @ every
         if self._contour is None:

@@ -11,20 +11,21 @@ from torch import Tensor
 
 from ...rotations import rotvec_to_rotmat
 
-#: The tables of smplx go up to so many degrees.
+#: The tables of smplx end at this turn of the head, degrees.
 _MOST_DEGREES = 39
 
 
 @final
 class FaceContour:
-    """Some of the 17 contour landmarks: for each degree of the head's turn, a point on a triangle of the mesh.
+    """Some of the 17 contour landmarks, each a point on a triangle of the mesh that depends on the head's turn, in degrees.
 
     Args:
         buffers: of an SMPL-X model that was made with `use_face_contour`.
         columns: which of the landmarks.
 
     Attributes:
-        faces: (79, D, 3) corners of the triangles, vertices of the mesh.
+        faces: (79, D, 3) vertices of the mesh at the triangles' corners, a row for each degree.
+        rows: the same, as places among the vertices that are computed; see `among`.
     """
 
     def __init__(self, buffers: dict[str, Tensor], columns: Sequence[int]) -> None:

@@ -1,1 +1,1 @@
-"""How `fit_body` searches: starts, stages, Gauss-Newton curvature, and the energy that is minimised."""
+"""How `fit_body` searches: starts, stages, inverse kinematics, Gauss-Newton curvature, and the energy it minimises."""

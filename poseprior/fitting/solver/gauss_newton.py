@@ -1,13 +1,13 @@
-"""An approximate inverse Hessian for each body of a stage: Gauss-Newton on the data, Gaussians on the rest.
+"""An approximate inverse Hessian for each body of a stage: Gauss-Newton for the targets, Gaussians for the terms.
 
-Chains of joints, points of very different lever arms and blocked directions make fits ill-conditioned: plain L-BFGS needs
-hundreds of steps. Started from
+Fits are ill-conditioned: joints form chains, points have very different lever arms, and some directions hardly change
+anything. Plain L-BFGS needs hundreds of steps; started from the inverse of
 
-    H = J^T W J + P + damping,
+    H = J^T W J + P + damping
 
-with J the derivative of the residuals (joints turn points about axes, the rest by differences), W the weights that make the
-robust loss quadratic (iteratively reweighted least squares) and P the precision of the prior's own samples, it needs tens. What
-is minimised does not change.
+it needs tens. J is the derivative of the residuals: in closed form for joints, which turn points about axes, and by finite
+differences for everything else. W are the weights that make the robust loss quadratic (iteratively reweighted least
+squares), and P is the precision of the prior's own samples. The minimum stays where it is.
 
 Source: Nocedal and Wright (2006), sections 7.2 and 10.3.
 """
@@ -33,7 +33,7 @@ _DAMPING = 1e-3
 
 
 def preconditioner(problem: FitProblem, state: BodyState, stage: Stage) -> Callable[[Tensor], Tensor]:
-    """Maps gradients (S P, D) to approximate Newton steps; frames of a sequence are taken as independent."""
+    """A function from gradients (S P, D) to approximate Newton steps; it takes frames of a sequence as independent."""
     frames = stage.variables.frames
     alone = replace(stage.variables, frames=1, shape=stage.variables.shape and frames == 1)
     stage = replace(stage, variables=alone)
@@ -45,7 +45,13 @@ def preconditioner(problem: FitProblem, state: BodyState, stage: Stage) -> Calla
             hessian = hessian + extra.diag()
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         hessian = hessian + torch.diag_embed(_DAMPING * (1.0 + diagonal))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian.double())).to(state.pose)
+        factor, failed = torch.linalg.cholesky_ex(hessian.double())
+        if bool(failed.any()):
+            raise ValueError(
+                "targets, terms: expected energies with a finite curvature, got another; check sigma, weights, the camera and "
+                "the unit of the points."
+            )
+        inverse = torch.cholesky_inverse(factor).to(state.pose)
     if frames == 1:
         return lambda gradient: (inverse @ gradient[..., None])[..., 0]
 
@@ -59,7 +65,7 @@ def preconditioner(problem: FitProblem, state: BodyState, stage: Stage) -> Calla
 
 
 def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
-    """(S B, D, D) J^T W J of all targets."""
+    """(S B, D, D): J^T W J, summed over targets."""
     variables = stage.variables
     starts, bodies = state.transl.shape[:2]
     size = variables.zero(state).shape[1]
@@ -84,7 +90,8 @@ def _data(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
 
 
 def _turned(problem: FitProblem, state: BodyState, variables: Variables, body: Tensor) -> Iterator[Tensor]:
-    """Points (n S, B, K, 3) after steps of root, position and joints, to first order; a few joints at a time."""
+    """Points (n S, B, K, 3) after small steps of the root, the position and the joints, to first order; a few joints at a
+    time, so that memory stays bounded."""
     starts, bodies = state.transl.shape[:2]
     axes, position, carried = problem.turns(state)
     points = body.flatten(0, 1)[:, None, None]
@@ -92,7 +99,7 @@ def _turned(problem: FitProblem, state: BodyState, variables: Variables, body: T
 
     def turned(joints: Sequence[int]) -> Tensor:
         moved = points.new_zeros(len(points), len(joints), 3, points.shape[3], 3)
-        known = [(n, place[joint]) for n, joint in enumerate(joints) if joint in place]  # others carry no point
+        known = [(n, place[joint]) for n, joint in enumerate(joints) if joint in place]  # other joints move no point
         if known:
             at = [k for _, k in known]
             arm = points - position[:, at, None, None]
@@ -111,7 +118,7 @@ def _turned(problem: FitProblem, state: BodyState, variables: Variables, body: T
 
 
 def _stepped(problem: FitProblem, state: BodyState, variables: Variables, size: int) -> Iterator[Tensor]:
-    """Points (n S, B, K, 3) after steps of everything else: hands, expression, latent, shape."""
+    """Points (n S, B, K, 3) after small steps of everything else: hands, expression, latent, shape."""
     starts, bodies = state.transl.shape[:2]
     steps = _DIFFERENCE * torch.eye(size, dtype=state.pose.dtype, device=state.pose.device)
     for some in steps[6 + 3 * len(variables.joints) :].split(max(1, _MOST_ROWS // (starts * bodies))):
@@ -121,7 +128,7 @@ def _stepped(problem: FitProblem, state: BodyState, variables: Variables, size: 
 
 
 def _regularisers(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
-    """(D, D) precision of priors, rest, shape and expression."""
+    """(D, D) precision of priors, anchors, and the rest, shape and expression regularisers."""
     variables = stage.variables
     size = variables.zero(state).shape[1]
     result = torch.zeros(size, size, dtype=state.pose.dtype, device=state.pose.device)
@@ -137,10 +144,10 @@ def _regularisers(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor
             if "latent" in at and term.prior is variables.prior:
                 result[at["latent"], at["latent"]] += weight * torch.eye(at["latent"].stop - at["latent"].start)
             else:
-                place = [k for k, j in enumerate(joints) if j in term.joints]
-                index = torch.tensor([at["joints"].start + 3 * k + c for k in place for c in range(3)])
-                if len(place):
-                    precision = problem.surrogate(term).precision(tuple(joints[k] for k in place)).to(result)
+                modelled = [k for k, j in enumerate(joints) if j in term.joints]
+                index = torch.tensor([at["joints"].start + 3 * k + c for k in modelled for c in range(3)])
+                if modelled:
+                    precision = problem.surrogate(term).precision(tuple(joints[k] for k in modelled)).to(result)
                     result[index[:, None], index] += weight * ROTATION_STEP**2 * precision
         elif isinstance(term, PoseAnchor):
             factor = factor_at(term.schedule, stage.progress) * ROTATION_STEP**2

@@ -17,11 +17,11 @@ _MOST_ROWS = 512
 
 
 def mode_weights(problem: FitProblem, state: BodyState, stage: Stage, energy: Tensor) -> Tensor:
-    """(S, B) weights of modes, best energy first: w ~ exp(-E) det(H)^(-1/2), by Laplace's approximation.
+    """(S, B) weights of modes: proportional to exp(-E) det(H)^(-1/2), by Laplace's approximation.
 
-    H is the Hessian of the energy in the fit's natural steps, from differences of gradients, its eigenvalues at least
-    1e-2 so that a direction that nothing fixes counts the same for all modes. A mode that repeats a better one gets 0.
-    The weights say how the posterior mass divides among the modes *found*: what the starts missed has none.
+    H is the Hessian of the energy in the fit's natural steps, from differences of gradients. Its eigenvalues are raised to
+    1e-2, so that a direction that nothing fixes counts the same for all modes. A mode that repeats a better one gets 0.
+    The weights say how the posterior mass divides among the modes that were *found*; modes that no start reached have none.
 
     Args:
         problem, stage: the energy of the last stage.
@@ -35,7 +35,7 @@ def mode_weights(problem: FitProblem, state: BodyState, stage: Stage, energy: Te
 
 
 def repeats(points: Tensor, energy: Tensor) -> Tensor:
-    """(S, B) bool: starts within `SAME_MODE` of a better one that is no repeat itself.
+    """(S, B) bool: starts within `SAME_MODE` of one with a lower energy that does not repeat another itself.
 
     Args:
         points: (S, B, K, 3) metres.

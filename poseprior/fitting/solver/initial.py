@@ -1,4 +1,4 @@
-"""The state that a fit begins with: at rest, at the prior's mean pose, or at the pose that the user gives."""
+"""The state that a fit begins with: the rest pose, the prior's mean pose, or the pose that the user gives."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from ... import skeleton
+from ..._pose_checks import MOST_RADIANS
 from ...prior import LatentPosePrior, PosePrior
 from ..body.hand_convention import HandConvention
 from ..energy import PoseParams, pose_and_joints
 from .state import BodyState, decode_hands
 
-#: Poses of a prior, its mean first, (1 + N, 55, 3), and in latent space their latents (1 + N, D).
+#: Poses (1 + N, 55, 3), the mean first, and in latent space their latents (1 + N, D).
 Samples = tuple[Tensor, Tensor | None]
+#: Standard deviations of a shape that no body has.
+_LARGEST_BETA = 1e3
 
 
 def initial_state(
     model: nn.Module, bodies: int, convention: HandConvention, prior: PosePrior | None, samples: Samples | None,
     start: PoseParams | None, betas: Tensor | None, latent: bool,
 ) -> BodyState:  # fmt: skip
-    """One start of B bodies at the origin: in the given pose, else the prior's mean pose, else at rest.
+    """One start of B bodies at the origin: in the given pose, else in the prior's mean pose, else in the rest pose.
 
     Args:
         model: SMPL-X model of the smplx package.
         bodies: B.
         convention: of the model's hands.
-        prior, samples: a prior, and poses of it, the mean first.
+        prior, samples: a prior, and poses of it, the mean first; without a prior the samples are not used.
         start, betas: what the user gave to `fit_body`.
-        latent: whether a latent decides the joints of the prior.
+        latent: whether the search is in latent space.
 
     Raises:
         ValueError: a start or a shape that is not finite or of another size.
@@ -65,8 +68,11 @@ def hand_coefficients(pose: Tensor, convention: HandConvention) -> Tensor:
 def _given_pose(start: PoseParams, state: BodyState, convention: HandConvention) -> Tensor:
     given, _ = pose_and_joints(start, convention)
     bodies = state.pose.shape[1]
-    if given.dim() > 3 or not bool(torch.isfinite(given).all()):
-        raise ValueError(f"start: expected finite rotations of {bodies} bodies, got {tuple(given.shape)}.")
+    if given.dim() > 3 or not bool((given.abs() < MOST_RADIANS).all()):
+        raise ValueError(
+            f"start: expected finite rotations of {bodies} bodies, below {MOST_RADIANS:g} radians, got {tuple(given.shape)} up "
+            f"to {float(given.abs().max()):g}."
+        )
     try:
         return given.to(state.pose).expand_as(state.pose[0])[None].clone()
     except RuntimeError:
@@ -95,8 +101,10 @@ def start_state(
 
 def _shape(betas: Tensor, like: Tensor) -> Tensor:
     betas = torch.as_tensor(betas).to(like)
-    if not bool(torch.isfinite(betas).all()):
-        raise ValueError("betas: expected finite numbers, got NaN or infinity.")
+    if not bool((betas.abs() <= _LARGEST_BETA).all()):  # a NaN fails the comparison
+        raise ValueError(
+            f"betas: expected finite numbers of at most {_LARGEST_BETA:g}, got {float(betas.abs().max())}."
+        )
     if (
         betas.shape[-1] != like.shape[-1]
         or betas.dim() > 2

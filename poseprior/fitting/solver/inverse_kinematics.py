@@ -1,4 +1,4 @@
-"""Inverse kinematics: a pose whose bones point where points in 3D were measured, joint by joint from the root."""
+"""Inverse kinematics: turns each joint, from the root outwards, so that its bones point at the measured points in 3D."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..targets import Keypoints2D
 from .problem import FitProblem
 from .state import BodyState
 
-#: Weight of a point for each joint that stands between it and the joint that turns: the nearest points decide, and those
-#: beyond only say how a bone turns about its own length.
+#: Factor on the weight of a point for each joint between it and the joint that turns. The nearest points decide where a
+#: bone points; those farther out decide only how it turns about its own length.
 _DECAY = 1e-3
-#: Share of the identity in each alignment: of all rotations that align the points alike, the smallest.
+#: Share of the identity in each alignment, so that of all rotations that align the points equally well the smallest is taken.
 _SMALLEST_TURN = 1e-6
 
 
 def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> BodyState:
-    """The bodies (S, B) with every joint turned so that the points that it carries stand where they were measured.
+    """The bodies (S, B) with every joint turned so that the points that it carries come near where they were measured.
 
-    From the root outwards each joint takes the weighted least-squares rotation (Procrustes) from the directions of its
-    points to the measured ones, the smallest where these leave it open. No iteration and no randomness: with all joints
-    measured the bones point exactly where they should, and what is left is the difference in bone lengths.
+    From the root outwards each joint takes the weighted least-squares rotation (Procrustes) from its points to the measured
+    ones; where these leave the rotation open, the smallest. There is no iteration and no randomness. Where every joint is
+    measured, bones point exactly at the measured joints, and only differences in bone length are left.
 
     Args:
-        problem: what is fitted; targets in 2D are left out.
-        state: where joints start from; what no measured point decides stays.
-        chosen: the (B, K) points of each target that count.
+        problem: what is fitted; targets in 2D have no say.
+        state: the poses that joints are turned from; joints that no measured point decides stay as they are.
+        chosen: of each target, (B, K) bool, the points that count.
     """
     starts, bodies = state.transl.shape[:2]
     points = problem.points
@@ -85,7 +85,7 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
 
 
 def _measured(problem: FitProblem, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Where all points in 3D stand among the body's own (M,), where they were measured (B, M, 3), and weights (B, M)."""
+    """All points in 3D: their places (M,) among the body's own, measured positions (B, M, 3) and weights (B, M), at most 1."""
     place, points, weights = [], [], []
     for number, target in enumerate(problem.targets):
         if not isinstance(target, Keypoints2D):
@@ -97,7 +97,7 @@ def _measured(problem: FitProblem, chosen: Sequence[Tensor]) -> tuple[Tensor, Te
 
 
 def _carriers(problem: FitProblem, place: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, M) whether a joint carries most of a point, and how many joints stand between."""
+    """(C, M): 1 where a joint of the chain carries more than half of a point, and how many joints stand between the two."""
     points = problem.points
     carried = points.carried[place].T > 0.5
     depth = points.tree.below.sum(0)
@@ -106,7 +106,7 @@ def _carriers(problem: FitProblem, place: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _anchors(problem: FitProblem, place: Tensor, measured: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Measured positions (N, C, 3) of the joints of the chain themselves, and which are measured (N, C)."""
+    """Measured positions (N, C, 3) of the joints of the chain, and (N, C) bool, which of them were measured."""
     chain = problem.points.chain
     joint_at = {k: joint for k, joint in enumerate(problem.joints)}
     is_joint = torch.tensor(

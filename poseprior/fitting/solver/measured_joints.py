@@ -1,4 +1,4 @@
-"""Which joints move the measured points, and which points belong to the torso."""
+"""Which joints move the measured points, and which measured points belong to the torso."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TORSO = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)
 
 
 def torso_points(target: Target, model: nn.Module) -> Tensor:
-    """(B, K) bool: points of the torso where a frame shows three of them, all its points where it does not."""
+    """(B, K) bool: the measured points of the torso; in frames with fewer than three of them, all measured points."""
     driven = [j in _TORSO for j in target.joints] + [_driver(model, v) in _TORSO for v in target.vertices]
     torso = torch.tensor(driven, device=target.points.device)
     seen = target.confidence > 0
@@ -48,7 +48,7 @@ def movable_joints(model: nn.Module, targets: Sequence[Target]) -> set[int]:
 
 
 def _moving(model: nn.Module, weights: Tensor, kind: str, index: int) -> list[int]:
-    """Joints with a say in a point; a joint itself is moved by its parent."""
+    """Joints whose rotation moves a point, without their ancestors; a joint's own position is moved by its parent."""
     if kind == "j" and index < skeleton.NUM_JOINTS:
         return [skeleton.PARENTS[index]]
     if kind == "j":

@@ -1,4 +1,4 @@
-"""`minimise`: one stage of a fit, in rounds that each begin with the curvature where the bodies stand."""
+"""`minimise`: one stage of a fit, in rounds that each begin with a new preconditioner."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ _ADAM_STEPS = 2
 def minimise(
     problem: FitProblem, state: BodyState, stage: Stage, idle: Tensor | None = None, *, near: bool = False
 ) -> tuple[BodyState, Minimum, int]:
-    """The state at a minimum, how its last round was reached, and steps taken.
+    """Minimise the energy of a stage for every body.
 
-    Adam, if the user chose it, takes the stages of the final energies. L-BFGS takes those that look for the basin, and
-    settles what Adam found: it never goes up, and Adam does not come to rest in stiff directions.
+    L-BFGS does it, in rounds: the preconditioner of a round is the curvature where the bodies stand at its start. Where the
+    user chose Adam, Adam first takes the stages of the final energies; L-BFGS goes on from its best point, since Adam does
+    not come to rest along stiff directions.
 
     Args:
         problem, state, stage: what is minimised, from where.
-        idle: (S, B) bodies that need not move.
-        near: whether the minimum is near. Then L-BFGS goes there alone: Adam's first steps would leave the basin.
+        idle: (S, B) bool, bodies that need not move.
+        near: whether the minimum is near. Then L-BFGS goes there without Adam, whose first steps would leave the basin.
+
+    Returns:
+        The state at the minimum, the `Minimum` of the last round, and the steps of all rounds.
     """
     done = 0
     if problem.config.optimizer == "adam" and stage.final and not near:

@@ -88,7 +88,7 @@ class FitProblem:
         return body.index_select(-2, self._place[number])
 
     def data(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
-        """Energies (S, B) of each target."""
+        """Energies (S, B) of each target by its name, nats, times the stage's `data_weight`."""
         body = self.body(state)
         return {
             target.name: stage.data_weight
@@ -97,7 +97,7 @@ class FitProblem:
         }
 
     def with_outlier_scales(self, state: BodyState, stage: Stage) -> Stage:
-        """The stage with the outlier thresholds that suit where the bodies stand."""
+        """The stage with outlier thresholds raised to the residuals of the bodies, as its `median_factor` asks."""
         if not stage.median_factor:
             return stage
         body = self.body(state)
@@ -110,7 +110,7 @@ class FitProblem:
         return replace(stage, outlier_scales=scales)
 
     def inlier_scales(self, state: BodyState, tolerance: float) -> tuple[Tensor, ...]:
-        """Factors (S, B, 1) on each outlier threshold under which the farthest point is well inside."""
+        """Factors (S, B, 1) on each target's outlier threshold that set it to `tolerance` times the farthest point's distance."""
         body = self.body(state)
         far = (t.distances(self.of_target(body, k)).amax(-1, keepdim=True) for k, t in enumerate(self.targets))
         return tuple((tolerance * each).clamp_min(1.0) for each in far)
@@ -140,20 +140,20 @@ class FitProblem:
         return torch.stack([each.sum(-1) for each in far]).sum(0)
 
     def evidence(self, state: BodyState, stage: Stage) -> Tensor:
-        """(S, B) nats by which starts are compared: the energy, and what it means to leave points in 3D out.
+        """(S, B) nats by which attempts are compared: the energy, plus a cost for each point in 3D that is left out.
 
-        An outlier costs the robust loss the same wherever it is. But a point that is none by chance stands within the noise
-        of where a body of bones can bring it: with probability (2 pi sigma^2)^(3/2) / (1 m^3) if outliers are spread over a
-        cubic metre. So a start that reaches every point wins over one that saves the regulariser a few nats by leaving
-        some out.
+        The robust loss lets an outlier go for 10 nats, wherever it is. But a point that an attempt reaches is hardly an
+        outlier: one that is spread evenly over a cubic metre comes within the noise of a body only with a probability of
+        about (2 pi sigma^2)^(3/2) / (1 m^3). Minus the logarithm of that, 3 log(1 m / (sigma sqrt(2 pi))) nats, is the cost.
+        So an attempt that reaches every point wins over one that leaves some out and saves the regulariser a few nats.
         """
         body, total = self.body(state), self.total(state, stage)
         for k, target in enumerate(self.targets):
             if target.robust is None or isinstance(target, Keypoints2D):
                 continue
-            surprise = -3.0 * (target.sigma * math.sqrt(2.0 * math.pi)).log()
+            cost = -3.0 * (target.sigma * math.sqrt(2.0 * math.pi)).log()
             out = target.distances(self.of_target(body, k)) > 1.0
-            total = total + (out * target.confidence * surprise.clamp_min(0.0)).sum(-1)
+            total = total + (out * target.confidence * cost.clamp_min(0.0)).sum(-1)
         return total
 
     def energies(self, state: BodyState, stage: Stage) -> dict[str, Tensor]:
@@ -178,7 +178,7 @@ class FitProblem:
         return found
 
     def surrogate(self, term: PosePriorTerm) -> GaussianSurrogate:
-        """The Gaussian of a term's prior, kept between stages."""
+        """The Gaussian surrogate of a term's prior, computed once."""
         if id(term) not in self._surrogates:
             self._surrogates[id(term)] = GaussianSurrogate(term)
         return self._surrogates[id(term)]
@@ -197,9 +197,15 @@ class FitProblem:
         precondition: Callable[[Tensor], Tensor] | None = None,
         idle: Tensor | None = None,
     ) -> tuple[BodyState, Minimum]:
-        """The state at a minimum of each problem, and how it was reached (rows: S times B / F problems).
+        """L-BFGS on the energy of a stage.
 
-        `idle` (S, B) names bodies that need not move.
+        Args:
+            state, stage: from where, and what is minimised.
+            precondition: as of `optim.lbfgs`.
+            idle: (S, B) bool, bodies that need not move.
+
+        Returns:
+            The state at the minimum, and the `Minimum`, a row for each of the S P problems.
         """
         variables = stage.variables
         split = variables.frames == 1 and self.can_split(state.transl.shape[1])
@@ -213,14 +219,14 @@ class FitProblem:
             return variables.apply(state, found.point), found
 
     def minimise_with_adam(self, state: BodyState, stage: Stage, steps: int) -> tuple[BodyState, Minimum]:
-        """The lowest state that Adam meets, and how it was reached."""
+        """The lowest state that Adam meets, and the `Minimum`."""
         start = stage.variables.zero(state)
         found = adam(self._energy(state, stage), start, iterations=steps, learning_rate=self.config.learning_rate)
         with torch.no_grad():
             return stage.variables.apply(state, found.point), found
 
     def _energy(self, state: BodyState, stage: Stage) -> Energy:
-        """Energies (S P,) of vectors (S P, D): each problem's steps away from the state."""
+        """The energies (S P,) of steps (S P, D) away from the state; a sequence of F bodies is one of the P = B / F problems."""
         variables = stage.variables
         problems = state.transl.shape[1] // variables.frames
 
@@ -248,7 +254,7 @@ class FitProblem:
         return part
 
     def _roughness(self, state: BodyState, frames: int) -> Tensor:
-        """(S, B) squared second differences of rotations and position; the ends of a sequence have none."""
+        """(S, B) squared second differences of rotations (rad) and position (m), summed; 0 at both ends of a sequence."""
         moving = [0, *self.free]
         pose = state.pose[..., moving, :].unflatten(1, (-1, frames))
         turn = rotvec_to_tangent(pose[:, :, 1:], pose[:, :, :-1])
@@ -258,14 +264,14 @@ class FitProblem:
 
 
 def _judges(term: EnergyTerm, variables: Variables) -> bool:
-    """Whether a term judges the latent that moves: that of its own prior. Terms of the user's own may look at it."""
+    """Whether a term is called with the latent that moves: a prior's term if it is its own, a user's own term always."""
     if isinstance(term, PosePriorTerm):
         return variables.latent and term.prior is variables.prior
     return variables.latent
 
 
 def _different(targets: list[str], terms: list[str]) -> list[str]:
-    """The names of the terms, numbered where another energy has the same."""
+    """The names of the terms, with a number appended where another energy already has the name."""
     taken = {*targets, "rest", "shape", "expression", "smoothness"}
     found = []
     for name in terms:

@@ -1,9 +1,9 @@
-"""Fits from the measured points in 3D themselves, by inverse kinematics.
+"""Fits that start from inverse kinematics on the measured points in 3D.
 
 A tolerant outlier threshold lets a limb that starts far from its points take them for outliers, the more so the smaller
-the noise that the user expects. Bones that point where the points are need no tolerance: all points count, and what
-remains is a short way in one basin. `fit_from_points` is the whole fit where the points are exact; `restart` is another
-try for bodies that came through the stages of a fit and leave points out.
+the noise that the user expects. A body whose bones already point at the points needs no tolerance: all points count, and
+the minimum is a few steps away in the same basin. `fit_from_points` is the whole fit where the points are exact;
+`restart` is a second attempt for bodies that left points out after the usual stages.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
 
+#: Steps of the first minimisation from inverse kinematics.
 _STEPS = 25
-#: A restart is promising when its farthest point is nearer than this, metres, or than this share of where it is now.
+#: A candidate is worth minimising when its farthest point is nearer than this, metres, or nearer than this share of the
+#: distance at which the body stands now.
 _NEAR, _NEARER = 0.1, 0.5
-#: The threshold of the first steps, in units of the farthest point's distance: no point is an outlier.
+#: Outlier threshold of the first steps, in units of the farthest point's distance: no point is an outlier.
 _TOLERANCE = 2.0
-#: Energies so many nats apart, and no less, are of different minima.
+#: Energies that differ by more than this, nats, belong to different minima.
 _CLEARLY = 0.5
-
-
-#: Standard deviation of points, metres, up to which they say more of a pose than where it starts.
+#: Standard deviation of points, metres, up to which they count as exact.
 _EXACT = 0.005
+#: Fewest points of a body that is fitted from its points alone, and most points that a restart may leave out.
 _FEWEST_POINTS = 3
 _MOST_LEFT_OUT = 3
-#: Standard deviation, metres, with which points count at first: a stiff chain turns about its bones in small steps only.
+#: Standard deviation, metres, that exact points have in the very first steps, and how many these are: with less, a chain
+#: of joints is so stiff that it turns about its bones in small steps only.
 _LOOSE, _LOOSE_STEPS = 0.005, 25
+#: Exact points make energies stiff: their last stage may take so many times the steps of others.
+_LONGER = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Outcome:
 
     Attributes:
         state: (S, B).
-        converged: (S B,) bool, whether a minimum was reached that no other try was clearly below.
+        converged: (S B,) bool, whether a minimum was reached and no other attempt ended clearly lower.
         steps: iterations.
     """
 
@@ -53,50 +57,66 @@ class Outcome:
 
 
 def fit_from_points(
-    problem: FitProblem, start: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
+    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
 ) -> tuple[Outcome, Tensor]:
-    """Fit bodies whose points are exact, and say which of them (B,) that reached: all points are within the threshold.
+    """Fit bodies whose points are exact.
 
-    Args: as of `restart`.
+    Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
+    start is minimised, and the lowest minimum is taken.
+
+    Args:
+        problem, stage, consistent: as of `restart`.
+        starts: (S, B) poses that inverse kinematics begins with.
+
+    Returns:
+        The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
+        threshold. The others are where their first start is.
     """
-    bodies = start.transl.shape[1]
-    rows = torch.arange(bodies, device=start.transl.device)
-    done = torch.zeros(bodies, dtype=torch.bool, device=rows.device)
-    nothing = Outcome(start, torch.zeros_like(done), 0), done
+    bodies = starts.transl.shape[1]
+    start = starts.expand(1)
+    reached = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
+    nothing = Outcome(start, torch.zeros_like(reached), 0), reached
     if problem.noise_in_3d() > _EXACT or not problem.can_split(bodies):
         return nothing
     with torch.no_grad():
-        tries = consistent(point_bones(problem, start, stage.chosen))
-        wanted = (_farthest(problem, tries, stage.chosen)[0] < _NEAR) & (problem.num_points() >= _FEWEST_POINTS)
-    if not bool(wanted.any()):
+        candidates = consistent(point_bones(problem, starts, stage.chosen))
+        near = _farthest(problem, candidates, stage.chosen).amin(0) < _NEAR
+        rows = (near & (problem.num_points() >= _FEWEST_POINTS)).nonzero()[:, 0]
+    if not len(rows):
         return nothing
-    rows, tries = _narrowed(rows, wanted, tries, True)
-    part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
-    tries, steps = _settled(part, tries, own)
+    candidates, steps = _first_steps(problem.of_bodies(rows), candidates.bodies(rows), stage.rows(rows, bodies))
     with torch.no_grad():
-        wanted = wanted.index_copy(0, rows, part.num_outliers(tries)[0] == 0)
-    if not bool(wanted.any()):
+        hopeful = (problem.of_bodies(rows).num_outliers(candidates) == 0).any(0).nonzero()[:, 0]
+        rows, candidates = rows[hopeful], candidates.bodies(hopeful)
+    if not len(rows):
         return nothing
-    rows, tries = _narrowed(rows, wanted, tries, True)
-    part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
-    tries, last, count = minimise(part, tries, own, near=True)
+    part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
+    own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
+    candidates, last, count = minimise(part, candidates, own_stage, near=True)
     with torch.no_grad():
-        reached = (part.num_outliers(tries)[0] == 0) & torch.isfinite(part.total(tries, own)[0])
-        converged = torch.zeros_like(done).index_copy(0, rows, last.converged)
-        outcome = Outcome(start.replaced(rows, tries), converged, steps + count)
-    return outcome, done.index_copy(0, rows, reached)
+        energy = part.total(candidates, own_stage)
+        good = (part.num_outliers(candidates) == 0) & torch.isfinite(energy)
+        best = torch.where(good, energy, torch.inf).argmin(0, keepdim=True)
+        ended = last.converged.view(energy.shape).gather(0, best)[0]
+        converged = torch.zeros_like(reached).index_copy(0, rows, ended)
+        outcome = Outcome(start.replaced(rows, candidates.pick(best)), converged, steps + count)
+    return outcome, reached.index_copy(0, rows, good.any(0))
 
 
 def restart(
     problem: FitProblem, state: BodyState, converged: Tensor, start: BodyState, stage: Stage,
     consistent: Callable[[BodyState], BodyState],
 ) -> Outcome:  # fmt: skip
-    """Try again where points were left out, and take what has the lower evidence (`FitProblem.evidence`).
+    """A second attempt for bodies that left points out; of both attempts, the one that `FitProblem.evidence` prefers.
+
+    There are two candidates: inverse kinematics from where the body stands, and from where the fit began. Terms that
+    cannot be split by body (`EnergyTerm.select`) make all bodies take part; the result is used for those alone that left
+    points out.
 
     Args:
         problem: what is fitted.
         state: (1, B) bodies after the stage.
-        converged: (B,) bool.
+        converged: (B,) bool, of these bodies.
         start: (1, B) bodies where the fit began.
         stage: the stage of the final energies.
         consistent: makes latents and hand coefficients those of a state's pose.
@@ -105,41 +125,42 @@ def restart(
     split = problem.can_split(bodies)
     with torch.no_grad():
         wanted = problem.num_outliers(state)[0] > 0
-        rows = wanted.nonzero()[:, 0] if split else torch.arange(bodies, device=wanted.device)
         if not bool(wanted.any()):
             return Outcome(state, converged, 0)
+        rows = wanted.nonzero()[:, 0] if split else torch.arange(bodies, device=wanted.device)
         part, before = _of(problem, state, rows, split)
         chosen = stage.rows(rows, bodies).chosen
-        tries, chosen = _plausible(part, before.join(start.rows(rows)), chosen)
-        tries = consistent(tries)
-        near = _farthest(part, tries, chosen).amin(0) < (_NEARER * _farthest(part, before, chosen)[0]).clamp_min(_NEAR)
+        candidates, chosen = _without_outliers(part, before.join(start.rows(rows)), chosen)
+        candidates = consistent(candidates)
+        nearer = _NEARER * _farthest(part, before, chosen)[0]
+        near = _farthest(part, candidates, chosen).amin(0) < nearer.clamp_min(_NEAR)
         wanted = wanted.index_copy(0, rows, near & wanted[rows])
     if not bool(wanted.any()):
         return Outcome(state, converged, 0)
     if split:
         chosen = [points[wanted[rows]] for points in chosen]
-    rows, tries = _narrowed(rows, wanted, tries, split)
+    rows, candidates = _narrowed(rows, wanted, candidates, split)
     part, before = _of(problem, state, rows, split)
-    own = stage.rows(rows, bodies)
-    tries, steps = _settled(part, tries, replace(own, chosen=chosen), loose=False)
+    own_stage = stage.rows(rows, bodies)
+    candidates, steps = _first_steps(part, candidates, replace(own_stage, chosen=chosen), loose=False)
     with torch.no_grad():
-        evidence, present = (torch.nan_to_num(part.evidence(s, own), nan=torch.inf) for s in (tries, before))
+        evidence, present = (torch.nan_to_num(part.evidence(s, own_stage), nan=torch.inf) for s in (candidates, before))
         best = evidence.argmin(0, keepdim=True)
-        tries, evidence = tries.pick(best), evidence.gather(0, best)
-        hopeful = (evidence < present) | (part.num_outliers(tries) < part.num_outliers(before))
+        candidate, evidence = candidates.pick(best), evidence.gather(0, best)
+        hopeful = (evidence < present) | (part.num_outliers(candidate) < part.num_outliers(before))
         wanted = wanted.index_copy(0, rows, hopeful[0] & wanted[rows])
     if not bool(wanted.any()):
         return Outcome(state, converged, steps)
-    rows, tries = _narrowed(rows, wanted, tries, split)
+    rows, candidate = _narrowed(rows, wanted, candidate, split)
     part, before = _of(problem, state, rows, split)
-    own = stage.rows(rows, bodies)
-    tries, last, count = minimise(part, tries, own, near=True)
+    own_stage = stage.rows(rows, bodies)
+    candidate, last, count = minimise(part, candidate, own_stage, near=True)
     with torch.no_grad():
-        better = (part.evidence(tries, own) < part.evidence(before, own))[0] & wanted[rows]
-        lower = (part.total(before, own) - part.total(tries, own))[0]  # above 0: the new try is lower in energy
-        gain = torch.where(better, lower, -lower)
-        settled = torch.where(better, last.converged, converged[rows]) & ~((gain < -_CLEARLY) & wanted[rows])
-        state = state.replaced(rows[better], tries.bodies(better.nonzero()[:, 0]))
+        better = (part.evidence(candidate, own_stage) < part.evidence(before, own_stage))[0] & wanted[rows]
+        lower = (part.total(before, own_stage) - part.total(candidate, own_stage))[0]  # above 0: the candidate is lower
+        margin = torch.where(better, lower, -lower)  # by how much the attempt that is taken is below the other
+        settled = torch.where(better, last.converged, converged[rows]) & ~((margin < -_CLEARLY) & wanted[rows])
+        state = state.replaced(rows[better], candidate.bodies(better.nonzero()[:, 0]))
         return Outcome(state, converged.index_copy(0, rows, settled), steps + count)
 
 
@@ -148,32 +169,41 @@ def _farthest(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -
     return torch.cat([far * some for far, some in zip(problem.gaps(state), chosen, strict=True)], -1).amax(-1)
 
 
-def _plausible(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> tuple[BodyState, list[Tensor]]:
-    """Bones that point at the points, and these without a few where no bone ends: true outliers, as it seems."""
+def _without_outliers(
+    problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]
+) -> tuple[BodyState, list[Tensor]]:
+    """Inverse kinematics, and the points (B, K) of each target that it used.
+
+    It is repeated without the farthest point as long as that is farther than `_NEAR`: no bone ends there, so it seems to
+    be a true outlier. At most `_MOST_LEFT_OUT` points of a body are left out.
+    """
     kept = list(chosen)
     for _ in range(_MOST_LEFT_OUT):
-        tries = point_bones(problem, state, kept)
-        far = torch.cat([gap.amin(0) * some for gap, some in zip(problem.gaps(tries), kept, strict=True)], -1)
+        candidates = point_bones(problem, state, kept)
+        far = torch.cat([gap.amin(0) * some for gap, some in zip(problem.gaps(candidates), kept, strict=True)], -1)
         worst = (far >= far.amax(-1, keepdim=True).clamp_min(_NEAR)).split([some.shape[-1] for some in kept], -1)
         if not any(bool(w.any()) for w in worst):
-            return tries, kept
+            return candidates, kept
         kept = [some & ~w for some, w in zip(kept, worst, strict=True)]
     return point_bones(problem, state, kept), kept
 
 
-def _settled(problem: FitProblem, tries: BodyState, stage: Stage, *, loose: bool = True) -> tuple[BodyState, int]:
-    """A first way from the points, on which none is an outlier: what they leave open settles while they weigh little.
+def _first_steps(
+    problem: FitProblem, candidates: BodyState, stage: Stage, *, loose: bool = True
+) -> tuple[BodyState, int]:
+    """The first steps from inverse kinematics, with thresholds under which no point is an outlier; and their number.
 
-    Without `loose` they weigh all that they do from the start: a stiffer way, which keeps to the points.
+    With `loose`, exact points weigh little at first, so that what they leave open (turns about bones, the shape) settles.
+    Without it they have their full weight from the start, and the body keeps to the points.
     """
     weight, done = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), 0
     for data_weight, steps in ((weight, _LOOSE_STEPS if loose else 0), (1.0, _STEPS)):
-        scales = problem.inlier_scales(tries, _TOLERANCE)
+        scales = problem.inlier_scales(candidates, _TOLERANCE)
         first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
         if steps:
-            tries, _, count = minimise(problem, tries, first)
+            candidates, _, count = minimise(problem, candidates, first)
             done += count
-    return tries, done
+    return candidates, done
 
 
 def _of(problem: FitProblem, state: BodyState, rows: Tensor, split: bool) -> tuple[FitProblem, BodyState]:
@@ -181,9 +211,9 @@ def _of(problem: FitProblem, state: BodyState, rows: Tensor, split: bool) -> tup
     return (problem.of_bodies(rows), state.rows(rows)) if split else (problem, state)
 
 
-def _narrowed(rows: Tensor, wanted: Tensor, tries: BodyState, split: bool) -> tuple[Tensor, BodyState]:
+def _narrowed(rows: Tensor, wanted: Tensor, candidates: BodyState, split: bool) -> tuple[Tensor, BodyState]:
     """Those of the rows that are still wanted; all of them, where a term cannot be split."""
     if not split:
-        return rows, tries
+        return rows, candidates
     keep = wanted[rows].nonzero()[:, 0]
-    return rows[keep], tries.bodies(keep)
+    return rows[keep], candidates.bodies(keep)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ...prior import LatentPosePrior
 from ..body.hand_convention import HandConvention
+from ..coordinates import coordinates_of
 from ..energy import PoseParams
 from ..result import BodyFit
 from ..targets import Keypoints2D, Target
@@ -23,15 +24,18 @@ from .minimise import minimise
 from .problem import FitProblem
 from .restarts import Outcome, fit_from_points, restart
 from .stages import Stage
-from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses
+from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, rest_poses
 from .state import BodyState, Variables
 
+#: Samples of the prior, or draws around the rest pose, that starts are chosen from.
 _SAMPLES = 64
+#: Factor on the outlier threshold under which the first stage is judged.
 _JUDGE = 4.0
-#: Steps of the tolerant stages. They find the basin; carried on to their own minima, they settle among the outliers.
+#: Steps of the two tolerant stages. They find the basin; carried on to their own minima, they settle among the outliers.
 _FIRST, _SECOND = 10, 13
-#: Of fits to points in 3D: decoders have valleys that no step leaves, and starts that end where others do cost little.
+#: Starts of fits to points in 3D in latent space: decoders have local minima, and starts that end alike cost little.
 _LATENT_STARTS = 4
+#: The first joint of smplx that is a face landmark.
 _FIRST_LANDMARK = 76
 
 
@@ -47,13 +51,17 @@ class FitRun:
         self.prior = prior_term.prior if prior_term else None
         generator = torch.Generator().manual_seed(self.config.seed)
         self.latent = self.config.space == "latent"
-        self.samples = None
-        if self.prior is not None:
+        if self.prior is None:
+            self.drawn = tuple(joint for joint in problem.free if joint < 22)
+            self.samples = rest_poses(self.drawn, self.config.rest_sigma, _SAMPLES, generator)
+        else:
+            self.drawn = self.prior.joints
             self.samples = prior_poses(self.prior, _SAMPLES, generator, self.latent)
         self.fixed_shape = betas is not None
         state = initial_state(
             model, bodies, self.convention, self.prior, self.samples, start, betas, self.latent
         )  # fmt: skip
+        self.given_pose = start is not None
         self.given_root = start is not None and bool(state.pose[..., 0, :].any())
         self.start, self.bodies = state, torch.arange(bodies, device=state.transl.device)
         self.torso = [torso_points(target, model) for target in problem.targets]
@@ -84,11 +92,13 @@ class FitRun:
         return self._result(found, last)
 
     def _frames(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
-        """All frames by themselves: from the points where these say it all, the others through the stages."""
+        """Every frame by itself: from its points alone where these are exact, the others through the stages."""
         single = not (self.latent or self.hypotheses > 1 or self.config.num_starts not in (None, 1))
         if not single or is_2d(self.problem.targets) is not None:
             return self._through(stages, bar)
-        found, done = fit_from_points(self.problem, self.start, stages[-1], self._consistent)
+        with torch.no_grad():
+            starts = self._starts_of_points()
+        found, done = fit_from_points(self.problem, starts, stages[-1], self._consistent)
         rows = (~done).nonzero()[:, 0]
         if len(rows) == len(done):
             return self._through(stages, bar)
@@ -107,7 +117,7 @@ class FitRun:
         )  # fmt: skip
 
     def _through(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
-        """Through the stages, from one start or several; where that leaves points in 3D out, tried again from them."""
+        """Through the stages, from one start or several; bodies of one start that leave points in 3D out get a second attempt."""
         problem, steps, idle = self.problem, 0, None
         with torch.no_grad():
             state = self._place(self.start, stages[0])
@@ -120,9 +130,11 @@ class FitRun:
             state, last, count = minimise(problem, state, stage, idle)
             converged, steps = last.converged, steps + count
             with torch.no_grad():
-                if idle is not None:  # idle starts follow the first
+                if idle is not None:  # idle starts repeat the first: they go where it goes
                     state = state.where(~idle, state.pick(torch.zeros_like(idle, dtype=torch.long)))
-                if number == 0:  # judged by all points: a wild one in the torso must not misplace a body
+                if (
+                    number == 0
+                ):  # the root is kept only if all points agree: an outlier in the torso must not misplace it
                     stage = replace(stage, chosen=self.visible, outlier_scale=_JUDGE, outlier_scales=None)
                     better = problem.total(state, stage) <= problem.total(before, stage)
                     state = state.where(better, before)
@@ -137,7 +149,7 @@ class FitRun:
         return replace(again, steps=steps + again.steps)
 
     def _consistent(self, state: BodyState) -> BodyState:
-        """The state with the latents and hand coefficients of its pose."""
+        """The state with latents and hand coefficients that belong to its pose."""
         if state.hands is not None and any(j >= 25 for j in self.problem.free):
             state = replace(state, hands=hand_coefficients(state.pose, self.convention))
         if state.latent is not None and isinstance(self.prior, LatentPosePrior):
@@ -145,7 +157,7 @@ class FitRun:
         return state
 
     def _require_finite(self, state: BodyState, stage: Stage) -> None:
-        """Refuse energies that are not finite wherever a body stands: no minimiser could move it."""
+        """Refuse a body whose energy is finite at none of its starts: no minimiser could move it."""
         for name, energy in self.problem.energies(state, stage).items():
             lost = ~torch.isfinite(energy).any(0)
             if bool(lost.any()):
@@ -168,9 +180,13 @@ class FitRun:
         with torch.no_grad():
             table = {name: value[0] for name, value in self.problem.energies(state, stage).items()}
             outliers = self.problem.num_outliers(state)[0]
+            pelvis = self.problem.body(state)[0, :, 0]
         count = self.problem.num_points()
         converged = converged[0] & (2 * outliers <= count)
-        return BodyFit(table, converged, found.steps, weights, count, outliers, state, self.convention)
+        return BodyFit(
+            table, converged, found.steps, weights, count, outliers, pelvis, coordinates_of(self.problem.targets), state,
+            self.convention,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ stages
 
@@ -202,9 +218,12 @@ class FitRun:
         return stages
 
     def _go_on(self, state: BodyState, energy: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """Starts (keep, B) that go on after a stage, the best first, and which of them only repeat a better one.
+        """Starts that go on after a stage, the best first.
 
-        Different modes come before repeats, which stay idle: they would end where the better one does.
+        Different modes come before starts that repeat a better one; these stay idle, since they would end where it does.
+
+        Returns:
+            Their numbers (keep, B), and (keep, B) bool, which of them are repeats.
         """
         energy = torch.nan_to_num(energy, nan=torch.inf)
         repeated = repeats(self.problem.body(state), energy)
@@ -213,14 +232,14 @@ class FitRun:
         return order, repeated.gather(0, order)
 
     def _keep(self, starts: int, number: int, count: int) -> int:
-        """Starts that go on after a stage: half of them, then the hypotheses that were asked for."""
+        """How many starts go on after a stage: half, but enough for the hypotheses; after the last stage one, or all."""
         if number == count - 1:
             return starts if self.hypotheses > 1 else 1
         room = 2 * self.hypotheses if self.hypotheses > 1 else 1
         return max(min(starts, room), starts // 2)
 
     def _place(self, state: BodyState, stage: Stage) -> BodyState:
-        """Starts (S, B): placed where the torso is."""
+        """Starts (S, B), each placed where the measured torso is."""
         config, problem = self.config, self.problem
         number = is_2d(problem.targets)
         if number is None:
@@ -231,29 +250,35 @@ class FitRun:
         assert isinstance(target, Keypoints2D)
         if self.given_root:
             return place_in_view(problem, state, target, number, stage.chosen[number])
-        wanted = config.num_starts or (16 if self.samples is not None else 4)
+        wanted = config.num_starts or (4 if self.prior is None else 16)
         chosen = replace(stage, chosen=self.visible)
-        joints = () if self.prior is None else self.prior.joints
-        samples = self.samples
-        if samples is not None:
-            samples = samples[0][1:], None if samples[1] is None else samples[1][1:]
-        return candidates_2d(problem, state, target, number, chosen, wanted, samples, joints)
+        poses, latents = self.samples
+        samples = poses[1:], None if latents is None else latents[1:]
+        return candidates_2d(problem, state, target, number, chosen, wanted, samples, self.drawn)
+
+    def _starts_of_points(self) -> BodyState:
+        """Where inverse kinematics begins: the start, and the rest pose where a prior's mean was to be the start."""
+        if self.prior is None or self.given_pose:
+            return self.start
+        pose = self.start.pose.clone()
+        pose[..., list(self.prior.joints), :] = 0.0
+        return self.start.join(self._consistent(replace(self.start, pose=pose)))
 
     def _several(self, state: BodyState, count: int) -> BodyState:
-        """The start, and samples of the prior in place of the pose."""
+        """The start, and after it `count` - 1 copies in which drawn poses stand in for it."""
         bodies = state.transl.shape[1]
         which = torch.zeros(count, bodies, dtype=torch.long, device=state.pose.device)
         state = state.pick(which)
-        if count > 1 and self.samples is not None and self.prior is not None:
+        if count > 1:
             poses, latents = self.samples
-            index, some = list(self.prior.joints), min(count, len(poses))
+            index, some = list(self.drawn), min(count, len(poses))
             state.pose[1:some, :, index] = poses[1:some, None, index].to(state.pose).expand(-1, bodies, -1, -1)
             if latents is not None and state.latent is not None:
                 state.latent[1:some] = latents[1:some, None].to(state.pose)
         return state
 
     def _moved(self, free: tuple[int, ...]) -> tuple[int, ...]:
-        """Joints that move as rotvecs: not those of a latent, nor hands that are coefficients."""
+        """The joints that move as rotvecs: neither those that a latent decides, nor fingers that are PCA coefficients."""
         other: set[int] = set()
         if self.latent and self.prior is not None:
             other |= set(self.prior.joints)

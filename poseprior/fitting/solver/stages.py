@@ -1,4 +1,4 @@
-"""`Stage`: one minimisation of a fit, what moves in it and how tolerant it is."""
+"""`Stage`: one minimisation of a fit: what moves, which points count, and how tolerant of outliers it is."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ class Stage:
 
     Attributes:
         variables: what moves.
-        iterations: most steps.
-        chosen: for each target the (B, K) points that count.
-        progress: for schedules of terms.
+        iterations: upper limit on the steps.
+        chosen: for each target, (B, K) bool, the points that count.
+        progress: in [0, 1], for schedules of terms.
         outlier_scale: least factor on the outlier threshold of the targets.
-        median_factor: the threshold is raised to so many times a body's median residual at the start of the stage, so that
-            few points begin as outliers; 0 leaves it at `outlier_scale`.
-        outlier_scales: the factors that follow, for each target (S, B, 1); see `FitProblem.with_outlier_scales`.
-        data_weight: factor on the energies of targets, below 1 where the rest shall settle first.
-        regularised: whether priors count; the first stage places the root without them.
-        coarse: whether Gaussian surrogates stand for the priors.
-        smooth: standard deviation of second differences over the frames of a problem.
+        median_factor: the threshold is raised to this times a body's median residual at the start of the stage, so that few
+            points begin as outliers; 0 leaves it at `outlier_scale`.
+        outlier_scales: for each target (S, B, 1), the factors that this gives; see `FitProblem.with_outlier_scales`.
+        data_weight: factor on the energies of targets, below 1 where everything else shall settle first.
+        regularised: whether terms and regularisers count; the first stage places the root without them.
+        coarse: whether Gaussian surrogates stand in for the priors.
+        smooth: standard deviation of second differences over the frames of a problem, radians and metres; None for frames
+            that are independent.
     """
 
     variables: Variables
@@ -42,7 +43,7 @@ class Stage:
 
     @property
     def final(self) -> bool:
-        """Whether its energies are those that the fit is about, and not a smoother stand-in."""
+        """Whether it minimises the energies themselves, and no surrogates."""
         return self.regularised and not self.coarse
 
     def scale_of(self, number: int) -> float | Tensor:

@@ -1,4 +1,4 @@
-"""Where fits start: the body's place from its torso, its facing direction and pose from the prior's own samples."""
+"""Where fits start: root and position from the torso, in 2D several facing directions, and poses drawn from the prior."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import roma
 import torch
 from torch import Tensor
 
+from ... import skeleton
 from ...prior import LatentPosePrior, PosePrior
 from ...rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..targets import Keypoints2D, Target
@@ -18,10 +19,14 @@ from .stages import Stage
 from .state import BodyState
 
 _TURNS = 4
+_REST_SIGMA = 0.3
 
 
 def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: bool) -> tuple[Tensor, Tensor | None]:
-    """(1 + num, 55, 3): the prior's mean pose and samples; with their latents (1 + num, D) in latent space."""
+    """Poses (1 + num, 55, 3), the prior's mean and samples, and with `latent` their latents (1 + num, D).
+
+    In latent space the first latent is 0, and the first pose its decoding.
+    """
     if latent:
         assert isinstance(prior, LatentPosePrior)
         z = torch.randn(1 + num, prior.latent_dim, generator=generator, dtype=prior.dtype).to(prior.device)
@@ -33,6 +38,23 @@ def prior_poses(prior: PosePrior, num: int, generator: torch.Generator, latent: 
     joints = list(prior.joints)
     mean[0, joints] = frechet_mean(drawn[:, joints]).to(mean)
     return torch.cat((mean, drawn[:num])), None
+
+
+def rest_poses(
+    joints: Sequence[int], sigma: float | None, num: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Poses (1 + num, 55, 3), the rest pose and draws around it, N(0, sigma^2 I): for fits without a prior.
+
+    Args:
+        joints: that are drawn; the others stay at rest.
+        sigma: radians; None is 0.3.
+        num: poses to draw.
+        generator: source of randomness.
+    """
+    poses = torch.zeros(1 + num, skeleton.NUM_JOINTS, 3)
+    width = _REST_SIGMA if sigma is None else sigma
+    poses[1:, list(joints)] = width * torch.randn(num, len(joints), 3, generator=generator)
+    return poses, None
 
 
 def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor]) -> BodyState:
@@ -67,7 +89,8 @@ def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
 def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, chosen: Tensor) -> BodyState:
     """Position of every body, given its root: depth from the spread of its points, then the middle of them.
 
-    Medians, so that a few wild points do not place the body. A frame without points is put 3 m in front of the camera.
+    Both are medians, so that a few outliers do not misplace the body. The body of a frame without points is put 3 m in
+    front of the camera.
     """
     body = problem.body(state)
     local = target.camera.to_camera(problem.of_target(body, number))
@@ -88,10 +111,14 @@ def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, nu
 
 
 def between_seen(state: BodyState, seen: Tensor) -> BodyState:
-    """One start of a sequence, frames without points (`seen` (B,) false) put between those around them.
+    """The sequence with frames that have no points interpolated from those around them.
 
-    Positions, shapes and latents are interpolated linearly, rotations along the geodesic; before the first seen frame and
-    after the last they stay as there.
+    Positions, shapes and latents are interpolated linearly, rotations along the geodesic. Frames before the first one with
+    points are copies of it, frames after the last one copies of that.
+
+    Args:
+        state: one start of B frames.
+        seen: (B,) bool, frames with points.
     """
     if bool(seen.all()) or not bool(seen.any()):
         return state
@@ -123,22 +150,24 @@ def _median(values: Tensor, seen: Tensor) -> Tensor:
 
 def candidates_2d(
     problem: FitProblem, state: BodyState, target: Keypoints2D, number: int, stage: Stage, num_starts: int,
-    samples: tuple[Tensor, Tensor | None] | None, joints: tuple[int, ...],
+    samples: tuple[Tensor, Tensor | None], joints: tuple[int, ...],
 ) -> BodyState:  # fmt: skip
-    """(num_starts, B) bodies: the given pose in four facing directions, then the samples that explain the frame best.
+    """(num_starts, B) bodies: the given pose in four facing directions, then the drawn poses that explain the frame best.
+
+    With four starts or fewer, these are the facing directions that explain it best.
 
     Args:
         problem, target, number: what is fitted, and the 2D target that places the body.
         state: one start of B bodies.
         stage: which points count.
         num_starts: S.
-        samples: poses (N, 55, 3) of the prior, and their latents.
-        joints: joints that the samples replace.
+        samples: drawn poses (N, 55, 3), and their latents.
+        joints: that the drawn poses replace.
     """
     turns = _facing(target.camera.rotation, state.transl)
     first = _turned(state, turns)
     first = place_in_view(problem, first, target, number, stage.chosen[number])
-    if num_starts <= _TURNS or samples is None:
+    if num_starts <= _TURNS:
         score = problem.total(first, stage)
         return first.pick(score.argsort(0)[: min(num_starts, _TURNS)])
     poses, latents = samples
@@ -159,7 +188,7 @@ def candidates_2d(
 
 
 def _facing(rotation: Tensor | None, like: Tensor) -> Tensor:
-    """(4, B, 3) roots of upright people who face the camera, left, away and right."""
+    """(4, B, 3) roots, rotvecs, of upright people who face the camera, left, away and right."""
     flip = like.new_tensor([math.pi, 0.0, 0.0])  # y up to y down
     angles = torch.arange(_TURNS, dtype=like.dtype, device=like.device) * (2.0 * math.pi / _TURNS)
     yaw = torch.stack((torch.zeros_like(angles), angles, torch.zeros_like(angles)), -1)
@@ -177,6 +206,6 @@ def _turned(state: BodyState, turns: Tensor) -> BodyState:
 
 
 def is_2d(targets: Sequence[Target]) -> int | None:
-    """Number of the 2D target that has to place the body: the first one, where nothing is measured in 3D."""
+    """The number of the 2D target that places the body: the first, if nothing is measured in 3D; None otherwise."""
     flat = [k for k, target in enumerate(targets) if isinstance(target, Keypoints2D)]
     return flat[0] if len(flat) == len(targets) else None

@@ -1,4 +1,4 @@
-"""`BodyState`: bodies on the way through a fit, and the vector of numbers that a minimiser moves."""
+"""`BodyState`: bodies during a fit. `Variables`: the vector of numbers that a minimiser moves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...prior import LatentPosePrior
 from ...rotations import tangent_to_rotvec
 from ..body.hand_convention import HandConvention
 
-#: Natural steps: what one unit of the minimiser's vector is in radians and metres.
+#: Natural steps: one unit of the minimiser's vector, in radians and metres.
 ROTATION_STEP = 0.2
 METRES_STEP = 0.05
 
@@ -52,12 +52,12 @@ class BodyState:
         return replace(self, **{name: value[:, which] for name, value in self._values().items()})
 
     def replaced(self, bodies: Tensor, by: BodyState) -> BodyState:
-        """The state with other bodies in the places (B',)."""
+        """The state in which the bodies (B',) are those of another state of B' bodies."""
         theirs = by._values()
         return replace(self, **{n: v.index_copy(1, bodies, theirs[n].to(v)) for n, v in self._values().items()})
 
     def shared(self) -> BodyState:
-        """The same, with poses and shapes that are equal for all bodies stored once: their points are computed once."""
+        """The same state; where all bodies have one pose and shape, these are stored, and their points computed, once."""
         values = (self.pose, self.betas, self.expression)
         if not all(bool((value == value[:, :1]).all()) for value in values):
             return self
@@ -90,12 +90,12 @@ class BodyState:
 class Variables:
     """What a stage moves, and how a vector of steps changes a state.
 
-    The vector of one problem is [frame 1, ..., frame F, shape]; a frame is [root, transl, joints, hands, expression,
-    latent]. The root steps in the tangent space at where it stands, since the rotvec of a person who faces the camera
-    has a norm of pi.
+    The vector of one problem is [frame 1, ..., frame F, shape], and a frame is [root, transl, joints, hands, expression,
+    latent]. The root moves in the tangent space at its present rotation, since the rotvec of a person who faces the camera
+    has a norm near pi, where rotvecs are singular. Joints move as rotvecs.
 
     Attributes:
-        joints: free joints (not the root) that are moved as rotvecs.
+        joints: that are moved as rotvecs, without the root.
         frames: F, bodies that are one problem (a sequence of one person); 1 when bodies are independent.
         shape, expression, hands, latent: whether they move. A sequence has one shape.
         convention: of the model's hands.

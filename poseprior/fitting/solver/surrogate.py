@@ -1,4 +1,4 @@
-"""`GaussianSurrogate`: the Gaussian of a prior's own samples, which stands for it where a fit is still far away."""
+"""`GaussianSurrogate`: a Gaussian fitted to a prior's samples, which stands in for it in the first stages of a fit."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..energy import EnergyTerm, PoseParams
 from ..term import PosePriorTerm, factor_at
 
 _SAMPLES = 1000
-#: Added to variances, rad^2: a joint that hardly moves must not block a fit that is still far away.
+#: Added to variances, rad^2: a joint that hardly moves in the samples must not hold a fit back that is still far away.
 _FLOOR = 1e-3
 
 
 @final
 class GaussianSurrogate(EnergyTerm):
-    """Energy of N(mean, covariance) of a prior's samples, in the tangent space at each joint's mean rotation.
+    """Energy of a Gaussian with the mean and covariance of a prior's samples, in the tangent space at each joint's mean.
 
-    The first stages of a fit look for the basin, with tolerant outlier thresholds; a quadratic is smoother there than the
-    prior, and costs the same for every prior. Its precision also preconditions all stages.
+    The first stages of a fit only look for the basin of attraction. There a quadratic is smoother than the prior, and costs
+    the same for every prior. Its precision also preconditions all stages.
 
     Args:
-        term: whose prior it stands for.
+        term: the term whose prior it stands in for.
 
     Attributes:
         joints: of the prior.
@@ -55,12 +55,12 @@ class GaussianSurrogate(EnergyTerm):
         return 0.5 * self.term.weight * factor_at(self.term.schedule, progress) * quadratic
 
 
-#: Moments of priors that are alive, with what they were computed from: fits of single frames share them.
+#: Moments by prior, with what they were computed from: fits of single frames share them. Entries go with their prior.
 _CACHE: WeakKeyDictionary[PosePrior, tuple[object, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 def _cached_moments(prior: PosePrior) -> tuple[Tensor, Tensor]:
-    """`_moments`, computed anew when the prior has changed."""
+    """`_moments`, computed again when the prior's options or tensors have changed."""
     tensors = (*prior.parameters(), *prior.buffers())
     stamp = (repr(prior.get_config()), tuple((id(t), t.data_ptr(), t._version, t.dtype, t.device) for t in tensors))
     found = _CACHE.get(prior)

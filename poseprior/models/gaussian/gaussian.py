@@ -15,6 +15,7 @@ from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
 from ..shared.cache import WeightCache, is_frozen
+from ..shared.masks import unobserved_poses
 from ..shared.truncation_mass import log_truncation_mass
 from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
@@ -117,9 +118,8 @@ class GaussianPrior(PosePrior):
         return self.cache(tensors, None, compute) if is_frozen(self, tensors) else compute()
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = self.chart.mean.new_zeros(num, len(self.joints), 3)
-        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=empty.device)
-        return self._complete(empty, nothing, 1, generator, None)[0]
+        missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
+        return self._complete(*missing, 1, generator, None)[0]
 
     def _complete(
         self,

@@ -13,6 +13,7 @@ from ..._checks import check_groups, check_number, check_whole
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
+from ..shared.masks import unobserved_poses
 from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 
@@ -94,9 +95,8 @@ class GaussianMixturePrior(PosePrior):
         return self._log_prob(rotvec, None, context)
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = self.chart.mean.new_zeros(num, len(self.joints), 3)
-        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=empty.device)
-        return self._complete(empty, nothing, 1, generator, None)[0]
+        missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
+        return self._complete(*missing, 1, generator, None)[0]
 
     def _complete(
         self,

@@ -16,6 +16,7 @@ from ..charts.axis_angle import AxisAngleChart
 from ..charts.compact import CompactChart
 from ..shared.architectures import from_architecture
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.masks import unobserved_poses
 from .graph import depth_levels, parent_joints
 from .mixture_flow import JointMixtureFlow
 from .particle_filter import draw_missing, needs_particle_filter
@@ -216,9 +217,8 @@ class JointFlow(LatentPosePrior):
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
-        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=self.device)
-        return self.chart.inverse(draw_missing(self.conditionals, self._levels, empty, nothing, 1, 1, generator)[0])
+        missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
+        return self.chart.inverse(draw_missing(self.conditionals, self._levels, *missing, 1, 1, generator)[0])
 
     def _complete(
         self,

@@ -15,6 +15,7 @@ from ..._pose_checks import density_dtype, in_full_precision
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..gaussian.grouped_mixture import groups_from_data
+from ..shared.masks import unobserved_poses
 from .groups import OrderGroups
 from .start import fit_start
 
@@ -218,9 +219,8 @@ class OrderAgnosticPrior(PosePrior):
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
-        nothing = torch.zeros(num, len(self.joints), dtype=torch.bool, device=self.device)
-        return self.groups.draw(empty, nothing, generator)
+        missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
+        return self.groups.draw(*missing, generator)
 
     def _complete(
         self,

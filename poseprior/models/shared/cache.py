@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..._tracing import is_traced, is_transformed, untransformed
+from ..._tracing import is_transformed, untransformed
 
 _T = TypeVar("_T")
 

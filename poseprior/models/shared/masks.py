@@ -16,3 +16,11 @@ def rows_by_mask(observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         masks, index = torch.unique(observed.flatten(1), dim=0, return_inverse=True)
         for k, mask in enumerate(masks):
             yield (index == k).nonzero()[:, 0], mask.view(observed.shape[1:])
+
+
+def unobserved_poses(num: int, joints: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros (num, joints, 3) and a mask (num, joints) that is False everywhere: their completions are draws of whole poses.
+
+    The type and device are those of `like`.
+    """
+    return like.new_zeros(num, joints, 3), torch.zeros(num, joints, dtype=torch.bool, device=like.device)

@@ -1,0 +1,34 @@
+"""Fits in closed form, which take no steps: their result, and the poses that it is measured on."""
+
+from __future__ import annotations
+
+from ..io.dataset import PoseDataset
+from ..prior import PosePrior
+from .config import FitOptions, FitResult
+from .validation import HeldOut, mean_nll, scorable, scorable_rows
+
+
+def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitOptions) -> FitResult:
+    """What a fit without optimiser steps reports of a prior that is set already."""
+    prior.eval()
+    if config.mirror and not bool(scorable(prior, train.observed).any()):
+        train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
+    train_nll = mean_nll(prior, *held_out_rows(prior, train, "train", config)[:3])
+    val_nll = None if val is None else mean_nll(prior, *held_out_rows(prior, val, "val", config)[:3])
+    return FitResult(
+        steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
+        joints=prior.joints,
+    )  # fmt: skip
+
+
+def held_out_rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> HeldOut:
+    """Jittered poses that the prior can score."""
+    return scorable_rows(
+        prior,
+        data,
+        argument,
+        jitter=config.jitter,
+        seed=config.seed,
+        max_poses=config.max_val_poses,
+        rig_noise=config.rig_noise,
+    )
