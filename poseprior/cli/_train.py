@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._models import Global, HandVae, OptionalModel
+from ._training import describe, read_rig_noise, read_splits, reproducible, say, start_distributed, weighty
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..io import PoseDataset
     from ..prior import PosePrior
     from ..recipes import Recipe
-    from ..training import FitConfig, FitResult, RigNoise
+    from ..training import FitConfig, FitResult
     from ..training.config import FitOptions
 
 #: Flags that, when given, replace the model's or the recipe's own options.
@@ -84,7 +84,7 @@ class Train:
     def run(self) -> int:
         import torch
 
-        main_rank = _start_distributed()
+        main_rank = start_distributed()
         try:
             return self._train(main_rank)
         finally:
@@ -99,7 +99,7 @@ class Train:
 
         recipe = self._find_recipe()
         if recipe is None:
-            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
+            parts = {name: {"all": data} for name, data in read_splits(self.data, self.context).items()}
         else:
             parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
@@ -108,9 +108,9 @@ class Train:
         options = config.resolve(fit_defaults(prior))
         origin["data_digest"] = splits["train"].digest()
         self._refuse_foreign_run(origin, options)
-        _say(main_rank, "training on " + _describe(splits["train"]))
+        say(main_rank, "training on " + describe(splits["train"]))
         if "val" in splits:
-            _say(main_rank, "selecting on " + _describe(splits["val"]))
+            say(main_rank, "selecting on " + describe(splits["val"]))
         for name in ("checkpoint", "tb"):  # a run folder always has the same rooms, also when a closed form needs none
             (self.out / name).mkdir(parents=True, exist_ok=True)
         result = self._fit(prior, splits, config)
@@ -118,7 +118,7 @@ class Train:
             return 0
         prior.metadata["recipe"] = origin
         prior.metadata["licence"] = self.licence or "unspecified"
-        prior.metadata["training"]["config"] = _reproducible(options)
+        prior.metadata["training"]["config"] = reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
         print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
         if result.loading_share is not None:
@@ -243,7 +243,7 @@ class Train:
         start = FitConfig() if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in _FIT_OPTIONS if getattr(self, name) is not None}
         if self.rig_noise is not None:
-            given["rig_noise"] = _rig_noise(self.rig_noise)
+            given["rig_noise"] = read_rig_noise(self.rig_noise)
         return replace(
             start, **given, device=self.device, checkpoint_dir=str(self.out / "checkpoint"),
             tensorboard_dir=str(self.out / "tb"),
@@ -256,72 +256,11 @@ class Train:
         if not path.exists() or self.overwrite:
             return
         metadata = load(path).metadata
-        found = {**(metadata.get("recipe") or {}), **_weighty(metadata.get("training", {}).get("config", {}))}
-        asked = json.loads(json.dumps({**origin, **_weighty(_reproducible(options))}))
+        found = {**(metadata.get("recipe") or {}), **weighty(metadata.get("training", {}).get("config", {}))}
+        asked = json.loads(json.dumps({**origin, **weighty(reproducible(options))}))
         differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
         if differing:
             listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
             raise ValueError(
                 f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
             )
-
-
-def _rig_noise(name: str) -> RigNoise | None:
-    """What `--rig-noise` names."""
-    from ..training import RigNoise
-
-    if name == "none":
-        return None
-    if not name.endswith(".json"):
-        try:
-            return RigNoise.estimated(name)
-        except ValueError as error:
-            raise ValueError(f"--rig-noise: expected a .json file, none, or a part; {error}") from None
-    try:
-        values = json.loads(Path(name).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--rig-noise: {name} is not a readable JSON file ({error}).") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"--rig-noise: expected a JSON object in {name}, got {type(values).__name__}.")
-    return RigNoise.from_dict(values)
-
-
-def _reproducible(options: FitOptions) -> dict[str, Any]:
-    """The options that decide the weights."""
-    places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
-    return {name: value for name, value in asdict(options).items() if name not in places}
-
-
-def _weighty(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of the loop that a run must share with the one it goes on from: all but how long it is."""
-    kept = {name: value for name, value in options.items() if name not in ("max_steps", "minutes", "patience")}
-    return {**kept, "closed form": options.get("max_steps") == 0}
-
-
-def _start_distributed() -> bool:
-    """Join the process group when torchrun started us; whether this process is the one that speaks and writes."""
-    import torch
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-
-
-def _splits(path: Path, context: str | None) -> dict[str, PoseDataset]:
-    """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
-    from ..io import read_poses, read_split
-
-    splits = read_split(path, context=context) if path.is_dir() else {"train": read_poses(path, context=context)}
-    if "train" not in splits:
-        found = ", ".join(splits)
-        raise ValueError(f"--data: {path} has no train split (found: {found}); name a file train_poses.npz.")
-    return splits
-
-
-def _describe(data: PoseDataset) -> str:
-    return f"{len(data):,} poses of {data.num_subjects or 'unknown'} subjects"
-
-
-def _say(main_rank: bool, text: str) -> None:
-    if main_rank:
-        print(text, flush=True)
