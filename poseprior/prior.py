@@ -18,6 +18,7 @@ from torch import Tensor
 from . import _pose_checks, checkpoint, skeleton
 from ._checks import check_whole
 from ._chunks import in_chunks
+from ._compiled import Compilable
 from ._pose_checks import in_full_precision
 from ._tracing import is_traced
 from .io.dataset import PoseDataset
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # `fit` is the one call upwards: training knows priors, prior
 _Self = TypeVar("_Self", bound="PosePrior")
 
 
-class PosePrior(Trainable):
+class PosePrior(Compilable, Trainable):
     """A probability density over poses.
 
     A pose is a (*batch, 55, 3) tensor of SMPL-X rotvecs (parent-relative axis-angle, radians); `observed` is a
@@ -120,13 +121,19 @@ class PosePrior(Trainable):
         """
         batch, rotvec, seen = self._check_pose(pose, observed)
         condition = self._check_context(context, batch)
-        if is_traced():
-            whole = observed is None
-            value = self._log_prob_whole(rotvec, condition) if whole else self._log_prob(rotvec, seen, condition)
+        if is_traced() and observed is None:
+            value = self._log_prob_whole(rotvec, condition)
+        elif is_traced():
+            value = self._log_prob(rotvec, seen, condition)
         else:
             if not self.can_marginalise:
                 self._refuse_partial(seen)
-            value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
+            plain = observed is None and condition is None and len(rotvec)
+            compiled = self._compiled(rotvec) if self._compiled is not None and plain else None
+            if compiled is not None:
+                value = compiled
+            else:
+                value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
         value = value.to(_pose_checks.density_dtype(pose))
         return value if len(batch) == 1 else value.reshape(batch)
 
