@@ -21,6 +21,14 @@ class Compilable(nn.Module):
     def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
         raise NotImplementedError
 
+    def _compiled_log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor | None:
+        """(B,) densities of rotvecs (B, J, 3); None where the compiled one does not serve; zeros of no poses."""
+        if not rotvec.shape[0]:
+            return rotvec.sum((1, 2))
+        if self._compiled is None or observed is not None or context is not None:
+            return None
+        return self._compiled(rotvec)
+
     def compile(self, **options: Any) -> None:  # type: ignore[override]  # nn.Module's takes positional ones too
         """Compile value and gradient of `log_prob`, in place, once for all batch sizes.
 

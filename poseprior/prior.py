@@ -128,12 +128,8 @@ class PosePrior(Compilable, Trainable):
         else:
             if not self.can_marginalise:
                 self._refuse_partial(seen)
-            plain = observed is None and condition is None and len(rotvec)
-            compiled = self._compiled(rotvec) if self._compiled is not None and plain else None
-            if compiled is not None:
-                value = compiled
-            else:
-                value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
+            compiled = self._compiled_log_prob(rotvec, observed, condition)
+            value = self._log_prob(rotvec, seen, condition) if compiled is None else compiled
         value = value.to(_pose_checks.density_dtype(pose))
         return value if len(batch) == 1 else value.reshape(batch)
 

@@ -89,6 +89,7 @@ class _GroupDraw(nn.Module):
         tensors = {"place": place, "known": known, "missing": missing, "gain": gain, "factor": factor}
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor.detach())
+        part._masked_log_prob(part.mean[:1], observed)  # caches the factor, which a graph then holds
 
     def forward(self, z: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
         """(B, Jg, 3) of the group, from (B, J, 3) coordinates and noise of all joints, and uniform (B,)."""
