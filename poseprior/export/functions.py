@@ -130,7 +130,7 @@ def function_of(prior: PosePrior, what: str, hide: Iterable[int] = ()) -> Functi
     inputs = {**(pose if what == "complete" else {}), "normal": (module.draw.normals,)}
     if module.draw.uniforms:
         inputs["uniform"] = (module.draw.uniforms,)
-    return Function(prior, module, inputs, ("pose",))
+    return Function(prior, module, inputs, ("completed" if what == "complete" else "pose",))
 
 
 def exportable(prior: PosePrior) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def export_onnx(
         prior: without context.
         path: of the file, ending in `.onnx`. Several functions go into several files, with their names before that.
         what: of "log_prob" (pose to log_prob), "grad" (pose to log_prob and its gradient), "sample" (normal and, where it
-            is an input, uniform noise to pose), "decode" (latent to pose) and "complete" (pose and noise to pose).
+            is an input, uniform noise to pose), "decode" (latent to pose) and "complete" (pose and noise to completed).
         hide: joints that "complete" draws, as `poseprior.skeleton.resolve_joints` takes them.
 
     Returns:

@@ -211,7 +211,7 @@ class OrderGroups(nn.Module):
 
         Without masks `key` names the orders in caches.
         """
-        rows, count, num_orders = None, len(z), len(ranks)
+        num_orders = len(ranks)
         if is_traced() or observed is None or target is None:
             if observed is None and given is None:
                 perm, index = ranks.argsort(-1), None
@@ -220,7 +220,7 @@ class OrderGroups(nn.Module):
             wide = None if target is None else target.repeat(num_orders, 1)
             table = part.base.arrangement(perm, key)
             return part.log_prob(z.repeat(num_orders, 1, 1), table, index, wide).unflatten(0, (num_orders, -1))
-        some_target = target.any(1)
+        rows, count, some_target = None, len(z), target.any(1)
         if not bool(some_target.all()):
             rows = some_target.nonzero()[:, 0]
             z, observed, target = z[rows], observed[rows], target[rows]
