@@ -29,7 +29,7 @@ class Compilable(nn.Module):
             return None
         return self._compiled(rotvec)
 
-    def compile(self, **options: Any) -> None:  # type: ignore[override]  # nn.Module's takes positional ones too
+    def compile(self, **options: Any) -> None:
         """Compile value and gradient of `log_prob`, in place, once for all batch sizes.
 
         It serves calls without `observed` and `context` while the weights are frozen; other calls are as before. Second

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 def is_traced() -> bool:
     """Whether torch.compile, torch.export, a torch.func transform or forward-mode differentiation is at work."""
     return (
-        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0  # type: ignore[attr-defined]
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     )
 
 

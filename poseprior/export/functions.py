@@ -109,7 +109,7 @@ def function_of(prior: PosePrior, what: str, hide: Iterable[int] = ()) -> Functi
         ValueError: what this prior does not have, or "complete" that hides none or all of its joints.
     """
     check_choice("what", what, WHAT)
-    pose = {"pose": (skeleton.NUM_JOINTS, 3)}
+    pose: dict[str, tuple[int, ...]] = {"pose": (skeleton.NUM_JOINTS, 3)}
     if what in ("log_prob", "grad"):
         return Function(prior, _LogProb(prior), pose, ("log_prob",) if what == "log_prob" else ("log_prob", "grad"))
     if what == "decode":

@@ -111,7 +111,7 @@ def _program(function: Function, *, with_grad: bool) -> torch.export.ExportedPro
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
         return value.detach(), gradient
 
-    derivatives = {op: rule for op, rule in decomposition_table.items() if "backward" in str(op)}
+    derivatives: Any = {op: rule for op, rule in decomposition_table.items() if "backward" in str(op)}
     traced = make_fx(
         value_and_grad, decomposition_table=derivatives, tracing_mode="symbolic", _allow_non_fake_inputs=True
     )(*arguments)

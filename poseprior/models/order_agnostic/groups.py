@@ -124,6 +124,7 @@ class OrderGroups(nn.Module):
             ranks = self.ranks(len(mask))
             return log_sum_over_orders(part, poses, ranks, mask, None, mask) - math.log(num_orders)
         z, wanted, total = self._start(rotvec, observed, given)
+        assert wanted is not None
         for part, views in self.each():
             first = torch.zeros_like(observed) if given is None else given & observed
             masks = torch.stack([stack_views(views, mask) for mask in (observed, first, wanted)], 1)
@@ -152,7 +153,8 @@ class OrderGroups(nn.Module):
         z, volume = self.chart(rotvec, observed)
         wanted = observed
         if given is not None:
-            wanted = ~given if observed is None else observed & ~given
+            assert observed is not None
+            wanted = observed & ~given
             volume = self.chart(rotvec, wanted)[1]
         return z, wanted, self._lone_log_prob(z, wanted) - volume
 
@@ -168,7 +170,7 @@ class OrderGroups(nn.Module):
 
         Args:
             rotvec: (B, J, 3), zero where not observed.
-            observed: (B, J) bool; None where all joints are.
+            observed: (B, J) bool; None where all joints are (without `given`).
             order: one order to use instead, as SMPL-X indices; then K is 1.
             given: (B, J) bool, joints that come first and whose own conditionals are left out.
 
@@ -182,7 +184,7 @@ class OrderGroups(nn.Module):
             mask, target, first = (None if t is None else stack_views(views, t) for t in (observed, wanted, given))
             if order is None:
                 size = values.shape[1]
-                key = None if mask is not None or given is not None else self._order_keys[size]
+                key = self._order_keys[size] if mask is None else None
                 chain = self._chain(part, values, mask, target, first, self.ranks(size), key)
                 chains.append(chain.unflatten(1, (len(views), -1)))
                 continue
@@ -190,8 +192,8 @@ class OrderGroups(nn.Module):
             for number, view in enumerate(views):
                 rows = slice(number * each, (number + 1) * each)
                 ranks = self._ranks_of(order, view.places).to(z.device)
-                own = [None if t is None else t[rows] for t in (mask, target)]
-                one = self._chain(part, values[rows], *own, None, ranks)
+                own, wish = (None if t is None else t[rows] for t in (mask, target))
+                one = self._chain(part, values[rows], own, wish, None, ranks)
                 chains.append(one.view(1, 1, -1))
         orders = self._num_orders if order is None else 1
         stacked = torch.cat(chains, 1).mT if chains else z.new_zeros(orders, z.shape[0], 0)
@@ -213,10 +215,7 @@ class OrderGroups(nn.Module):
         """
         num_orders = len(ranks)
         if is_traced() or observed is None or target is None:
-            if observed is None and given is None:
-                perm, index = ranks.argsort(-1), None
-            else:
-                perm, index = arrange(ranks, torch.ones_like(given) if observed is None else observed, given)
+            perm, index = (ranks.argsort(-1), None) if observed is None else arrange(ranks, observed, given)
             wide = None if target is None else target.repeat(num_orders, 1)
             table = part.base.arrangement(perm, key)
             return part.log_prob(z.repeat(num_orders, 1, 1), table, index, wide).unflatten(0, (num_orders, -1))
