@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import skeleton
 from ._checks import check_joint_names, check_mapping, check_option_names, check_whole
+from ._shown import joints_text, prior_html, training_text
 
 _Self = TypeVar("_Self", bound="Trainable")
 
@@ -160,6 +161,15 @@ class Trainable(nn.Module, ABC):
         Raises:
             ValueError: what is wrong with them.
         """
+
+    def __repr__(self) -> str:
+        facts = (joints_text(self.joints), f"{self.num_parameters:,} parameters")
+        context = (f"context of {self.context_dim}",) if self.context_dim else ()
+        how = training_text(self.metadata) if self.fitted else "not fitted"
+        return f"{type(self).__name__}({', '.join((*facts, *context, how))})"
+
+    def _repr_html_(self) -> str:
+        return prior_html(self)
 
     @property
     def num_parameters(self) -> int:

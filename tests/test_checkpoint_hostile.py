@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from bounds import bounded
 from safetensors.torch import load_file, save_file
 
 import poseprior
@@ -417,9 +418,10 @@ def _damage(content: bytes, generator: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
-def test_damaged_files_load_or_are_one_error(saved: Path, count: int, in_bounds: None) -> None:
+def test_damaged_files_load_or_are_one_error(saved: Path, count: int) -> None:
     whole = saved.read_bytes()
     generator = random.Random(count)
     for _ in range(count):
         saved.write_bytes(_damage(whole, generator))
-        assert len(_outcome(saved) or "") < 10_000
+        with bounded():
+            assert len(_outcome(saved) or "") < 10_000

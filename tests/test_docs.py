@@ -25,7 +25,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-REPOSITORY = "https://github.com/poseprior/poseprior/"
+#: Where the pages of this tree are on the web, and its pictures.
+_WEB = re.compile(
+    r"https://(?:github\.com/poseprior/poseprior/(?:blob|tree)|raw\.githubusercontent\.com/poseprior/poseprior)/main/"
+)
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 #: Blocks of these pages run elsewhere: each by itself.
 _ELSEWHERE = {"data_formats.md": "io/test_data_formats.py"}
@@ -36,7 +39,8 @@ _TOKEN = re.compile(
     r"^<!-- (?P<word>hidden|not run|in tests|slow)\b:?(?P<text>.*?)-->|^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-_LINK = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+#: [text](target), and [name]: target at the foot of a page.
+_LINK = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Block:
 
     language: str
     code: str
+    hidden: bool = False
     reason: str = ""
     swaps: list[tuple[str, str]] = field(default_factory=list)
 
@@ -63,14 +68,14 @@ def read_blocks(page: Path) -> list[Block]:
     for token in _TOKEN.finditer(page.read_text()):
         word, text = token["word"], (token["text"] or "").strip()
         if word == "hidden":
-            found.append(Block("python", text))
+            found.append(Block("python", text, hidden=True))
         elif word == "not run":
             reason = text
         elif word == "in tests":
             old, _, new = text.partition(" -> ")
             swaps.append((old, new))
         elif word is None:
-            found.append(Block(token["language"], token["code"], reason, swaps))
+            found.append(Block(token["language"], token["code"], False, reason, swaps))
             reason, swaps = "", []
     assert not reason and not swaps, f"{page}: a comment is not followed by a block"
     return found
@@ -148,9 +153,8 @@ def test_what_is_not_run_says_why(page: Path) -> None:
         )
         if block.reason:
             assert len(block.reason.split()) >= 3, block.code
-    assert page.read_text().count("```") == 2 * sum(b.code != "" for b in read_blocks(page) if b.language) - 2 * (
-        page.read_text().count("<!-- hidden")
-    )
+    # No fence escaped the pattern: one that is indented, say.
+    assert page.read_text().count("```") == 2 * sum(not block.hidden for block in read_blocks(page))
 
 
 #: What only this project's makers know: who asked, which try it was, where files lie on their machines.
@@ -176,10 +180,15 @@ def _may_be_long(page: Path, line: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in _LINK.findall(page.read_text()):
+    text = _TOKEN.sub("", page.read_text())
+    defined = set(re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE))
+    prose = re.sub(r"`[^`]*`", "", text)
+    assert set(re.findall(r"\]\[([^\]]+)\]", prose)) <= defined
+    for inline, reference in _LINK.findall(text):
+        link = inline or reference
         target, _, anchor = link.partition("#")
-        if target.startswith(REPOSITORY):
-            path = ROOT / target.removeprefix(REPOSITORY).split("/", 2)[2]
+        if _WEB.match(target):
+            path = ROOT / _WEB.sub("", target)
         elif target.startswith("http"):
             continue
         else:

@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
     ("_checks", "_compiled", "_tracing", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
+    ("_shown",),
     ("optim",),
     ("io",),
     # Trees of files into shards that `io` reads.
@@ -64,11 +65,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: Imports that point up: `PosePrior.fit` calls the training loop, `PosePrior.load` defines the classes of files.
+#: What points up: `PosePrior.fit` calls the training loop, `PosePrior.load` defines the classes of files, and a notebook
+#: shows a prior with a picture.
 UPWARDS = {
     ("poseprior.prior", "poseprior.training.fit"),
     ("poseprior.prior", "poseprior.models"),
     ("poseprior.prior", "poseprior.rigs"),
+    ("poseprior._shown", "poseprior.viz.poses"),
 }
 MOST_LINES = 300
 

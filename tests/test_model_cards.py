@@ -23,7 +23,7 @@ def test_every_shipped_prior_has_a_whole_card(name: str) -> None:
     text = (CARDS / f"{name}.md").read_text()
     for heading in ("What it is", "Data", "Intended use", "What it cannot do", "How its samples look"):
         assert f"\n## {heading}\n" in text
-    (info,) = (info for info in poseprior.list_pretrained() if info.name == name)
+    info = poseprior.list_pretrained()[name]
     for numbers in info.metrics.values():
         if isinstance(numbers, dict):
             assert f"{numbers['test']['nll']:.2f}" in text

@@ -96,9 +96,10 @@ def test_a_density_needs_no_compiler() -> None:
 
 
 def test_help_and_list_need_no_torch() -> None:
-    import poseprior.cli
+    """`train --help` alone reads the defaults of models, which import torch."""
+    from poseprior.cli import COMMANDS
 
-    commands = [command.__metadata__[0].name for command in poseprior.cli.Command.__args__]
+    commands = [command for command in COMMANDS if command != "train"]
     assert len(commands) > 8
     calls = [["--help"], ["--version"], ["list"], *([command, "--help"] for command in commands)]
     statement = f"""

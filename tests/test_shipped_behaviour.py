@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import poseprior
 from poseprior import FitConfig, GaussianPrior, GlobalFlow, PosePrior, ProductPrior
 
-NAMES = [prior.name for prior in poseprior.list_pretrained()]
+NAMES = list(poseprior.list_pretrained())
 
 
 @cache

@@ -164,19 +164,19 @@ def own_percentile(prior: PosePrior, reference: Tensor, pose: Tensor, observed: 
 def print_table(out: Path) -> None:
     """All that was measured, one line for each family and left-out rig, as Markdown."""
     oracles = {rig: json.loads((out / f"oracle-{rig}.json").read_text()) for rig in RIGS}
-    print(markdown_head(["family", "rig left out", "NLL", "gap", *(f"{k}: {s}" for k in _KINDS for s in _SHARES)]))
+    print(markdown_head(["family", "left out", "NLL", "gap", *_KINDS]))
     for prefix in ("", "shipped-"):
         for family in FAMILIES:
             for rig in RIGS:
                 path = out / f"{prefix}{family}-{rig}.json"
                 if path.exists():
                     row = json.loads(path.read_text())
-                    shares = (f"{row[f'{kind} {name}']:.1f}" for kind in _KINDS for name in _SHARES)
-                    name = f"`{FAMILIES[family]}`, as shipped" if prefix else family
+                    shares = (" / ".join(f"{row[f'{kind} {share}']:.1f}" for share in _SHARES) for kind in _KINDS)
+                    name = f"`{FAMILIES[family]}`" if prefix else family
                     gap = row["nll"] - oracles[rig]
                     print(markdown_row([name, f"`{rig}`", f"{row['nll']:.1f}", f"{gap:.1f}", *shares]))
     for rig, value in oracles.items():
-        print(markdown_row(["oracle", f"`{rig}`", f"{value:.1f}", "0", *["-"] * (len(_KINDS) * len(_SHARES))]))
+        print(markdown_row(["oracle", f"`{rig}`", f"{value:.1f}", "0", *["-"] * len(_KINDS)]))
 
 
 def measure(family: str, rig: str, folder: Path, out: Path, *, shipped: bool) -> dict[str, float]:

@@ -33,7 +33,7 @@ def _sign(info: PretrainedPrior) -> str:
 def overview() -> str:
     """The table of all shipped priors."""
     rows = []
-    for info in poseprior.list_pretrained():
+    for info in poseprior.list_pretrained().values():
         nll = ", ".join(f"{part} {_sign(info)}{numbers['test']['nll']:.2f}" for part, numbers in _parts(info).items())
         rows.append([
             f"[`{info.name}`]({info.name}.md)", str(len(info.joints)), f"{info.num_parameters:,}", _size(info.num_bytes), nll,
@@ -100,7 +100,7 @@ def filled(text: str, block: str) -> str:
 def cards() -> dict[Path, str]:
     """Every card as it should be."""
     blocks = {FOLDER / "README.md": overview()}
-    blocks |= {FOLDER / f"{info.name}.md": numbers(info) for info in poseprior.list_pretrained()}
+    blocks |= {FOLDER / f"{info.name}.md": numbers(info) for info in poseprior.list_pretrained().values()}
     return {path: filled(path.read_text(), block) for path, block in blocks.items()}
 
 

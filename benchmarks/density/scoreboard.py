@@ -17,7 +17,7 @@ import torch
 
 import poseprior
 from benchmarks.common import file_digest, file_stem, measure_once, parser_for, train_once, write_text
-from benchmarks.density.scoreboard_metrics import measure_body, measure_hands
+from benchmarks.density.scoreboard_metrics import measure_body, measure_hands, measure_latency
 from benchmarks.density.scoreboard_page import page
 from benchmarks.hands.right_hands import read_right
 from benchmarks.priors import BODY, published_global_flow
@@ -68,7 +68,13 @@ def measured(part: str, path: Path, data: dict[str, Any], cache: Path, max_poses
         return measure_hands(prior, data["test"], data["right"], max_poses=max_poses)
 
     conditions = {"weights": file_digest(path), "max_poses": max_poses}
-    return measure_once(cache / f"{part}-{path.stem}.json", conditions, measure)
+    numbers = measure_once(cache / f"{part}-{path.stem}.json", conditions, measure)
+    latency = measure_once(
+        cache / f"latency-{path.stem}.json",
+        {"weights": file_digest(path)},
+        lambda: measure_latency(poseprior.load(path)),
+    )
+    return {**numbers, "latency_ms": latency}
 
 
 def read_data(folder: Path) -> dict[str, dict[str, Any]]:

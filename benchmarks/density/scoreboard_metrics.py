@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import gradient_step, median_ms
+from benchmarks.common import gradient_step, processor_ms
 from benchmarks.hands.metrics import completion
 from benchmarks.hands.right_hands import right_mask
 from poseprior import PoseDataset, PosePrior, skeleton
@@ -33,7 +33,6 @@ def measure_body(prior: PosePrior, test: PoseDataset, own_rig: PoseDataset, *, m
         ),
         "own_rig_nll": own["nll"],
         "denoise": denoising(prior, pose, observed),
-        "latency_ms": {str(n): latency(prior, pose, observed, n) for n in BATCHES},
     }  # fmt: skip
 
 
@@ -48,7 +47,6 @@ def measure_hands(prior: PosePrior, test: PoseDataset, right: Tensor, *, max_pos
         result["fingers"] = {"reason": str(error)}
     mask = right_mask().expand(DENOISED, -1)
     result["denoise"] = denoising(prior, right[:DENOISED], mask)
-    result["latency_ms"] = {str(n): latency(prior, right[:DENOISED], mask, n) for n in BATCHES}
     return result
 
 
@@ -66,11 +64,10 @@ def denoising(prior: PosePrior, pose: Tensor, observed: Tensor) -> dict[str, flo
     return {"noisy_deg": error(noisy), "denoised_deg": error(clean), "num_poses": len(pose)}
 
 
-def latency(prior: PosePrior, pose: Tensor, observed: Tensor, batch: int) -> float:
-    """Median milliseconds of log_prob with its gradient to the pose, one thread."""
-    rows = torch.arange(batch) % len(pose)
-    mask = observed[rows]
-    return median_ms(gradient_step(lambda p: prior.log_prob(p, observed=mask), pose[rows]), seconds=3.0, least=3)
+def measure_latency(prior: PosePrior) -> dict[str, float]:
+    """Processor milliseconds of log_prob with its gradient to whole poses, by batch size, one thread."""
+    pose = prior.sample(max(BATCHES), generator=torch.Generator().manual_seed(0))
+    return {str(n): processor_ms(gradient_step(prior.log_prob, pose[:n])) for n in BATCHES}
 
 
 def fully_observed_rows(prior: PosePrior, test: PoseDataset, count: int) -> tuple[Tensor, Tensor]:

@@ -17,9 +17,9 @@ Every prior that ships, and baselines, on people that no prior was trained on. W
 python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
 ```
 
-Do not edit by hand. NLL, BPD, Fréchet, nearest, errors, latency: lower is better; precision, recall,
-log p: higher. What an NLL is against: [conventions.md](conventions.md). How priors hold on capture
-rigs that they were not trained on: [left_out_rigs.md](left_out_rigs.md).
+Do not edit by hand. NLL, BPD, Fréchet, nearest, errors, latency: lower is better; precision,
+recall, log p: higher. What an NLL is against: [conventions.md](conventions.md). How priors hold on
+capture rigs that they were not trained on: [left_out_rigs.md](left_out_rigs.md).
 """
 
 
@@ -53,18 +53,21 @@ def page(rows: dict[str, Rows], data: dict[str, dict[str, Any]], max_poses: int)
 def _densities(rows: Rows) -> str:
     own_rig = ["NLL, CMU"] if "own_rig_nll" in rows[0] else []
     head = (
-        "prior", "parameters", "NLL", *own_rig, "BPD", "denoised, degrees", "ms at batch 1", "ms at batch 1,024",
+        "prior", "parameters", "NLL", *own_rig, "BPD", "denoised", "ms, 1", "ms, 1,024",
     )  # fmt: skip
     table = []
     for row in rows:
         sign = "≤ " if row["log_prob_kind"] == "lower_bound" else ""
+        few = " [*]" if row["num_left_out"] else ""
         table.append([
-            row["title"], f"{row['num_parameters']:,}", f"{sign}{row['nll']:.2f}",
+            f"{row['title']}{few}", f"{row['num_parameters']:,}", f"{sign}{row['nll']:.2f}",
             *([f"{sign}{row['own_rig_nll']:.2f}"] if own_rig else []), f"{sign}{row['bpd']:.3f}",
             f"{row['denoise']['denoised_deg']:.2f}", f"{row['latency_ms']['1']:.1f}", f"{row['latency_ms']['1024']:,.0f}",
         ])  # fmt: skip
     noisy = rows[0]["denoise"]["noisy_deg"]
-    return markdown_table(head, table) + f"\nBefore denoising: {noisy:.2f} degrees.\n"
+    return (
+        markdown_table(head, table) + f"\nDenoised: degrees, {noisy:.2f} before. Milliseconds at batch 1 and 1,024.\n"
+    )
 
 
 def _samples(rows: Rows) -> str:
@@ -111,17 +114,18 @@ def _notes() -> str:
 
 - **NLL, BPD**: mean negative log-density over the test poses in nats against the uniform measure on
   rotations (BPD: bits a dimension of the rotvecs), each pose with its own mask, jitter {JITTER} rad,
-  seed 0. `≤` marks a bound, for priors whose `log_prob` is one. Priors that cannot marginalise score
-  only the poses that show all that they need.
-- **Denoised**: posterior mode under tangent noise of {NOISE} rad, {DENOISED} poses that observe every modelled
-  joint of the part; mean rotation error. It is the mode that is scored, and a mode is not what a
-  mean error rewards: a prior with a better density may score worse here.
+  seed 0. `≤` marks a bound, for priors whose `log_prob` is one. Priors that cannot marginalise
+  score only the poses that show all that they need (`[*]`); those show more joints, so that their
+  NLL is lower and does not compare with the other rows.
+- **Denoised**: posterior mode under tangent noise of {NOISE} rad, {DENOISED} poses that observe every
+  modelled joint of the part; mean rotation error. It is the mode that is scored, and a mode is not
+  what a mean error rewards: a prior with a better density may score worse here.
 - **Samples**: {SAMPLES:,} draws against as many test poses, keypoint positions in cm on the neutral
   skeleton (`poseprior.evaluation.sample_metrics`). Hands are compared on the right side, which most
   test poses show. Test people do things that no training person does, and priors are blurred by rig
   noise on purpose, so that recall is high and precision is low.
-- **Latency**: median of `log_prob` with its gradient to the pose, one thread, on a machine that
-  other jobs shared.
+- **Latency**: processor time of `log_prob` with its gradient to whole poses, one thread, the
+  fastest tenth of the calls, on a machine that other jobs shared.
 - **Published** flows: the reference architectures, trained for a minute and a half. They take no
   masks.
 - Baselines are fitted on the same poses and with the same noise as the priors that ship, weights

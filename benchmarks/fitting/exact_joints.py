@@ -79,7 +79,7 @@ def main() -> None:
 
 def methods(names: tuple[str, ...]) -> list[str]:
     """The methods by name, `all` spelt out."""
-    shipped = [p.name for p in poseprior.list_pretrained() if p.name.startswith(("body-", "whole-body"))]
+    shipped = [name for name in poseprior.list_pretrained() if name.startswith(("body-", "whole-body"))]
     return [each for name in names for each in (shipped if name == "all" else [name])]
 
 

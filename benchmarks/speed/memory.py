@@ -38,7 +38,7 @@ def extra_bytes(name: str, poses: int) -> tuple[int, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--poses", type=int, default=1_000_000)
-    parser.add_argument("--prior", nargs="*", default=[info.name for info in poseprior.list_pretrained()])
+    parser.add_argument("--prior", nargs="*", default=list(poseprior.list_pretrained()))
     parser.add_argument("--here", action="store_true", help="measure one prior in this process")
     args = parser.parse_args()
     torch.set_num_threads(1)

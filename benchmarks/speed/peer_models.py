@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import gradient_step
+
 _DIMS = 63
 #: Transforms of a flow, whatever its width: what the libraries' own examples use.
 _TRANSFORMS = {"MAF": 5, "NSF": 3}
@@ -52,16 +54,6 @@ def coordinates(count: int) -> Tensor:
     return torch.randn(count, _DIMS, generator=torch.Generator().manual_seed(0))
 
 
-def gradient_call(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
-    """A call that computes log_prob of x (B, ...) and its gradient to x."""
-
-    def step() -> object:
-        leaf = x.detach().requires_grad_()
-        return torch.autograd.grad(log_prob(leaf).sum(), leaf)
-
-    return step
-
-
 def zuko_flow(kind: str, num_parameters: int) -> Timed:
     """zuko's MAF or NSF of the width that comes closest to a number of parameters."""
     import zuko  # in a process of its own: it changes torch.distributions
@@ -73,7 +65,7 @@ def zuko_flow(kind: str, num_parameters: int) -> Timed:
     flow = build(_closest_width(build, num_parameters))
     return Timed(
         num_parameters=_count(flow),
-        step=lambda x: gradient_call(lambda z: flow().log_prob(z), x),
+        step=lambda x: gradient_step(lambda z: flow().log_prob(z), x),
         inputs=coordinates,
         sample=lambda: flow().sample((1024,)),
         loss=lambda x: -flow().log_prob(x).mean(),
@@ -98,7 +90,7 @@ def normflows_spline(num_parameters: int) -> Timed:
     flow = build(_closest_width(build, num_parameters)).eval()
     return Timed(
         num_parameters=_count(flow),
-        step=lambda x: gradient_call(flow.log_prob, x),  # type: ignore[arg-type]
+        step=lambda x: gradient_step(flow.log_prob, x),  # type: ignore[arg-type]
         inputs=coordinates,
         sample=lambda: flow.sample(1024),  # type: ignore[operator]
         loss=lambda x: -flow.log_prob(x).mean(),  # type: ignore[operator]
@@ -132,7 +124,7 @@ def vposer() -> Timed:
         return matrices.flatten(1).sum(1)
 
     return Timed(
-        num_parameters=_count(model), step=lambda x: gradient_call(energy, 0.3 * x), inputs=coordinates,
+        num_parameters=_count(model), step=lambda x: gradient_step(energy, 0.3 * x), inputs=coordinates,
         sample=lambda: model.decode(torch.randn(1024, 32), output_type="matrot"), note="encode, decode and gradient",
     )  # fmt: skip
 

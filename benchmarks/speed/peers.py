@@ -15,11 +15,9 @@ Every model runs in a process of its own, and all of them take turns; the fastes
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import poseprior
-from benchmarks.common import machine_line, markdown_head, markdown_row, parser_for, write_json
+from benchmarks.common import (
+    gradient_step,
+    machine_line,
+    markdown_head,
+    markdown_row,
+    parser_for,
+    processor_ms,
+    write_json,
+)
 from benchmarks.priors import published_joint_flow
 from benchmarks.speed import peer_models
 from benchmarks.speed.joint_flow_loop import LoopJointFlow
-from benchmarks.speed.peer_models import Timed, gradient_call
+from benchmarks.speed.peer_models import Timed
 from poseprior import BodyVAE, FitConfig
 from poseprior.io import synthetic_poses
 
@@ -58,7 +64,7 @@ def timed(prior: str, peer: str) -> Timed:
     if prior == "JointFlow.published":
         flow = published_joint_flow("all").eval().requires_grad_(False)
         log_prob = LoopJointFlow(flow).eval().requires_grad_(False).log_prob if peer else flow.log_prob
-        return Timed(flow.num_parameters, lambda x: gradient_call(log_prob, x), _random_poses)
+        return Timed(flow.num_parameters, lambda x: gradient_step(log_prob, x), _random_poses)
     ours = poseprior.load(prior)
     if peer == "sklearn mixture":
         return peer_models.sklearn_mixture(getattr(ours, "num_components", 1))
@@ -74,26 +80,12 @@ def timed(prior: str, peer: str) -> Timed:
         def energy(pose: Tensor) -> Tensor:
             return autoencoder.decode(autoencoder.posterior(pose).mean).flatten(1).sum(1)
 
-        return Timed(ours.num_parameters, lambda x: gradient_call(energy, x), ours.sample, lambda: ours.sample(1024))
-    return Timed(ours.num_parameters, lambda x: gradient_call(ours.log_prob, x), ours.sample, lambda: ours.sample(1024))
+        return Timed(ours.num_parameters, lambda x: gradient_step(energy, x), ours.sample, lambda: ours.sample(1024))
+    return Timed(ours.num_parameters, lambda x: gradient_step(ours.log_prob, x), ours.sample, lambda: ours.sample(1024))
 
 
 def _random_poses(count: int) -> Tensor:
     return 0.3 * torch.randn(count, 55, 3, generator=torch.Generator().manual_seed(0))
-
-
-def processor_ms(step: Callable[[], object], seconds: float) -> float:
-    """Processor time of a call in milliseconds, the fastest tenth of the calls; one call of a slow one."""
-    step()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 2 or time.perf_counter() < end:
-        start = time.process_time()
-        step()
-        times.append(time.process_time() - start)
-        if times[0] > 5.0:
-            break
-    return 1e3 * (min(times) if len(times) < 10 else statistics.quantiles(times, n=10)[0])
 
 
 def measure(prior: str, peer: str, batches: list[int], seconds: float) -> dict[str, Any]:
@@ -102,13 +94,13 @@ def measure(prior: str, peer: str, batches: list[int], seconds: float) -> dict[s
     row: dict[str, Any] = {"parameters": model.num_parameters, "note": model.note}
     for batch in batches:
         step = model.step(model.inputs(batch))
-        row[f"ms at {batch}"] = processor_ms(step, seconds)
+        row[f"ms at {batch}"] = processor_ms(step, seconds=seconds)
         if not peer and batch in LARGE:
             with FlopCounterMode(display=False) as counter:
                 step()
             row[f"flops at {batch}"] = counter.get_total_flops()
     if model.sample is not None:
-        row["sample ms"] = processor_ms(model.sample, seconds)
+        row["sample ms"] = processor_ms(model.sample, seconds=seconds)
     if model.loss is not None and model.module is not None:
         row["training"] = _peer_training_rate(model, seconds)
     elif not peer and prior.startswith("body-") and not poseprior.load(prior).closed_form:
@@ -128,7 +120,7 @@ def _peer_training_rate(model: Timed, seconds: float) -> float:
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
 
-    return 1e3 * TRAIN_BATCH / processor_ms(step, seconds)
+    return 1e3 * TRAIN_BATCH / processor_ms(step, seconds=seconds)
 
 
 def _training_rate(name: str, steps: int) -> float:
@@ -149,7 +141,7 @@ def matmul_peak() -> float:
     best = 0.0
     for size in (256, 512, 1024):
         a = torch.randn(size, size)
-        best = max(best, 2.0 * size**3 / (1e-3 * processor_ms(lambda a=a: a @ a, 0.5)))  # type: ignore[misc]
+        best = max(best, 2.0 * size**3 / (1e-3 * processor_ms(lambda a=a: a @ a, seconds=0.5)))  # type: ignore[misc]
     return best
 
 

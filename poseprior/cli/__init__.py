@@ -5,48 +5,54 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from .._version import __version__
 from ._data import DataCommand
 from ._export import Export
 from ._fit import Fit
+from ._mesh import ExportMesh
+from ._parse import listed, nearest, parse
 from ._rigs import Adapt, Check
 from ._train import Train
+from ._train_parse import parse_train
 from ._use import Complete, Evaluate, Info, List, Sample, Score
 
-Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Sample, tyro.conf.subcommand("sample")]
-    | Annotated[Complete, tyro.conf.subcommand("complete")]
-    | Annotated[Score, tyro.conf.subcommand("score")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Adapt, tyro.conf.subcommand("adapt")]
-    | Annotated[Fit, tyro.conf.subcommand("fit")]
-    | Annotated[DataCommand, tyro.conf.subcommand("data")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[List, tyro.conf.subcommand("list")]
-)
+#: By name, in the order of the help.
+COMMANDS: dict[str, type[Any]] = {
+    "list": List,
+    "info": Info,
+    "sample": Sample,
+    "score": Score,
+    "complete": Complete,
+    "check": Check,
+    "adapt": Adapt,
+    "fit": Fit,
+    "export-mesh": ExportMesh,
+    "export": Export,
+    "train": Train,
+    "evaluate": Evaluate,
+    "data": DataCommand,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (0 done, 2 bad input, 130 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
+    if arguments in (["--version"], ["-V"]):
         print(f"poseprior {__version__}")
         return 0
-    command: Any = tyro.cli(
-        Command,
-        args=arguments,
-        prog="poseprior",
-        description="Pose priors for SMPL-X bodies and hands.",
-        config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-    )
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        known = f"the commands are {', '.join(COMMANDS)}."
+        print(f"poseprior: error: no command {name!r}; {known}{nearest(name, list(COMMANDS))}", file=sys.stderr)
+        return 2
     try:
+        prog = f"poseprior {name}"
+        command: Any = parse_train(rest, prog) if name == "train" else parse(COMMANDS[name], rest, prog=prog)
         return command.run() or 0
     except ValueError as error:
         print(f"poseprior: error: {error}", file=sys.stderr)
@@ -60,3 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("poseprior: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
+
+
+def _help() -> str:
+    """The commands, a line or two each."""
+    commands = listed({name: str(command.__doc__) for name, command in COMMANDS.items()}, 11)
+    return (
+        f"usage: poseprior COMMAND ...\n\nPose priors for SMPL-X bodies and hands.\n\n{commands}\n\n"
+        "poseprior COMMAND --help has the options; poseprior --version the version."
+    )

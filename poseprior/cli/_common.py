@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +14,61 @@ if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs no
     import torch
 
     from ..io import PoseDataset
+    from ..prior import PosePrior
+
+#: The package that writes a kind of file, and the extra that installs it.
+_NEEDS = {
+    ".png": ("matplotlib", "viz"), ".html": ("trimesh", "viz"), ".obj": ("trimesh", "viz"), ".ply": ("trimesh", "viz"),
+    ".glb": ("trimesh", "viz"),
+}  # fmt: skip
+
+
+def load_prior(name: str, device: str = "cpu", *, flag: str = "PRIOR") -> PosePrior:
+    """The prior of an argument; what is wrong with it is said under the argument's name."""
+    from ..pretrained.loading import load
+
+    with _named(flag):
+        return load(name, device=device)
+
+
+def need(flag: str, package: str, extra: str) -> None:
+    """Refuse an option before any work is done, where the package that it needs is not installed."""
+    try:
+        found = importlib.util.find_spec(package) is not None
+    except ImportError:
+        found = False
+    if not found:
+        raise ValueError(f'{flag} needs {package}, which is not installed; run: pip install "poseprior[{extra}]"')
 
 
 def held_out(path: Path) -> PoseDataset:
-    """The poses of a file; of a folder its test split, else its val split, else all."""
+    """The poses of `--data`: of a file; of a folder its test split, else its val split, else all."""
     from ..io import read_poses, read_split
 
-    if path.is_dir():
-        splits = read_split(path)
-        return splits.get("test") or splits.get("val") or read_poses(path)
-    return read_poses(path)
+    with _named("--data"):
+        if path.is_dir():
+            splits = read_split(path)
+            return splits.get("test") or splits.get("val") or read_poses(path)
+        return read_poses(path)
+
+
+def all_of(path: Path) -> PoseDataset:
+    """All poses of `--data`, a file or a folder."""
+    from ..io import read_poses
+
+    with _named("--data"):
+        return read_poses(path)
+
+
+@contextlib.contextmanager
+def _named(flag: str) -> Iterator[None]:
+    """What is wrong with a path is said under the name of the argument that it came from."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("path: "):
+            raise ValueError(f"{flag}: {str(error).removeprefix('path: ')}") from None
+        raise
 
 
 def generator(seed: int, device: torch.device) -> torch.Generator:
@@ -39,6 +87,8 @@ def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
         return
     if path.suffix.lower() not in allowed:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}.")
+    if path.suffix.lower() in _NEEDS:
+        need(flag, *_NEEDS[path.suffix.lower()])
     try:
         require_writable(path)
     except ValueError as error:

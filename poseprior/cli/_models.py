@@ -1,130 +1,247 @@
-"""The models that `poseprior train` offers, each with the options worth a flag."""
+"""The models that `poseprior train` offers, each with its options."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+import inspect
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import tyro
+from .._checks import check_option_names
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
-    from ..models.vae.base import BaseVAE
     from ..prior import PosePrior
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """One Gaussian around each joint's mean rotation: the baseline."""
+class PriorClass:
+    """A class of `poseprior.models` by its name, imported when it is looked at."""
 
-    covariance: Literal["diagonal", "full"] = "diagonal"
-    """diagonal, or full over all joints."""
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import GaussianPrior
+    def __get__(self, instance: object, owner: type) -> type[PosePrior]:
+        from .. import models
 
-        return GaussianPrior(joints, covariance=self.covariance)
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A mixture of full-covariance Gaussians (the SMPLify family)."""
-
-    num_components: int = 8
-    """Number of Gaussians."""
-
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import GaussianMixturePrior
-
-        return GaussianMixturePrior(joints, num_components=self.num_components)
+        found: type[PosePrior] = getattr(models, self.name)
+        return found
 
 
-@dataclass(frozen=True)
-class Joint:
-    """A conditional flow for each joint given its parent."""
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Options of a model; what is left out, None, has the library's default."""
 
-    published: bool = False
-    """The reference architecture of the literature instead of our design."""
+    kind: ClassVar[PriorClass]
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import JointFlow
-
-        return JointFlow.published(joints) if self.published else JointFlow(joints)
-
-
-@dataclass(frozen=True)
-class Global:
-    """A flow over the whole pose, with a latent space."""
-
-    published: bool = False
-    """The reference architecture of the literature instead of our design."""
+    def given(self) -> dict[str, Any]:
+        """The options of the constructor that were given."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "published"}
+        return {name: value for name, value in values.items() if value is not None}
 
     def build(self, joints: tuple[int, ...], *, context_dim: int = 0) -> PosePrior:
-        from ..models import GlobalFlow
+        """The prior, unfitted; given a vector of length `context_dim`, where the class takes one."""
+        context = {"context_dim": context_dim} if context_dim else {}
+        if getattr(self, "published", False):
+            make = self.kind.published  # type: ignore[attr-defined]
+            check_option_names(make, self.given(), "the published architecture")
+            return make(joints, **self.given(), **context)
+        return self.kind(joints, **self.given(), **context)
 
-        make = GlobalFlow.published if self.published else GlobalFlow
-        return make(joints, context_dim=context_dim)
+    def settled(self) -> dict[str, Any]:
+        """Every option that the constructor takes, given or not."""
+        if getattr(self, "published", False):
+            return {"published": True, **self.given()}
+        return {**self.defaults(), **self.given()}
+
+    @classmethod
+    def name(cls) -> str:
+        """What follows `poseprior train`."""
+        return next(name for name, model in MODELS.items() if model.kind is cls.kind)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """What the library's constructor takes for an option that is left out."""
+        from ..models.vae.base import BaseVAE
+
+        taken = inspect.signature(cls.kind).parameters
+        found = {field.name: taken[field.name].default for field in fields(cls) if field.name != "published"}
+        if issubclass(cls.kind, BaseVAE):
+            found["latent_dim"] = cls.kind._class_defaults().latent_dim
+        return found
 
 
-@dataclass(frozen=True)
-class OrderAgnostic:
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(Model):
+    """One Gaussian around each joint's mean rotation: the baseline."""
+
+    kind = PriorClass("GaussianPrior")
+    covariance: Literal["diagonal", "full"] | None = None
+    """diagonal, or full over all joints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(Model):
+    """A mixture of full-covariance Gaussians (the SMPLify family)."""
+
+    kind = PriorClass("GaussianMixturePrior")
+    num_components: int | None = None
+    """Number of Gaussians."""
+    em_iterations: int | None = None
+    """Most steps of EM."""
+    em_poses: int | None = None
+    """EM reads a random subset of at most this many poses."""
+    prior_count: float | None = None
+    """Pseudo-poses of the pooled covariance in every Gaussian, against collapse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint(Model):
+    """A conditional flow for each joint given its parents."""
+
+    kind = PriorClass("JointFlow")
+    published: bool = False
+    """The reference architecture of the literature; it takes --num-particles alone of the options below."""
+    hidden: int | None = None
+    """Width of the networks, one for each joint."""
+    layers: int | None = None
+    """Hidden layers of the networks."""
+    dropout: float | None = None
+    """Probability in training that a hidden unit is dropped."""
+    num_components: int | None = None
+    """Gaussians in each joint's mixture."""
+    broad_weight: float | None = None
+    """Share of two broad Gaussians in each mixture, for rotations far from the data."""
+    input_noise: float | None = None
+    """Noise in training on what networks see of other joints, in standard deviations of each joint."""
+    input_dropout: float | None = None
+    """Probability in training that a network sees a parent as unobserved."""
+    extra_parents: bool | None = None
+    """Give joints more parents than the nearest modelled ancestor."""
+    share_mirror: bool | None = None
+    """Right joints use the left joints' networks through the mirror."""
+    num_particles: int | None = None
+    """Particles of a completion, where it is not exact otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Global(Model):
+    """A flow over the whole pose, with a latent space."""
+
+    kind = PriorClass("GlobalFlow")
+    published: bool = False
+    """The reference architecture of the literature; it takes none of the options below."""
+    couplings: int | None = None
+    """Coupling layers of each block of joints."""
+    hidden: int | None = None
+    """Width of their networks."""
+    layers: int | None = None
+    """Hidden layers of their networks."""
+    dropout: float | None = None
+    """Probability in training that a hidden unit is dropped."""
+    input_noise: float | None = None
+    """Noise in training on what networks see, in standard deviations of the whitened coordinates."""
+    max_log_scale: float | None = None
+    """Bound of a coupling's log-scales."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderAgnostic(Model):
     """One model for any observed subset and any completion, trained on incomplete poses."""
 
-    num_orders: int = 24
+    kind = PriorClass("OrderAgnosticPrior")
+    num_orders: int | None = None
     """Orders averaged in the density; more are slower and better."""
+    hidden: int | None = None
+    """Width of the networks, one for each joint."""
+    layers: int | None = None
+    """Hidden layers of the networks."""
+    dropout: float | None = None
+    """Probability in training that a hidden unit is dropped."""
+    num_components: int | None = None
+    """Components of each conditional's mixture."""
+    dof: int | None = None
+    """Degrees of freedom of the components, Student-t."""
+    base_weight: float | None = None
+    """Share of the plain Gaussian conditional."""
+    own_weight: float | None = None
+    """Share of each joint's own Gaussian, whatever the context."""
+    broad_weight: float | None = None
+    """Share of the broad component."""
+    near_weight: float | None = None
+    """Share of the networks that see near joints alone; 0 leaves them out."""
+    input_noise: float | None = None
+    """Noise in training on what networks see of other joints, in standard deviations of each joint."""
+    share_mirror: bool | None = None
+    """Groups that are mirror images of each other share networks."""
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import OrderAgnosticPrior
 
-        return OrderAgnosticPrior(joints, num_orders=self.num_orders)
-
-
-@dataclass(frozen=True)
-class Vae:
+@dataclass(frozen=True, kw_only=True)
+class Vae(Model):
     """A variational autoencoder over any joints; its log_prob is a lower bound."""
 
+    kind = PriorClass("VAEPrior")
     published: bool = False
-    """The architecture of the literature instead of our design."""
+    """The architecture of the literature; it takes --latent-dim and --bound-samples alone of the options below."""
     latent_dim: int | None = None
-    """Latent numbers for each independent group of joints; default 32, hands 24."""
+    """Latent numbers for each independent group of joints (a hand, the body)."""
+    hidden: int | None = None
+    """Width of the encoder's and the decoder's networks."""
+    depth: int | None = None
+    """Residual blocks of each."""
+    dropout: float | None = None
+    """Probability in training that a number in those blocks is dropped."""
+    linear_path: bool | None = None
+    """Start encoder and decoder as probabilistic PCA."""
+    posterior: Literal["full", "diagonal"] | None = None
+    """Covariance of the encoder's posterior."""
+    flow_layers: int | None = None
+    """Coupling layers of the learned prior on the latent; 0 for a plain N(0, I)."""
+    flow_hidden: int | None = None
+    """Width of the coupling networks. Default: 128."""
+    adaptive_noise: bool | None = None
+    """The decoder gives every joint's noise covariance too; otherwise it is one for all poses."""
+    train_samples: int | None = None
+    """Samples of the importance-weighted objective; 1 is the evidence lower bound."""
+    bound_samples: int | None = None
+    """Samples of the bound that log_prob is."""
+    kl_weight: float | None = None
+    """Weight of the KL term, the beta of a beta-VAE; below 1 favours reconstruction."""
+    kl_warmup: int | None = None
+    """Steps over which that weight rises from 0."""
+    free_bits: float | None = None
+    """Nats of every latent number that cost nothing, against collapse."""
+    reconstruction_weight: float | None = None
+    """Weight of the decoded rotations' angles (radians, summed over joints) in the objective."""
+    refine_steps: int | None = None
+    """Gauss-Newton steps from the posterior mean to a nearer latent, with --reconstruction-weight."""
+    mask_fraction: float | None = None
+    """Share of training poses with joints hidden from the encoder, so that it learns marginals."""
+    encode_steps: int | None = None
+    """Gauss-Newton steps of encode; 0 gives the posterior mean."""
+    encode_starts: int | None = None
+    """Latents that these steps start from; the nearest end is taken."""
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import VAEPrior
 
-        return self._of(VAEPrior, joints)
-
-    def _of(self, kind: type[BaseVAE], joints: tuple[int, ...]) -> PosePrior:
-        make = kind.published if self.published else kind
-        return make(joints, latent_dim=self.latent_dim)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HandVae(Vae):
     """A variational autoencoder of one hand or both (--joints hands)."""
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import HandVAE
-
-        return self._of(HandVAE, joints)
+    kind = PriorClass("HandVAE")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BodyVae(Vae):
     """A variational autoencoder of the body, as VPoser (--joints body)."""
 
-    def build(self, joints: tuple[int, ...]) -> PosePrior:
-        from ..models import BodyVAE
-
-        return self._of(BodyVAE, joints)
+    kind = PriorClass("BodyVAE")
 
 
-Model = (
-    Annotated[Gaussian, tyro.conf.subcommand("gaussian")]
-    | Annotated[Mixture, tyro.conf.subcommand("mixture")]
-    | Annotated[Joint, tyro.conf.subcommand("joint-flow")]
-    | Annotated[Global, tyro.conf.subcommand("global-flow")]
-    | Annotated[OrderAgnostic, tyro.conf.subcommand("order-agnostic")]
-    | Annotated[Vae, tyro.conf.subcommand("vae")]
-    | Annotated[HandVae, tyro.conf.subcommand("hand-vae")]
-    | Annotated[BodyVae, tyro.conf.subcommand("body-vae")]
-)
-OptionalModel = Model | Annotated[None, tyro.conf.subcommand("none", description="The model of --recipe.")]
+#: By the name that follows `poseprior train`.
+MODELS: dict[str, type[Model]] = {
+    "gaussian": Gaussian,
+    "mixture": Mixture,
+    "joint-flow": Joint,
+    "global-flow": Global,
+    "order-agnostic": OrderAgnostic,
+    "vae": Vae,
+    "hand-vae": HandVae,
+    "body-vae": BodyVae,
+}

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from ._common import check_suffix
+from ._busy import busy
+from ._common import all_of, check_suffix, load_prior
+from ._parse import Prior
 
 _SHOWN = 8
 
@@ -17,8 +17,7 @@ _SHOWN = 8
 class Check:
     """Say whether a prior holds on the poses of a file, which joints disagree, and what conventions the file gives away."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder of such files, all of one rig."""
     png: Path | None = None
@@ -33,16 +32,14 @@ class Check:
     """Where to compute."""
 
     def run(self) -> None:
-        from ..io import read_poses
         from ..io.atomic import write_json
-        from ..pretrained.loading import load
         from ..tasks import check
 
         check_suffix("--png", self.png, ".png")
-        if self.png is not None:
-            _need_pictures()
-        data = read_poses(self.data)
-        result = check(load(self.prior, device=self.device), data, max_poses=self.max_poses, seed=self.seed)
+        data = all_of(self.data)
+        prior = load_prior(self.prior, self.device)
+        with busy(f"judging {min(len(data), self.max_poses):,} poses"):
+            result = check(prior, data, max_poses=self.max_poses, seed=self.seed)
         for note in data.notes:
             print(f"reading: {note}")
         print(result)
@@ -60,8 +57,7 @@ class Check:
 class Adapt:
     """Find a rig's rest frames and spreads from 100 or more of its poses, and write the prior that goes with them."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder of such files, all of one rig."""
     out: Path
@@ -76,17 +72,17 @@ class Adapt:
     """Where to compute."""
 
     def run(self) -> None:
-        from ..io import read_poses
-        from ..pretrained.loading import load
         from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
         from ..tasks import adapt
 
         check_suffix("--out", self.out, ".safetensors")
-        data = read_poses(self.data)
+        data = all_of(self.data)
         for note in data.notes:
             print(f"reading: {note}")
         data = data.random_subset(self.max_poses, seed=self.seed)
-        found = adapt(load(self.prior, device=self.device), data, steps=self.steps, seed=self.seed)
+        prior = load_prior(self.prior, self.device)
+        with busy(f"learning the rig from {len(data):,} poses"):
+            found = adapt(prior, data, steps=self.steps, seed=self.seed)
         found.save(self.out)
         facts = found.metadata["adaptation"]
         people = f" of {facts['num_people']} people" if facts["num_people"] > 1 else ""
@@ -102,18 +98,8 @@ class Adapt:
             joint: (math.hypot(*config["parent_frame"][joint]), math.hypot(*config["child_frame"][joint]))
             for joint in config["parent_frame"]
         }
-        print("joints turned most      parent's side   child's side (degrees)   spread x, y, z")
+        print("joints turned most   degrees: parent's side  child's side   spread x, y, z")
         for joint in sorted(turned, key=lambda joint: -max(turned[joint]))[:_SHOWN]:
             spread = ", ".join(f"{v:.2f}" for v in config["spread"][joint])
-            print(f"  {joint:<18} {turned[joint][0]:16.0f} {turned[joint][1]:14.0f}             {spread}")
+            print(f"  {joint:<18} {turned[joint][0]:22.0f} {turned[joint][1]:13.0f}   {spread}")
         print(f"prior: {self.out}")
-
-
-def _need_pictures() -> None:
-    """Refuse `--png` before any work is done where pictures cannot be drawn."""
-    from ..viz import new_figure
-
-    try:
-        new_figure()
-    except ModuleNotFoundError as error:
-        raise ValueError(f"--png: {error}.") from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._models import Global, HandVae, OptionalModel
-from ._training import describe, read_rig_noise, read_splits, reproducible, say, start_distributed, weighty
+from . import _train_options as train_options
+from ._models import Global, HandVae
+from ._run_config import rig_noise_of, write_config
+from ._train_options import LOOP, TrainOptions
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..io import PoseDataset
@@ -17,74 +20,15 @@ if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs no
     from ..training import FitConfig, FitResult
     from ..training.config import FitOptions
 
-#: Flags that, when given, replace the model's or the recipe's own options.
-_FIT_OPTIONS = (
-    "minutes", "max_steps", "batch_size", "learning_rate", "weight_decay", "patience", "jitter", "mirror",
-    "subject_balance", "rig_balance", "eval_every", "checkpoint_every", "seed",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a prior: poses in, RUN/prior.safetensors and RUN/metrics.json out. Run again to resume."""
-
-    model: OptionalModel = None
-    """Which prior; or none, with --recipe."""
-    recipe: str | None = None
-    """Make a prior as the shipped one of this name was made (poseprior list); flags below replace what it says."""
-    data: Path
-    """Folder with train_poses.npz, val_poses.npz, test_poses.npz (or any .npz files), or one file. With --recipe also a
-    folder that holds such folders, named body and hands."""
-    out: Path
-    """Run folder: prior.safetensors, metrics.json, checkpoint/, tb/."""
-    joints: str | None = None
-    """body, hands, left_hand, right_hand, whole_body (all but root and eyes), all, or joint names with commas. Default:
-    hands for hand-vae, body for the others."""
-    context: str | None = None
-    """Name of an array in the files that the prior is to be given with each pose: (N, C) floats, or (C,) for a whole file
-    (betas, say). For global-flow."""
-    minutes: float | None = None
-    """Wall-clock budget over all resumed runs."""
-    max_steps: int | None = None
-    """Optimiser steps; 0 is the closed form, where the model has one. Default: the model's own."""
-    batch_size: int | None = None
-    """Poses a step, over all processes."""
-    learning_rate: float | None = None
-    """Peak learning rate."""
-    weight_decay: float | None = None
-    """AdamW's weight decay of matrices."""
-    patience: int | None = None
-    """Stop after this many validations without a new best; 0 never."""
-    jitter: float | None = None
-    """Tangent noise on every pose, radians."""
-    mirror: bool | None = None
-    """Reflect half of the training poses."""
-    rig_noise: str | None = None
-    """Random conventions of capture rigs on every pose, so that the prior holds on other rigs: body, hands or whole_body
-    for the sizes of the shipped priors, a .json file of sizes, or none. Default: the recipe's, else none."""
-    subject_balance: float | None = None
-    """0 draws frames evenly, 1 draws subjects evenly."""
-    rig_balance: float | None = None
-    """0 draws frames evenly, 1 draws rigs evenly."""
-    eval_every: int | None = None
-    """Steps between validations."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints."""
-    seed: int | None = None
-    """Of everything random. Default: 0, or the recipe's."""
-    device: str | None = None
-    """cpu, cuda, ...; default: the GPU when there is one."""
-    evaluate: bool = True
-    """Measure the prior on held-out poses when it is trained; --no-evaluate leaves that out."""
-    licence: str | None = None
-    """Licence of the weights, kept in the file. Default: the recipe's if these are its data, else unspecified."""
-    overwrite: bool = False
-    """Replace a different prior, or the checkpoint of a different run, that already stands in the run folder."""
+class Train(TrainOptions):
+    """Train a prior: poses in, OUT/prior.safetensors and OUT/metrics.json out. Run again to resume."""
 
     def run(self) -> int:
         import torch
 
-        main_rank = start_distributed()
+        main_rank = _start_distributed()
         try:
             return self._train(main_rank)
         finally:
@@ -96,10 +40,11 @@ class Train:
         from ..evaluation.report import format_table
         from ..recipes import read_parts, together
         from ..training.fit import fit_defaults
+        from ..training.tensorboard import tensorboard_installed
 
         recipe = self._find_recipe()
         if recipe is None:
-            parts = {name: {"all": data} for name, data in read_splits(self.data, self.context).items()}
+            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
         else:
             parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
@@ -108,22 +53,29 @@ class Train:
         options = config.resolve(fit_defaults(prior))
         origin["data_digest"] = splits["train"].digest()
         self._refuse_foreign_run(origin, options)
-        say(main_rank, "training on " + describe(splits["train"]))
+        _say(main_rank, "training on " + _describe(splits["train"]))
         if "val" in splits:
-            say(main_rank, "selecting on " + describe(splits["val"]))
+            _say(main_rank, "selecting on " + _describe(splits["val"]))
         for name in ("checkpoint", "tb"):  # a run folder always has the same rooms, also when a closed form needs none
             (self.out / name).mkdir(parents=True, exist_ok=True)
+        if main_rank:
+            self._write_config(options)
+            if not tensorboard_installed():
+                print('no curves in tb/: TensorBoard is not installed; pip install "poseprior[train]"')
         result = self._fit(prior, splits, config)
         if not main_rank:
             return 0
         prior.metadata["recipe"] = origin
         prior.metadata["licence"] = self.licence or "unspecified"
-        prior.metadata["training"]["config"] = reproducible(options)
+        prior.metadata["training"]["config"] = _reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
-        print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
+        if result.stopped == "closed_form":
+            print(f"fitted in closed form, {result.seconds:.0f} s")
+        else:
+            print(f"stopped: {result.stopped} after {result.steps} steps, {result.seconds:.0f} s")
+            print(f"kept the weights of step {result.best_step}")
         if result.loading_share is not None:
             print(f"making batches took {100 * result.loading_share:.0f} % of the steps' time")
-        print(f"kept the weights of step {result.best_step}")
         if result.stopped == "interrupted":
             print(
                 f"interrupted: the best weights so far are in {self.out / 'prior.safetensors'}, without numbers; the same "
@@ -131,7 +83,7 @@ class Train:
             )
             return 130
         if not self.evaluate:
-            print(f"results: {self.out / 'prior.safetensors'}")
+            self._summary()
             return 0
         try:
             metrics, held_out = self._measure(prior, recipe, parts, splits, options)
@@ -149,8 +101,29 @@ class Train:
             print("the numbers below are on the TRAINING poses: there is no val or test split, nothing is held out")
         for part, table in (metrics if recipe is not None else {"": metrics}).items():
             print(f"on {held_out}{f' ({part})' if part else ''}:\n{format_table(table)}")
-        print(f"results: {self.out / 'prior.safetensors'}, {self.out / 'metrics.json'}")
+        self._summary()
         return 0
+
+    def _summary(self) -> None:
+        print(f"prior: {self.out / 'prior.safetensors'}")
+        if self.evaluate:
+            print(f"numbers: {self.out / 'metrics.json'}")
+        print(f"options: {self.out / 'config.toml'}, which train --config takes")
+        if any((self.out / "tb").iterdir()):
+            print(f"curves: tensorboard --logdir {self.out / 'tb'}")
+
+    def _write_config(self, options: FitOptions) -> None:
+        """Everything that decided the run, whoever decided it."""
+        values = {name: getattr(self, name) for name in train_options.names()}
+        values |= {name: getattr(options, name) for name in LOOP}
+        if options.rig_noise is not None and (self.rig_noise or "").endswith(".json"):
+            values["rig_noise"] = asdict(options.rig_noise)
+        if self.model is not None:
+            values["joints"] = self._joints()
+        write_config(self.out / "config.toml", values, model=self.model)
+
+    def _joints(self) -> str:
+        return self.joints or ("hands" if isinstance(self.model, HandVae) else "body")
 
     def _measure(
         self,
@@ -230,9 +203,9 @@ class Train:
             made = {"name": recipe.name, "model": recipe.prior.__name__, "options": dict(recipe.options)}
             return asked, recipe.build(), {**made, "joints": recipe.joints}
         assert self.model is not None
-        joints = self.joints or ("hands" if isinstance(self.model, HandVae) else "body")
+        joints = self._joints()
         asked = skeleton.resolve_joints(joints)
-        made = {"model": type(self.model).__name__, "options": asdict(self.model), "joints": joints}
+        made = {"model": self.model.name(), "options": self.model.settled(), "joints": joints}
         if isinstance(self.model, Global) and self.context is not None:
             return asked, self.model.build(asked, context_dim=context_dim), {**made, "context": self.context}
         return asked, self.model.build(asked), made
@@ -241,9 +214,9 @@ class Train:
         from ..training import FitConfig
 
         start = FitConfig() if recipe is None else recipe.fit_config()
-        given = {name: getattr(self, name) for name in _FIT_OPTIONS if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in LOOP if getattr(self, name) is not None}
         if self.rig_noise is not None:
-            given["rig_noise"] = read_rig_noise(self.rig_noise)
+            given["rig_noise"] = rig_noise_of(self.rig_noise)
         return replace(
             start, **given, device=self.device, checkpoint_dir=str(self.out / "checkpoint"),
             tensorboard_dir=str(self.out / "tb"),
@@ -256,11 +229,52 @@ class Train:
         if not path.exists() or self.overwrite:
             return
         metadata = load(path).metadata
-        found = {**(metadata.get("recipe") or {}), **weighty(metadata.get("training", {}).get("config", {}))}
-        asked = json.loads(json.dumps({**origin, **weighty(reproducible(options))}))
+        found = {**(metadata.get("recipe") or {}), **_weighty(metadata.get("training", {}).get("config", {}))}
+        asked = json.loads(json.dumps({**origin, **_weighty(_reproducible(options))}))
         differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
         if differing:
             listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
             raise ValueError(
                 f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
             )
+
+
+def _reproducible(options: FitOptions) -> dict[str, Any]:
+    """The options that decide the weights."""
+    places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
+    return {name: value for name, value in asdict(options).items() if name not in places}
+
+
+def _weighty(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the loop that a run must share with the one it goes on from: all but how long it is."""
+    kept = {name: value for name, value in options.items() if name not in ("max_steps", "minutes", "patience")}
+    return {**kept, "closed form": options.get("max_steps") == 0}
+
+
+def _start_distributed() -> bool:
+    """Join the process group when torchrun started us; whether this process is the one that speaks and writes."""
+    import torch
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def _splits(path: Path, context: str | None) -> dict[str, PoseDataset]:
+    """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
+    from ..io import read_poses, read_split
+
+    splits = read_split(path, context=context) if path.is_dir() else {"train": read_poses(path, context=context)}
+    if "train" not in splits:
+        found = ", ".join(splits)
+        raise ValueError(f"--data: {path} has no train split (found: {found}); name a file train_poses.npz.")
+    return splits
+
+
+def _describe(data: PoseDataset) -> str:
+    return f"{len(data):,} poses of {data.num_subjects or 'unknown'} subjects"
+
+
+def _say(main_rank: bool, text: str) -> None:
+    if main_rank:
+        print(text, flush=True)

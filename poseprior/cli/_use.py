@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from .._checks import check_whole
-from ._common import check_suffix, generator, held_out
+from ._busy import busy
+from ._common import check_suffix, generator, held_out, load_prior
+from ._parse import Prior
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..prior import PosePrior
@@ -21,8 +25,7 @@ if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs no
 class Evaluate:
     """Score held-out poses and compare the prior's samples with them."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one)."""
     json: Path | None = None
@@ -43,9 +46,9 @@ class Evaluate:
     def run(self) -> None:
         from ..evaluation.report import evaluate, format_table
         from ..io.atomic import write_json
-        from ..pretrained.loading import load
 
-        prior = load(self.prior, device=self.device)
+        prior = load_prior(self.prior, self.device)
+        check_suffix("--json", self.json, ".json")
         data = held_out(self.data)
         result = evaluate(
             prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples,
@@ -61,8 +64,7 @@ class Evaluate:
 class Sample:
     """Draw poses into an .npz file that AMASS and SMPL-X readers take, and optionally a picture."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     num: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 24
     """How many."""
     out: Path
@@ -78,13 +80,13 @@ class Sample:
         import torch
 
         from ..io import write_poses
-        from ..pretrained.loading import load
 
         check_whole("--num", self.num, least=1)
         check_suffix("--out", self.out, ".npz")
         check_suffix("--png", self.png, ".png")
-        prior = load(self.prior, device=self.device)
-        poses = prior.sample(self.num, generator=generator(self.seed, prior.device)).cpu()
+        prior = load_prior(self.prior, self.device)
+        with busy(f"sampling {self.num:,} poses"):
+            poses = prior.sample(self.num, generator=generator(self.seed, prior.device)).cpu()
         observed = torch.zeros(poses.shape[:-1], dtype=torch.bool)
         observed[:, list(prior.joints)] = True
         write_poses(self.out, poses, observed=observed)
@@ -100,8 +102,7 @@ class Sample:
 class Complete:
     """Draw hidden or missing joints given the others, for every pose of a file."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one). Joints its mask misses are drawn too."""
     out: Path
@@ -123,22 +124,22 @@ class Complete:
         import torch
 
         from ..io import write_poses
-        from ..pretrained.loading import load
 
         check_whole("--num-samples", self.num_samples, least=1)
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
         check_suffix("--out", self.out, ".npz")
         check_suffix("--png", self.png, ".png")
-        prior = load(self.prior, device=self.device)
+        prior = load_prior(self.prior, self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses], observed[: self.max_poses].clone()
         if self.hide:
             observed[:, list(self._hidden(prior))] = False
-        filled = prior.complete(
-            poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples,
-            generator=generator(self.seed, prior.device),
-        ).cpu()  # fmt: skip
+        with busy(f"completing {len(poses):,} poses"):
+            filled = prior.complete(
+                poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples,
+                generator=generator(self.seed, prior.device),
+            ).cpu()  # fmt: skip
         known = observed.clone()
         known[:, list(prior.joints)] = True
         write_poses(self.out, filled.flatten(0, 1), observed=known.repeat(self.num_samples, 1))
@@ -177,8 +178,7 @@ class Complete:
 class Score:
     """Say how plausible every pose of a file is, and which joint is to blame."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     data: Path
     """An .npz file, or a folder (its test split is taken when it has one)."""
     json: Path | None = None
@@ -197,13 +197,13 @@ class Score:
 
         from .. import skeleton
         from ..io.atomic import write_json
-        from ..pretrained.loading import load
         from ..tasks import score
 
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
         check_whole("--worst", self.worst)
-        prior = load(self.prior, device=self.device)
+        check_suffix("--json", self.json, ".json")
+        prior = load_prior(self.prior, self.device)
         poses, observed = held_out(self.data).all_poses()
         poses, observed = poses[: self.max_poses].to(prior.device), observed[: self.max_poses].to(prior.device)
         shown = observed[:, list(prior.joints)].any(1)
@@ -213,24 +213,24 @@ class Score:
                 f"--data: expected poses that observe joints of {self.prior} ({names}, ...), got {len(poses):,} that observe "
                 "none; take another prior or other data."
             )
-        result = score(prior, poses, observed=observed, generator=generator(self.seed, prior.device))
+        with busy(f"scoring {len(poses):,} poses"):
+            result = score(prior, poses, observed=observed, generator=generator(self.seed, prior.device))
         kind = "" if prior.log_prob_kind == "exact" else " (lower bound)"
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        print(
-            f"percentiles: of the pose among {result.percentile_kind}, of its worst joint among the prior's own samples"
-        )
-        print("(below 1 is implausible)")
-        print(
-            "least plausible:   pose  percentile  worst joint  joint to blame (nats more surprising than usual)   log_prob"
-        )
+        print(f"percentile: of the pose, among {result.percentile_kind}; below 1 is implausible")
+        print("worst joint: the same of its worst joint, among the prior's own samples")
+        print("surprise: of the joint to blame, nats more than usual; above 5 it does not fit")
+        print("   pose  percentile  worst joint  joint to blame   surprise   log_prob")
         excess = result.attribution.amax(-1).where(shown, -torch.inf)
         for row in excess.argsort(descending=True)[: min(self.worst, int(shown.sum()))].tolist():
             joint = int(result.attribution[row].argmax())
-            blame = f"{skeleton.JOINT_NAMES[joint]} ({float(result.attribution[row, joint]):.1f})"
-            percentile, worst = f"{float(result.percentile[row]):.1f}", f"{float(result.joint_percentile[row]):.1f}"
-            print(f"{row:>23}  {percentile:>10}  {worst:>11}  {blame:<50}  {float(result.log_prob[row]):9.2f}")
+            print(
+                f"{row:>7}  {float(result.percentile[row]):>10.1f}  {float(result.joint_percentile[row]):>11.1f}  "
+                f"{skeleton.JOINT_NAMES[joint]:<15} {float(result.attribution[row, joint]):>9.1f}  "
+                f"{float(result.log_prob[row]):>9.2f}"
+            )
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -255,25 +255,31 @@ class Score:
 class Info:
     """What a prior's file holds: class, joints, options, training, metrics, licence."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
 
     def run(self) -> None:
         from .. import skeleton
-        from ..pretrained.loading import load
 
-        prior = load(self.prior)
+        prior = load_prior(self.prior)
         left_out = [name for j, name in enumerate(skeleton.JOINT_NAMES) if j not in prior.joints]
         print(f"{type(prior).__name__}, {prior.num_parameters:,} parameters, log_prob is {prior.log_prob_kind}")
-        print(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
-        print(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
+        _wrapped(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
+        _wrapped(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
         facts = {"config": prior.get_config(), **prior.metadata}
         notices = facts.pop("notices", [])
-        facts.pop("check", None)  # numbers for the tests of shipped weights
+        for name in ("check", "not_modelled", "num_parameters"):  # numbers for tests, and what is said above
+            facts.pop(name, None)
+        if facts.get("calibration"):
+            facts["calibration"] = f"percentiles among held-out people, knees: {', '.join(facts['calibration'])}"
         for name, value in facts.items():
-            print(f"{name}: {json.dumps(value)}")
+            _wrapped(f"{name}: {json.dumps(value)}")
         for notice in notices:
             print(f"notice:\n{notice.strip()}\n")
+
+
+def _wrapped(text: str) -> None:
+    """Print a line in pieces of the terminal's width."""
+    print(textwrap.fill(text, max(40, shutil.get_terminal_size().columns - 1), subsequent_indent="  "))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,14 +289,4 @@ class List:
     def run(self) -> None:
         from ..pretrained.listing import list_pretrained
 
-        for info in list_pretrained():
-            nll = ", ".join(
-                f"{part} {numbers['test']['nll']:.1f}"
-                for part, numbers in info.metrics.items()
-                if isinstance(numbers, dict) and "test" in numbers
-            )
-            print(f"{info.name:<20} {info.class_name}, {len(info.joints)} joints, {info.num_parameters:,} parameters")
-            print(f"{'':<20} {info.description}")
-            print(
-                f"{'':<20} held-out NLL, Haar nats, jitter {info.metrics['jitter']} rad: {nll}; licence {info.licence}"
-            )
+        print(list_pretrained())

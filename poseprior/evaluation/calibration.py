@@ -106,6 +106,9 @@ class Calibration:
 
     tables: Mapping[str, Table]
 
+    def __repr__(self) -> str:
+        return f"Calibration({', '.join(self.tables)})"
+
     def percentile(self, pose: Tensor, observed: Tensor, score: Tensor) -> Tensor:
         """Percentiles (B,), 0 to 100, of poses (B, 55, 3) with masks (B, 55) and standard scores (B,)."""
         result = torch.empty_like(score)

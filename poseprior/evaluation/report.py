@@ -118,12 +118,22 @@ def _per_joint_nll(
     return result
 
 
+def _joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, joint: int) -> float | None:
+    """The mean -log_prob of a joint's marginal; None for a prior that has none, or a joint that is never observed."""
+    rows = observed[:, joint].nonzero()[:_PER_JOINT_POSES, 0]
+    if not prior.can_marginalise or len(rows) == 0:
+        return None
+    alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
+    alone[joint] = True
+    return mean_nll(prior, pose[rows], alone.expand(len(rows), -1))
+
+
 def format_table(result: dict[str, Any]) -> str:
-    """The numbers of `evaluate` as lines of text."""
+    """The numbers of `evaluate` as lines of text, at most 80 columns wide."""
     bound = " (bound)" if result["log_prob_kind"] == "lower_bound" else ""
     lines = [
         f"{result['class']}, {result['num_parameters']:,} parameters, {result['num_poses']:,} held-out poses, "
-        f"jitter {result['jitter']} rad",
+        f"jitter {result['jitter']} rad"
     ]
     if result["num_left_out"]:
         lines.append(f"{result['num_left_out']:,} poses left out: this prior cannot leave out what they miss")
@@ -135,19 +145,30 @@ def format_table(result: dict[str, Any]) -> str:
     ]
     units = {"frechet": "cm^2", "apd_cm": "cm", "reference_apd_cm": "cm, of the real poses", "nn_cm": "cm"}
     for name, value in result.get("samples", {}).items():
-        text = f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else f"{value:.3f}"
-        rows.append((f"samples: {name}", text, units.get(name, "")))
+        if isinstance(value, str):
+            rows.append(("samples", "", "not available: too few poses observe all joints"))
+        else:
+            rows.append(
+                (f"samples: {name}", f"{value:,}" if isinstance(value, int) else f"{value:.3f}", units.get(name, ""))
+            )
     for pattern, numbers in result.get("completion", {}).items():
-        for name, value in numbers.items():
-            if isinstance(value, float):
-                rows.append((f"completion, {pattern}: {name}", f"{value:.2f}", "mm" if name.endswith("mm") else "nats"))
-            elif isinstance(value, str):
-                rows.append((f"completion, {pattern}", value, ""))
+        rows += [(f"{pattern} hidden: {name}", *_completion_cell(name, value, bound)) for name, value in numbers.items()
+                 if name not in ("reason", "num_poses")]  # fmt: skip
     width = max(len(name) for name, _, _ in rows)
-    lines += [f"  {name:<{width}}  {value:>10}  {unit}".rstrip() for name, value, unit in rows]
-    known = {k: v for k, v in result["per_joint_nll"].items() if v is not None}
-    if known:
+    lines += [f"  {name:<{width}}  {f'{value:>10}  ' if value else ''}{unit}".rstrip() for name, value, unit in rows]
+    cells = [f"{name:<14} {value:7.2f}" for name, value in result["per_joint_nll"].items() if value is not None]
+    if cells:
         lines.append("  NLL of each joint alone, Haar nats:")
-        cells = [f"{name:<14} {value:7.2f}" for name, value in known.items()]
-        lines += ["    " + "   ".join(cells[i : i + 4]) for i in range(0, len(cells), 4)]
+        lines += ["    " + "  ".join(cells[i : i + 3]) for i in range(0, len(cells), 3)]
+    else:
+        lines.append("  NLL of each joint alone: not available: cannot marginalise")
     return "\n".join(lines)
+
+
+def _completion_cell(name: str, value: float | None, bound: str) -> tuple[str, str]:
+    """Value and unit of a row."""
+    if value is not None:
+        return f"{value:.2f}", "mm" if name.endswith("mm") else "nats"
+    if name.endswith("mm"):
+        return "", "not available: no conditional of this part"
+    return "", f"not available: {'log_prob is a bound' if bound else 'cannot marginalise'}"

@@ -38,6 +38,9 @@ class PoseAnchor(EnergyTerm):
     torch.Size([2])
     """
 
+    def __repr__(self) -> str:
+        return f"PoseAnchor({len(self.joints)} joints, weight {self.weight:g})"
+
     def __init__(
         self,
         estimate: PoseParams,

@@ -37,6 +37,14 @@ class Camera:
     [[[690.0, 360.0]]]
     """
 
+    def __repr__(self) -> str:
+        focal, center = (t.reshape(-1, 2)[0].tolist() for t in (self.focal, self.center))
+        frames = max(t.shape[0] if t.dim() == 2 else 1 for t in (self.focal, self.center))
+        return (
+            f"Camera(focal {focal[0]:g}, {focal[1]:g} px, center {center[0]:g}, {center[1]:g} px"
+            f"{f', the first of {frames} frames' if frames > 1 else ''})"
+        )
+
     def __init__(
         self,
         focal: float | Tensor,

@@ -75,6 +75,9 @@ class EnergySum(EnergyTerm):
 
     name = "sum"
 
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.terms))
+
     def __init__(self, terms: tuple[EnergyTerm, ...]) -> None:
         self.terms = terms
         self.joints = tuple(sorted({joint for term in terms for joint in term.joints}))

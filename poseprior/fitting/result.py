@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .._shown import html_page
 from ..io.fitted import write_fitted
 from .body.hand_convention import HandConvention
 from .coordinates import PointsUp, Up, check_up, turned
@@ -60,6 +61,13 @@ class BodyFit:
     def num_hypotheses(self) -> int:
         """H, the hypotheses that were kept."""
         return len(self.state.pose)
+
+    def __repr__(self) -> str:
+        kept = f", {self.num_hypotheses} hypotheses" if self.num_hypotheses > 1 else ""
+        return f"BodyFit({self.summary().removesuffix('.')}{kept}, {self.steps} steps)"
+
+    def _repr_html_(self) -> str:
+        return html_page(repr(self), self.pose.detach())
 
     def summary(self) -> str:
         """One line: how many bodies converged, and what to check where most points ended as outliers.

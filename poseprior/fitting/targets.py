@@ -48,6 +48,13 @@ class Target(ABC):
     dimensions: int
     unit: str
 
+    def __repr__(self) -> str:
+        bodies, seen = len(self.points), int((self.confidence > 0).sum())
+        return (
+            f"{type(self).__name__}({bodies} bodies, {seen:,} of {self.confidence.numel():,} points measured, "
+            f"sigma {float(self.sigma.mean()):g} {self.unit})"
+        )
+
     def __init__(
         self,
         name: str,

@@ -131,6 +131,10 @@ class PosePriorTerm(EnergyTerm):
             )
         return weight * (total / scored if self.reduction == "mean" else total)
 
+    def __repr__(self) -> str:
+        cap = "" if self.robust is None else f", capped at {self.robust:g} nats a joint"
+        return f"PosePriorTerm({self.prior!r}, weight {self.weight:g}, {self.reduction} over {len(self.joints)} joints{cap})"
+
     def select(self, bodies: Tensor) -> PosePriorTerm:
         """Itself: a prior is the same for every body."""
         del bodies

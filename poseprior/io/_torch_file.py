@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ _DEEPEST = 8
 _SMALL, _MOST_UNFOLDED = 64 * 2**20, 20
 
 
+@dataclass
+class _Room:
+    """Bytes that the tensors of a file may still take."""
+
+    left: int
+
+
 def open_torch(path: Path) -> ArrayFile:
     """The tensors of a file that `torch.save` wrote.
 
@@ -27,13 +35,14 @@ def open_torch(path: Path) -> ArrayFile:
         ValueError: no torch file, a damaged one, or one that holds more than tensors, numbers, text and dicts of them.
     """
     require_file(path, ".pt")
+    most = max(_SMALL, _MOST_UNFOLDED * path.stat().st_size)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 size = sum(info.file_size for info in archive.infolist())
-            if size > max(_SMALL, _MOST_UNFOLDED * path.stat().st_size):
+            if size > most:
                 raise ValueError(f"it would unfold to {size} bytes, which torch.save never writes")
-        arrays = dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0))
+        arrays = dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0, _Room(most)))
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         raise ValueError(
             f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other objects "
@@ -44,23 +53,28 @@ def open_torch(path: Path) -> ArrayFile:
     return ArrayFile(path, headers, arrays.__getitem__, kind="torch")
 
 
-def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[str, NDArray[Any]]]:
     """Tensors and numbers, with the names that lead to them."""
     if isinstance(value, Mapping) and depth < _DEEPEST:
         for key, inside in value.items():
-            yield from _leaves(inside, f"{name}/{key}" if name else str(key), depth + 1)
+            yield from _leaves(inside, f"{name}/{key}" if name else str(key), depth + 1, room)
     elif isinstance(value, list | tuple) and value and depth < _DEEPEST:
-        yield from _stacked(value, name, depth)
+        yield from _stacked(value, name, depth, room)
     elif isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
         plain = value.detach()
+        room.left -= plain.numel() * plain.element_size()
+        if room.left < 0:
+            raise ValueError("its tensors have more numbers than the file, which strides of 0 can make of few")
         yield name or "poses", (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
     elif isinstance(value, bool | int | float | str):
         yield name, np.asarray(value)
 
 
-def _stacked(values: list[Any] | tuple[Any, ...], name: str, depth: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def _stacked(
+    values: list[Any] | tuple[Any, ...], name: str, depth: int, room: _Room
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Lists of frames, each the same tensors, as one array."""
-    rows = [dict(_leaves(value, name, depth + 1)) for value in values]
+    rows = [dict(_leaves(value, name, depth + 1, room)) for value in values]
     for key in rows[0]:
         shapes = {row[key].shape if key in row else None for row in rows}
         if len(shapes) == 1:

@@ -57,6 +57,10 @@ class KeypointFile:
     image_size: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        layout = self.layout if isinstance(self.layout, str) else "a table of its own"
+        return f"KeypointFile({len(self.points)} frames of {self.points.shape[1]} points in {self.points.shape[2]}D, {layout})"
+
 
 def read_keypoints(
     path: Path | str,

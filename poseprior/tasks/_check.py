@@ -95,6 +95,9 @@ class CheckResult:
             "hints": [asdict(hint) for hint in self.hints],
         }
 
+    def __repr__(self) -> str:
+        return f"CheckResult({self.prior}, {self.num_poses:,} poses, advice: {self.advice})"
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 

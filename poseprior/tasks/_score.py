@@ -50,6 +50,13 @@ class ScoreResult:
     attribution: Tensor
     attribution_kind: Literal["conditional", "replacement"]
 
+    def __repr__(self) -> str:
+        low = int((self.percentile < 1).sum()), int((self.joint_percentile < 1).sum())
+        return (
+            f"ScoreResult({self.log_prob.numel():,} poses, mean log_prob {float(self.log_prob.mean()):.1f} nats; below "
+            f"percentile 1: {low[0]:,} poses among {self.percentile_kind}, {low[1]:,} by their worst joint)"
+        )
+
 
 def score(
     prior: PosePrior,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch.distributed as dist
+
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .config import FitOptions, FitResult
+from .tensorboard import TensorBoardLog
 from .validation import HeldOut, mean_nll, scorable, scorable_rows
 
 
@@ -14,7 +17,13 @@ def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | 
     if config.mirror and not bool(scorable(prior, train.observed).any()):
         train = train.mirrored()  # only reflections show the joints: a left-hand prior of right hands
     train_nll = mean_nll(prior, *held_out_rows(prior, train, "train", config)[:3])
-    val_nll = None if val is None else mean_nll(prior, *held_out_rows(prior, val, "val", config)[:3])
+    rows = None if val is None else held_out_rows(prior, val, "val", config)
+    val_nll = None if rows is None else mean_nll(prior, *rows[:3])
+    speaks = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    log = TensorBoardLog(config.tensorboard_dir if speaks else None, first_step=-1)
+    record = {"step": 0, "train_nll": train_nll, "val_nll": val_nll}
+    log.write(prior, record, None if rows is None else (rows.pose, rows.observed))
+    log.close()
     return FitResult(
         steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
         joints=prior.joints,

@@ -80,6 +80,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         self.resolve({})
 
+    def __repr__(self) -> str:
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return f"FitConfig({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
     def resolve(self, model_defaults: Mapping[str, Any]) -> FitOptions:
         """Every option settled: what is given here, else the model's default, else the general one.
 
@@ -169,6 +173,6 @@ class FitResult:
     val_nll: float | None
     best_step: int
     stopped: str
-    joints: tuple[int, ...]
+    joints: tuple[int, ...] = field(repr=False)
     loading_share: float | None = None
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)

@@ -247,7 +247,8 @@ class _Run:
                     record["val_nll"] = nll
                     if score != nll:
                         record["val_score"] = score
-                log.write(self.prior, record, None if self.val is None else self.val[:2])
+                rate = self.optimiser.param_groups[0]["lr"]
+                log.write(self.prior, {**record, "learning_rate": rate}, None if self.val is None else self.val[:2])
         finally:
             self.prior.load_state_dict(current)
             self.prior.train()

@@ -67,6 +67,13 @@ class RigNoise:
     unmeasured_probability: float = 1.0
     shares: Sequence[tuple[str, str, float]] = ()
 
+    def __repr__(self) -> str:
+        frames = len({*self.parent_frame, *self.child_frame})
+        return (
+            f"RigNoise(rest frames of {frames} joints, {len(self.unmeasured)} with unmeasured axes, "
+            f"{len(self.shares)} shares along chains)"
+        )
+
     def __post_init__(self) -> None:
         if self.degrees_of_freedom is not None:
             check_whole("RigNoise.degrees_of_freedom", self.degrees_of_freedom, least=3)

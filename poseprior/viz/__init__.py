@@ -3,6 +3,7 @@
 from .canvas import new_figure
 from .checks import plot_check
 from .fits import bodies_scene, fit_scene, plot_fit
+from .mesh import skeleton_mesh, write_mesh
 from .poses import COLOURS, face_the_viewer, plot_poses
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "plot_check",
     "plot_fit",
     "plot_poses",
+    "skeleton_mesh",
+    "write_mesh",
 ]

@@ -79,13 +79,18 @@ def test_points_that_were_left_out_are_tried_again(model: nn.Module) -> None:
     assert _off(model, fit, truth).max() < 3.0 and not fit.num_outliers.any()
 
 
-def test_no_fit_that_converged_is_clearly_above_one_from_the_truth(model: nn.Module) -> None:
+@pytest.mark.parametrize("with_prior", [False, True])
+def test_no_fit_that_converged_is_clearly_above_one_from_the_truth(
+    model: nn.Module, body_prior: poseprior.PosePrior, with_prior: bool
+) -> None:
     pose = _wild(12)
     target = Joints3D(_bodies(model, pose), sigma=0.001)
     config = FitBodyConfig(rest_sigma=None)
-    fit = fit_body(model, target, config=config)
-    reference = fit_body(model, target, config=config, start=pose)
+    prior = body_prior if with_prior else None
+    fit = fit_body(model, target, prior=prior, config=config)
+    reference = fit_body(model, target, prior=prior, config=config, start=pose)
     assert not (fit.converged & (fit.energy > reference.energy + 1.0)).any()
+    assert fit.converged.float().mean() > 0.8
 
 
 def test_a_start_that_reaches_every_point_wins_though_the_regulariser_costs_more(
@@ -145,13 +150,24 @@ def test_a_fit_of_which_most_points_are_outliers_says_so(model: nn.Module, peopl
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-@pytest.mark.parametrize("name", ["none", "rest", "body-gaussian", "body-mixture"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "none", "rest", "body-gaussian", "body-mixture", "body-joint-flow", "body-global-flow", "body-order-agnostic",
+        "body-vae", "whole-body",
+    ],
+)  # fmt: skip
 def test_real_poses_are_reached(model: nn.Module, real_data_dir: Path, name: str, optimizer: Optimizer) -> None:
     dataset = read_poses(real_data_dir / "smplx_body" / "val_poses.npz")
-    rows = torch.randperm(len(dataset.poses), generator=torch.Generator().manual_seed(0))[:120]
+    rows = torch.randperm(len(dataset.poses), generator=torch.Generator().manual_seed(0))[:60]
     pose = torch.where(dataset.observed[rows][..., None], dataset.poses[rows], 0.0)
     truth = _bodies(model, pose)
     config = FitBodyConfig(optimizer=optimizer, rest_sigma=None if name == "none" else 0.3)
     prior = None if name in ("none", "rest") else poseprior.load(name)
-    fit = fit_body(model, Joints3D(truth, sigma=0.001), prior=prior, config=config)
+    if isinstance(prior, poseprior.OrderAgnosticPrior):
+        prior.num_orders = 2
+    target = Joints3D(truth, sigma=0.001)
+    fit = fit_body(model, target, prior=prior, config=config)
     assert _off(model, fit, truth).max() < 3.0
+    reference = fit_body(model, target, prior=prior, config=config, start=pose)
+    assert not (fit.converged & (fit.energy > reference.energy + 1.0)).any()

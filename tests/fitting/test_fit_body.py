@@ -268,6 +268,18 @@ def test_hypotheses_of_an_ambiguous_view_have_weights(
         fit.hypothesis(fit.num_hypotheses)
 
 
+def test_without_a_prior_more_starts_are_draws_around_rest(
+    model: nn.Module, people: Tensor, joints_of: JointsOf
+) -> None:
+    """All of the starts that are asked for differ: more of them find other minima, and lower ones on average."""
+    target = Keypoints2D(
+        _pixels(joints_of(model, people), "openpose_25", 3.0), camera=_CAMERA, layout="openpose_25", sigma=3.0
+    )
+    few, many = (fit_body(model, target, config=FitBodyConfig(iterations=40, num_starts=n)) for n in (4, 32))
+    assert (few.energy - many.energy).abs().max() > 1.0
+    assert many.energy.mean() < few.energy.mean()
+
+
 def test_anchors_and_terms_take_part(
     model: nn.Module, people: Tensor, joints_of: JointsOf, body_prior: poseprior.PosePrior
 ) -> None:

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from keypoint_samples import F, random_points, save_json, save_npz
 from numpy.typing import NDArray
 
 from poseprior.io.keypoints import read_keypoints
 from poseprior.keypoint_layouts import SMPLX_144, layout, layouts_of_length
-
-F = 3
-
-
-def _points(count: int, frames: int = F, dimensions: int = 2, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).uniform(50, 600, (frames, count, dimensions)).astype(np.float32)
-
-
-def _save(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **arrays)
-    return path
-
-
-def _json(path: Path, content: Any) -> Path:
-    path.write_text(json.dumps(content))
-    return path
-
-
-def _flat(points: NDArray[Any], confidence: float = 0.9) -> list[float]:
-    return np.column_stack((points, np.full(len(points), confidence))).ravel().tolist()
-
 
 # -- confidences -------------------------------------------------------------------------------------------------------
 
@@ -45,35 +23,41 @@ def _flat(points: NDArray[Any], confidence: float = 0.9) -> list[float]:
 def test_confidences_by_any_name(key: str, extra: tuple[int, ...], tmp_path: Path) -> None:
     scores = np.random.default_rng(1).uniform(0.1, 1, (F, 133)).astype(np.float32)
     scores[:, 13:17] = 0
-    found = read_keypoints(_save(tmp_path / "x.npz", keypoints=_points(133), **{key: scores.reshape(F, 133, *extra)}))
+    found = read_keypoints(
+        save_npz(tmp_path / "x.npz", keypoints=random_points(133), **{key: scores.reshape(F, 133, *extra)})
+    )
     np.testing.assert_array_equal(found.confidence.numpy(), scores)
     assert found.points[:, 13:17].isnan().all()
 
 
 def test_confidences_that_contradict_each_other(tmp_path: Path) -> None:
     ones, halves = np.ones((F, 17)), np.full((F, 17), 0.5)
-    same = _save(tmp_path / "a.npz", keypoints=_points(17), conf=ones, scores=ones, layout="coco_17")
+    same = save_npz(tmp_path / "a.npz", keypoints=random_points(17), conf=ones, scores=ones, layout="coco_17")
     assert (read_keypoints(same).confidence == 1).all()
     with pytest.raises(
         ValueError, match=r"confidence, scores: expected one confidence in b.npz, got several that differ"
     ):
-        read_keypoints(_save(tmp_path / "b.npz", keypoints=_points(17), confidence=ones, scores=halves))
+        read_keypoints(save_npz(tmp_path / "b.npz", keypoints=random_points(17), confidence=ones, scores=halves))
     with pytest.raises(ValueError, match=r"expected \(F, K, 2\) beside another confidence .* keypoints\[\.\.\., :2\]"):
-        read_keypoints(_save(tmp_path / "c.npz", keypoints=_points(33, dimensions=3), visibility=np.ones((F, 33))))
+        read_keypoints(
+            save_npz(tmp_path / "c.npz", keypoints=random_points(33, dimensions=3), visibility=np.ones((F, 33)))
+        )
     with pytest.raises(ValueError, match=r"conf: expected \(3, 17\), a number for each point of d.npz, got \(3, 16\)"):
-        read_keypoints(_save(tmp_path / "d.npz", keypoints=_points(17), conf=np.ones((F, 16))))
+        read_keypoints(save_npz(tmp_path / "d.npz", keypoints=random_points(17), conf=np.ones((F, 16))))
 
 
 def test_scores_of_people_are_no_confidences_of_points(tmp_path: Path) -> None:
-    found = read_keypoints(_save(tmp_path / "x.npz", keypoints=_points(17), scores=np.full(F, 0.3), layout="coco_17"))
+    found = read_keypoints(
+        save_npz(tmp_path / "x.npz", keypoints=random_points(17), scores=np.full(F, 0.3), layout="coco_17")
+    )
     assert (found.confidence == 1).all() and "'scores' has one number for each frame" in found.notes[0]
 
 
 def test_a_depth_is_no_confidence(tmp_path: Path) -> None:
-    points = _points(33, dimensions=3)
+    points = random_points(33, dimensions=3)
     points[..., 2] = -0.1
     with pytest.raises(ValueError, match=r"expected finite numbers of 0 or more.* if the last column is a depth"):
-        read_keypoints(_save(tmp_path / "x.npz", keypoints=points))
+        read_keypoints(save_npz(tmp_path / "x.npz", keypoints=points))
 
 
 # -- units -----------------------------------------------------------------------------------------------------------------
@@ -81,9 +65,9 @@ def test_a_depth_is_no_confidence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("units", ["normalised", "normalised_centred"])
 def test_normalised_coordinates(units: str, tmp_path: Path) -> None:
-    size, points = np.array([1280, 720], np.float32), _points(133)
+    size, points = np.array([1280, 720], np.float32), random_points(133)
     stored = points / size if units == "normalised" else 2 * points / size - 1
-    path = _save(tmp_path / "x.npz", keypoints=stored)
+    path = save_npz(tmp_path / "x.npz", keypoints=stored)
     with pytest.raises(ValueError, match=rf"normalised to .*pass units='{units}' with image_size=\(width, height\)"):
         read_keypoints(path)
     with pytest.raises(ValueError, match=r"image_size: expected \(width, height\) in pixels with units="):
@@ -91,9 +75,9 @@ def test_normalised_coordinates(units: str, tmp_path: Path) -> None:
     found = read_keypoints(path, units=units, image_size=(1280, 720))
     np.testing.assert_allclose(found.points.numpy(), points, atol=1e-3)
     assert found.image_size == (1280, 720)
-    told = _save(tmp_path / "y.npz", keypoints=stored, image_size=size)
+    told = save_npz(tmp_path / "y.npz", keypoints=stored, image_size=size)
     np.testing.assert_allclose(read_keypoints(told, units=units).points.numpy(), points, atol=1e-3)
-    pixels = _save(tmp_path / "z.npz", keypoints=points)
+    pixels = save_npz(tmp_path / "z.npz", keypoints=points)
     with pytest.raises(ValueError, match=r"expected coordinates around \[0, 1\] for"):
         read_keypoints(pixels, units=units, image_size=(1280, 720))
 
@@ -104,7 +88,7 @@ def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_p
     rng = np.random.default_rng(0)
     metres = rng.uniform(0, 0.18 if hand else 1.7, (F, 21 if hand else 55, 3)).astype(np.float32)
     name = "mediapipe_left_hand" if hand else "smplx_55"
-    path = _save(tmp_path / "x.npz", keypoints3d=metres * scale, layout=name)
+    path = save_npz(tmp_path / "x.npz", keypoints3d=metres * scale, layout=name)
     np.testing.assert_allclose(read_keypoints(path, units=units).points.numpy(), metres, rtol=1e-5)
     if units == "m":
         np.testing.assert_array_equal(read_keypoints(path).points.numpy(), metres)
@@ -117,23 +101,25 @@ def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_p
 
 
 def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
-    points = _points(133) / 1000 + 300
+    points = random_points(133) / 1000 + 300
     with pytest.raises(ValueError, match=r"expected pixels, got whole persons of 0.5\d pixels"):
-        read_keypoints(_save(tmp_path / "a.npz", keypoints=points))
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
     one = np.ones((F, 133), np.float32)
     one[:, 1:] = 0
-    assert read_keypoints(_save(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
+    assert read_keypoints(save_npz(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
     with pytest.raises(ValueError, match=r"expected metres, got a person of 0.0005\d m; save metres"):
-        read_keypoints(_save(tmp_path / "c.npz", keypoints3d=_points(55, dimensions=3) / 1e6, layout="smplx_55"))
+        read_keypoints(
+            save_npz(tmp_path / "c.npz", keypoints3d=random_points(55, dimensions=3) / 1e6, layout="smplx_55")
+        )
 
 
 def test_units_of_the_other_kind(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="expected one of pixels, normalised, normalised_centred for 2D keypoints, got 'mm'"
     ):
-        read_keypoints(_save(tmp_path / "a.npz", keypoints=_points(133)), units="mm")
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=random_points(133)), units="mm")
     with pytest.raises(ValueError, match="units: expected one of m, cm, mm for 3D keypoints, got 'pixels'"):
-        read_keypoints(_save(tmp_path / "b.npz", keypoints3d=_points(55, dimensions=3)), units="pixels")
+        read_keypoints(save_npz(tmp_path / "b.npz", keypoints3d=random_points(55, dimensions=3)), units="pixels")
 
 
 # -- layouts ---------------------------------------------------------------------------------------------------------------
@@ -143,7 +129,7 @@ def test_units_of_the_other_kind(tmp_path: Path) -> None:
     ("count", "name"), [(26, "halpe_26"), (136, "halpe_136"), (33, "mediapipe_33"), (70, "mhr_70"), (22, "smpl_22")]
 )
 def test_layouts_by_their_number_of_points(count: int, name: str, tmp_path: Path) -> None:
-    assert read_keypoints(_save(tmp_path / "x.npz", keypoints=_points(count))).layout == name
+    assert read_keypoints(save_npz(tmp_path / "x.npz", keypoints=random_points(count))).layout == name
 
 
 def _h36m() -> NDArray[np.float32]:
@@ -164,16 +150,16 @@ def _coco() -> NDArray[np.float32]:
 
 def test_coco_and_h36m_are_told_apart_by_their_bones(tmp_path: Path) -> None:
     for person, name in ((_h36m(), "h36m_17"), (_coco(), "coco_17")):
-        assert read_keypoints(_save(tmp_path / "x.npz", keypoints=person[None])).layout == name
+        assert read_keypoints(save_npz(tmp_path / "x.npz", keypoints=person[None])).layout == name
         flat = np.column_stack((person, np.zeros(17))) / 300
-        assert read_keypoints(_save(tmp_path / "y.npz", keypoints3d=flat[None])).layout == name
+        assert read_keypoints(save_npz(tmp_path / "y.npz", keypoints3d=flat[None])).layout == name
     between = np.random.default_rng(611).normal(400, 100, (17, 2)).astype(np.float32)  # no person at all
     with pytest.raises(ValueError, match="pass layout='coco_17' or layout='h36m_17'"):
-        read_keypoints(_save(tmp_path / "z.npz", keypoints=between[None]))
+        read_keypoints(save_npz(tmp_path / "z.npz", keypoints=between[None]))
 
 
 def test_hands_need_a_side(tmp_path: Path) -> None:
-    path = _save(tmp_path / "x.npz", keypoints=_points(21))
+    path = save_npz(tmp_path / "x.npz", keypoints=random_points(21))
     with pytest.raises(ValueError, match="pass layout='mediapipe_left_hand' or layout='mediapipe_right_hand'"):
         read_keypoints(path)
     assert read_keypoints(path, layout="mediapipe_right_hand").layout == "mediapipe_right_hand"
@@ -181,14 +167,14 @@ def test_hands_need_a_side(tmp_path: Path) -> None:
 
 
 def test_a_table_of_ones_own(tmp_path: Path) -> None:
-    path = _save(tmp_path / "x.npz", keypoints=_points(4))
+    path = save_npz(tmp_path / "x.npz", keypoints=random_points(4))
     table = {"wrist": "left_wrist", "button": ("vertex", 3500), "hat": None, "hip": 1}
     own = read_keypoints(path, layout=table).layout
     assert not isinstance(own, str)
     assert own.joints == (20, None, None, 1) and own.vertices == (None, 3500, None, None)
     assert own.names == ("wrist", "button", "hat", "hip")
     for vertex in ({"vertex": 3500}, ["vertex", 3500]):
-        stored = _json(tmp_path / "table.json", {**table, "button": vertex})
+        stored = save_json(tmp_path / "table.json", {**table, "button": vertex})
         assert read_keypoints(path, layout=stored).layout == own
         assert read_keypoints(path, layout=str(stored)).layout == own
     with pytest.raises(ValueError, match=r"layout: expected 3 points for 'own', got 4 in x.npz"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bounds import bounded
 
 from poseprior.io import read_poses
 from poseprior.io.keypoints import read_keypoints
@@ -189,7 +190,7 @@ def test_two_thousand_broken_files(tmp_path: Path) -> None:
             buffer = io.BytesIO()
             save(buffer, **arrays)  # type: ignore[arg-type]
             bases.append(buffer.getvalue())
-    path, slowest = tmp_path / "x.npz", 0.0
+    path = tmp_path / "x.npz"
     for k in range(2000):
         if k % 2:
             path.write_bytes(_mutated(rng, bases[rng.integers(len(bases))]))
@@ -197,10 +198,9 @@ def test_two_thousand_broken_files(tmp_path: Path) -> None:
             data = rng.bytes(int(rng.choice([0, 1, 3960, 7920])))
             odd = {str(rng.choice(_KEYS)): _npy(str(rng.choice(_DESCR)), str(rng.choice(_SHAPES)), data)}
             _zip(path, **({"poses": _npy("'<f4'", "(6, 165)")} | odd))
-        start = time.monotonic()
-        try:
-            read_poses(path)
-        except ValueError as error:
-            assert str(path) in str(error)  # noqa: PT017
-        slowest = max(slowest, time.monotonic() - start)
-    assert slowest < 2.0
+        read = read_keypoints if k % 5 == 4 else read_poses
+        with bounded():
+            try:
+                read(path)
+            except ValueError as error:
+                assert path.name in str(error)  # noqa: PT017

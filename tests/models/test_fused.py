@@ -26,7 +26,7 @@ def _joint_flow() -> PosePrior:
 
 
 def _unshared() -> PosePrior:
-    return JointFlow(_JOINTS, hidden=12, num_components=3, share_mirror=False, extra_parents=False)
+    return JointFlow(_JOINTS, hidden=12, layers=3, num_components=3, share_mirror=False, extra_parents=False)
 
 
 def _global_flow() -> PosePrior:

@@ -47,8 +47,9 @@ def test_list_describes_every_shipped_file_without_reading_tensors(monkeypatch: 
 
     monkeypatch.setattr(checkpoint, "read", refuse)
     infos = poseprior.list_pretrained()
-    assert [info.name for info in infos] == sorted(pretrained.pretrained_files())
-    for info in infos:
+    assert list(infos) == sorted(pretrained.pretrained_files())
+    for name, info in infos.items():
+        assert info.name == name
         assert info.num_bytes < 8_000_000
         assert info.num_parameters > 0
         assert info.licence == "MIT"
@@ -58,9 +59,26 @@ def test_list_describes_every_shipped_file_without_reading_tensors(monkeypatch: 
 
 
 def test_an_entry_of_the_list_loads() -> None:
-    first = poseprior.list_pretrained()[0]
+    first = poseprior.list_pretrained()["body-gaussian"]
     prior = poseprior.load(first)
     assert type(prior).__name__ == first.class_name and prior.num_parameters == first.num_parameters
+
+
+def test_the_list_prints_a_table_that_fits_a_terminal() -> None:
+    infos = poseprior.list_pretrained()
+    head, *lines = repr(infos).splitlines()
+    assert head.split()[:4] == ["name", "class", "joints", "parameters"]
+    assert all(len(line) < 80 for line in lines)
+    for name, info in infos.items():
+        (row,) = (line for line in lines if line.startswith(f"{name} "))
+        assert f"{info.num_parameters:,}" in row and info.class_name in row
+        assert f"{info.metrics.get('body', info.metrics.get('hands'))['test']['nll']:.1f}" in row
+        assert name in infos._repr_html_() and len(repr(info).splitlines()) == 1
+
+
+def test_a_misspelt_name_gets_a_suggestion() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'body-mixture'"):
+        poseprior.load("body-mixtrue")
 
 
 def test_the_command_line_takes_names(capsys: pytest.CaptureFixture[str]) -> None:

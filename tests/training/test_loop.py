@@ -45,31 +45,38 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
-    steps = "600"
-    undisturbed = [sys.executable, str(SCRIPT), str(tmp_path / "a.safetensors"), str(tmp_path / "a"), steps]
-    subprocess.run(undisturbed, check=True, env=_environment())
+def _killed(command: list[str], state: Path, checkpoints: int) -> bool:
+    """Start a run and kill it some checkpoints later, at a moment nobody chose; whether it was still running."""
+    process = subprocess.Popen(command, env=_environment())
+    seen, last = 0, state.stat().st_mtime_ns if state.exists() else None
+    while process.poll() is None and seen < checkpoints:
+        now = state.stat().st_mtime_ns if state.exists() else None
+        seen, last = seen + (now != last), now
+        time.sleep(0.001)
+    running = process.poll() is None
+    if running:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return running
 
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "b.safetensors"), str(tmp_path / "b"), steps]
-    state = tmp_path / "b" / FILE_NAME
-    kills = 0
-    for wanted in (1, 3):  # kill twice, at a moment nobody chose, some checkpoints into each run
-        process = subprocess.Popen(command, env=_environment())
-        seen, last = 0, state.stat().st_mtime_ns if state.exists() else None
-        while process.poll() is None and seen < wanted:
-            now = state.stat().st_mtime_ns if state.exists() else None
-            seen, last = seen + (now != last), now
-            time.sleep(0.001)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills == 2, "the run ended before it could be killed"
+
+@pytest.mark.parametrize(
+    ("family", "steps", "kills"),
+    [("gaussian", 600, (1, 3)), *(pytest.param(name, 500, (1, 2, 1, 3, 2, 1, 1), marks=pytest.mark.slow)
+                                  for name in ("gaussian", "joint-flow", "vae"))],
+)  # fmt: skip
+def test_killed_and_resumed_equals_undisturbed(family: str, steps: int, kills: tuple[int, ...], tmp_path: Path) -> None:
+    first, second = (
+        [sys.executable, str(SCRIPT), str(tmp_path / f"{run}.safetensors"), str(tmp_path / run), str(steps), family]
+        for run in "ab"
+    )
+    subprocess.run(first, check=True, env=_environment())
+    for checkpoints in kills:
+        assert _killed(second, tmp_path / "b" / FILE_NAME, checkpoints), "the run ended before it could be killed"
     assert not (tmp_path / "b0.safetensors").exists()
-    subprocess.run(command, check=True, env=_environment())
+    subprocess.run(second, check=True, env=_environment())
     assert _equal(_weights(tmp_path / "a0.safetensors"), _weights(tmp_path / "b0.safetensors"))
-    litter = [p.name for p in (tmp_path / "b").iterdir() if p.name != FILE_NAME and not p.name.startswith(".")]
-    assert not litter
+    assert [path.name for path in (tmp_path / "b").iterdir()] == [FILE_NAME], "no temporaries stay"
 
 
 @pytest.mark.slow

@@ -41,6 +41,10 @@ class GaussianPrior(PosePrior):
         covariance: "diagonal" or "full".
         groups: independent groups of joints, for "full" alone; None puts all joints in one. `fit` learns them.
 
+    Attributes:
+        covariance: (3 J, 3 J) radians^2 in the tangent space, see there.
+        covariance_kind: "diagonal" or "full".
+
     Raises:
         ValueError: an option of another type or out of range, or `groups` of a diagonal covariance.
 
@@ -69,7 +73,7 @@ class GaussianPrior(PosePrior):
                 "groups: has no effect on a diagonal covariance, whose joints are independent; leave groups out, or give "
                 "covariance='full'."
             )
-        self.covariance = covariance
+        self.covariance_kind = covariance
         self.chart = TangentChart(len(self.joints))
         if covariance == "full":
             self.factors = IndependentGroupsMixture(self.joints, groups, num_components=1)
@@ -78,26 +82,36 @@ class GaussianPrior(PosePrior):
             self.log_scale = nn.Parameter(torch.zeros(len(self.joints), 3))
             self.cache = WeightCache(1)
 
+    @property
+    def covariance(self) -> Tensor:
+        """(3 J, 3 J) radians^2: covariance of the tangent vectors Log(M_j^-1 R_j) at each joint's mean rotation M_j."""
+        scale = self.chart.scale.flatten()
+        if self.covariance_kind == "full":
+            matrix = self.factors.covariance()
+        else:
+            matrix = torch.diag_embed((2.0 * self.log_scale).exp().flatten())
+        return scale[:, None] * matrix * scale
+
     def get_config(self) -> dict[str, Any]:
-        groups = self.factors.groups if self.covariance == "full" else None
-        return {"joints": list(self.joints), "covariance": self.covariance, "groups": groups}
+        groups = self.factors.groups if self.covariance_kind == "full" else None
+        return {"joints": list(self.joints), "covariance": self.covariance_kind, "groups": groups}
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)
-        if self.covariance == "full":
+        if self.covariance_kind == "full":
             rebuilt["groups"] = groups_from_data(train, tuple(rebuilt["joints"]))
         return rebuilt
 
     def _initialise(self, train: TrainingPoses) -> None:
         rotvec, observed = train.poses(self.joints)
         self.chart.fit(rotvec, observed, jitter=train.jitter)
-        if self.covariance == "full" and train.closed_form:
+        if self.covariance_kind == "full" and train.closed_form:
             self.factors.fit(self.chart, rotvec, observed, train, iterations=_EM_ITERATIONS, prior_count=0.0)
         # The diagonal closed form is the chart itself: mean 0 and scale 1 of its standardised coordinates.
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
         z, volume = self.chart(rotvec, observed)
-        if self.covariance == "full":
+        if self.covariance_kind == "full":
             return self.factors.log_prob(z, observed, self.chart.scale) - volume
         rate, level = self._diagonal()
         per_joint = level - 0.5 * ((z - self.mean) * rate).square().sum(-1)
@@ -129,7 +143,7 @@ class GaussianPrior(PosePrior):
         generator: torch.Generator | None,
         context: Tensor | None,
     ) -> Tensor:
-        if self.covariance == "full":
+        if self.covariance_kind == "full":
             z, _ = self.chart(rotvec, observed)
             return self.chart.inverse(self.factors.draw(z, observed, self.chart.scale, num_samples, generator))
         shape = (num_samples, *rotvec.shape)

@@ -60,6 +60,15 @@ class IndependentGroupsMixture(nn.Module):
             assert isinstance(part, MaskedMixture)
             yield part, self.get_buffer(f"_place{k}")
 
+    def covariance(self) -> Tensor:
+        """(3 J, 3 J) of the coordinates, zero between groups; for one component."""
+        size = 3 * sum(len(group) for group in self.groups)
+        total = next(self.parameters()).new_zeros(size, size)
+        for part, place in self._each():
+            where = (3 * place[:, None] + torch.arange(3, device=place.device)).flatten()
+            total = total.index_put((where[:, None], where), part.covariance()[0])
+        return total
+
     def log_prob(self, z: Tensor, observed: Tensor | None, scale: Tensor) -> Tensor:
         """(B,) log-density of z (B, J, 3), Lebesgue in z, truncated where a tangent vector is longer than pi.
 

@@ -43,6 +43,7 @@ class JointFlow(LatentPosePrior):
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
         hidden: width of the networks, one for each joint.
+        layers: hidden layers of the networks.
         dropout: probability in training that a hidden unit is dropped.
         num_components: Gaussians in each joint's mixture.
         broad_weight: share of two broad Gaussians in each mixture, for rotations far from the data.
@@ -77,6 +78,7 @@ class JointFlow(LatentPosePrior):
         joints: str | int | Iterable[str | int] = "body",
         *,
         hidden: int = 64,
+        layers: int = 2,
         dropout: float = 0.2,
         num_components: int = 12,
         broad_weight: float = 0.02,
@@ -89,6 +91,7 @@ class JointFlow(LatentPosePrior):
     ) -> None:
         options = {
             "hidden": check_whole("hidden", hidden, least=1, most=2048),
+            "layers": check_whole("layers", layers, least=1, most=16),
             "dropout": check_share("dropout", dropout),
             "num_components": check_whole("num_components", num_components, least=1, most=256),
             "broad_weight": check_number("broad_weight", broad_weight, above=0.0, below=1.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class JointMixtureFlow(JointConditionals):
 
     Args:
         parents: SMPL-X indices of each modelled joint's parent joints.
-        options: hidden, num_components, dropout, input_noise, input_dropout, broad_weight, share_mirror.
+        options: hidden, layers, num_components, dropout, input_noise, input_dropout, broad_weight, share_mirror.
     """
 
     slots: Tensor
@@ -67,10 +68,9 @@ class JointMixtureFlow(JointConditionals):
         self.register_buffer("no_joint", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
         self.num_inputs, self.num_groups = 4 * width, len(owners)
         hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
-        sizes = (self.num_inputs, hidden, hidden, outputs)
+        sizes, gains = (self.num_inputs, *[hidden] * options["layers"], outputs), (*[1.0] * options["layers"], 0.02)
         self.layers = nn.ModuleList(
-            GroupedLinear(self.num_groups, a, b, gain=g)
-            for a, b, g in zip(sizes, sizes[1:], (1.0, 1.0, 0.02), strict=False)
+            GroupedLinear(self.num_groups, a, b, gain=g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)
         )
         self.dropout = nn.Dropout(options["dropout"])
         self.regression = GroupedLinear(self.num_groups, self.num_inputs, 3, gain=0.0)
@@ -152,7 +152,7 @@ class JointMixtureFlow(JointConditionals):
         """The weights joint by joint."""
         groups = self.group
         there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
-        first, second, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
+        first, *middle, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
         whitener = (torch.diag_embed(self.log_diagonal[:, 0].exp()) + self.lower.tril(-1)).mT[groups]
         # Units of the first layer, then the whitened residual of the regression: affine in the inputs and own coordinates.
         weight = torch.cat([first.weight[groups], -self.regression.weight[groups] @ whitener], -1).unflatten(1, (-1, 4))
@@ -170,7 +170,7 @@ class JointMixtureFlow(JointConditionals):
             first_bias=bias + (absent * (1.0 - there)).sum(1, keepdim=True),
             absent=absent * there,
             layers=(
-                (second.weight[groups], second.bias[groups]),
+                *((layer.weight[groups], layer.bias[groups]) for layer in middle),
                 (last.weight[groups][..., outputs].contiguous(), last.bias[groups][..., outputs].contiguous()),
             ),
             level=self.log_diagonal.sum(-1, keepdim=True)[groups] + math.log1p(-broad_weight),

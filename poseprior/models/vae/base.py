@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import check_groups, check_whole
-from ..._pose_checks import density_dtype
-from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
 from ..shared.independent_groups import independent_groups, partition
 from ..shared.mirror import GroupView, mirror_views
+from .bounds import BoundedPrior
 from .core import VAECore
 from .inference import angle_sum, draw_latents, nearest_of_several
 from .layers import normal_points
@@ -30,7 +29,7 @@ _INITIAL_POSES = 20000
 _ACTIVE_VARIANCE = 1e-2
 
 
-class BaseVAE(LatentPosePrior):
+class BaseVAE(BoundedPrior):
     """What the three VAEs share; build `VAEPrior`, `HandVAE` or `BodyVAE`.
 
     log p(pose) = log of the integral of p(z) prod_j p(R_j | z), with p(R_j | z) a normalised density on SO(3) around
@@ -210,20 +209,6 @@ class BaseVAE(LatentPosePrior):
             rows, seen = view.rows(rotvec, observed)
             total = total + angle_sum(core, rows, seen, self._nearest(core, rows, seen, starts=1))
         return self.options.reconstruction_weight * total
-
-    def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
-        """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
-        check_whole("num_samples", num_samples, least=1, most=65536)
-        batch, rotvec, seen = self._check_pose(pose, observed)
-        weights = self._log_weights(rotvec, seen, normal_points(num_samples, self.options.latent_dim))
-        return log_mean_weight(*weights).sum(0).to(density_dtype(pose)).reshape(batch)
-
-    def elbo(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int = 16) -> Tensor:
-        """Evidence lower bound E_q[log p(observed | z) + log p(z) - log q(z)], (*batch,) Haar nats, over fixed points."""
-        check_whole("num_samples", num_samples, least=1, most=65536)
-        batch, rotvec, seen = self._check_pose(pose, observed)
-        likelihood, ratio = self._log_weights(rotvec, seen, normal_points(num_samples, self.options.latent_dim))
-        return (likelihood + ratio).mean(-1).sum(0).to(density_dtype(pose)).reshape(batch)
 
     # ------------------------------------------------------------------ latents
 

@@ -1,0 +1,204 @@
+"""What the command line says and takes: help, suggestions, missing extras, and runs from a configuration file."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+import poseprior
+from poseprior import skeleton
+from poseprior.cli import COMMANDS, main
+from poseprior.cli._models import MODELS
+from poseprior.io import synthetic_poses, write_poses
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Options of constructors that `fit` learns, that --joints gives, or that a command line cannot.
+_NOT_FLAGS = {"joints", "groups", "blocks", "context_dim", "context_dropout"}
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """What a command prints in a terminal of 80 columns, and its exit code."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return run
+
+
+@pytest.fixture
+def poses(tmp_path: Path) -> str:
+    write_poses(tmp_path / "poses.npz", synthetic_poses(200, seed=0, num_subjects=4))
+    return str(tmp_path / "poses.npz")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_option_of_a_model_is_a_flag_with_the_default_of_the_library(
+    name: str, said: Callable[..., tuple[int, str]]
+) -> None:
+    model = MODELS[name]
+    taken = set(inspect.signature(model.kind).parameters) - _NOT_FLAGS
+    assert {field.name for field in fields(model)} - {"published"} == taken
+    joints = skeleton.JOINT_SETS["hands" if name == "hand-vae" else "body"]
+    assert model().build(joints).get_config() == model.kind(joints).get_config()
+    code, text = said("train", name, "--help")
+    assert code == 0 and "None" not in text and "STR\n" not in text
+    assert all(len(line) <= 80 for line in text.splitlines() if line[:1] in "╭│╰")
+    flat = " ".join(text.replace("│", " ").split())
+    for option in taken:
+        assert f"--{option.replace('_', '-')}" in flat
+    for option, value in {**poseprior.FitConfig().resolve(model.kind.default_fit).__dict__}.items():
+        if option in ("learning_rate", "max_steps", "batch_size"):
+            flag = option.replace("_", "-")
+            assert f"(default: {value})" in flat.split(f"--{flag} ")[1].split(" --")[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_the_terminal_and_names_values(name: str, said: Callable[..., tuple[int, str]]) -> None:
+    code, text = said(name, "--help")
+    assert code == 0
+    assert "None" not in text and "True" not in text and "{fixed}" not in text
+    if name not in ("train", "fit", "list", "export-mesh", "data"):
+        assert "PRIOR" in text.splitlines()[0]
+
+
+def test_the_commands_are_listed(said: Callable[..., tuple[int, str]]) -> None:
+    code, text = said("--help")
+    assert code == 0 and all(f"\n  {name} " in text for name in COMMANDS)
+    assert max(len(line) for line in text.splitlines()) < 80
+    assert said()[0] == 2
+    assert said("--version") == (0, f"poseprior {poseprior.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("sampel", "body-gaussian"), "Did you mean sample?"),
+        (("train", "jointflow", "--data", "x", "--out", "y"), "Did you mean joint-flow?"),
+        (("train", "--data", "x", "gaussian"), "expected the model first: poseprior train gaussian"),
+        (("train", "joint-flow", "--data", "x", "--out", "y", "--hiden", "3"), "--hidden INT"),
+        (("sample", "body-gaussain", "--out", "x.npz"), "PRIOR: no file or folder"),
+        (("sample", "body-gaussain", "--out", "x.npz"), "Did you mean 'body-gaussian'?"),
+        (("sample", "body-gaussian", "--out", "x.npz", "--pgn", "x.png"), "--png PATH"),
+        (("score", "body-gaussian", "--data", "nowhere"), "--data: expected an .npz file or a folder"),
+    ],
+)
+def test_a_slip_gets_a_suggestion(arguments: tuple[str, ...], text: str, said: Callable[..., tuple[int, str]]) -> None:
+    code, output = said(*arguments)
+    assert code == 2 and text in output
+    assert "poseprior check" not in output and "poseprior fit" not in output
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("matplotlib", ("sample", "body-gaussian", "--out", "x.npz", "--png", "x.png")),
+        ("matplotlib", ("complete", "body-gaussian", "--data", "POSES", "--out", "x.npz", "--png", "x.png")),
+        ("matplotlib", ("check", "body-gaussian", "--data", "POSES", "--png", "x.png")),
+        ("trimesh", ("fit", "POSES", "--out", "x.npz", "--html", "x.html")),
+    ],
+)
+def test_a_missing_extra_is_said_before_any_work(
+    package: str, arguments: tuple[str, ...], poses: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    said: Callable[..., tuple[int, str]],
+) -> None:  # fmt: skip
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == package else find(name, *a))
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    code, text = said(*(poses if a == "POSES" else a for a in arguments))
+    assert code == 2 and text.count("\n") == 1
+    assert f'needs {package}, which is not installed; run: pip install "poseprior[viz]"' in text
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_run_is_repeated_from_its_folder(poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    out, again = tmp_path / "R", tmp_path / "S"
+    flags = ("--hidden", "8", "--layers", "1", "--max-steps", "2", "--no-mirror", "--ema-decay", "0.5")
+    code, text = said("train", "joint-flow", "--data", poses, "--out", str(out), "--no-evaluate", *flags)
+    assert code == 0 and str(out / "config.toml") in text
+    written = tomllib.loads((out / "config.toml").read_text())
+    assert written["model"] == "joint-flow" and written["mirror"] is False and written["ema_decay"] == 0.5
+    assert written["options"]["hidden"] == 8 and written["options"]["num_components"] == 12
+    assert written["learning_rate"] == poseprior.JointFlow.default_fit["learning_rate"]
+    assert said("train", "--config", str(out / "config.toml"), "--out", str(again))[0] == 0
+    first, second = poseprior.load(out), poseprior.load(again)
+    assert first.metadata["training"]["config"] == second.metadata["training"]["config"]
+    assert all((a == b).all() for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert said("train", "--config", str(out / "config.toml"), "--out", str(again), "--jitter", "0.1")[0] == 2
+    text = said("train", "--config", str(out / "config.toml"), "--help")[1]
+    assert "(default: 8)" in text and "(default: 2)" in text
+
+
+def test_rig_noise_is_written_so_that_it_can_be_read(
+    poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]
+) -> None:
+    sizes = tmp_path / "noise.json"
+    sizes.write_text('{"unmeasured": {"left_knee": [0.0, 5.0, 5.0]}}')
+    out = tmp_path / "R"
+    command = ("train", "gaussian", "--data", poses, "--out", str(out), "--no-evaluate")
+    assert said(*command, "--rig-noise", str(sizes))[0] == 0
+    sizes.unlink()
+    assert said("train", "--config", str(out / "config.toml"), "--out", str(tmp_path / "S"))[0] == 0
+    noise = [poseprior.load(folder).metadata["training"]["rig_noise"] for folder in (out, tmp_path / "S")]
+    assert noise[0] == noise[1] and noise[0]["unmeasured"]["left_knee"] == [0.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"model": "gausian"}, "Did you mean gaussian?"),
+        ({"model": "gaussian", "jiter": 0.1}, "has no use for jiter"),
+        ({"model": "gaussian", "options": {"hidden": 4}}, "gaussian has no option hidden"),
+        ({"model": "gaussian", "jitter": "much"}, "jitter: expected a number, got 'much'"),
+        ({"model": "gaussian", "evaluate": 1}, "evaluate: expected true or false, got 1"),
+        ({"model": "joint-flow", "options": {"hidden": "wide"}}, "hidden: expected a whole number, got 'wide'"),
+        (
+            {"model": "gaussian", "options": {"covariance": "odd"}},
+            "covariance: expected 'diagonal' or 'full', got 'odd'",
+        ),
+        ({"model": "gaussian", "data": 5}, "data: expected text, got 5"),
+        ({"options": {"hidden": 4}}, "beside a model"),
+        ({"recipe": "body-guassian"}, "no recipe 'body-guassian'"),
+    ],
+)
+def test_a_configuration_file_is_checked(
+    values: dict[str, Any], text: str, poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(tomli_w.dumps({"data": poses, "out": str(tmp_path / "R"), **values}))
+    code, output = said("train", "--config", str(file))
+    assert code == 2 and text in output
+    file.write_text("model = ")
+    assert "is not a readable TOML file" in said("train", "--config", str(file))[1]
+
+
+def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    command = ("train", "joint-flow", "--data", poses, "--out", str(tmp_path / "R"), "--published")
+    code, text = said(*command, "--hidden", "64")
+    assert code == 2 and "'hidden': the published architecture takes no such option" in text
+
+
+def test_rows_that_do_not_apply_say_so(poses: str, said: Callable[..., tuple[int, str]]) -> None:
+    code, text = said("evaluate", "body-global-flow", "--data", poses, "--num-samples", "50", "--num-completed", "20")
+    assert code == 0 and max(len(line) for line in text.splitlines() if line.startswith(" ")) < 80
+    assert "NLL of each joint alone: not available: cannot marginalise" in text
+    assert "legs hidden: mean_mm" in text and "not available: no conditional of this part" in text
