@@ -34,7 +34,7 @@ class Compilable(nn.Module):
 
         It serves calls without `observed` and `context` while the weights are frozen; other calls are as before. Second
         derivatives go through the model itself. Copies and pickles are not compiled. The first call compiles, which takes
-        seconds to minutes; docs/performance.md says what it gains.
+        seconds to minutes; `python -m benchmarks.speed.compiled` measures that, and what it gains.
 
         Args:
             options: of torch.compile, such as `mode` or `backend`.
