@@ -13,7 +13,7 @@ from torch import Tensor
 import poseprior
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-NAMES = sorted(info.name for info in poseprior.list_pretrained())
+NAMES = sorted(poseprior.list_pretrained())
 
 
 def _value_and_gradient(prior: poseprior.PosePrior, pose: Tensor) -> tuple[Tensor, Tensor]:

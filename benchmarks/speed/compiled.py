@@ -23,7 +23,7 @@ BATCHES = (1, 64, 1024)
 def main() -> None:
     """Measure and print one row for each prior."""
     parser = parser_for(__doc__, data=False)
-    names = [info.name for info in poseprior.list_pretrained()]
+    names = sorted(poseprior.list_pretrained())
     parser.add_argument("--priors", nargs="+", choices=names, default=names, help="default: all that ship")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each cell; default %(default)s")
     args = parser.parse_args()

@@ -16,7 +16,7 @@ from poseprior.export import export_onnx, exportable
 from poseprior.export.draws import draw_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-SHIPPED = [info.name for info in list_pretrained()]
+SHIPPED = sorted(list_pretrained())
 
 
 def _run(path: Path, **inputs: Tensor) -> list[Tensor]:
