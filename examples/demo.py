@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,15 +22,19 @@ from tqdm import tqdm
 
 import poseprior
 from poseprior import skeleton
-from poseprior.fitting import BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
+from poseprior.fitting import BodyFit, BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
+from poseprior.fitting.solver.state import BodyState
 from poseprior.params import pose_to_smplx
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise, score
-from poseprior.viz import bodies_scene, plot_fit, plot_poses
+from poseprior.viz import bodies_scene, plot_fits, plot_poses
 
 _ARM = (16, 18, 20)
 _SIGMA = 0.15
-_KNEE = skeleton.JOINT_NAMES.index("left_knee")
+_KNEES = tuple(skeleton.JOINT_NAMES.index(f"{side}_knee") for side in ("left", "right"))
+_HEAD = skeleton.JOINT_NAMES.index("head")
+#: Joints whose error the page lists.
+_LISTED = ("head", "left_elbow", "left_wrist", "right_elbow", "right_wrist", "left_knee", "left_ankle", "right_ankle")
 
 
 def main() -> None:
@@ -56,9 +61,13 @@ def main() -> None:
         sections += step()
     whose = f"poses of {args.data}" if args.data else "poses drawn from the shipped priors themselves"
     write_page(
-        args.out / "index.html", "poseprior: what the shipped priors do",
-        f"Made by make demo in {time.monotonic() - started:.0f} s on one core, from {whose}. Figures are drawn without any "
-        "licensed body model.", sections,
+        args.out / "index.html", "poseprior: priors over human poses",
+        "A PyTorch library of probability densities over SMPL-X poses of bodies and hands: draw poses, score them, complete "
+        "and denoise them, and add a prior to a fit. Ten trained priors ship with it; no body model is needed.",
+        sections, code='pip install "poseprior[viz]"\n\nimport poseprior\nfrom poseprior.viz import plot_poses\n\n'
+        'prior = poseprior.load("whole-body")\nplot_poses(prior.sample(6), path="people.png")',
+        foot=f"Made by make demo in {time.monotonic() - started:.0f} s on one core, from {whose}. Figures are drawn without "
+        "any licensed body model.",
     )  # fmt: skip
     print(f"results: {args.out / 'index.html'} (open it in a browser), pictures beside it")
 
@@ -91,41 +100,45 @@ def _stand_in() -> nn.Module:
 def _samples(out: Path, model: nn.Module) -> list[Section]:
     prior = poseprior.load("whole-body")
     poses = prior.sample(24, generator=_generator(1))
-    plot_poses(poses, joints=prior.joints, path=out / "samples.png", dpi=90)
+    plot_poses(poses, joints=prior.joints, path=out / "samples.png", dpi=100)
     shown = poses[:6].clone()
     with torch.no_grad():
         bodies = model(**pose_to_smplx(shown), betas=torch.zeros(6, 10), expression=torch.zeros(6, 10)).vertices
-    scene = bodies_scene(bodies.numpy(), model.faces.astype(int))  # type: ignore[union-attr,operator]
+    scene = bodies_scene(bodies.numpy(), model.faces.astype(int), columns=3)  # type: ignore[union-attr,operator]
     facts = f"{prior.num_parameters:,} parameters, {len(prior.joints)} joints"
     return [
         Section("24 whole-body poses", f"Draws of whole-body ({facts}): body from motion capture, fingers from hand "
                 "tracking, independent of each other because no recording shows both.", out / "samples.png",
                 code='poseprior.load("whole-body").sample(24)'),
-        Section("Six of them to turn", "Drag to turn, scroll to zoom. The body is the licence-free stand-in, skinned by "
+        Section("Six of them to turn", "Drag to turn, scroll or pinch to zoom. The body is the licence-free stand-in, skinned by "
                 "smplx.", scene=scene),
     ]  # fmt: skip
 
 
 def _scores(prior: poseprior.PosePrior, good: Tensor, out: Path) -> list[Section]:
-    broken = good.clone()
-    broken[0, _KNEE] = torch.tensor([-1.75, 0.0, 0.0])  # bent forwards by 100 degrees
-    both = torch.cat((good, broken))
-    result = score(prior, both, generator=_generator())
+    one, several = good.clone(), good.clone()
+    one[0, _KNEES[0]] = several[0, _KNEES[0]] = several[0, _KNEES[1]] = torch.tensor([-1.75, 0.0, 0.0])  # bent forwards
+    several[0, _HEAD] = torch.tensor([0.0, 2.6, 0.0])  # turned backwards
+    poses = torch.cat((good, one, several))
+    names = ("as it was", "left knee bent forwards", "both knees forwards, head backwards")
+    result = score(prior, poses, generator=_generator())
     rows: list[tuple[str, ...]] = [
-        ("pose", "percentile of the pose", "percentile of its worst joint", "that joint", "its excess surprise, nats")
+        ("pose", "percentile of the body", "percentile of its worst joint", "joint to blame")
     ]
-    for k, name in enumerate(("as it was", "left knee bent forwards")):
-        joint = int(result.attribution[k].argmax())
-        blame = float(result.attribution[k, joint])
-        rows.append((name, f"{float(result.percentile[k]):.0f}", f"{float(result.joint_percentile[k]):.1f}",
-                     skeleton.JOINT_NAMES[joint], f"{blame:.1f}"))  # fmt: skip
-    titles = [rows[1][0], f"{rows[2][0]}: {rows[2][3]}"]
-    plot_poses(both, titles=titles, path=out / "scores.png", dpi=90)
-    text = "The same pose, whole and broken. Percentiles are among people whom the prior has not seen (the pose) and among "
-    text += "its own samples (the worst joint); below 1 is implausible."
+    for k, name in enumerate(names):
+        joint = skeleton.JOINT_NAMES[int(result.attribution[k].argmax())]
+        low = float(result.joint_percentile[k])
+        blame = f"{joint}, {float(result.attribution[k].max()):.0f} nats" if low < 1 or k else "none"
+        rows.append((name, f"{float(result.percentile[k]):.1f}", f"{low:.1f}", blame))
+    plot_poses(poses, titles=list(names), columns=3, path=out / "scores.png", dpi=110)
+    text = "The same pose, whole and broken. The body is compared with people whom the prior has not seen, its worst joint "
+    text += (
+        "with that of the prior's own samples: one broken joint among twenty good ones shows in the second number, a "
+    )
+    text += "broken body in the first. Below 1 is implausible."
     return [
         Section(
-            "A good and a broken pose", text, out / "scores.png", tuple(rows), code="poseprior.tasks.score(prior, pose)"
+            "Good and broken poses", text, out / "scores.png", tuple(rows), code="poseprior.tasks.score(prior, pose)"
         )
     ]
 
@@ -135,7 +148,7 @@ def _completions(prior: poseprior.PosePrior, pose: Tensor, out: Path) -> list[Se
     observed[list(_ARM)] = False
     filled = prior.complete(pose[0], observed, num_samples=10, generator=_generator())
     titles = ["as it was", *(f"draw {k}" for k in range(1, 11))]
-    plot_poses(torch.cat((pose, filled)), titles=titles, path=out / "completions.png", dpi=90)
+    plot_poses(torch.cat((pose, filled)), titles=titles, columns=4, path=out / "completions.png", dpi=110)
     return [Section("A hidden left arm, ten ways", "Shoulder, elbow and wrist are drawn given all other joints, from the "
                     "prior's exact conditional.", out / "completions.png",
                     code="prior.complete(pose, observed, num_samples=10)")]  # fmt: skip
@@ -148,7 +161,7 @@ def _denoised(prior: poseprior.PosePrior, pose: Tensor, out: Path) -> list[Secti
     clean = denoise(prior, noisy, _SIGMA)
     off = [float(torch.rad2deg(geodesic_distance(p[:, joints], pose[:, joints])).mean()) for p in (noisy, clean)]
     titles = ["as it was", f"noisy: {off[0]:.1f} degrees off", f"denoised: {off[1]:.1f} degrees off"]
-    plot_poses(torch.cat((pose, noisy, clean)), titles=titles, path=out / "denoised.png", dpi=90)
+    plot_poses(torch.cat((pose, noisy, clean)), titles=titles, columns=3, path=out / "denoised.png", dpi=110)
     text = f"Noise of {_SIGMA} rad on every joint, and the most probable pose behind it. Mean rotation error: {off[0]:.1f} "
     text += f"degrees before, {off[1]:.1f} after."
     return [Section("Denoising", text, out / "denoised.png", code=f"poseprior.tasks.denoise(prior, pose, {_SIGMA})")]
@@ -166,28 +179,41 @@ def _fits(poses: Tensor, model: nn.Module, out: Path) -> list[Section]:
     target = Keypoints2D(pixels, camera=camera, layout="openpose_25", confidence=seen, sigma=5.0)
     joints = BodyPoints(model, joints=range(22))
     true = joints(truth)
-    rows: list[tuple[str, ...]] = [("fit", "mean joint error, mm", "hidden left arm, mm", "seconds")]
-    sections = []
-    for name, label in ((None, "without a prior"), ("body-mixture", "with body-mixture"),
-                        ("body-joint-flow", "with body-joint-flow")):  # fmt: skip
+    fits: dict[str, BodyFit] = {}
+    errors: dict[str, Tensor] = {}
+    seconds: dict[str, float] = {}
+    for name in (None, "body-mixture", "body-joint-flow"):
+        label = "no prior" if name is None else name
         prior = None if name is None else poseprior.load(name)
         started = time.monotonic()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = fit_body(model, target, prior=prior, config=FitBodyConfig(iterations=60))
-        found = joints(fit.pose, betas=fit.params["betas"])
-        error = 1000.0 * ((found - found[:, :1]) - (true - true[:, :1])).norm(dim=-1)
-        rows.append((label, f"{float(error.mean()):.0f}", f"{float(error[:, [18, 20]].mean()):.0f}",
-                     f"{time.monotonic() - started:.1f}"))  # fmt: skip
-        picture = out / f"fit_{'none' if name is None else name}.png"
-        plot_fit(model, fit, target, path=picture, dpi=80)
-        sections.append(Section(f"The fits, {label}", "Yellow and red dots are the noisy keypoints.", picture))
-    head = Section(
-        "Fitting 2D keypoints", f"{len(truth)} bodies, OpenPose's 25 points, 5 px of noise, left elbow and wrist hidden; fitted "
-        "with the stand-in body. The prior decides what the picture does not show.", rows=tuple(rows),
-        code="fit_body(model, Keypoints2D(pixels, camera=camera, layout='openpose_25', confidence=c), prior=prior)",
-    )  # fmt: skip
-    return [head, *sections]
+            fits[label] = fit_body(model, target, prior=prior, config=FitBodyConfig(iterations=60))
+        seconds[label] = time.monotonic() - started
+        found = joints(fits[label].pose, betas=fits[label].params["betas"])
+        errors[label] = 1000.0 * ((found - found[:, :1]) - (true - true[:, :1])).norm(dim=-1)
+    rows: list[tuple[str, ...]] = [("error, mm", *fits)]
+    rows.append(("mean of 22 joints", *(f"{float(error.mean()):.0f}" for error in errors.values())))
+    for listed in _LISTED:
+        column = skeleton.JOINT_NAMES.index(listed)
+        hidden = " (hidden)" if listed in ("left_elbow", "left_wrist") else ""
+        rows.append((f"{listed}{hidden}", *(f"{float(error[:, column].mean()):.0f}" for error in errors.values())))
+    rows.append(("seconds", *(f"{value:.1f}" for value in seconds.values())))
+    state = next(iter(fits.values())).state
+    shape = {"betas": torch.zeros_like(state.betas[:1]), "expression": torch.zeros_like(state.expression[:1])}
+    body = replace(next(iter(fits.values())), state=BodyState(pose=truth[None], transl=place[None], **shape))
+    captions = {
+        name: [f"{float(error[k].mean()):.0f} mm off" for k in range(len(truth))] for name, error in errors.items()
+    }
+    plot_fits(model, {"true body": body, **fits}, target, captions=captions, path=out / "fits.png", dpi=80)
+    return [
+        Section(
+            "Fitting 2D keypoints", f"{len(truth)} bodies, OpenPose's 25 points, 5 px of noise, left elbow and wrist hidden; "
+            "fitted with the stand-in body. Dots are the noisy keypoints, yellow where the body meets them and red where it "
+            "does not. The prior decides what the keypoints do not show.", out / "fits.png", tuple(rows),
+            code="fit_body(model, Keypoints2D(pixels, camera=camera, layout='openpose_25', confidence=c), prior=prior)",
+        )
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,12 +20,15 @@ h1 { font-size: 1.7rem; margin: .4em 0 .2em; } h2 { font-size: 1.2rem; margin: 0
 p { margin: .3em 0 .8em; } .soft { color: var(--soft); font-size: .92rem; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px; margin: 18px 0; }
 figure { margin: 0 0 .6em; overflow-x: auto; }
-img { display: block; max-width: 100%; height: auto; border-radius: 8px; background: #fff; }
-iframe { width: 100%; height: min(62vh, 520px); border: 0; border-radius: 8px; background: #fff; }
+img { display: block; width: 100%; height: auto; border-radius: 8px; background: #fff; }
+iframe { display: block; width: 100%; height: min(80vh, 680px); border: 0; border-radius: 8px; background: #fff; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 12px 16px; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 6px 8px; border-bottom: 1px solid var(--line); }
 code { background: var(--paper); padding: 1px 5px; border-radius: 4px; overflow-wrap: anywhere; }
-@media (max-width: 640px) { img.wide { max-width: none; } }
+@media (max-width: 640px) {
+  img.wide { width: 760px; max-width: none; } iframe { height: 420px; }
+  section { padding: 12px; } td, th { padding: 6px; font-size: .92rem; } }
 """
 
 
@@ -50,13 +53,15 @@ class Section:
     code: str = ""
 
 
-def write_page(path: Path, title: str, introduction: str, sections: list[Section]) -> None:
-    """Write the page beside its name and rename it."""
+def write_page(path: Path, title: str, introduction: str, sections: list[Section], *, code: str, foot: str) -> None:
+    """Write the page beside its name and rename it: what this is, how to begin, the sections, how it was made."""
     body = "".join(_section(section) for section in sections)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         f'content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
-        f"<body><main><h1>{html.escape(title)}</h1><p>{html.escape(introduction)}</p>{body}</main></body></html>\n"
+        f"<body><main><h1>{html.escape(title)}</h1><p>{html.escape(introduction)}</p>"
+        f'<pre>{html.escape(code)}</pre>{body}<p class="soft">{html.escape(foot)}</p></main>'
+        f"</body></html>\n"
     )
     with replacing(path) as temporary:
         temporary.write_text(page)

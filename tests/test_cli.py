@@ -126,6 +126,12 @@ def test_data_of_other_joints_is_refused(
         (["sample", "body-gaussian", "--out", "o.npz", "--png", "o.xyz"], "--png: expected a name that ends in .png"),
         (["sample", "body-gaussian", "--out", "o.npz", "--device", "nowhere"], "device: 'nowhere' is not usable"),
         (["sample", "body-gaussian", "--out", "/proc/nowhere/o.npz"], "cannot write /proc/nowhere/o.npz"),
+        (
+            ["evaluate", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"],
+            "--json, path: cannot write",
+        ),
+        (["score", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"], "--json, path: cannot write"),
+        (["check", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"], "--json, path: cannot write"),
         (["evaluate", "body-gaussian", "--data", "DATA", "--jitter", "-1"], "jitter: expected a finite number of 0"),
         (["score", "body-gaussian", "--data", "DATA", "--max-poses", "0"], "--max-poses: expected a whole number of 1"),
         (["score", "body-gaussian", "--data", "DATA", "--worst", "-5"], "--worst: expected a whole number"),

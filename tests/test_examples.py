@@ -25,7 +25,7 @@ def test_demo_writes_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
     out = _run("demo.py", cwd=tmp_path)
     assert "demo/index.html" in out
     page = (tmp_path / "demo" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 7 and "srcdoc=" in page and "left_knee" in page
+    assert page.count("data:image/png;base64,") == 5 and "srcdoc=" in page and "left_knee" in page
     for external in ('src="http', "src='http", 'href="http', "src=&quot;http", "href=&quot;http", "@import url"):
         assert external not in page, external
 

@@ -171,7 +171,7 @@ def print_table(out: Path) -> None:
                 path = out / f"{prefix}{family}-{rig}.json"
                 if path.exists():
                     row = json.loads(path.read_text())
-                    shares = (" / ".join(f"{row[f'{kind} {share}']:.1f}" for share in _SHARES) for kind in _KINDS)
+                    shares = ("/".join(f"{row[f'{kind} {share}']:.1f}" for share in _SHARES) for kind in _KINDS)
                     name = f"`{FAMILIES[family]}`" if prefix else family
                     gap = row["nll"] - oracles[rig]
                     print(markdown_row([name, f"`{rig}`", f"{row['nll']:.1f}", f"{gap:.1f}", *shares]))

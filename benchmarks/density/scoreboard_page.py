@@ -13,6 +13,7 @@ _HEAD = """# Scoreboard
 
 Every prior that ships, and baselines, on people that no prior was trained on. Written by
 
+<!-- not run: a benchmark of an hour, on recordings -->
 ```sh
 python -m benchmarks.density.scoreboard --data DIR --out docs/scoreboard.md
 ```

@@ -42,7 +42,7 @@ def _frames(results: Results) -> str:
 
 
 def _print_set(results: Results, val: Results, mixture: str | None) -> None:
-    """The tables of one set of bodies."""
+    """The tables of one set of bodies; rows of which nothing was measured are left out."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}  # by title and task
     for task, found in results.items():
         for (method, weight), entry in found.items():
@@ -58,7 +58,9 @@ def _print_set(results: Results, val: Results, mixture: str | None) -> None:
         lines = [
             [row, *(cell(task, rows[row][task]) if task in rows[row] else "-" for task in tasks)] for row in titles
         ]
-        print(f"\n{title}\n\n{markdown_table(['method', *tasks], lines)}", end="")
+        lines = [line for line in lines if set(line[1:]) != {"-"}]
+        if lines:
+            print(f"\n{title}\n\n{markdown_table(['method', *tasks], lines)}", end="")
 
     show("Position error, mm (95 %)", lambda task, entry: _with_interval(_position(task, entry)))
     show("Position error of the lower end, mm: the fit's or that from the truth", _with_perfect_search)

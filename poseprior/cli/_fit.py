@@ -14,7 +14,7 @@ import tyro
 from tqdm import tqdm
 
 from .._checks import check_number
-from ._common import check_suffix
+from ._common import check_suffix, need
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from torch import Tensor, nn
@@ -86,6 +86,7 @@ class Fit:
         from ..io.keypoints import read_keypoints
         from ..viz import fit_scene, plot_fit
 
+        need("fit", "smplx", "fitting")
         for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
             check_suffix(f"--{flag}", path, suffix)
         if self.out.exists() and self.keypoints.exists() and self.out.samefile(self.keypoints):

@@ -36,6 +36,7 @@ class Check:
         from ..tasks import check
 
         check_suffix("--png", self.png, ".png")
+        check_suffix("--json", self.json, ".json")
         data = all_of(self.data)
         prior = load_prior(self.prior, self.device)
         with busy(f"judging {min(len(data), self.max_poses):,} poses"):

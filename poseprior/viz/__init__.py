@@ -2,6 +2,7 @@
 
 from .canvas import new_figure
 from .checks import plot_check
+from .compare import plot_fits
 from .fits import bodies_scene, fit_scene, plot_fit
 from .mesh import skeleton_mesh, write_mesh
 from .poses import COLOURS, face_the_viewer, plot_poses
@@ -14,6 +15,7 @@ __all__ = [
     "new_figure",
     "plot_check",
     "plot_fit",
+    "plot_fits",
     "plot_poses",
     "skeleton_mesh",
     "write_mesh",

@@ -22,7 +22,8 @@ _COLUMNS = 4
 _CELL = 3.2  # inches
 _SKIN = np.array([0.62, 0.72, 0.90])
 _MARGIN = 0.15
-_SPACING = 1.2  # metres between the bodies of a scene
+_SPACING, _DEPTH = 1.2, 1.4  # metres between the bodies of a scene, side by side and one behind the other
+_GROUND = np.array([0.55, 0.57, 0.60])
 
 
 def plot_fit(
@@ -55,7 +56,7 @@ def plot_fit(
     total = len(fit.pose)
     chosen = list(range(total)) if total <= 12 else np.linspace(0, total - 1, 12).round().astype(int).tolist()
     chosen = chosen if frames is None else list(frames)
-    view = _View(model, fit, target)
+    view = FitView(model, fit, target)
     columns = min(_COLUMNS, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     figure = new_figure(figsize=(_CELL * columns, _CELL * rows + 0.35))
@@ -99,14 +100,19 @@ def fit_scene(model: nn.Module, fit: BodyFit, path: str | os.PathLike[str], *, m
 
 
 def bodies_scene(
-    vertices: NDArray[Any], faces: NDArray[Any], *, colours: Sequence[Sequence[float]] | None = None
+    vertices: NDArray[Any],
+    faces: NDArray[Any],
+    *,
+    colours: Sequence[Sequence[float]] | None = None,
+    columns: int | None = None,
 ) -> str:
-    """HTML of bodies in a row, y up, to turn with the mouse; all that it needs is in it.
+    """HTML of bodies on a ground, y up, to turn with the mouse or a finger; all that it needs is in it.
 
     Args:
         vertices: (N, V, 3) metres.
         faces: (F, 3).
         colours: (N, 3) in 0 to 1; None for one skin.
+        columns: bodies side by side, further ones stand behind; None puts all in one row.
 
     Raises:
         ModuleNotFoundError: without trimesh (`pip install poseprior[viz]`).
@@ -114,21 +120,44 @@ def bodies_scene(
     try:
         import trimesh
         from trimesh.viewer.notebook import scene_to_html
+        from trimesh.visual import TextureVisuals
+        from trimesh.visual.material import PBRMaterial
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "scenes need trimesh, which is not installed; run: pip install poseprior[viz]", name=error.name
         ) from error
+    columns = len(vertices) if columns is None else min(columns, len(vertices))
+    rows = -(-len(vertices) // columns)
     scene = trimesh.Scene()
+
+    def add(points: NDArray[Any], corners: NDArray[Any], colour: Any, glow: Any = (0.0, 0.0, 0.0)) -> None:
+        # A material that is no metal, which is what viewers take where nothing is said: metal without a room is black.
+        material = PBRMaterial(
+            baseColorFactor=(*colour, 1.0), metallicFactor=0.0, roughnessFactor=0.8, emissiveFactor=glow
+        )  # fmt: skip
+        mesh = trimesh.Trimesh(points, corners, visual=TextureVisuals(material=material), process=False)
+        mesh.vertex_normals  # noqa: B018 (computed here, they are written, and the surface is smooth)
+        scene.add_geometry(mesh)
+
+    floor = min(float(body[:, 1].min()) for body in vertices)
     for number, body in enumerate(vertices):
-        colour = _SKIN if colours is None else np.asarray(colours[number])
-        tint = np.tile(np.append(255 * colour, 255).astype(np.uint8), (len(body), 1))
-        shifted = body + np.array([_SPACING * (number - 0.5 * (len(vertices) - 1)), 0.0, 0.0])
-        scene.add_geometry(trimesh.Trimesh(shifted, faces, vertex_colors=tint, process=False))
+        row = number // columns
+        x, z = number % columns - 0.5 * (columns - 1) + 0.5 * (row % 2), row - 0.5 * (rows - 1)
+        # Each stands on the ground, in the row of its number.
+        shift = np.array([_SPACING * x, floor - body[:, 1].min(), -_DEPTH * z])
+        add(body + shift, faces, 0.6 * _SKIN if colours is None else np.asarray(colours[number]))
+    half = np.array([0.5 * _SPACING * (columns + (1.2 if rows > 1 else 0.4)), 0.5 * _DEPTH * (rows + 0.2)])
+    ground = trimesh.creation.box((2 * half[0], 0.02, 2 * half[1]))
+    ground.unmerge_vertices()  # or its corners would share one normal, and its faces one shade
+    add(ground.vertices + np.array([0.0, floor - 0.01, 0.0]), ground.faces, _GROUND, _GROUND)  # light grazes it
+    scene.set_camera(
+        angles=(-0.18, 0.0, 0.0), distance=max(0.8 * 2 * half[0], 2.2) + half[1], center=(0.0, floor + 0.8, 0.0)
+    )
     page: str = scene_to_html(scene)
     return page
 
 
-class _View:
+class FitView:
     """Bodies and points as they are seen: by the target's camera, or from the front."""
 
     def __init__(self, model: nn.Module, fit: BodyFit, target: Target) -> None:
