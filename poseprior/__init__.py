@@ -1,24 +1,30 @@
-"""Pose priors for SMPL-X bodies and hands: one tensor layout, one density interface."""
+"""Pose priors for SMPL-X bodies and hands: one tensor layout, one density interface.
+
+Everything loads on first use, so that `import poseprior` costs next to nothing.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .io import PoseDataset, read_poses
-from .models import (
-    BodyVAE,
-    GaussianMixturePrior,
-    GaussianPrior,
-    GlobalFlow,
-    HandVAE,
-    JointFlow,
-    OrderAgnosticPrior,
-    ProductPrior,
-    VAEPrior,
-)
-from .pretrained.loading import list_pretrained, load
-from .prior import LatentPosePrior, PosePrior
-from .training import FitConfig, FitResult, RigNoise
+
+if TYPE_CHECKING:
+    from .io import PoseDataset, read_poses
+    from .models import (
+        BodyVAE,
+        GaussianMixturePrior,
+        GaussianPrior,
+        GlobalFlow,
+        HandVAE,
+        JointFlow,
+        OrderAgnosticPrior,
+        ProductPrior,
+        VAEPrior,
+    )
+    from .pretrained.listing import list_pretrained
+    from .pretrained.loading import load
+    from .prior import LatentPosePrior, PosePrior
+    from .training import FitConfig, FitResult, RigNoise
 
 __all__ = [
     "BodyVAE",
@@ -42,16 +48,25 @@ __all__ = [
     "read_poses",
 ]
 
-#: Submodules that load on first use, so that `import poseprior` stays quick.
+#: Modules of the public names; of those that are not here, `models`.
+_HOMES = {
+    "FitConfig": "training", "FitResult": "training", "RigNoise": "training",
+    "PoseDataset": "io", "read_poses": "io",
+    "LatentPosePrior": "prior", "PosePrior": "prior",
+    "list_pretrained": "pretrained.listing", "load": "pretrained.loading",
+}  # fmt: skip
 _SUBMODULES = (
-    "compat", "evaluation", "fitting", "kinematics", "latent", "optim", "params", "recipes", "rigs", "rotations",
-    "skeleton", "tasks", "training", "viz",
+    "compat", "evaluation", "export", "fitting", "io", "kinematics", "latent", "models", "optim", "params", "pretrained", "prior",
+    "recipes", "rigs", "rotations", "skeleton", "tasks", "training", "viz",
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
+    if name in __all__:
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'models')}"), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

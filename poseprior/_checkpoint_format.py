@@ -14,15 +14,14 @@ import os
 import stat
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from ._checks import quoted
-from .io.atomic import replacing
+
+if TYPE_CHECKING:  # the head of a file is read without torch
+    from torch import Tensor
 
 #: Format of the metadata. Files of this and every older format load.
 FORMAT_VERSION = 1
@@ -50,6 +49,10 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     Raises:
         ValueError: another suffix, metadata that JSON cannot hold or that are too long, or a place that cannot be written.
     """
+    from safetensors.torch import save as to_bytes
+
+    from .io.atomic import replacing
+
     if path.suffix != ".safetensors":
         raise ValueError(f"path: expected a name ending in .safetensors, got {path.name!r}.")
     meta = {"licence": DEFAULT_LICENCE, **metadata, "format_version": FORMAT_VERSION}
@@ -79,6 +82,8 @@ def content_digest(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
     Raises:
         TypeError, ValueError: metadata that JSON cannot hold.
     """
+    import torch
+
     rest = {key: value for key, value in metadata.items() if key != "digest"}
     found = hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
     for name in sorted(tensors):

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from torch import Tensor
-
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
 _short.maxlist = _short.maxtuple = _short.maxset = 60
@@ -86,6 +84,8 @@ def check_floating(name: str, value: object, shape: str = "") -> None:
     Raises:
         ValueError: naming the argument, the shape that is expected, and what arrived.
     """
+    from torch import Tensor  # here, so that commands that need no torch do not wait for it
+
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import skeleton
 from ._checks import check_floating, quoted
+from ._tracing import is_traced
 
 _Given = ParamSpec("_Given")
 _Got = TypeVar("_Got")
@@ -55,8 +56,8 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
         The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool.
 
     Raises:
-        ValueError: another type or shape, a mask that does not broadcast, or values that are not finite on observed
-            modelled joints.
+        ValueError: another type or shape, a mask that does not broadcast, or (not in traced code, which has no values)
+            values that are not finite on observed modelled joints.
     """
     n = skeleton.NUM_JOINTS
     check_precision(like)
@@ -84,6 +85,8 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
     # At batch 1 every operation counts, and twice where autograd notes it.
     if len(batch) != 1:
         rotvec, seen = rotvec.reshape(-1, len(index), 3), seen.reshape(-1, len(index))
+    if is_traced():
+        return batch, rotvec, seen
     most = float(rotvec.detach().abs().max()) if rotvec.numel() else 0.0
     if not most < MOST_RADIANS:  # a NaN fails the comparison
         row, place, axis = (~(rotvec.abs() < MOST_RADIANS)).nonzero()[0].tolist()
@@ -139,7 +142,7 @@ def check_context(context: Tensor, batch: Sequence[int], size: int, like: Tensor
     check_floating("context", context, f"(*batch, {size})")
     if context.shape[-1:] != (size,):
         raise ValueError(f"context: expected (*batch, {size}), got {tuple(context.shape)}.")
-    if not bool(torch.isfinite(context).all()):
+    if not (is_traced() or bool(torch.isfinite(context).all())):
         raise ValueError("context: expected finite numbers, got a NaN or infinity.")
     try:
         expanded = context.to(like).expand(*batch, size)

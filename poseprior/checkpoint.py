@@ -47,6 +47,10 @@ def register(cls: type[Trainable]) -> None:
     Raises:
         ValueError: another class has the name.
     """
+    if any(
+        base.__module__.startswith("torch.fx.") for base in cls.__mro__
+    ):  # a proxy that torch.export derives from it
+        return
     known = _registered.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(
@@ -124,16 +128,16 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
     for part in prior.modules():  # itself, and the parts of a product
         if isinstance(part, Trainable):
             part.fitted = True
-    prior.eval().requires_grad_(False)
+    prior.to(device).eval().requires_grad_(False)
     try:
-        prior._check_weights()
+        prior._check_weights()  # and with that cache what weights alone decide
         prior._restore_metadata({key: value for key, value in meta.items() if key not in RESERVED})
     except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise ValueError(
             f"path: {path} holds weights that {type(prior).__name__} cannot use ({str(error)[:1000].removesuffix('.')}); the "
             "file is damaged."
         ) from error
-    return prior.to(device)
+    return prior
 
 
 class _Room(TorchFunctionMode):

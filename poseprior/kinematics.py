@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
-import roma
 import torch
 from torch import Tensor
 
+from ._tracing import untransformed
+from .rotations import rotvec_to_rotmat
 from .skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS, resolve_joints
 
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
@@ -88,18 +89,22 @@ KEYPOINT_PARENTS: tuple[int, ...] = (*PARENTS, *END_PARENTS)
 _NUM_TIPS = 10
 
 
-@lru_cache(maxsize=16)
 def _levels(device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
     """Per depth of the tree: its joints, and where their parents stand in the level above."""
     levels: list[list[int]] = [[0]]
     while below := [j for j in range(NUM_JOINTS) if PARENTS[j] in levels[-1]]:
         levels.append(below)
     slots = [[0], *([up.index(PARENTS[j]) for j in down] for up, down in pairwise(levels))]
-    with torch.inference_mode(False):  # kept for calls that want gradients
-        return tuple(
-            (torch.tensor(level, device=device), torch.tensor(slot, device=device))
-            for level, slot in zip(levels, slots, strict=True)
-        )
+    return tuple(
+        (torch.tensor(level, device=device), torch.tensor(slot, device=device))
+        for level, slot in zip(levels, slots, strict=True)
+    )
+
+
+@lru_cache(maxsize=16)
+def _cached_levels(device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
+    with torch.inference_mode(False), untransformed():  # for calls that want gradients
+        return _levels(device)
 
 
 def forward_kinematics(pose: Tensor, *, rest_offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -125,8 +130,8 @@ def forward_kinematics(pose: Tensor, *, rest_offsets: Tensor | None = None) -> t
     if offsets.shape != (NUM_JOINTS, 3):
         raise ValueError(f"rest_offsets: expected shape ({NUM_JOINTS}, 3) in metres, got {tuple(offsets.shape)}.")
     offsets = offsets.to(pose)
-    local = roma.rotvec_to_rotmat(pose)
-    levels = _levels(pose.device)
+    local = rotvec_to_rotmat(pose)
+    levels = _levels(pose.device) if torch.compiler.is_compiling() else _cached_levels(pose.device)
     rotation, position = [local[..., :1, :, :]], [offsets[:1].expand(*pose.shape[:-2], 1, 3)]
     for joints, parents in levels[1:]:
         above = rotation[-1].index_select(-3, parents)

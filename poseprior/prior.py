@@ -18,7 +18,9 @@ from torch import Tensor
 from . import _pose_checks, checkpoint, skeleton
 from ._checks import check_whole
 from ._chunks import in_chunks
+from ._compiled import Compilable
 from ._pose_checks import in_full_precision
+from ._tracing import is_traced
 from .io.dataset import PoseDataset
 from .trainable import Trainable
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:  # `fit` is the one call upwards: training knows priors, prior
 _Self = TypeVar("_Self", bound="PosePrior")
 
 
-class PosePrior(Trainable):
+class PosePrior(Compilable, Trainable):
     """A probability density over poses.
 
     A pose is a (*batch, 55, 3) tensor of SMPL-X rotvecs (parent-relative axis-angle, radians); `observed` is a
@@ -59,6 +61,10 @@ class PosePrior(Trainable):
     @abstractmethod
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         """(num, J, 3) rotvecs; `context` is (num, C) or None."""
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        """`_log_prob` of poses that show every joint: traced code calls it, which cannot see that a mask is all True."""
+        return self._log_prob(rotvec, torch.ones_like(rotvec[..., 0], dtype=torch.bool), context)
 
     def _complete(
         self,
@@ -114,10 +120,16 @@ class PosePrior(Trainable):
                 for a prior that cannot marginalise.
         """
         batch, rotvec, seen = self._check_pose(pose, observed)
-        if not self.can_marginalise:
-            self._refuse_partial(seen)
         condition = self._check_context(context, batch)
-        value = self._log_prob(rotvec, seen, condition) if len(rotvec) else rotvec.sum((1, 2))
+        if is_traced() and observed is None:
+            value = self._log_prob_whole(rotvec, condition)
+        elif is_traced():
+            value = self._log_prob(rotvec, seen, condition)
+        else:
+            if not self.can_marginalise:
+                self._refuse_partial(seen)
+            compiled = self._compiled_log_prob(rotvec, observed, condition)
+            value = self._log_prob(rotvec, seen, condition) if compiled is None else compiled
         value = value.to(_pose_checks.density_dtype(pose))
         return value if len(batch) == 1 else value.reshape(batch)
 
@@ -133,7 +145,7 @@ class PosePrior(Trainable):
         """Draw poses.
 
         Args:
-            sample_shape: shape of independent draws; an int n means (n,).
+            sample_shape: of independent draws; an int n means (n,).
             generator: source of randomness, on the prior's device.
             context: (context_dim,) or (*sample, context_dim), for conditional priors.
 
@@ -171,8 +183,7 @@ class PosePrior(Trainable):
             context: (*batch, context_dim), for conditional priors.
 
         Returns:
-            (num_samples, *batch, 55, 3): observed joints as given, missing modelled joints drawn, missing joints that
-            are not modelled zero.
+            (num_samples, *batch, 55, 3): observed joints as given, missing ones drawn, or zero where not modelled.
 
         Raises:
             ValueError: as `log_prob`, or a prior that has no conditional for this mask.
@@ -201,13 +212,7 @@ class PosePrior(Trainable):
         val: PoseDataset | Tensor | None = None,
         config: FitConfig | None = None,
     ) -> FitResult:
-        """Train on poses, in place; see `poseprior.training.fit`, which this calls.
-
-        Args:
-            train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
-            val: held-out *subjects*; selects the weights that are kept and stops early.
-            config: options of the training; fields left out have the model's own defaults.
-        """
+        """Train on poses, in place; see `poseprior.training.fit`, which has the same arguments."""
         from .training.fit import fit
 
         return fit(self, train, val=val, config=config)
@@ -219,9 +224,7 @@ class PosePrior(Trainable):
 
     @classmethod
     def load(cls: type[_Self], path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> _Self:
-        """Read a prior that `save` wrote, in its dtype, in evaluation mode and with frozen weights.
-
-        Nothing in the file is executed.
+        """Read a prior that `save` wrote, in its dtype, in evaluation mode and with frozen weights; executes nothing.
 
         Args:
             path: a `.safetensors` file of poseprior. Called on `PosePrior`, takes any model.
@@ -231,6 +234,8 @@ class PosePrior(Trainable):
             ValueError: not a poseprior file, a newer format, another class, tensors that do not fit (all listed), or a
                 device that is not there.
         """
+        from . import models, rigs  # noqa: F401  (importing them registers every class that a file may name)
+
         return checkpoint.load(path, cls, device=device)
 
     # ------------------------------------------------------------------ shared plumbing
@@ -252,16 +257,11 @@ class PosePrior(Trainable):
     def _scatter(self, rotvec: Tensor) -> Tensor:
         """(..., J, 3) of the modelled joints into (..., 55, 3), zero elsewhere."""
         full = rotvec.new_zeros(*rotvec.shape[:-2], skeleton.NUM_JOINTS, 3)
-        full[..., list(self.joints), :] = rotvec
-        return full
+        return full.index_copy(-2, self._joint_index.to(full.device), rotvec)
 
 
 class LatentPosePrior(PosePrior):
-    """A prior with a latent space, z ~ N(0, I), to optimise in or to interpolate in.
-
-    Attributes:
-        latent_dim: D, the length of a latent vector.
-    """
+    """A prior with a latent space, z ~ N(0, I) of length `latent_dim`, to optimise in or to interpolate in."""
 
     latent_dim: int
 
@@ -282,7 +282,7 @@ class LatentPosePrior(PosePrior):
         """
         batch, rotvec, _ = self._check_pose(pose, None)
         condition = self._check_context(context, batch)
-        latent = self._encode(rotvec, condition) if len(rotvec) else rotvec.new_zeros(0, self.latent_dim)
+        latent = self._encode(rotvec, condition) if rotvec.shape[0] else rotvec.new_zeros(0, self.latent_dim)
         return latent.to(pose.dtype).reshape(*batch, self.latent_dim)
 
     @final

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 
-import roma
 import torch
 from torch import Tensor
 
@@ -90,6 +89,48 @@ def unitquat_log(quat: Tensor) -> tuple[Tensor, Tensor]:
     return vector * ratio, ratio
 
 
+def rotvec_to_rotmat(rotvec: Tensor) -> Tensor:
+    """Rotation matrices (*batch, 3, 3) of rotvecs (*batch, 3), with derivatives of every order at zero too."""
+    return unitquat_to_rotmat(rotvec_to_unitquat(rotvec))
+
+
+def rotmat_to_rotvec(rotmat: Tensor) -> Tensor:
+    """Rotvecs (*batch, 3), norm at most pi, of rotation matrices (*batch, 3, 3)."""
+    return unitquat_log(rotmat_to_unitquat(rotmat))[0]
+
+
+def unitquat_to_rotvec(quat: Tensor) -> Tensor:
+    """Rotvecs (*batch, 3), norm at most pi, of unit quaternions (*batch, 4), xyzw, of either sign."""
+    return unitquat_log(quat)[0]
+
+
+# What roma does is imported on first use: roma imports torch._dynamo, which takes longer than torch itself.
+
+
+def unitquat_to_rotmat(quat: Tensor) -> Tensor:
+    """Rotation matrices (*batch, 3, 3) of unit quaternions (*batch, 4), xyzw."""
+    import roma
+
+    matrix: Tensor = roma.unitquat_to_rotmat(quat)
+    return matrix
+
+
+def rotmat_to_unitquat(rotmat: Tensor) -> Tensor:
+    """Unit quaternions (*batch, 4), xyzw, of rotation matrices (*batch, 3, 3)."""
+    import roma
+
+    quat: Tensor = roma.rotmat_to_unitquat(rotmat)
+    return quat
+
+
+def nearest_rotmat(matrix: Tensor) -> Tensor:
+    """The rotation matrices (*batch, 3, 3) nearest to matrices (*batch, 3, 3)."""
+    import roma
+
+    rotmat: Tensor = roma.special_procrustes(matrix)
+    return rotmat
+
+
 def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
     """Coordinates in the tangent space at a mean rotation, x = Log(Exp(mean)^-1 Exp(rotvec)).
 
@@ -100,8 +141,7 @@ def rotvec_to_tangent(rotvec: Tensor, mean: Tensor) -> Tensor:
     Returns:
         (*batch, 3), |x| <= pi, with finite derivatives of every order at rest, at the mean, and up to pi and 2 pi.
     """
-    inverse = roma.quat_conjugation(rotvec_to_unitquat(mean))
-    return unitquat_log(quat_multiply(inverse, rotvec_to_unitquat(rotvec)))[0]
+    return unitquat_log(quat_multiply(quat_conjugate(rotvec_to_unitquat(mean)), rotvec_to_unitquat(rotvec)))[0]
 
 
 def tangent_to_rotvec(tangent: Tensor, mean: Tensor) -> Tensor:
@@ -110,9 +150,16 @@ def tangent_to_rotvec(tangent: Tensor, mean: Tensor) -> Tensor:
 
 
 def quat_multiply(p: Tensor, q: Tensor) -> Tensor:
-    """roma.quat_product on broadcast batches (its own broadcasting wants equal ranks)."""
+    """Products p q (*batch, 4) of quaternions, xyzw."""
     p, q = torch.broadcast_tensors(p, q)
-    return roma.quat_product(p, q)
+    p_vector, p_real, q_vector, q_real = p[..., :3], p[..., 3:], q[..., :3], q[..., 3:]
+    vector = p_real * q_vector + q_real * p_vector + torch.linalg.cross(p_vector, q_vector)
+    return torch.cat([vector, p_real * q_real - (p_vector * q_vector).sum(-1, keepdim=True)], -1)
+
+
+def quat_conjugate(quat: Tensor) -> Tensor:
+    """Conjugates (*batch, 4) of quaternions, xyzw: the inverses of unit quaternions."""
+    return torch.cat([-quat[..., :3], quat[..., 3:]], -1)
 
 
 def geodesic_path(start: Tensor, end: Tensor, time: Tensor) -> Tensor:
@@ -143,10 +190,10 @@ def frechet_mean(rotvec: Tensor, weight: Tensor | None = None, *, iterations: in
     w = torch.ones_like(rotvec[..., 0]) if weight is None else weight.to(rotvec)
     total = w.sum(0)
     fraction = w / total.clamp_min(1e-12)
-    matrix = (fraction[..., None, None] * roma.rotvec_to_rotmat(rotvec)).sum(0)
+    matrix = (fraction[..., None, None] * rotvec_to_rotmat(rotvec)).sum(0)
     empty = (total == 0)[..., None]
     matrix = torch.where(empty[..., None], torch.eye(3, dtype=matrix.dtype, device=matrix.device), matrix)
-    mean = roma.rotmat_to_rotvec(roma.special_procrustes(matrix))
+    mean = rotmat_to_rotvec(nearest_rotmat(matrix))
     for _ in range(iterations):
         step = (fraction[..., None] * rotvec_to_tangent(rotvec, mean)).sum(0)
         mean = tangent_to_rotvec(step, mean)
@@ -158,7 +205,7 @@ def frechet_mean(rotvec: Tensor, weight: Tensor | None = None, *, iterations: in
 def random_rotvec(*shape: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Haar-uniform random rotations as rotvecs, (*shape, 3), norm at most pi."""
     quat = torch.randn(*shape, 4, generator=generator, dtype=dtype)
-    return roma.unitquat_to_rotvec(quat / quat.norm(dim=-1, keepdim=True))
+    return unitquat_to_rotvec(quat / quat.norm(dim=-1, keepdim=True))
 
 
 def add_tangent_noise(pose: Tensor, sigma: float, *, generator: torch.Generator | None = None) -> Tensor:

@@ -71,12 +71,12 @@ def test_a_prior_is_kept_where_its_samples_cannot_be_compared(data: Path, tmp_pa
 def test_a_prior_is_kept_when_its_evaluation_is_interrupted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import poseprior.cli._train as command
+    import poseprior.evaluation.report as report
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "evaluate", interrupted)
+    monkeypatch.setattr(report, "evaluate", interrupted)
     assert main(["train", "gaussian", "--data", str(data), "--out", str(tmp_path / "R")]) == 130
     assert poseprior.load(tmp_path / "R").metadata["training"]["num_poses"] > 0
 

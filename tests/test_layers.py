@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: package with all that is in it; names in `ALONE` for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_checks", "_workers", "devices"),
+    ("_checks", "_compiled", "_tracing", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
     ("_shown",),
     ("optim",),
@@ -57,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fitting.solver", "fitting.result"),
     ("fitting",),
     ("pretrained",),
+    ("export",),
     ("recipes",),
     ("scale",),
     ("compat",),
@@ -65,8 +66,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: What points up: `PosePrior.fit` calls the training loop, and a notebook shows a prior with a picture.
-UPWARDS = {("poseprior.prior", "poseprior.training.fit"), ("poseprior._shown", "poseprior.viz.poses")}
+#: What points up: `PosePrior.fit` calls the training loop, `PosePrior.load` defines the classes of files, and a notebook
+#: shows a prior with a picture.
+UPWARDS = {
+    ("poseprior.prior", "poseprior.training.fit"),
+    ("poseprior.prior", "poseprior.models"),
+    ("poseprior.prior", "poseprior.rigs"),
+    ("poseprior._shown", "poseprior.viz.poses"),
+}
 MOST_LINES = 300
 
 

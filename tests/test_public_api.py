@@ -70,3 +70,45 @@ import poseprior.cli
 assert not set(blocked) & {m.split(".")[0] for m in sys.modules}
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def _modules_after(statement: str) -> set[str]:
+    """Names of all modules that a fresh interpreter has imported after a statement."""
+    script = f"import sys\n{statement}\nprint('MODULES', *sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(found.stdout.rpartition("MODULES")[2].split())
+
+
+def test_import_is_quick() -> None:
+    """It imports no more than torch itself does: nothing of what makes an import slow."""
+    assert len(_modules_after("import poseprior")) < 100
+    torch = _modules_after("import torch")
+    both = _modules_after("import torch, poseprior")
+    assert {name.split(".")[0] for name in both - torch} <= {"poseprior", "importlib", "typing"}
+
+
+def test_a_density_needs_no_compiler() -> None:
+    """torch._dynamo takes longer to import than torch: it stays away until something is compiled."""
+    loaded = _modules_after(
+        "import torch, poseprior; p = poseprior.load('body-mixture'); p.log_prob(p.sample(2).requires_grad_()).sum().backward()"
+    )
+    assert "torch._dynamo" not in loaded and "roma" not in loaded
+
+
+def test_help_and_list_need_no_torch() -> None:
+    """`train --help` alone reads the defaults of models, which import torch."""
+    from poseprior.cli import COMMANDS
+
+    commands = [command for command in COMMANDS if command != "train"]
+    assert len(commands) > 8
+    calls = [["--help"], ["--version"], ["list"], *([command, "--help"] for command in commands)]
+    statement = f"""
+from poseprior.cli import main
+for call in {calls!r}:
+    try:
+        main(call)
+    except SystemExit as end:
+        assert not end.code
+"""
+    loaded = _modules_after(statement)
+    assert not {"torch", "roma", "numpy", "smplx"} & loaded

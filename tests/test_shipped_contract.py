@@ -11,7 +11,7 @@ from torch import Tensor
 
 import poseprior
 from poseprior import PosePrior
-from poseprior.pretrained.loading import pretrained_files
+from poseprior.pretrained.listing import pretrained_files
 
 NAMES = sorted(pretrained_files())
 _LEFT, _RIGHT = tuple(range(25, 40)), tuple(range(40, 55))

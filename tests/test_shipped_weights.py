@@ -12,7 +12,7 @@ import torch
 
 import poseprior
 from poseprior import PoseDataset, PosePrior, skeleton
-from poseprior.pretrained.loading import FOLDER, pretrained_files
+from poseprior.pretrained.listing import FOLDER, pretrained_files
 from poseprior.recipes import RECIPES, check_log_prob, held_out_nll, read_parts
 from poseprior.recipes.sources import SOURCES
 

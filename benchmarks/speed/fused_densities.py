@@ -12,31 +12,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 
 import torch
 
 import poseprior
 from benchmarks.common import gradient_step, machine_line, markdown_head, markdown_row, parser_for
-from benchmarks.priors import published_global_flow
-from poseprior import FitConfig, PosePrior
-from poseprior.io import synthetic_poses
+from poseprior import PosePrior
 
 BATCHES = (1, 64)
-#: Shipped weights, and a published architecture fitted for three steps (cost does not depend on the weights).
+#: Shipped priors with a fused density.
 SHIPPED = ("body-joint-flow", "body-global-flow", "body-order-agnostic", "hand-order-agnostic", "whole-body")
-
-
-def priors() -> dict[str, Callable[[], PosePrior]]:
-    """The priors with a fused density."""
-    shipped: dict[str, Callable[[], PosePrior]] = {name: lambda name=name: poseprior.load(name) for name in SHIPPED}  # type: ignore[misc]
-    return {**shipped, "GlobalFlow.published": _published}
-
-
-def _published() -> PosePrior:
-    prior = published_global_flow("all")
-    prior.fit(synthetic_poses(2000, seed=0), config=FitConfig(max_steps=3, progress=False))
-    return prior
 
 
 def processor_ms(prior: PosePrior, batch: int, seconds: float) -> tuple[float, float]:
@@ -67,8 +52,8 @@ def main() -> None:
     print(machine_line() + "\n")
     heads = [f"batch {batch}: {what}" for batch in BATCHES for what in ("fused, ms", "eager, ms", "gain")]
     print(markdown_head(["prior", *heads]))
-    for name, build in priors().items():
-        prior, cells = build(), []
+    for name in SHIPPED:
+        prior, cells = poseprior.load(name), []
         for batch in BATCHES:
             fused, eager = processor_ms(prior, batch, args.seconds)
             cells += [f"{fused:.2f}", f"{eager:.2f}", f"{eager / fused:.2f}"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from .._version import __version__
 from ._data import DataCommand
+from ._export import Export
 from ._fit import Fit
 from ._mesh import ExportMesh
 from ._parse import listed, nearest, parse
@@ -28,6 +29,7 @@ COMMANDS: dict[str, type[Any]] = {
     "adapt": Adapt,
     "fit": Fit,
     "export-mesh": ExportMesh,
+    "export": Export,
     "train": Train,
     "evaluate": Evaluate,
     "data": DataCommand,

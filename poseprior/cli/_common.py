@@ -6,14 +6,15 @@ import contextlib
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from .._checks import check_whole
-from ..io import PoseDataset, read_poses, read_split
-from ..io.atomic import require_writable
-from ..pretrained.loading import load
-from ..prior import PosePrior
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    import torch
+
+    from ..io import PoseDataset
+    from ..prior import PosePrior
 
 #: The package that writes a kind of file, and the extra that installs it.
 _NEEDS = {
@@ -24,6 +25,8 @@ _NEEDS = {
 
 def load_prior(name: str, device: str = "cpu", *, flag: str = "PRIOR") -> PosePrior:
     """The prior of an argument; what is wrong with it is said under the argument's name."""
+    from ..pretrained.loading import load
+
     with _named(flag):
         return load(name, device=device)
 
@@ -40,6 +43,8 @@ def need(flag: str, package: str, extra: str) -> None:
 
 def held_out(path: Path) -> PoseDataset:
     """The poses of `--data`: of a file; of a folder its test split, else its val split, else all."""
+    from ..io import read_poses, read_split
+
     with _named("--data"):
         if path.is_dir():
             splits = read_split(path)
@@ -49,6 +54,8 @@ def held_out(path: Path) -> PoseDataset:
 
 def all_of(path: Path) -> PoseDataset:
     """All poses of `--data`, a file or a folder."""
+    from ..io import read_poses
+
     with _named("--data"):
         return read_poses(path)
 
@@ -66,12 +73,16 @@ def _named(flag: str) -> Iterator[None]:
 
 def generator(seed: int, device: torch.device) -> torch.Generator:
     """A source of randomness on the device, from `--seed`."""
+    import torch
+
     check_whole("--seed", seed)
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
     """Refuse an output of a kind that is not written, or where nothing can be written, before any work is done."""
+    from ..io.atomic import require_writable
+
     if path is None:
         return
     if path.suffix.lower() not in allowed:

@@ -9,10 +9,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..importer import ImportOptions, import_poses
-from ..io import read_poses, read_split
-from ..io.atomic import require_writable
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataImport:
@@ -48,6 +44,9 @@ class DataImport:
     """Of the frames kept, the people of --split person and the subsets of --cap."""
 
     def run(self) -> None:
+        from ..importer import ImportOptions, import_poses
+        from ..io.atomic import require_writable
+
         names = ImportOptions.__dataclass_fields__
         given = {name: getattr(self, name) for name in names}
         options = ImportOptions(**{**given, "fps": self.fps or None})
@@ -65,6 +64,8 @@ class DataInfo:
     """An .npz file, a folder of them, or shards."""
 
     def run(self) -> None:
+        from ..io import read_poses, read_split
+
         parts = read_split(self.data) if self.data.is_dir() else {"all": read_poses(self.data)}
         for name, data in parts.items():
             print(f"{name}: {data}")

@@ -10,24 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 import tyro
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from .._checks import check_number
-from ..devices import usable_device
-from ..io.fitted import GENDERS
-from ..io.keypoints import KeypointFile, read_keypoints
-from ..models import OrderAgnosticPrior
-from ..pretrained.loading import load
-from ..prior import PosePrior
 from ._common import check_suffix, need
 from ._over_files import FitFile, over_files
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from torch import Tensor, nn
+
     from ..fitting import BodyFit, Camera, EnergyTerm, FitBodyConfig, Target
     from ..fitting.coordinates import PointsUp
+    from ..io.keypoints import KeypointFile
+    from ..prior import PosePrior
+
 
 _CHUNK = 64
 #: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step, and fits end no better.
@@ -94,6 +91,8 @@ class Fit:
                 FitFile(self), self.keypoints, self.out, self.workers, suffixes=inputs, png=self.png, html=self.html
             )
         from ..fitting import FitBodyConfig
+        from ..io.fitted import GENDERS
+        from ..io.keypoints import read_keypoints
         from ..viz import fit_scene, plot_fit
 
         need("fit", "smplx", "fitting")
@@ -145,6 +144,9 @@ class Fit:
         return found
 
     def _load(self, name: str) -> PosePrior | None:
+        from ..models import OrderAgnosticPrior
+        from ..pretrained.loading import load
+
         prior = None if name == "none" else load(name, device=self.device)
         if isinstance(prior, OrderAgnosticPrior):
             prior.num_orders = min(prior.num_orders, FEW_ORDERS)
@@ -187,6 +189,8 @@ class Fit:
 
     def _camera(self, found: KeypointFile) -> Camera:
         """From the options, else the file, else a guess from the image's size."""
+        import torch
+
         from ..fitting import Camera
 
         focal: Any = self.focal if self.focal is not None else found.focal
@@ -210,6 +214,8 @@ class Fit:
 
     @contextlib.contextmanager
     def _model(self) -> Iterator[nn.Module]:
+        from ..devices import usable_device
+
         try:
             import smplx
         except ModuleNotFoundError as error:
@@ -262,6 +268,8 @@ def _fit_in_chunks(
 
 def _chunks(seen: Tensor) -> list[Tensor]:
     """Frames (F,) in pieces; one in which nobody is seen goes with the piece before it (at the start, after it)."""
+    import torch
+
     pieces: list[Tensor] = []
     for rows in torch.arange(len(seen)).split(_CHUNK):
         if pieces and not (bool(seen[rows].any()) and bool(seen[pieces[-1]].any())):
@@ -272,6 +280,8 @@ def _chunks(seen: Tensor) -> list[Tensor]:
 
 
 def _joined(fits: list[BodyFit]) -> BodyFit:
+    import torch
+
     def cat(values: list[Tensor | None], dim: int = 0) -> Any:
         return None if values[0] is None else torch.cat([v for v in values if v is not None], dim)
 

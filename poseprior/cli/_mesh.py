@@ -11,7 +11,7 @@ import tyro
 
 from ._common import all_of, check_suffix, need
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from torch import Tensor
 
 

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .._checks import check_option_names
-from ..models import (
-    BodyVAE,
-    GaussianMixturePrior,
-    GaussianPrior,
-    GlobalFlow,
-    HandVAE,
-    JointFlow,
-    OrderAgnosticPrior,
-    VAEPrior,
-)
-from ..models.vae.base import BaseVAE
-from ..prior import PosePrior
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..prior import PosePrior
+
+
+class PriorClass:
+    """A class of `poseprior.models` by its name, imported when it is looked at."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> type[PosePrior]:
+        from .. import models
+
+        found: type[PosePrior] = getattr(models, self.name)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """Options of a model; what is left out, None, has the library's default."""
 
-    kind: ClassVar[type[PosePrior]]
+    kind: ClassVar[PriorClass]
 
     def given(self) -> dict[str, Any]:
         """The options of the constructor that were given."""
@@ -55,6 +59,8 @@ class Model:
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """What the library's constructor takes for an option that is left out."""
+        from ..models.vae.base import BaseVAE
+
         taken = inspect.signature(cls.kind).parameters
         found = {field.name: taken[field.name].default for field in fields(cls) if field.name != "published"}
         if issubclass(cls.kind, BaseVAE):
@@ -66,7 +72,7 @@ class Model:
 class Gaussian(Model):
     """One Gaussian around each joint's mean rotation: the baseline."""
 
-    kind = GaussianPrior
+    kind = PriorClass("GaussianPrior")
     covariance: Literal["diagonal", "full"] | None = None
     """diagonal, or full over all joints."""
 
@@ -75,7 +81,7 @@ class Gaussian(Model):
 class Mixture(Model):
     """A mixture of full-covariance Gaussians (the SMPLify family)."""
 
-    kind = GaussianMixturePrior
+    kind = PriorClass("GaussianMixturePrior")
     num_components: int | None = None
     """Number of Gaussians."""
     em_iterations: int | None = None
@@ -90,7 +96,7 @@ class Mixture(Model):
 class Joint(Model):
     """A conditional flow for each joint given its parents."""
 
-    kind = JointFlow
+    kind = PriorClass("JointFlow")
     published: bool = False
     """The reference architecture of the literature; it takes --num-particles alone of the options below."""
     hidden: int | None = None
@@ -119,7 +125,7 @@ class Joint(Model):
 class Global(Model):
     """A flow over the whole pose, with a latent space."""
 
-    kind = GlobalFlow
+    kind = PriorClass("GlobalFlow")
     published: bool = False
     """The reference architecture of the literature; it takes none of the options below."""
     couplings: int | None = None
@@ -140,7 +146,7 @@ class Global(Model):
 class OrderAgnostic(Model):
     """One model for any observed subset and any completion, trained on incomplete poses."""
 
-    kind = OrderAgnosticPrior
+    kind = PriorClass("OrderAgnosticPrior")
     num_orders: int | None = None
     """Orders averaged in the density; more are slower and better."""
     hidden: int | None = None
@@ -171,7 +177,7 @@ class OrderAgnostic(Model):
 class Vae(Model):
     """A variational autoencoder over any joints; its log_prob is a lower bound."""
 
-    kind: ClassVar[type[PosePrior]] = VAEPrior
+    kind = PriorClass("VAEPrior")
     published: bool = False
     """The architecture of the literature; it takes --latent-dim and --bound-samples alone of the options below."""
     latent_dim: int | None = None
@@ -218,14 +224,14 @@ class Vae(Model):
 class HandVae(Vae):
     """A variational autoencoder of one hand or both (--joints hands)."""
 
-    kind = HandVAE
+    kind = PriorClass("HandVAE")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BodyVae(Vae):
     """A variational autoencoder of the body, as VPoser (--joints body)."""
 
-    kind = BodyVAE
+    kind = PriorClass("BodyVAE")
 
 
 #: By the name that follows `poseprior train`.

@@ -6,10 +6,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io.atomic import write_json
-from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
-from ..scale.file_tasks import CheckFile
-from ..tasks import adapt, check
 from ._busy import busy
 from ._common import all_of, check_suffix, load_prior
 from ._over_files import over_files
@@ -41,6 +37,10 @@ class Check:
     """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        from ..io.atomic import write_json
+        from ..scale.file_tasks import CheckFile
+        from ..tasks import check
+
         if self.workers is not None:
             task = CheckFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
             return over_files(task, self.data, self.out, self.workers, png=self.png, json=self.json)
@@ -84,6 +84,9 @@ class Adapt:
     """Where to compute."""
 
     def run(self) -> None:
+        from ..rigs.adapted import AdaptedLatentPrior, AdaptedPrior
+        from ..tasks import adapt
+
         check_suffix("--out", self.out, ".safetensors")
         data = all_of(self.data)
         for note in data.notes:

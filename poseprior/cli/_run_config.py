@@ -7,10 +7,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from ..io.atomic import replacing
-from ..training.rig_noise import RigNoise
 from ._models import MODELS, Model
 from ._parse import nearest
 from ._train_options import TrainOptions, names
@@ -20,6 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 import tomli_w
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..training.rig_noise import RigNoise
 
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 _PATHS = ("data", "out")
@@ -89,6 +90,8 @@ def write_config(path: Path, values: Mapping[str, Any], *, model: Model | None) 
         values: options of `train`; those that are None are left out.
         model: the model's options, written with the library's defaults for what is left out; None with a recipe.
     """
+    from ..io.atomic import replacing
+
     plain = _plain(values)
     if model is not None:
         plain = {"model": model.name(), **plain, "options": _plain(model.settled())}
@@ -100,6 +103,8 @@ def write_config(path: Path, values: Mapping[str, Any], *, model: Model | None) 
 
 def rig_noise_of(text: str) -> RigNoise | None:
     """What `--rig-noise` says: none, a part, a .json file, or sizes as JSON (a configuration file's table)."""
+    from ..training.rig_noise import RigNoise
+
     if text == "none":
         return None
     if text.startswith("{"):

@@ -6,27 +6,19 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from .. import skeleton
-from ..evaluation.calibration import calibrate
-from ..evaluation.report import evaluate, format_table
-from ..io import PoseDataset, read_poses, read_split
-from ..io.atomic import write_json
-from ..pretrained.loading import load
-from ..prior import PosePrior
-from ..recipes import Recipe, find_recipe, read_parts, record, together
-from ..training import FitConfig, FitResult
-from ..training.config import FitOptions
-from ..training.fit import fit_defaults
-from ..training.state import CheckpointError
-from ..training.tensorboard import tensorboard_installed
 from . import _train_options as train_options
 from ._models import Global, HandVae
 from ._run_config import rig_noise_of, write_config
 from ._train_options import LOOP, TrainOptions
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..io import PoseDataset
+    from ..prior import PosePrior
+    from ..recipes import Recipe
+    from ..training import FitConfig, FitResult
+    from ..training.config import FitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +26,8 @@ class Train(TrainOptions):
     """Train a prior: poses in, OUT/prior.safetensors and OUT/metrics.json out. Run again to resume."""
 
     def run(self) -> int:
+        import torch
+
         main_rank = _start_distributed()
         try:
             return self._train(main_rank)
@@ -42,6 +36,12 @@ class Train(TrainOptions):
                 torch.distributed.destroy_process_group()
 
     def _train(self, main_rank: bool) -> int:
+        from .. import skeleton
+        from ..evaluation.report import format_table
+        from ..recipes import read_parts, together
+        from ..training.fit import fit_defaults
+        from ..training.tensorboard import tensorboard_installed
+
         recipe = self._find_recipe()
         if recipe is None:
             parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
@@ -134,6 +134,11 @@ class Train(TrainOptions):
         options: FitOptions,
     ) -> tuple[dict[str, Any], str]:
         """Calibrate and evaluate the prior, and save it with its numbers; these, and the split they are of."""
+        from ..evaluation.calibration import calibrate
+        from ..evaluation.report import evaluate
+        from ..io.atomic import write_json
+        from ..recipes import record
+
         progress = options.progress
         if "val" in splits:
             prior.metadata["calibration"] = calibrate(
@@ -162,6 +167,8 @@ class Train(TrainOptions):
         return metrics, held_out
 
     def _fit(self, prior: PosePrior, splits: dict[str, PoseDataset], config: FitConfig) -> FitResult:
+        from ..training.state import CheckpointError
+
         try:
             return prior.fit(splits["train"], val=splits.get("val"), config=config)
         except CheckpointError:
@@ -170,6 +177,8 @@ class Train(TrainOptions):
             return prior.fit(splits["train"], val=splits.get("val"), config=replace(config, resume=False))
 
     def _find_recipe(self) -> Recipe | None:
+        from ..recipes import find_recipe
+
         if (self.model is None) == (self.recipe is None):
             raise ValueError(
                 "train: expected a model (gaussian, joint-flow, ...; see --help) or --recipe NAME, one of them."
@@ -187,6 +196,8 @@ class Train(TrainOptions):
 
     def _plan(self, recipe: Recipe | None, context_dim: int) -> tuple[tuple[int, ...], PosePrior, dict[str, Any]]:
         """The joints asked for, the unfitted prior, and how it is made, in words that go into the file."""
+        from .. import skeleton
+
         if recipe is not None:
             asked = skeleton.resolve_joints(recipe.joints)
             made = {"name": recipe.name, "model": recipe.prior.__name__, "options": dict(recipe.options)}
@@ -200,6 +211,8 @@ class Train(TrainOptions):
         return asked, self.model.build(asked), made
 
     def _fit_config(self, recipe: Recipe | None) -> FitConfig:
+        from ..training import FitConfig
+
         start = FitConfig() if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in LOOP if getattr(self, name) is not None}
         if self.rig_noise is not None:
@@ -210,6 +223,8 @@ class Train(TrainOptions):
         )  # fmt: skip
 
     def _refuse_foreign_run(self, origin: dict[str, Any], options: FitOptions) -> None:
+        from ..pretrained.loading import load
+
         path = self.out / "prior.safetensors"
         if not path.exists() or self.overwrite:
             return
@@ -238,6 +253,8 @@ def _weighty(options: dict[str, Any]) -> dict[str, Any]:
 
 def _start_distributed() -> bool:
     """Join the process group when torchrun started us; whether this process is the one that speaks and writes."""
+    import torch
+
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -245,6 +262,8 @@ def _start_distributed() -> bool:
 
 def _splits(path: Path, context: str | None) -> dict[str, PoseDataset]:
     """Train and, where the files have them, val and test; a lone file or an unsplit folder is all train."""
+    from ..io import read_poses, read_split
+
     splits = read_split(path, context=context) if path.is_dir() else {"train": read_poses(path, context=context)}
     if "train" not in splits:
         found = ", ".join(splits)

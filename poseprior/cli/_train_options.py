@@ -8,7 +8,6 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ..training.config import FitConfig
 from ._models import MODELS, HandVae, Model
 from ._parse import with_hints
 
@@ -89,6 +88,8 @@ class TrainOptions:
 
 def hints(model: str | None) -> dict[str, str]:
     """What the help says about an option that is not given, for a model or in general."""
+    from ..training.config import FitConfig
+
     own = {} if model is None else MODELS[model].kind.default_fit
     known = {**vars(FitConfig().resolve(own)), "minutes": "no limit"}
     found = {name: _said(known[name]) for name in LOOP}

@@ -8,25 +8,18 @@ import shutil
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
 
-from .. import skeleton
 from .._checks import check_whole
-from ..evaluation.completion import COMPLETION_PATTERNS
-from ..evaluation.report import evaluate, format_table
-from ..io import write_poses
-from ..io.atomic import write_json
-from ..pretrained.loading import list_pretrained
-from ..prior import PosePrior
-from ..scale.file_tasks import CompleteFile, ScoreFile
-from ..tasks import score
 from ._busy import busy
 from ._common import check_suffix, generator, held_out, load_prior
 from ._over_files import over_files
 from ._parse import Prior
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..prior import PosePrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +45,9 @@ class Evaluate:
     """Where to compute."""
 
     def run(self) -> None:
+        from ..evaluation.report import evaluate, format_table
+        from ..io.atomic import write_json
+
         prior = load_prior(self.prior, self.device)
         check_suffix("--json", self.json, ".json")
         data = held_out(self.data)
@@ -82,6 +78,10 @@ class Sample:
     """Where to compute."""
 
     def run(self) -> None:
+        import torch
+
+        from ..io import write_poses
+
         check_whole("--num", self.num, least=1)
         check_suffix("--out", self.out, ".npz")
         check_suffix("--png", self.png, ".png")
@@ -124,6 +124,11 @@ class Complete:
     """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        import torch
+
+        from ..io import write_poses
+        from ..scale.file_tasks import CompleteFile
+
         if self.workers is not None:
             task = CompleteFile(
                 prior=self.prior, hide=",".join(self._hidden_names()), num_samples=self.num_samples, seed=self.seed,
@@ -157,11 +162,16 @@ class Complete:
             print(f"picture: {self.png}")
 
     def _hidden_names(self) -> list[str]:
+        from .. import skeleton
+
         joints = self._hidden(load_prior(self.prior)) if self.hide else ()
         return [skeleton.JOINT_NAMES[j] for j in joints]
 
     def _hidden(self, prior: PosePrior) -> tuple[int, ...]:
         """The joints to hide; those that the prior does not model stay missing, which is said."""
+        from .. import skeleton
+        from ..evaluation.completion import COMPLETION_PATTERNS
+
         if self.hide in COMPLETION_PATTERNS:
             joints = COMPLETION_PATTERNS[self.hide]
         else:
@@ -203,6 +213,13 @@ class Score:
     """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        import torch
+
+        from .. import skeleton
+        from ..io.atomic import write_json
+        from ..scale.file_tasks import ScoreFile
+        from ..tasks import score
+
         if self.workers is not None:
             task = ScoreFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
             return over_files(task, self.data, self.out, self.workers, json=self.json)
@@ -268,6 +285,8 @@ class Info:
     prior: Prior
 
     def run(self) -> None:
+        from .. import skeleton
+
         prior = load_prior(self.prior)
         left_out = [name for j, name in enumerate(skeleton.JOINT_NAMES) if j not in prior.joints]
         print(f"{type(prior).__name__}, {prior.num_parameters:,} parameters, log_prob is {prior.log_prob_kind}")
@@ -295,4 +314,6 @@ class List:
     """The priors that ship with the package."""
 
     def run(self) -> None:
+        from ..pretrained.listing import list_pretrained
+
         print(list_pretrained())

@@ -13,7 +13,7 @@ from .. import skeleton
 from .._checks import check_number
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
-from .energy import EnergyTerm, PoseParams, pose_and_mask
+from .energy import EnergyTerm, PoseParams, pose_and_joints
 from .term import LARGEST_WEIGHT, Schedule, factor_at
 
 
@@ -54,7 +54,7 @@ class PoseAnchor(EnergyTerm):
         name: str = "anchor",
     ) -> None:
         self._hands = HandConvention.of(model)
-        pose, given = pose_and_mask(estimate, self._hands)
+        pose, given = pose_and_joints(estimate, self._hands)
         width = torch.as_tensor(sigma, dtype=pose.dtype, device=pose.device)
         if bool((torch.isnan(width) | (width <= 0)).any()):
             raise ValueError(f"sigma: expected radians above 0 (infinite for no anchor), got {sigma}.")
@@ -72,7 +72,7 @@ class PoseAnchor(EnergyTerm):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         wanted = torch.isfinite(width).reshape(-1, skeleton.NUM_JOINTS).any(0)
         if given is not None:
-            wanted = wanted & given
+            wanted[[j for j in range(skeleton.NUM_JOINTS) if j not in given]] = False
         self._joints = wanted.nonzero()[:, 0]
         if not bool(torch.isfinite(pose.index_select(-2, self._joints)).all()):
             raise ValueError("estimate: expected finite rotvecs, got NaN or infinity; give those joints sigma=inf.")
@@ -85,11 +85,11 @@ class PoseAnchor(EnergyTerm):
         self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
         """Energies (*batch,), nats; arguments as of `EnergyTerm`. An anchor judges poses: `latent` has no effect."""
-        pose, given = pose_and_mask(params, self._hands)
+        pose, given = pose_and_joints(params, self._hands)
         self._check_batch(pose.shape[:-2])
         known = torch.isfinite(self._sigma)
         if given is not None:
-            known = known & given.index_select(0, self._joints.to(given.device))
+            known = known & torch.tensor([j in given for j in self.joints], device=known.device)
         sigma = torch.where(known, self._sigma, torch.ones_like(self._sigma)).to(pose)
         x = rotvec_to_tangent(pose.index_select(-2, self._joints.to(pose.device)), self._estimate.to(pose))
         squared = x.square().sum(-1) / sigma.square()

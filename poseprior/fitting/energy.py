@@ -108,11 +108,11 @@ def summands(term: EnergyTerm) -> tuple[EnergyTerm, ...]:
     return term.terms if isinstance(term, EnergySum) else (term,)
 
 
-def pose_and_mask(params: PoseParams | None, hands: HandConvention) -> tuple[Tensor, Tensor | None]:
+def pose_and_joints(params: PoseParams | None, hands: HandConvention) -> tuple[Tensor, tuple[int, ...] | None]:
     """The pose in what a user passes, and which joints it gives.
 
     Returns:
-        Rotvecs (*batch, 55, 3) with hands on the flat hand, and (55,) bool; None where all joints are given.
+        Rotvecs (*batch, 55, 3) with hands on the flat hand, and the joints; None where all are given.
 
     Raises:
         ValueError: neither a pose nor keyword arguments of `smplx`, or an empty batch.
@@ -129,8 +129,9 @@ def pose_and_mask(params: PoseParams | None, hands: HandConvention) -> tuple[Ten
             f"params: expected the keyword dict of smplx or a pose tensor, got {type(params).__name__}; pass the dict "
             "itself, term(params)."
         )
-    pose, observed = pose_from_smplx(params, **hands.options())
-    if observed.numel() == 0:
+    pose, _ = pose_from_smplx(params, **hands.options())
+    if pose.numel() == 0:
         raise ValueError("params: expected one body or more, got an empty batch.")
-    given = observed.reshape(-1, skeleton.NUM_JOINTS)[0]
-    return pose, None if bool(given.all()) else given
+    parts = [part for name, part in skeleton.PART_SLICES.items() if params.get(name) is not None]
+    given = tuple(sorted(j for part in parts for j in range(part.start, part.stop)))
+    return pose, None if len(given) == skeleton.NUM_JOINTS else given

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import check_number
+from .._tracing import untransformed
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import HandConvention
-from .energy import EnergyTerm, PoseParams, pose_and_mask
+from .energy import EnergyTerm, PoseParams, pose_and_joints
 
 #: Factor on the weight over the progress of a fit: a function of [0, 1], or values spread evenly over it.
 Schedule = Callable[[float], float] | Sequence[float]
@@ -113,11 +114,11 @@ class PosePriorTerm(EnergyTerm):
         weight = self.weight * factor_at(self.schedule, progress)
         if latent is not None:
             return weight * self._latent_energy(latent)
-        pose, given = pose_and_mask(params, self._hands)
+        pose, given = pose_and_joints(params, self._hands)
         total = pose.new_zeros(())
         scored = 0.0
         for level, joints in self._levels:
-            kept = joints if given is None else tuple(j for j in joints if bool(given[j]))
+            kept = joints if given is None else tuple(j for j in joints if j in given)
             if not kept:
                 continue
             total = total + level * self._energy(pose, kept)
@@ -170,8 +171,13 @@ class PosePriorTerm(EnergyTerm):
     def _typical_energy(self, joints: tuple[int, ...], observed: Tensor | None) -> float:
         """Mean energy of the prior's own samples: its entropy, up to Monte Carlo noise."""
         if joints not in self._typical:
-            generator = torch.Generator(self.prior.device).manual_seed(0)
-            with torch.no_grad():
+            if torch.compiler.is_compiling():
+                raise ValueError(
+                    "robust: expected a term that was called before it is compiled, which needs to know the energy of a "
+                    "typical sample; call term(params) once."
+                )
+            with torch.no_grad(), untransformed():
+                generator = torch.Generator(self.prior.device).manual_seed(0)
                 drawn = self.prior.sample(_TYPICAL_SAMPLES, generator=generator)
                 self._typical[joints] = -float(self.prior.log_prob(drawn, observed=observed).mean())
         return self._typical[joints]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import roma
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..rotations import nearest_rotmat, rotmat_to_rotvec, unitquat_to_rotvec
 from ._npy import as_float64
 
 #: Forms that `rotations` names, and the numbers that a rotation has in each.
@@ -95,7 +95,7 @@ def to_rotvecs(key: str, value: Tensor, form: str) -> Tensor:
                 f"{float(off.max()):.2g}; pass rotations= as what the file holds."
             )
         identity = torch.eye(3, dtype=wide.dtype).expand_as(matrix)
-        rotvec = roma.rotmat_to_rotvec(roma.special_procrustes(torch.where(broken[..., None, None], identity, matrix)))
+        rotvec = rotmat_to_rotvec(nearest_rotmat(torch.where(broken[..., None, None], identity, matrix)))
     else:
         rotvec = _from_halves(key, wide, present, form)
     return torch.where(broken[..., None], torch.full_like(rotvec, torch.nan), rotvec)
@@ -111,7 +111,7 @@ def _from_quaternions(key: str, wide: Tensor, present: Tensor, form: str) -> Ten
     xyzw = wide.roll(-1, -1) if form == "quaternion_wxyz" else wide
     length = xyzw.norm(dim=-1, keepdim=True)
     unit = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=wide.dtype)
-    return roma.unitquat_to_rotvec(torch.where(length > 0, xyzw / length.clamp_min(1e-30), unit))
+    return unitquat_to_rotvec(torch.where(length > 0, xyzw / length.clamp_min(1e-30), unit))
 
 
 def _from_halves(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
@@ -131,7 +131,7 @@ def _from_halves(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
     matrix = torch.stack((first, second, torch.linalg.cross(first, second)), -1)
     lost = (matrix.square().sum((-1, -2)) < 2.5)[..., None, None]
     matrix = torch.where(lost, torch.eye(3, dtype=wide.dtype), matrix)
-    return roma.rotmat_to_rotvec(matrix.mT.contiguous() if form == "6d_rows" else matrix)
+    return rotmat_to_rotvec(matrix.mT.contiguous() if form == "6d_rows" else matrix)
 
 
 def _pair(value: Tensor, form: str) -> tuple[Tensor, Tensor]:

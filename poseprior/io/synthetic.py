@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import roma
 import torch
 from numpy.typing import NDArray
 
+from ..rotations import quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR, NUM_JOINTS
 from .dataset import PoseDataset
 
@@ -167,8 +167,9 @@ def _arm(side: float, hang: _Array, forward: _Array, twist: _Array) -> _Array:
         rotvec[:, axis] = torch.from_numpy(angle)
         return rotvec
 
-    turns = [about(0, -forward), about(2, -side * hang), about(0, twist)]
-    return roma.rotvec_composition(turns).numpy()
+    turns = (about(0, -forward), about(2, -side * hang), about(0, twist))
+    first, second, third = map(rotvec_to_unitquat, turns)
+    return unitquat_to_rotvec(quat_multiply(quat_multiply(first, second), third)).numpy()
 
 
 def _free_axes() -> _Array:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint, skeleton
 from .._checks import check_wholes, quoted
+from .._tracing import is_traced
 from ..prior import PosePrior
 from ..trainable import TrainingPoses
 from .shared.mirror import reflect
@@ -150,12 +151,19 @@ class ProductPrior(PosePrior):
         for part, flip, places in self._each():
             part_rotvec, seen = _look(rotvec, observed, flip, places)
             rows = seen.any(1)
-            if bool(rows.all()):
+            if is_traced():
+                value = part._log_prob(part_rotvec, seen, None)
+                total = total + torch.where(rows, value, torch.zeros_like(value))
+            elif bool(rows.all()):
                 total = total + part._log_prob(part_rotvec, seen, None)
             elif bool(rows.any()):
                 where = rows.nonzero()[:, 0]
                 total = total.index_add(0, where, part._log_prob(part_rotvec[where], seen[where], None))
         return total
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        values = [part._log_prob_whole(_reflect(rotvec[:, places], flip), None) for part, flip, places in self._each()]
+        return torch.stack(values).sum(0)
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         result = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)

@@ -1,4 +1,4 @@
-"""`load`: a prior by name, from a file or from a hub, whichever class it is; `list_pretrained`: what ships."""
+"""`load`: a prior by name, from a file or from a hub, whichever class it is."""
 
 from __future__ import annotations
 
@@ -9,17 +9,10 @@ from pathlib import Path
 
 import torch
 
-from .. import (
-    checkpoint,
-    models,  # noqa: F401  (importing models and rigs registers every class that a file may name)
-    rigs,  # noqa: F401
-)
 from ..prior import PosePrior
 from . import hub
-from .listing import PretrainedPrior, PretrainedPriors
+from .listing import PretrainedPrior, pretrained_files
 
-#: Where the weights that ship with the package lie.
-FOLDER = Path(__file__).resolve().parent
 #: Names of weights that shipped once, by what takes their place.
 SUCCESSORS = {
     f"{name}-smooth": name
@@ -73,30 +66,6 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
             )
     inside = Path(path) / "prior.safetensors"
     return inside if inside.is_file() else Path(path)
-
-
-def pretrained_files() -> dict[str, Path]:
-    """Files of the shipped priors by name."""
-    return {file.stem: file for file in sorted(FOLDER.glob("*.safetensors"), key=lambda file: file.stem)}
-
-
-def list_pretrained() -> PretrainedPriors:
-    """The priors that ship with the package, by name; prints as a table. Reads the heads of the files alone, no tensors.
-
-    >>> import poseprior
-    >>> poseprior.list_pretrained()["body-gaussian"].class_name
-    'GaussianPrior'
-    """
-    return PretrainedPriors({name: _describe(name, file) for name, file in pretrained_files().items()})
-
-
-def _describe(name: str, file: Path) -> PretrainedPrior:
-    meta = checkpoint.read_metadata(file)
-    return PretrainedPrior(
-        name=name, description=meta["description"], class_name=meta["class"], joints=tuple(meta["joints"]),
-        num_parameters=meta["num_parameters"], num_bytes=file.stat().st_size, metrics=meta["metrics"],
-        licence=meta["licence"],
-    )  # fmt: skip
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

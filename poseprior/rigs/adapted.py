@@ -132,6 +132,10 @@ class _Adapted(PosePrior):
         own, log_volume = self.rig_map.to_prior(rotvec)
         return self.prior._log_prob(own, observed, context) + (log_volume * observed).sum(1)
 
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        own, log_volume = self.rig_map.to_prior(rotvec)
+        return self.prior._log_prob_whole(own, context) + log_volume.sum(1)
+
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         return self.rig_map.to_rig(self.prior._sample(num, generator, context))
 

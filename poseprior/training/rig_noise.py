@@ -10,14 +10,13 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
-import roma
 import torch
 from torch import Tensor
 
 from .. import skeleton
 from .._checks import check_choice, check_mapping, check_number, check_whole, quoted
 from ..models.shared.mirror import REFLECTION
-from ..rotations import rotvec_to_unitquat
+from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
 #: A 3 x 3 covariance, degrees^2, row by row.
 Covariance = Sequence[Sequence[float]]
@@ -168,18 +167,18 @@ class RigNoise:
             low = self.least_unmeasured
             size = (low + (1.0 - low) * uniform(len(pose), count, 1)) * anew[:, None, None]
             turned = rotvec_to_unitquat(size * tables.unmeasured.to(pose) * noise(len(pose), count, 3))
-            quat = roma.quat_product(roma.quat_product(roma.quat_product(left, quat), right), turned)
+            quat = quat_multiply(quat_multiply(quat_multiply(left, quat), right), turned)
         if imputed is not None:
             for first, second, std in tables.pairs:
                 one, two = tables.moved[first], tables.moved[second]
                 rows = (anew & imputed[:, one] & observed[:, one] & observed[:, two])[:, None]
                 drawn = std * scale[:, 0] * noise(len(pose), 3)
                 step = rotvec_to_unitquat(torch.where(rows, drawn, torch.zeros_like(drawn)))
-                quat[:, first] = roma.quat_product(quat[:, first].contiguous(), step)
-                quat[:, second] = roma.quat_product(roma.quat_conjugation(step), quat[:, second].contiguous())
+                quat[:, first] = quat_multiply(quat[:, first].contiguous(), step)
+                quat[:, second] = quat_multiply(quat_conjugate(step), quat[:, second].contiguous())
         keep = observed[:, tables.moved, None]
         result = pose.clone()
-        result[:, tables.moved] = torch.where(keep, roma.unitquat_to_rotvec(quat), pose[:, tables.moved])
+        result[:, tables.moved] = torch.where(keep, unitquat_to_rotvec(quat), pose[:, tables.moved])
         return result
 
     def frame_factors(self, joints: Sequence[int]) -> tuple[Tensor, Tensor]:

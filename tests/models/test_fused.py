@@ -15,7 +15,7 @@ from poseprior.models.charts.axis_angle import AxisAngleChart
 from poseprior.models.charts.chart import Chart, observed_weight
 from poseprior.models.charts.compact import CompactChart
 from poseprior.models.charts.tangent import TangentChart
-from poseprior.models.fused import global_realnvp, joint_mixture, order_chains, residual_flow
+from poseprior.models.fused import joint_mixture, order_chains, residual_flow
 from poseprior.rotations import random_rotvec
 
 _JOINTS = [1, 2, 4, 5, 7, 8, 10, 11, 20, 21]
@@ -41,10 +41,6 @@ def _diagonal() -> PosePrior:
     return GaussianPrior(_JOINTS, covariance="diagonal")
 
 
-def _published() -> PosePrior:
-    return GlobalFlow.published(_JOINTS)
-
-
 def _order_agnostic() -> PosePrior:
     return OrderAgnosticPrior([*_JOINTS, 22], hidden=8, num_components=3, num_orders=4, groups=[_JOINTS, [22]])
 
@@ -57,7 +53,7 @@ def _fitted(make: Callable[[], PosePrior]) -> PosePrior:
     return prior
 
 
-_MAKERS = [_joint_flow, _unshared, _global_flow, _published, _published_joints, _diagonal, _order_agnostic]
+_MAKERS = [_joint_flow, _unshared, _global_flow, _published_joints, _diagonal, _order_agnostic]
 
 
 def _poses(rows: int) -> Tensor:
@@ -94,7 +90,7 @@ def _value_and_gradient(prior: PosePrior, pose: Tensor, observed: Tensor | None)
 def test_a_fused_density_is_its_eager_twin(
     make: Callable[[], PosePrior], rows: int, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (joint_mixture, residual_flow, global_realnvp):
+    for module in (joint_mixture, residual_flow):
         monkeypatch.setattr(module, "_ROWS", 90)
     prior, pose = _fitted(make), _poses(rows)
     observed = _mask(prior, rows) if masked else None
@@ -126,7 +122,7 @@ def test_second_derivatives(make: Callable[[], PosePrior]) -> None:
     assert torch.autograd.gradgradcheck(lambda x: prior.log_prob(x), pose.requires_grad_(), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("make", [_joint_flow, _global_flow, _published, _diagonal, _order_agnostic])
+@pytest.mark.parametrize("make", [_joint_flow, _global_flow, _diagonal, _order_agnostic])
 def test_tables_follow_the_weights(make: Callable[[], PosePrior]) -> None:
     prior = make().requires_grad_(False).eval()
     pose = 0.3 * torch.randn(4, 55, 3, generator=torch.Generator().manual_seed(0))

@@ -116,7 +116,7 @@ def test_chain_rule_holds_exactly_in_the_order_used() -> None:
     one.eval()
     torch.testing.assert_close(whole - marginal, _chain_after(prior, pose, first, order), rtol=1e-4, atol=1e-3)
     # The same identity for the fixed order itself: its own prefix as the condition.
-    own = [prior.joints[k] for k in one.groups.ranks(7, 1, torch.device("cpu"))[0].argsort().tolist()]
+    own = [prior.joints[k] for k in one.groups.ranks(7)[0].argsort().tolist()]
     prefix = _mask(*own[:3])
     split = one.log_prob(pose, observed=prefix) + one.conditional_log_prob(pose, prefix)
     torch.testing.assert_close(one.log_prob(pose), split, rtol=1e-4, atol=1e-3)

@@ -131,14 +131,15 @@ def _command(data: Path, out: Path, *more: str) -> list[str]:
 def test_the_command_says_so_and_leaves_the_evaluation_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import poseprior.cli._train as command
+    import poseprior.evaluation.calibration as calibration
+    import poseprior.evaluation.report as report
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("evaluated")
 
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(command, "evaluate", never)
+        patched.setattr(report, "evaluate", never)
         _pressed_in(patched, BatchSource, "batch", 4)
         assert main(_command(data, out)) == 130
     told = capsys.readouterr().out
@@ -146,7 +147,7 @@ def test_the_command_says_so_and_leaves_the_evaluation_out(
     assert f"goes on from {out / 'checkpoint'}" in told
     assert main(_command(data, out, "--no-evaluate")) == 0
     assert not (out / "metrics.json").exists()
-    _pressed_in(monkeypatch, command, "calibrate", 1)
+    _pressed_in(monkeypatch, calibration, "calibrate", 1)
     assert main(_command(data, out)) == 130
     assert "interrupted in the evaluation: the prior is in" in capsys.readouterr().out
     assert main(_command(data, out)) == 0

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import final
 
-import roma
 import torch
 from torch import Tensor, nn
 
 from ... import skeleton
+from ...rotations import rotvec_to_rotmat
 from .face_contour import FaceContour
 from .hand_convention import require_smplx
 from .skinning import Tree, joint_frames, posed_points, turn_axes
@@ -274,7 +274,7 @@ class BodyPoints:
     def _corrections(self, pose: Tensor) -> Tensor:
         """(B, N, 3) pose-dependent corrections of the vertices, linear in Exp(pose_j) - I."""
         assert self._pose_basis is not None
-        turn = roma.rotvec_to_rotmat(pose[:, 1:]) - torch.eye(3, dtype=pose.dtype, device=pose.device)
+        turn = rotvec_to_rotmat(pose[:, 1:]) - torch.eye(3, dtype=pose.dtype, device=pose.device)
         return (turn.flatten(1) @ self._pose_basis).unflatten(-1, (-1, 3))
 
 

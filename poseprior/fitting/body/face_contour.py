@@ -6,9 +6,10 @@ import copy
 from collections.abc import Sequence
 from typing import final
 
-import roma
 import torch
 from torch import Tensor
+
+from ...rotations import rotvec_to_rotmat
 
 #: The tables of smplx end at this turn of the head, degrees.
 _MOST_DEGREES = 39
@@ -45,7 +46,7 @@ class FaceContour:
         with torch.no_grad():
             turn = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(len(pose), 3, 3)
             for joint in self._neck_chain:
-                turn = roma.rotvec_to_rotmat(pose[:, joint]) @ turn
+                turn = rotvec_to_rotmat(pose[:, joint]) @ turn
             yaw = torch.atan2(-turn[:, 2, 0], (turn[:, 0, 0].square() + turn[:, 1, 0].square()).sqrt())
             degrees = torch.round(torch.clamp(-yaw * 180.0 / torch.pi, max=_MOST_DEGREES)).long()
             beyond = (degrees < -_MOST_DEGREES).long()

@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ..._tracing import is_traced
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,18 @@ def posed_points(pose: Tensor, rest: Tensor, vertices: Tensor, weights: Tensor, 
         tree: the joints.
 
     Returns:
-        joints (B, J, 3) and vertices (B, N, 3). Differentiable once, in pose, rest and vertices.
+        joints (B, J, 3) and vertices (B, N, 3).
     """
+    if is_traced():
+        return _eager_points(pose, rest, vertices, weights, tree)
     joints, skinned = _PosedPoints.apply(pose, rest, vertices, weights, tree)
     return joints, skinned
+
+
+def _eager_points(pose: Tensor, rest: Tensor, vertices: Tensor, weights: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """`posed_points` by operations that autograd can derive again and again."""
+    rotation, position = joint_frames(pose, rest, tree)
+    return position, _skinned(rotation, position, rest, vertices, weights)[0] if vertices.shape[1] else vertices
 
 
 def joint_frames(pose: Tensor, rest: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
@@ -126,6 +135,16 @@ def _frames(local: Tensor, rest: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
     return torch.cat(rotations, 1)[:, tree.order], torch.cat(positions, 1)[:, tree.order]
 
 
+def _skinned(
+    rotation: Tensor, position: Tensor, rest: Tensor, vertices: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Vertices (B, N, 3); p_j - R_j J_j (B, J, 3) of the joints, and the blended rotations (B, N, 3, 3)."""
+    shift = position - (rotation @ rest[..., None])[..., 0]
+    transform = weights @ torch.cat((rotation.flatten(2), shift), -1)
+    turn = transform[..., :9].unflatten(-1, (3, 3))
+    return (turn @ vertices[..., None])[..., 0] + transform[..., 9:], shift, turn
+
+
 class _PosedPoints(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -134,10 +153,7 @@ class _PosedPoints(torch.autograd.Function):
         a, b, c = _coefficients(pose)
         rotation, position = _frames(_exp(pose, a, b), rest, tree)
         if vertices.shape[1]:
-            shift = position - (rotation @ rest[..., None])[..., 0]
-            transform = weights @ torch.cat((rotation.flatten(2), shift), -1)
-            turn = transform[..., :9].unflatten(-1, (3, 3))
-            skinned = (turn @ vertices[..., None])[..., 0] + transform[..., 9:]
+            skinned, shift, turn = _skinned(rotation, position, rest, vertices, weights)
             ctx.save_for_backward(pose, rest, vertices, weights, b, c, rotation, position, shift, turn)
         else:
             skinned = vertices
@@ -146,10 +162,20 @@ class _PosedPoints(torch.autograd.Function):
         return position, skinned
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, force: Tensor, skin_force: Tensor) -> tuple[Tensor | None, ...]:
-        pose, _, vertices, weights, b, c, rotation, position, *skin = ctx.saved_tensors
+        pose, rest, vertices, weights, b, c, rotation, position, *skin = ctx.saved_tensors
         tree: Tree = ctx.tree
+        if torch.is_grad_enabled() or is_traced():  # the gradient is differentiable itself, and can be transformed
+            create_graph = torch.is_grad_enabled()
+            with torch.enable_grad():
+                outputs = _eager_points(pose, rest, vertices, weights, tree)
+                wanted = [t for t, needed in zip((pose, rest, vertices), ctx.needs_input_grad, strict=False) if needed]
+                found = iter(
+                    torch.autograd.grad(
+                        outputs, wanted, (force, skin_force), create_graph=create_graph, materialize_grads=True
+                    )
+                )
+            return (*(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None)
         moment = torch.linalg.cross(position, force)
         to_rest = to_vertices = None
         pushed = None

@@ -11,7 +11,7 @@ from ... import skeleton
 from ..._pose_checks import MOST_RADIANS
 from ...prior import LatentPosePrior, PosePrior
 from ..body.hand_convention import HandConvention
-from ..energy import PoseParams, pose_and_mask
+from ..energy import PoseParams, pose_and_joints
 from .state import BodyState, decode_hands
 
 #: Poses (1 + N, 55, 3), the mean first, and in latent space their latents (1 + N, D).
@@ -66,7 +66,7 @@ def hand_coefficients(pose: Tensor, convention: HandConvention) -> Tensor:
 
 
 def _given_pose(start: PoseParams, state: BodyState, convention: HandConvention) -> Tensor:
-    given, _ = pose_and_mask(start, convention)
+    given, _ = pose_and_joints(start, convention)
     bodies = state.pose.shape[1]
     if given.dim() > 3 or not bool((given.abs() < MOST_RADIANS).all()):
         raise ValueError(
@@ -83,7 +83,7 @@ def _first_latent(
     prior: PosePrior | None, samples: Samples | None, start: PoseParams | None, convention: HandConvention
 ) -> Tensor:  # fmt: skip
     assert isinstance(prior, LatentPosePrior) and samples is not None and samples[1] is not None
-    return samples[1][:1] if start is None else prior.encode(pose_and_mask(start, convention)[0])
+    return samples[1][:1] if start is None else prior.encode(pose_and_joints(start, convention)[0])
 
 
 def start_state(

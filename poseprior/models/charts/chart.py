@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
+
 #: What the gradient of a chart needs of a forward pass.
 Saved = tuple[Tensor, ...]
 
@@ -16,18 +18,18 @@ Saved = tuple[Tensor, ...]
 class Chart(nn.Module, ABC):
     """Coordinates z of rotations: `log_haar(z) = log p_z(z) - volume`."""
 
-    def forward(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rotvec: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
         """Coordinates and the log-volume of the change of variables.
 
         Args:
             rotvec: (B, J, 3) radians, any norm.
-            observed: (B, J) bool.
+            observed: (B, J) bool; None where all joints are.
 
         Returns:
             z (B, J, 3), zero where unobserved, and volume (B,): `log p_haar = log p_z - volume`.
         """
         weight = observed_weight(observed, rotvec)
-        if not self.has_gradient(rotvec):
+        if is_traced() or not self.has_gradient(rotvec):
             return self.eager(rotvec, weight)
         z, volume, *_ = _ChartMap.apply(rotvec, self, weight)
         return z, volume
@@ -55,9 +57,11 @@ class Chart(nn.Module, ABC):
         return True
 
 
-def observed_weight(observed: Tensor, like: Tensor) -> Tensor | None:
+def observed_weight(observed: Tensor | None, like: Tensor) -> Tensor | None:
     """(B, J, 1) ones where a mask (B, J) is True and zeros elsewhere, in the type of `like`; None where all is True."""
-    return None if bool(observed.all()) else observed.to(like.dtype)[..., None]
+    if observed is None or (not is_traced() and bool(observed.all())):
+        return None
+    return observed.to(like.dtype)[..., None]
 
 
 class _ChartMap(torch.autograd.Function):
@@ -80,9 +84,11 @@ class _ChartMap(torch.autograd.Function):
         rotvec, *saved = ctx.saved_tensors
         grad_z = torch.zeros_like(rotvec) if grad_z is None else grad_z
         grad_volume = rotvec.new_zeros(len(rotvec)) if grad_volume is None else grad_volume
-        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
-            outputs = ctx.chart.eager(rotvec, ctx.weight)
-            (found,) = torch.autograd.grad(outputs, rotvec, (grad_z, grad_volume), create_graph=True)
+        if torch.is_grad_enabled() or is_traced():  # the gradient is differentiable itself, and can be transformed
+            create_graph = torch.is_grad_enabled()
+            with torch.enable_grad():
+                outputs = ctx.chart.eager(rotvec, ctx.weight)
+                (found,) = torch.autograd.grad(outputs, rotvec, (grad_z, grad_volume), create_graph=create_graph)
         else:
             found = ctx.chart.gradient(rotvec, ctx.weight, tuple(saved), grad_z, grad_volume[:, None, None])
         return found, None, None

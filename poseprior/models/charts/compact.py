@@ -83,7 +83,7 @@ class CompactChart(MeanChart):
         squared = tangent.square().sum(-1, keepdim=True)
         inside = filled < 1.0 - _LEAST_LEFT
         slope = inside * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
-        grad_tangent.addcmul_(tangent, slope.mul_(grad_log_left))
+        grad_tangent.addcmul_(tangent, slope * grad_log_left)
         grad_ratio = volume_gradient(log.ratio, weight, grad_volume)
         return log_map_gradient(rotvec, self.constants()[0], log, grad_tangent, grad_ratio)
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
-from ...rotations import rotvec_to_unitquat, unitquat_log
+from ...rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_log
 
 #: Squares below this are raised to it, so that square roots and quotients stay finite.
 _TINY = 1e-24
@@ -23,8 +22,7 @@ LOG_TWO_PI_SQUARED = math.log(2.0 * math.pi**2)
 def inverse_mean_matrices(mean: Tensor) -> Tensor:
     """(J, 4, 4) matrices of q -> conj(m) q for unit quaternions m (J, 4), xyzw: they take R_j to M_j^-1 R_j."""
     basis = torch.eye(4, dtype=mean.dtype, device=mean.device)
-    conjugate = roma.quat_conjugation(mean)[:, None].expand(-1, 4, -1)
-    return roma.quat_product(conjugate.contiguous(), basis.expand(len(mean), 4, 4).contiguous()).mT.contiguous()
+    return quat_multiply(quat_conjugate(mean)[:, None], basis).mT.contiguous()
 
 
 class LogPoint(NamedTuple):
@@ -72,14 +70,14 @@ def log_map_gradient(
     # dk/dn = (2 w - k) / n with n = sin(|x|/2), w = cos(|x|/2); over n once more, and its series at the mean.
     squared = sine.square()
     slope = torch.where(sine > 0.05, (2.0 * real - ratio) / squared, real * (-4.0 / 3.0 - 16.0 / 15.0 * squared))
-    grad_vector = (grad_tangent * ratio).addcmul_(vector, slope.mul_(grad_ratio))
+    grad_vector = (grad_tangent * ratio).addcmul_(vector, slope * grad_ratio)
     grad_quat = (inverse_mean.mT @ torch.cat([grad_vector, -2.0 * grad_ratio], -1)[..., None])[..., 0]
     grad_axis = grad_quat[..., :3]
     along = (grad_axis * rotvec).sum(-1, keepdim=True)
     # ds/da / a with s = sin(a/2)/a, and its series at 0.
     squared = angle.square()
     slope = torch.where(angle > 0.1, (0.5 * cosine - scale) / squared, squared / 960.0 - 1.0 / 24.0)
-    along_rotvec = slope.mul_(along).addcmul_(scale, grad_quat[..., 3:], value=-0.5)
+    along_rotvec = (slope * along).addcmul_(scale, grad_quat[..., 3:], value=-0.5)
     return (scale * grad_axis).addcmul_(rotvec, along_rotvec)
 
 

@@ -1,4 +1,4 @@
-"""The parts that the fused densities share, each with its gradient: network layers, couplings, mixture components."""
+"""The parts that the fused densities share, each with its gradient: network layers, mixture components."""
 
 from __future__ import annotations
 
@@ -23,14 +23,7 @@ class Function(NamedTuple):
     backward: Callable[[Tensor, Tensor], Tensor]
 
 
-def _relu(x: Tensor) -> tuple[Tensor, Tensor]:
-    y = torch.relu_(x)
-    return y, y
-
-
 SILU = Function(lambda x: (functional.silu(x), x), torch.ops.aten.silu_backward)
-#: Overwrites its argument.
-RELU = Function(_relu, lambda grad, y: torch.ops.aten.threshold_backward(grad, y, 0))
 
 
 def clamp(least: float, most: float) -> Function:
@@ -49,9 +42,6 @@ def scaled_tanh(most: float) -> Function:
         return most * y, y
 
     return Function(forward, lambda grad, y: torch.ops.aten.tanh_backward(most * grad, y))
-
-
-TANH = Function(lambda x: (x.tanh(),) * 2, torch.ops.aten.tanh_backward)
 
 
 def further_layers(units: Tensor, layers: Layers, activation: Function) -> tuple[Tensor, list[Tensor]]:
@@ -77,41 +67,6 @@ def further_layers_gradient(grad: Tensor, layers: Layers, activation: Function, 
     for (weight, _), one in zip(reversed(layers), reversed(saved), strict=True):
         grad = activation.backward(product(grad, weight.mT), one)
     return grad
-
-
-class Coupling(NamedTuple):
-    """An affine coupling u -> u s + b, or (u + b) s if `shift_first`, with s = exp(log_scale).
-
-    Attributes:
-        out: (B, m) what u becomes.
-        log_scale, scale: (B, m) log s and s.
-        scaled: (B, m) the part of `out` that is proportional to s.
-        saved: of the bound of log-scales.
-        shift_first: as above.
-    """
-
-    out: Tensor
-    log_scale: Tensor
-    scale: Tensor
-    scaled: Tensor
-    saved: Tensor
-    shift_first: bool
-
-
-def couple(u: Tensor, outputs: Tensor, bound: Function, *, shift_first: bool) -> Coupling:
-    """The coupling of u (B, m) by the outputs (B, 2 m) of a network: shifts, then log-scales before their bound."""
-    shift, raw = outputs.split(u.shape[1], 1)
-    log_scale, saved = bound.forward(raw)
-    scale = log_scale.exp()
-    scaled = (u + shift) * scale if shift_first else u * scale
-    return Coupling(scaled if shift_first else scaled + shift, log_scale, scale, scaled, saved, shift_first)
-
-
-def couple_gradient(c: Coupling, grad: Tensor, grad_log_det: Tensor | float, bound: Function) -> tuple[Tensor, Tensor]:
-    """Gradients to u (B, m) and the network's outputs (B, 2 m), from those to `out` and the sum of log-scales."""
-    to_u = grad * c.scale
-    to_raw = bound.backward((grad * c.scaled).add_(grad_log_det), c.saved)
-    return to_u, torch.cat([to_u if c.shift_first else grad, to_raw], 1)
 
 
 class Components(NamedTuple):

@@ -13,16 +13,7 @@ import torch
 from torch import Tensor
 
 from .density import Poses, fused_density
-from .networks import (
-    SILU,
-    Coupling,
-    Function,
-    Layers,
-    couple,
-    couple_gradient,
-    further_layers,
-    further_layers_gradient,
-)
+from .networks import SILU, Function, Layers, further_layers, further_layers_gradient
 
 #: Poses of a chunk.
 _ROWS = 512
@@ -103,7 +94,7 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
         for coupling in stack:
             parts[k], step = _couple(coupling, parts[k])
             steps[k].append(step)
-            log_det = step.coupled.log_scale.sum(-1)
+            log_det = step.log_scale.sum(-1)
             total = total + (log_det if counted is None else log_det * counted[:, k])
     z = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     weight = None if counted is None else counted @ t.membership.mT
@@ -129,9 +120,12 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
 
 
 class _Step(NamedTuple):
-    """A coupling at work, and what the activations of its network saved."""
+    """A coupling at work: what (B, m) moved coordinates become, (moved + shift) scale, and what its functions saved."""
 
-    coupled: Coupling
+    out: Tensor
+    log_scale: Tensor
+    scale: Tensor
+    bound: Tensor
     saved: list[Tensor]
 
 
@@ -140,14 +134,18 @@ def _couple(t: CouplingTables, v: Tensor) -> tuple[Tensor, _Step]:
     moves = t.layers[-1][0].shape[1] // 2
     moved, kept, units = (v @ t.inward).split((moves, v.shape[1] - moves, len(t.bias)), 1)
     outputs, saved = further_layers(units + t.bias, t.layers, SILU)
-    coupled = couple(moved, outputs, t.bound, shift_first=True)
-    return torch.cat([kept, coupled.out], 1), _Step(coupled, saved)
+    shift, raw = outputs.split(moves, 1)
+    log_scale, bound = t.bound.forward(raw)
+    scale = log_scale.exp()
+    out = (moved + shift) * scale
+    return torch.cat([kept, out], 1), _Step(out, log_scale, scale, bound, saved)
 
 
 def _couple_gradient(t: CouplingTables, step: _Step, grad: Tensor, grad_log_det: Tensor | float) -> Tensor:
     """(B, d) gradient to v, from those to the coordinates after the coupling and the log-determinant."""
-    moves = step.coupled.out.shape[1]
+    moves = step.out.shape[1]
     to_kept, to_out = grad.split((grad.shape[1] - moves, moves), 1)
-    to_moved, to_outputs = couple_gradient(step.coupled, to_out, grad_log_det, t.bound)
-    to_units = further_layers_gradient(to_outputs, t.layers, SILU, step.saved)
+    to_moved = to_out * step.scale
+    to_raw = t.bound.backward((to_out * step.out).add_(grad_log_det), step.bound)
+    to_units = further_layers_gradient(torch.cat([to_moved, to_raw], 1), t.layers, SILU, step.saved)
     return torch.cat([to_moved, to_kept, to_units], 1) @ t.inward.mT

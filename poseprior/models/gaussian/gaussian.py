@@ -109,13 +109,16 @@ class GaussianPrior(PosePrior):
             self.factors.fit(self.chart, rotvec, observed, train, iterations=_EM_ITERATIONS, prior_count=0.0)
         # The diagonal closed form is the chart itself: mean 0 and scale 1 of its standardised coordinates.
 
-    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+    def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
         z, volume = self.chart(rotvec, observed)
         if self.covariance_kind == "full":
             return self.factors.log_prob(z, observed, self.chart.scale) - volume
         rate, level = self._diagonal()
         per_joint = level - 0.5 * ((z - self.mean) * rate).square().sum(-1)
-        return (per_joint * observed).sum(-1) - volume
+        return (per_joint if observed is None else per_joint * observed).sum(-1) - volume
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self._log_prob(rotvec, None, context)
 
     def _diagonal(self) -> tuple[Tensor, Tensor]:
         """1 / scale (J, 3) and the log-densities at the mean (J,) of a diagonal covariance, cached while they are frozen."""

@@ -69,12 +69,16 @@ class IndependentGroupsMixture(nn.Module):
             total = total.index_put((where[:, None], where), part.covariance()[0])
         return total
 
-    def log_prob(self, z: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
-        """(B,) log-density of z (B, J, 3), Lebesgue in z, truncated where a tangent vector is longer than pi."""
-        total = z.new_zeros(len(z))
+    def log_prob(self, z: Tensor, observed: Tensor | None, scale: Tensor) -> Tensor:
+        """(B,) log-density of z (B, J, 3), Lebesgue in z, truncated where a tangent vector is longer than pi.
+
+        `observed` is (B, J) bool; None where all joints are.
+        """
+        total = z.new_zeros(z.shape[0])
         for part, place in self._each():
             one_group = len(place) == z.shape[1]
-            own, mask = (z, observed) if one_group else (z.index_select(1, place), observed.index_select(1, place))
+            own = z if one_group else z.index_select(1, place)
+            mask = observed if one_group or observed is None else observed.index_select(1, place)
             total = total + part.log_prob(own.flatten(1), mask) - part.log_truncation_mass(mask, scale, place)
         return total
 

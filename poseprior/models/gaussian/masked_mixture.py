@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
 from ..shared.cache import WeightCache
 from ..shared.masks import rows_by_mask
 from ..shared.truncation_mass import log_truncation_mass
@@ -81,48 +81,64 @@ class MaskedMixture(nn.Module):
 
     # ------------------------------------------------------------------ density
 
-    def component_log_prob(self, z: Tensor, observed: Tensor) -> Tensor:
-        """(B, K) log w_k N_k over the observed coordinates of z (B, 3J) with the mask (B, J)."""
+    def component_log_prob(self, z: Tensor, observed: Tensor | None) -> Tensor:
+        """(B, K) log w_k N_k over the observed coordinates of z (B, 3J) with the mask (B, J), None where all are."""
+        if observed is None:
+            return self._masked_log_prob(z, [True] * self.num_joints) + self.log_weights()
+        if is_traced():
+            return self._log_prob_of_each_mask(z, observed) + self.log_weights()
         result = z.new_zeros(len(z), self.num_components)
         for rows, mask in rows_by_mask(observed):
-            dims = mask.repeat_interleave(3).nonzero()[:, 0]
-            key = ("whitener", *mask.tolist())
-            whitener, log_det = self._cached(key, partial(self._whitener, dims))
             whole = len(rows) == len(z)
-            own = z if whole else z[rows]
-            error = (own if len(dims) == z.shape[1] else own[:, dims]) - self.mean[:, None, dims]
-            white = error @ whitener.mT
-            part = (-0.5 * (white.square().sum(-1) + len(dims) * _LOG_2PI) - log_det[:, None]).mT
+            part = self._masked_log_prob(z if whole else z[rows], mask.tolist())
             result = part if whole else result.index_copy(0, rows, part)
         return result + self.log_weights()
 
-    def log_prob(self, z: Tensor, observed: Tensor) -> Tensor:
-        """(B,) log-density of the observed coordinates, Lebesgue in z."""
+    def _masked_log_prob(self, z: Tensor, mask: list[bool]) -> Tensor:
+        """(B, K) log N_k of rows (B, 3J) that all observe the same joints."""
+        dims = None if all(mask) else [3 * j + axis for j, seen in enumerate(mask) if seen for axis in range(3)]
+        whitener, log_det = self._cached(("whitener", *mask), lambda: self._whitener(dims))
+        error = (z if dims is None else z[:, dims]) - (self.mean if dims is None else self.mean[:, dims])[:, None]
+        white = error @ whitener.mT
+        return (-0.5 * (white.square().sum(-1) + error.shape[-1] * _LOG_2PI) - log_det[:, None]).mT
+
+    def _log_prob_of_each_mask(self, z: Tensor, observed: Tensor) -> Tensor:
+        """The same for rows with masks (B, J) of their own, without a look at their values: a factor for every row."""
+        on = observed.repeat_interleave(3, -1).to(z.dtype)[:, None]
+        # Coordinates that are not observed become independent ones at their mean.
+        covariance = self.covariance() * on[..., None] * on[..., None, :] + torch.diag_embed(1.0 - on)
+        factor = torch.linalg.cholesky(covariance)
+        error = (z[:, None] - self.mean) * on
+        white = torch.linalg.solve_triangular(factor, error[..., None], upper=False)[..., 0]
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * (white.square().sum(-1) + on.sum(-1) * _LOG_2PI) - log_det
+
+    def log_prob(self, z: Tensor, observed: Tensor | None) -> Tensor:
+        """(B,) log-density of the observed coordinates, Lebesgue in z; all of them without a mask."""
         return self.component_log_prob(z, observed).logsumexp(-1)
 
-    def _whitener(self, dims: Tensor) -> tuple[Tensor, Tensor]:
+    def _whitener(self, dims: list[int] | None) -> tuple[Tensor, Tensor]:
         """Inverse Cholesky factors (K, d, d) of the marginal covariances and half their log-determinants (K,)."""
-        if len(dims) == 3 * self.num_joints:
-            factor = self.factor()
-        else:
-            factor = torch.linalg.cholesky(self.covariance()[:, dims][:, :, dims])
-        identity = torch.eye(len(dims), dtype=factor.dtype, device=factor.device).expand_as(factor)
+        factor = self.factor()
+        if dims is not None:
+            factor = torch.linalg.cholesky((factor @ factor.mT)[:, dims][:, :, dims])
+        identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device).expand_as(factor)
         whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
         return whitener, factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def log_truncation_mass(self, observed: Tensor, scale: Tensor, place: Tensor) -> Tensor:
+    def log_truncation_mass(self, observed: Tensor | None, scale: Tensor, place: Tensor) -> Tensor:
         """(B,) log of the mass where the tangent vectors of the observed joints are shorter than pi, joint by joint.
 
         Exact for one joint. Priors keep joints with more than a thousandth beyond pi in groups of their own, so that the
         product over joints is exact to that order.
 
         Args:
-            observed: (B, J) bool.
+            observed: (B, J) bool; None where all joints are.
             scale: (>= J, 3) radians per standardised unit, of all joints of the prior.
             place: (J,) rows of `scale` that are this mixture's joints.
         """
         per_joint = self._cached("mass", lambda: self._log_mass_by_joint(scale[place]), scale)
-        return (observed * per_joint).sum(-1)
+        return per_joint.sum() if observed is None else (observed * per_joint).sum(-1)
 
     def _log_mass_by_joint(self, scale: Tensor) -> Tensor:
         factor = self.factor()

@@ -87,9 +87,12 @@ class GaussianMixturePrior(PosePrior):
             self.chart, rotvec, observed, train, iterations=self.em_iterations, prior_count=self.prior_count
         )
 
-    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+    def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
         z, volume = self.chart(rotvec, observed)
         return self.factors.log_prob(z, observed, self.chart.scale) - volume
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self._log_prob(rotvec, None, context)
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         missing = unobserved_poses(num, len(self.joints), self._reference_tensor())

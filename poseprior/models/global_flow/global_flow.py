@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_number, check_share, check_whole
+from ..._tracing import is_traced
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
 from ..charts.axis_angle import AxisAngleChart
@@ -205,7 +206,7 @@ class GlobalFlow(LatentPosePrior):
         missing = (~observed).to(self.membership.dtype) @ self.membership
         return (missing == 0).to(self.membership.dtype)
 
-    def _coordinates(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    def _coordinates(self, rotvec: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, D) chart coordinates, block by block, and the log-volume (B,)."""
         w, volume = self.chart(rotvec, observed)
         return self._by_block(w), volume
@@ -221,19 +222,23 @@ class GlobalFlow(LatentPosePrior):
         dropout = self.context_dropout if self.training else None
         return flagged_context(context, rows, self.context_dim, dropout, self._reference_tensor())
 
-    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+    def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
         # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
-        counted = None if bool(observed.all()) else self._whole(observed)
-        used = observed if counted is None else counted @ self.membership.T > 0
-        if not self.context_dim:
-            weight = None if counted is None else observed_weight(used, rotvec)
-            value = self.flow.fused_log_prob(Poses(rotvec, self.chart, weight), self.order, counted)
+        whole = observed is None or (not is_traced() and bool(observed.all()))
+        counted = None if observed is None or whole else self._whole(observed)
+        used = None if counted is None else counted @ self.membership.T > 0
+        if not self.context_dim and isinstance(self.flow, ResidualFlow):
+            poses = Poses(rotvec, self.chart, observed_weight(used, rotvec))
+            value = self.flow.fused_log_prob(poses, self.order, counted)
             if value is not None:
                 return value
         w, volume = self.chart(rotvec, used)
-        latent, log_det = self.flow(self._by_block(w), self._condition(context, len(rotvec)))
+        latent, log_det = self.flow(self._by_block(w), self._condition(context, rotvec.shape[0]))
         each = log_det - 0.5 * ((latent.square() + _LOG_TWO_PI) @ self.latent_membership)
         return (each if counted is None else each * counted).sum(-1) - volume
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self._log_prob(rotvec, None, context)
 
     def can_score(self, observed: Tensor) -> Tensor:
         """(*batch,) bool of masks (*batch, 55): whether `log_prob` takes them.
@@ -252,13 +257,12 @@ class GlobalFlow(LatentPosePrior):
     # ------------------------------------------------------------------ both directions
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        everything = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
-        coordinates, _ = self._coordinates(rotvec, everything)
-        latent: Tensor = self.flow(coordinates, self._condition(context, len(rotvec)))[0]
+        coordinates, _ = self._coordinates(rotvec, None)
+        latent: Tensor = self.flow(coordinates, self._condition(context, rotvec.shape[0]))[0]
         return latent
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
-        w = self.flow.inverse(latent, self._condition(context, len(latent))).unflatten(1, (-1, 3))
+        w = self.flow.inverse(latent, self._condition(context, latent.shape[0])).unflatten(1, (-1, 3))
         return self.chart.inverse(w.index_select(1, self.place))
 
     # ------------------------------------------------------------------ draws

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-
-from ..fused import global_realnvp as fused
-from ..fused.density import Poses
-from ..shared.cache import WeightCache, is_frozen
 
 _LAYOUT_SEED = 21
 _BLOCKS, _HIDDEN = 7, 128
@@ -56,12 +50,6 @@ class _Block(nn.Module):
             nn.Linear(len(self.kept) + context, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(), last
         )
 
-    def tensors(self) -> list[Tensor]:
-        """Parameters and the permutation."""
-        layers = [layer for layer in self.network if isinstance(layer, nn.Linear)]
-        norms = [tensor for norm in (self.first, self.second) for tensor in (norm.log_scale, norm.shift)]
-        return [self.permutation, *norms, *(tensor for layer in layers for tensor in (layer.weight, layer.bias))]
-
     def _couple(self, u: Tensor, context: Tensor, *, back: bool) -> tuple[Tensor, Tensor]:
         shift, raw = self.network(torch.cat([u[:, self.kept], context], 1)).chunk(2, -1)
         log_scale = torch.tanh(raw)
@@ -97,54 +85,15 @@ class GlobalRealNVP(nn.Module):
         super().__init__()
         self.context = context
         generator = torch.Generator().manual_seed(_LAYOUT_SEED)
-        self.cache = WeightCache(1)
         self.blocks = nn.ModuleList(_Block(dim, context, even=k % 2 == 0, generator=generator) for k in range(_BLOCKS))
 
     def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) latents and log-determinants (B, 1); the published flow has one block of joints."""
-        total = w.new_zeros(len(w))
+        total = w.new_zeros(w.shape[0])
         for block in self.blocks:
             w, log_det = block(w, context)
             total = total + log_det
         return w, total[:, None]
-
-    def fused_log_prob(self, poses: Poses, order: Tensor, counted: Tensor | None) -> Tensor | None:
-        """As `ResidualFlow.fused_log_prob`; there is one block, and the joints keep their order."""
-        tensors = self._tensors()
-        if not is_frozen(self, tensors):
-            return None
-        value = fused.log_prob(self.cache(tensors, None, self._tables), poses)
-        return value if counted is None else value * counted[:, 0]
-
-    def _each(self) -> list[_Block]:
-        return [block for block in self.blocks if isinstance(block, _Block)]
-
-    def _tensors(self) -> list[Tensor]:
-        """All parameters and permutations, without walking the module tree."""
-        return [tensor for block in self._each() for tensor in block.tensors()]
-
-    def _tables(self) -> fused.GlobalTables:
-        blocks = self._each()
-        dim = len(blocks[0].permutation)
-        # What stands between couplings: columns of what the one before gave, then their scale and shift.
-        columns = torch.arange(dim, device=blocks[0].permutation.device)
-        scale, shift = torch.ones_like(blocks[0].first.shift), torch.zeros_like(blocks[0].first.shift)
-        level = scale.new_tensor(-0.5 * dim * math.log(2.0 * math.pi))
-        steps = []
-        for block in blocks:
-            own, given = block.first.log_scale.exp(), torch.cat([block.kept, block.moved])
-            scale, shift = scale * own, shift * own + block.first.shift
-            chosen = columns[given]
-            layers = [layer for layer in block.network if isinstance(layer, nn.Linear)]
-            weights = tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in layers)
-            steps.append(fused.StepTables(chosen, chosen.argsort(), scale[given], shift[given], weights))
-            level = level + block.first.log_scale.sum() + block.second.log_scale.sum()
-            # The coupling gives kept components first: where every component is, then the permutation.
-            columns = given.argsort()[block.permutation]
-            scale = block.second.log_scale.exp()[block.permutation]
-            shift = block.second.shift[block.permutation]
-        # z in the order in which the last coupling gives it: its density does not depend on the order.
-        return fused.GlobalTables(tuple(steps), scale[columns.argsort()], shift[columns.argsort()], level)
 
     def inverse(self, latent: Tensor, context: Tensor) -> Tensor:
         for block in reversed(self.blocks):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
 from ..fused import residual_flow as fused
 from ..fused.density import Poses
 from ..fused.networks import scaled_tanh
@@ -145,7 +146,7 @@ class ResidualFlow(nn.Module):
         log_det = log_det + self.whitening.log_diagonal @ self.tails.membership
         parts, steps = [], []
         for part, stack in zip(v.split(self.dims, 1), self.stacks, strict=True):
-            step = log_det.new_zeros(len(v))
+            step = log_det.new_zeros(v.shape[0])
             for coupling in stack:  # type: ignore[attr-defined]
                 part, log_scale = coupling(part, context)
                 step = step + log_scale
@@ -165,7 +166,7 @@ class ResidualFlow(nn.Module):
             (B,) Haar nats; None in training and where gradients to the weights are asked for.
         """
         tensors = self._tensors()
-        if not is_frozen(self, tensors):
+        if is_traced() or not is_frozen(self, tensors):
             return None
         tables = self.cache((*tensors, order), None, lambda: self._tables(order))
         return fused.log_prob(tables, poses, counted)

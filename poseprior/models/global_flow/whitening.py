@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..shared.cache import WeightCache, is_frozen
+
 #: Added to covariances, in units of the chart, so that collinear coordinates stay finite.
 _RIDGE = 1e-6
 #: Degrees of freedom the tails start from.
@@ -42,6 +44,7 @@ class BlockWhitening(nn.Module):
         self.shift = nn.Parameter(torch.zeros(total))
         self.lower = nn.Parameter(torch.zeros(total, total))
         self.log_diagonal = nn.Parameter(torch.zeros(total))
+        self.cache = WeightCache(1)
 
     def matrix(self) -> Tensor:
         """(D, D) T."""
@@ -52,7 +55,15 @@ class BlockWhitening(nn.Module):
         return nn.functional.linear(w - self.shift, self.matrix())
 
     def inverse(self, u: Tensor) -> Tensor:
+        tensors = (self.lower, self.log_diagonal)
+        if is_frozen(self, tensors):
+            return u @ self.cache(tensors, None, self._inverse_matrix).T + self.shift
         return torch.linalg.solve_triangular(self.matrix(), u.T, upper=False).T + self.shift
+
+    def _inverse_matrix(self) -> Tensor:
+        matrix = self.matrix()
+        identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        return torch.linalg.solve_triangular(matrix, identity, upper=False)
 
     @torch.no_grad()
     def fit(self, w: Tensor, there: Tensor) -> None:

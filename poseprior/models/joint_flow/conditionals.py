@@ -19,24 +19,25 @@ class JointConditionals(nn.Module, ABC):
     """
 
     @abstractmethod
-    def inputs(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
+    def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
         """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3), zero where not
-        known, and the mask of known joints (B, J)."""
+        known, and the mask of known joints (B, J), None where all are."""
 
     @abstractmethod
     def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
 
-    def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor) -> Tensor | None:
+    def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor | None) -> Tensor | None:
         """(B,) Haar nats of rotvecs (B, J, 3) for frozen weights, `observed` (B, J) bool; None where there is no such path."""
         return None
 
-    def total(self, w: Tensor, observed: Tensor) -> Tensor:
-        """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved, and (B, J) bool."""
+    def total(self, w: Tensor, observed: Tensor | None) -> Tensor:
+        """(B,) sums over observed joints of their log-densities, of w (B, J, 3), zero where unobserved.
+
+        `observed` is (B, J) bool; None where all joints are.
+        """
         each = self.log_prob(w.transpose(0, 1), self.inputs(w, observed, None), None).T
-        if not bool(observed.all()):
-            each = each * observed
-        return each.sum(-1)
+        return (each if observed is None else each * observed).sum(-1)
 
     @abstractmethod
     def draw(self, inputs: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:

@@ -190,27 +190,29 @@ class JointFlow(LatentPosePrior):
 
     # ------------------------------------------------------------------ densities
 
-    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+    def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
         value = self.conditionals.fused_log_prob(rotvec, self.chart, observed)
         if value is not None:
             return value
         w, volume = self.chart(rotvec, observed)
         return self.conditionals.total(w, observed) - volume
 
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self._log_prob(rotvec, None, context)
+
     # ------------------------------------------------------------------ both directions
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        observed = torch.ones(rotvec.shape[:2], dtype=torch.bool, device=rotvec.device)
-        w, _ = self.chart(rotvec, observed)
-        seen = self.conditionals.inputs(w, observed, None)
+        w, _ = self.chart(rotvec, None)
+        seen = self.conditionals.inputs(w, None, None)
         return self.conditionals.encode(w.transpose(0, 1), seen, None).transpose(0, 1).flatten(1)
 
     def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
         z = latent.unflatten(1, (-1, 3)).transpose(0, 1)
-        w = latent.new_zeros(len(latent), len(self.joints), 3)
+        w = latent.new_zeros(latent.shape[0], len(self.joints), 3)
         for level in self._levels:
             places = torch.tensor(level, device=w.device)
-            seen = self.conditionals.inputs(w, torch.ones_like(w[..., 0], dtype=torch.bool), places)
+            seen = self.conditionals.inputs(w, None, places)
             made = self.conditionals.decode(z[places], seen, places)
             w = w.index_copy(1, places, made.transpose(0, 1))
         return self.chart.inverse(w)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
 from ..charts.chart import Chart, observed_weight
 from ..fused import joint_mixture as fused
 from ..fused.density import Poses
@@ -86,9 +87,9 @@ class JointMixtureFlow(JointConditionals):
         start[..., 1:4].normal_(0.0, 0.7)
         start[..., 4:7] = torch.linspace(1.2, -0.6, start.shape[1])[:, None]
 
-    def inputs(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
-        absent = (~known)[..., None].to(w.dtype)
-        no_joint = self.no_joint.expand(len(w), 1, 4)
+    def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
+        absent = torch.zeros_like(w[..., :1]) if known is None else (~known)[..., None].to(w.dtype)
+        no_joint = self.no_joint.expand(w.shape[0], 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
         # A bounded view of the inputs: past it a network extrapolates, and along a limb that would run away.
         every = torch.cat([torch.cat([w.clamp(-_MOST_INPUT, _MOST_INPUT), absent], -1), no_joint], 1)
@@ -134,9 +135,9 @@ class JointMixtureFlow(JointConditionals):
     def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         return log_prob(self._flip(own, places), self._mixture(inputs, places))
 
-    def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor) -> Tensor | None:
+    def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor | None) -> Tensor | None:
         tensors = self._tensors()
-        if not is_frozen(self, tensors):
+        if is_traced() or not is_frozen(self, tensors):
             return None
         weight = observed_weight(observed, rotvec)
         tables = self.cache(tensors, None, self._tables)

@@ -59,8 +59,8 @@ class JointRealNVP(JointConditionals):
         self.first = _GroupedCoupling(len(parents), 2, 1, hidden)
         self.second = _GroupedCoupling(len(parents), 1, 2, hidden)
 
-    def inputs(self, w: Tensor, known: Tensor, places: Tensor | None) -> Tensor:
-        padded = torch.cat([w, w.new_zeros(len(w), 1, 3)], 1)
+    def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
+        padded = torch.cat([w, w.new_zeros(w.shape[0], 1, 3)], 1)
         parents = self.parents if places is None else self.parents[places]
         return padded.index_select(1, parents).transpose(0, 1)
 

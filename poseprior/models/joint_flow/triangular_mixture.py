@@ -16,12 +16,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._tracing import is_traced
 from ..shared.broad_tails import BroadComponent
 from ..shared.triangular import Triple, unit_lower_product, unit_lower_solve
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
+#: A graph is short where it cuts the bracket into so many parts at once, which is so many halvings.
+_PARTS, _HALVINGS = 16, 4
 #: The two broad components, in units of the chart, and the weight of each in their sum.
 BROAD = ((BroadComponent(2.5, truncated=False), 0.9), (BroadComponent(6.0, truncated=False), 0.1))
 
@@ -148,22 +151,36 @@ def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
 
 def _to_normal(f: Tensor, log_weight: Tensor, *, axis: int = -2) -> Tensor:
     """Phi^-1(sum_k weight_k Phi(f_k)), from whichever tail is the smaller."""
-    below = torch.logsumexp(log_weight + torch.special.log_ndtr(f), axis)
-    above = torch.logsumexp(log_weight + torch.special.log_ndtr(-f), axis)
+    below = torch.logsumexp(log_weight + _log_ndtr(f), axis)
+    above = torch.logsumexp(log_weight + _log_ndtr(-f), axis)
     tail = torch.minimum(below, above).clamp_min(-700.0)
     z = torch.special.ndtri(tail.exp())
     return torch.where(below <= above, z, -z)
 
 
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log Phi(x)."""
+    if not is_traced():
+        return torch.special.log_ndtr(x)
+    # For vmap, which has no rule for that function. Each branch is finite where the other is taken.
+    low, high = x.clamp_max(-1.0), x.clamp_min(-1.0)
+    tail = torch.log(0.5 * torch.special.erfcx(-low * math.sqrt(0.5))) - 0.5 * low.square()
+    return torch.where(x < -1.0, tail, torch.log1p(-0.5 * torch.erfc(high * math.sqrt(0.5))))
+
+
 def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
     most = target.detach().abs()[..., None] + 1.0
     low = ((-most - offset) / slope).amin(-1)
-    high = ((most - offset) / slope).amax(-1)
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        less = _to_normal(offset + slope * middle[..., None], log_weight, axis=-1) < target
-        low, high = torch.where(less, middle, low), torch.where(less, high, middle)
-    return (0.5 * (low + high)).detach()
+    width = ((most - offset) / slope).amax(-1) - low
+    parts, rounds = (_PARTS, _BISECTIONS // _HALVINGS) if is_traced() else (2, _BISECTIONS)
+    inner = torch.arange(1, parts, dtype=low.dtype, device=low.device) / parts
+    for _ in range(rounds):
+        cuts = low[..., None] + width[..., None] * inner
+        f = offset[..., None, :] + slope[..., None, :] * cuts[..., None]
+        below = _to_normal(f, log_weight[..., None, :], axis=-1) < target[..., None]
+        low = low + width * (below.sum(-1) / parts)
+        width = width / parts
+    return (low + 0.5 * width).detach()
 
 
 def _double(mixture: Mixture) -> Mixture:

@@ -15,7 +15,7 @@ from ..shared.grouped_mlp import GroupedMLP
 from ..shared.student_t import standard_draw, standard_log_prob
 from ..shared.triangular import lower_solve
 from .mixture_head import MOST_INPUT, NUMBERS, mixture_draw, mixture_log_prob
-from .ordered_gaussian import OrderedGaussian
+from .ordered_gaussian import Arrangement, OrderedGaussian
 
 #: Standard deviation of the broad component, radians: wide enough to hold any rotation, narrow enough to pull back.
 _BROAD_STDDEV = 0.7
@@ -105,21 +105,20 @@ class OrderAgnosticGroup(nn.Module):
                     k = net.out.bias.shape[-1] // NUMBERS
                     net.out.bias[:, :, k : 4 * k] = 0.3 * torch.randn(num_joints, 1, 3 * k)
 
-    def log_prob(self, z: Tensor, perm: Tensor, index: Tensor | None, target: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, table: Arrangement, index: Tensor | None, target: Tensor | None) -> Tensor:
         """Log-density of each row's chain.
 
         Args:
             z: (R, J, 3) chart coordinates, zero where missing.
-            perm: (U, J) orders, missing joints last.
+            table: of U orders, missing joints last.
             index: (R,) the order of each row; None for U blocks of equal length.
-            target: (R, J) bool: joints whose conditionals are summed.
+            target: (R, J) bool: joints whose conditionals are summed; None for all.
 
         Returns:
             (R,) nats, Lebesgue in z.
         """
-        table = self.base.arrangement(perm)
         white = self.base.whiten(z, table.whitener, index)
-        before = table.rows(table.before, index, len(z))
+        before = table.rows(table.before, index, z.shape[0])
         inputs = self._inputs(z)
         raw = self.net(self._features(inputs, before))
         net = mixture_log_prob(raw.transpose(0, 1), white, self.dof)
@@ -128,17 +127,19 @@ class OrderAgnosticGroup(nn.Module):
         own_white = (table.own_whitener @ centred[..., None])[..., 0]
         own = standard_log_prob(own_white.square().sum(-1), self.dof) - table.own_log_diagonal
         log_net, log_base, log_own, log_broad, log_near = self.log_weights
-        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(table.log_diagonal, index, len(z))
+        context_based = torch.logaddexp(net + log_net, base + log_base) - table.rows(
+            table.log_diagonal, index, z.shape[0]
+        )
         context_free = torch.logaddexp(own + log_own, self.broad_log_prob(z) + log_broad)
         joint = torch.logaddexp(context_based, context_free)
         if self.near_net is not None and table.near is not None:
             residual = self.base.whiten(z, table.near.whitener, index)
-            visible = table.rows(table.near.visible, index, len(z))
+            visible = table.rows(table.near.visible, index, z.shape[0])
             features = self._near_features(inputs[:, self.base.slots], visible)
             raw = self.near_net(features.transpose(0, 1)).transpose(0, 1)
             near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
             joint = torch.logaddexp(joint, near + log_near)
-        return (joint * target).sum(-1)
+        return (joint if target is None else joint * target).sum(-1)
 
     def input_unit(self) -> Tensor:
         """(J, 3) units of the networks' inputs per chart unit."""

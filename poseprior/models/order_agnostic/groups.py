@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
 from ..charts.chart import observed_weight
 from ..charts.tangent import TangentChart
 from ..fused.density import Poses
@@ -19,7 +20,7 @@ from ..shared.masks import rows_by_mask
 from ..shared.mirror import GroupView, mirror_views, stack_views
 from .chain_tables import log_sum_over_orders
 from .group_model import OrderAgnosticGroup
-from .ordered_gaussian import arrange
+from .ordered_gaussian import arrange, order_key
 
 #: Orders drawn for each training batch.
 _ORDERS_PER_BATCH = 32
@@ -68,15 +69,26 @@ class OrderGroups(nn.Module):
         if self.lone:
             alone = tuple(joints[k] for k in self.lone)
             self.singles = IndependentGroupsMixture(alone, [[j] for j in alone], num_components=_SINGLE_COMPONENTS)
+        self._order_keys: dict[int, bytes] = {}
+        self.set_num_orders(1)
 
     def each(self) -> list[tuple[OrderAgnosticGroup, list[GroupView]]]:
         """Networks with the groups they model."""
         parts = [part for part in self.parts if isinstance(part, OrderAgnosticGroup)]
         return list(zip(parts, self.views, strict=True))
 
-    def ranks(self, size: int, num_orders: int, device: torch.device) -> Tensor:
-        """(K, size) positions of a group's joints in the fixed orders; a larger K keeps the earlier ones."""
-        return _fixed_ranks(size, num_orders).to(device)
+    def set_num_orders(self, num_orders: int) -> None:
+        """Set K, the number of fixed orders; a larger K keeps the earlier ones."""
+        self._num_orders = num_orders
+        for views in self.views:
+            size = len(views[0].places)
+            ranks = _fixed_ranks(size, num_orders)
+            self.register_buffer(f"_ranks{size}", ranks.to(self.chart.mean.device), persistent=False)
+            self._order_keys[size] = order_key(ranks.argsort(-1))
+
+    def ranks(self, size: int) -> Tensor:
+        """(K, size) positions of a group's joints in the fixed orders."""
+        return self.get_buffer(f"_ranks{size}")
 
     # ------------------------------------------------------------------ densities
 
@@ -96,24 +108,27 @@ class OrderGroups(nn.Module):
             if index is not None:
                 used, own = torch.unique(index.view(len(ranks), -1)[own, column], return_inverse=True)
                 perm = perm[used]
-            total = total.index_add(0, rows % len(z), part.log_prob(values[rows], perm, own, mask[rows]))
+            table = part.base.arrangement(perm)
+            total = total.index_add(0, rows % len(z), part.log_prob(values[rows], table, own, mask[rows]))
         return total
 
-    def log_prob(self, rotvec: Tensor, observed: Tensor, num_orders: int, given: Tensor | None = None) -> Tensor:
+    def log_prob(self, rotvec: Tensor, observed: Tensor | None, given: Tensor | None = None) -> Tensor:
         """(B,) log-density of the mixture over the fixed orders in each group; arguments as in `order_log_prob`."""
-        if not self.frozen:
-            chains, total = self.order_log_prob(rotvec, observed, num_orders, given=given)
+        num_orders = self._num_orders
+        if observed is None or is_traced() or not self.frozen:
+            chains, total = self.order_log_prob(rotvec, observed, given=given)
             return (chains.logsumexp(0) - math.log(num_orders)).sum(-1) + total
         part = self._whole_part()
         if part is not None and given is None and bool((observed == observed[:1]).all()) and bool(observed[0].any()):
             poses, mask = Poses(rotvec, self.chart, observed_weight(observed, rotvec)), observed[0]
-            ranks = self.ranks(len(mask), num_orders, rotvec.device)
+            ranks = self.ranks(len(mask))
             return log_sum_over_orders(part, poses, ranks, mask, None, mask) - math.log(num_orders)
         z, wanted, total = self._start(rotvec, observed, given)
+        assert wanted is not None
         for part, views in self.each():
             first = torch.zeros_like(observed) if given is None else given & observed
             masks = torch.stack([stack_views(views, mask) for mask in (observed, first, wanted)], 1)
-            ranks = self.ranks(masks.shape[2], num_orders, z.device)
+            ranks = self.ranks(masks.shape[2])
             chains = _log_sum_by_mask(part, stack_views(views, z), masks, ranks)
             total = total + (chains - math.log(num_orders) * masks[:, 2].any(1)).view(len(views), -1).sum(0)
         return total
@@ -131,11 +146,14 @@ class OrderGroups(nn.Module):
         """Whether no gradient to the weights is asked for, in evaluation."""
         return all(part.frozen for part, _ in self.each())
 
-    def _start(self, rotvec: Tensor, observed: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _start(
+        self, rotvec: Tensor, observed: Tensor | None, given: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Chart coordinates, the joints whose conditionals are wanted, and the log-density of what has no order."""
         z, volume = self.chart(rotvec, observed)
         wanted = observed
         if given is not None:
+            assert observed is not None
             wanted = observed & ~given
             volume = self.chart(rotvec, wanted)[1]
         return z, wanted, self._lone_log_prob(z, wanted) - volume
@@ -143,8 +161,7 @@ class OrderGroups(nn.Module):
     def order_log_prob(
         self,
         rotvec: Tensor,
-        observed: Tensor,
-        num_orders: int,
+        observed: Tensor | None,
         *,
         order: Sequence[int] | None = None,
         given: Tensor | None = None,
@@ -153,8 +170,7 @@ class OrderGroups(nn.Module):
 
         Args:
             rotvec: (B, J, 3), zero where not observed.
-            observed: (B, J) bool.
-            num_orders: K.
+            observed: (B, J) bool; None where all joints are (without `given`).
             order: one order to use instead, as SMPL-X indices; then K is 1.
             given: (B, J) bool, joints that come first and whose own conditionals are left out.
 
@@ -164,29 +180,46 @@ class OrderGroups(nn.Module):
         z, wanted, rest = self._start(rotvec, observed, given)
         chains = []
         for part, views in self.each():
-            values, mask, target = (stack_views(views, t) for t in (z, observed, wanted))
-            first = None if given is None else stack_views(views, given)
+            values = stack_views(views, z)
+            mask, target, first = (None if t is None else stack_views(views, t) for t in (observed, wanted, given))
             if order is None:
-                ranks = self.ranks(mask.shape[1], num_orders, z.device)
-                chains.append(self._chain(part, values, mask, target, first, ranks).view(num_orders, len(views), -1))
+                size = values.shape[1]
+                key = self._order_keys[size] if mask is None else None
+                chain = self._chain(part, values, mask, target, first, self.ranks(size), key)
+                chains.append(chain.unflatten(1, (len(views), -1)))
                 continue
             each = len(z)
             for number, view in enumerate(views):
                 rows = slice(number * each, (number + 1) * each)
                 ranks = self._ranks_of(order, view.places).to(z.device)
-                one = self._chain(part, values[rows], mask[rows], target[rows], None, ranks)
+                own, wish = (None if t is None else t[rows] for t in (mask, target))
+                one = self._chain(part, values[rows], own, wish, None, ranks)
                 chains.append(one.view(1, 1, -1))
-        size = num_orders if order is None else 1
-        stacked = torch.cat(chains, 1).mT if chains else z.new_zeros(size, len(z), 0)
+        orders = self._num_orders if order is None else 1
+        stacked = torch.cat(chains, 1).mT if chains else z.new_zeros(orders, z.shape[0], 0)
         return stacked, rest
 
     @staticmethod
     def _chain(
-        part: OrderAgnosticGroup, z: Tensor, observed: Tensor, target: Tensor, given: Tensor | None, ranks: Tensor
+        part: OrderAgnosticGroup,
+        z: Tensor,
+        observed: Tensor | None,
+        target: Tensor | None,
+        given: Tensor | None,
+        ranks: Tensor,
+        key: bytes | None = None,
     ) -> Tensor:
-        """(K, R) log-densities of the rows (R, J, 3) in K orders; rows without a target are not computed."""
-        rows, count = None, len(z)
-        some_target = target.any(1)
+        """(K, R) log-densities of the rows (R, J, 3) in K orders; rows without a target are not computed.
+
+        Without masks `key` names the orders in caches.
+        """
+        num_orders = len(ranks)
+        if is_traced() or observed is None or target is None:
+            perm, index = (ranks.argsort(-1), None) if observed is None else arrange(ranks, observed, given)
+            wide = None if target is None else target.repeat(num_orders, 1)
+            table = part.base.arrangement(perm, key)
+            return part.log_prob(z.repeat(num_orders, 1, 1), table, index, wide).unflatten(0, (num_orders, -1))
+        rows, count, some_target = None, len(z), target.any(1)
         if not bool(some_target.all()):
             rows = some_target.nonzero()[:, 0]
             z, observed, target = z[rows], observed[rows], target[rows]
@@ -197,14 +230,16 @@ class OrderGroups(nn.Module):
         for some in ranks.split(max(1, _MOST_ROWS // len(z))):
             perm, index = arrange(some, observed, given)
             k = len(some)
-            values.append(part.log_prob(z.repeat(k, 1, 1), perm, index, target.repeat(k, 1)).view(k, -1))
+            table = part.base.arrangement(perm)
+            values.append(part.log_prob(z.repeat(k, 1, 1), table, index, target.repeat(k, 1)).view(k, -1))
         value = torch.cat(values)
         return value if rows is None else value.new_zeros(len(ranks), count).index_add(1, rows, value)
 
-    def _lone_log_prob(self, z: Tensor, observed: Tensor) -> Tensor:
+    def _lone_log_prob(self, z: Tensor, observed: Tensor | None) -> Tensor:
         if not self.lone:
-            return z.new_zeros(len(z))
-        return self.singles.log_prob(z[:, self.lone], observed[:, self.lone], self.chart.scale[self.lone])
+            return z.new_zeros(z.shape[0])
+        own = None if observed is None else observed[:, self.lone]
+        return self.singles.log_prob(z[:, self.lone], own, self.chart.scale[self.lone])
 
     def _ranks_of(self, order: Sequence[int], places: list[int]) -> Tensor:
         joints = [self.joints[p] for p in places]
@@ -215,7 +250,7 @@ class OrderGroups(nn.Module):
     # ------------------------------------------------------------------ draws
 
     @torch.no_grad()
-    def draw(self, rotvec: Tensor, observed: Tensor, num_orders: int, generator: torch.Generator | None) -> Tensor:
+    def draw(self, rotvec: Tensor, observed: Tensor, generator: torch.Generator | None) -> Tensor:
         """(R, J, 3) rotvecs with the missing joints drawn given the observed ones, each row in one of the fixed orders."""
         z, _ = self.chart(rotvec, observed)
         result = z.clone()
@@ -224,8 +259,8 @@ class OrderGroups(nn.Module):
             result[:, self.lone] = self.singles.draw(z[:, self.lone], own, scale, 1, generator)[0]
         for part, views in self.each():
             values, mask = stack_views(views, z), stack_views(views, observed)
-            chosen = torch.randint(num_orders, (len(values),), generator=generator, device=z.device)
-            ranks = self.ranks(mask.shape[1], num_orders, z.device)[chosen]
+            chosen = torch.randint(self._num_orders, (len(values),), generator=generator, device=z.device)
+            ranks = self.ranks(mask.shape[1])[chosen]
             drawn = part.draw(values, mask, ranks, generator)
             for view, own in zip(views, drawn.split(len(z)), strict=True):
                 result[:, view.places] = view.reflect(own)

@@ -108,9 +108,9 @@ class OrderAgnosticPrior(PosePrior):
                 "the defaults are 0.15, 0.03, 0.00001 and 0.3."
             )
         self.share_mirror = check_switch("share_mirror", share_mirror)
-        self.num_orders = num_orders
         members = check_groups("groups", groups)
         self.groups = OrderGroups(self.joints, members, share_mirror=share_mirror, options=self._options)
+        self.num_orders = num_orders
 
     @property
     def num_orders(self) -> int:
@@ -120,6 +120,7 @@ class OrderAgnosticPrior(PosePrior):
     @num_orders.setter
     def num_orders(self, value: int) -> None:
         self._num_orders = check_whole("num_orders", value, least=1, most=4096)
+        self.groups.set_num_orders(self._num_orders)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -153,7 +154,10 @@ class OrderAgnosticPrior(PosePrior):
     # ------------------------------------------------------------------ densities
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        return self.groups.log_prob(rotvec, observed, self.num_orders)
+        return self.groups.log_prob(rotvec, observed)
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self.groups.log_prob(rotvec, None)
 
     @in_full_precision
     def order_log_prob(
@@ -178,7 +182,7 @@ class OrderAgnosticPrior(PosePrior):
         batch, rotvec, seen = self._check_pose(pose, observed)
         if not len(rotvec):
             return pose.new_zeros(self.num_orders if order is None else 1, *batch)
-        chains, rest = self.groups.order_log_prob(rotvec, seen, self.num_orders, order=order)
+        chains, rest = self.groups.order_log_prob(rotvec, seen, order=order)
         return (chains.sum(-1) + rest).reshape(-1, *batch).to(density_dtype(pose))
 
     def order_spread(self, pose: Tensor, *, observed: Tensor | None = None) -> Tensor:
@@ -209,14 +213,14 @@ class OrderAgnosticPrior(PosePrior):
         _, rotvec, known = self._check_pose(pose, observed)
         value = rotvec.sum((1, 2))
         if len(rotvec):
-            value = self.groups.log_prob(rotvec, known, self.num_orders, condition)
+            value = self.groups.log_prob(rotvec, known, condition)
         return value.reshape(batch).to(density_dtype(pose))
 
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
-        return self.groups.draw(*missing, self.num_orders, generator)
+        return self.groups.draw(*missing, generator)
 
     def _complete(
         self,
@@ -228,4 +232,4 @@ class OrderAgnosticPrior(PosePrior):
     ) -> Tensor:
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
-        return self.groups.draw(many, seen, self.num_orders, generator).unflatten(0, (num_samples, -1))
+        return self.groups.draw(many, seen, generator).unflatten(0, (num_samples, -1))

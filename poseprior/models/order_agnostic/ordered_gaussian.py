@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_traced
 from ..shared.cache import WeightCache
 
 #: Sets of orders whose tables are cached.
@@ -69,7 +70,9 @@ class Arrangement(NamedTuple):
         """Entries of a (U, ...) table for `count` rows; index None means U blocks of equal length."""
         if index is not None:
             return table[index]
-        return table if count == len(table) else table.repeat_interleave(count // len(table), 0)
+        if count == len(table):
+            return table
+        return table[:, None].expand(-1, count // len(table), *table.shape[1:]).flatten(0, 1)
 
 
 def arrange(ranks: Tensor, observed: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -82,18 +85,26 @@ def arrange(ranks: Tensor, observed: Tensor, given: Tensor | None = None) -> tup
 
     Returns:
         perm (K P, J), the joints in order, for the P distinct masks, and index (K B,) into its rows for the B rows
-        in every order; index is None where P is 1.
+        in every order; index is None where P is 1. Traced code, which cannot compare masks, takes all to be distinct: P is
+        B, and index None.
     """
     size = ranks.shape[1]
     late = (~observed).long() * size
     if given is not None:
         late = late - (given & observed).long() * size
+    if is_traced():
+        return (ranks[:, None] + late).argsort(-1).flatten(0, 1), None
     if bool((late == late[:1]).all()):
         return (ranks + late[0]).argsort(-1), None
     distinct, inverse = torch.unique(late, dim=0, return_inverse=True)
     perm = (ranks[:, None] + distinct).argsort(-1).flatten(0, 1)
     start = torch.arange(len(ranks), device=late.device)[:, None] * len(distinct)
     return perm, (start + inverse).flatten()
+
+
+def order_key(perm: Tensor) -> bytes:
+    """What names the orders perm (U, J) in caches."""
+    return perm.cpu().numpy().tobytes()
 
 
 class OrderedGaussian(nn.Module):
@@ -133,11 +144,14 @@ class OrderedGaussian(nn.Module):
         return torch.linalg.cholesky(permuted).to(self.covariance.dtype), coordinate
 
     @torch.no_grad()
-    def arrangement(self, perm: Tensor) -> Arrangement:
-        """Tables for the orders perm (U, J); cached in evaluation, where the same few orders come back call after call."""
-        if self.training:
+    def arrangement(self, perm: Tensor, key: bytes | None = None) -> Arrangement:
+        """Tables for the orders perm (U, J), cached in evaluation, where the same few orders come back call after call.
+
+        `key` is what `order_key` gives for these orders; without it, code that is traced cannot look them up.
+        """
+        if self.training or (key is None and is_traced()):
             return self._arrangement(perm)
-        return self.cache((self.covariance,), perm.cpu().numpy().tobytes(), lambda: self._arrangement(perm))
+        return self.cache((self.covariance,), key or order_key(perm), lambda: self._arrangement(perm))
 
     def _arrangement(self, perm: Tensor) -> Arrangement:
         factor, coordinate = self.factor(perm)

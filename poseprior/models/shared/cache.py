@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..._tracing import is_transformed, untransformed
+
 _T = TypeVar("_T")
 
 
@@ -24,6 +26,10 @@ class WeightCache(nn.Module):
     `eval()` on the prior empties the cache. Values are computed outside of inference mode and autocast, so that one value
     serves every later call. Threads may share a cache: a value that two threads ask for at once is computed twice.
 
+    Code that torch.compile or torch.export traces finds the values that earlier calls cached, and otherwise computes them
+    in the graph. Loading weights, moving them, and `train()` or `eval()` make torch.compile trace again; weights that
+    change otherwise while they are frozen do not.
+
     Args:
         max_entries: the cache is emptied before it would hold more values than this.
     """
@@ -35,8 +41,11 @@ class WeightCache(nn.Module):
 
     def forward(self, tensors: Iterable[Tensor], key: Hashable, compute: Callable[[], _T]) -> _T:
         """The value of `compute` (without gradients) for the present `tensors`; `key` names one of several values."""
+        if torch.compiler.is_compiling():  # a graph holds what is cached when it is made, or the computation itself
+            known: dict[Hashable, Any] = self._state[1]
+            return known[key] if key in known else compute()
         tensors = tuple(tensors)
-        if any(t.is_inference() for t in tensors):  # they have no version
+        if any(t.is_inference() or is_transformed(t) for t in tensors):  # they have no version
             return compute()
         stamp = tuple((id(t), t.data_ptr(), t._version, t.dtype, t.device) for t in tensors)
         state = self._state  # another thread may replace it meanwhile
@@ -46,7 +55,7 @@ class WeightCache(nn.Module):
             if len(state[1]) >= self._max_entries:
                 state = self._state = (stamp, {})
             device = tensors[0].device.type
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+            with untransformed(), torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
                 state[1][key] = compute()
         found: _T = state[1][key]
         return found
@@ -55,6 +64,14 @@ class WeightCache(nn.Module):
         """Empty the cache: called for every submodule of a prior that changes between training and evaluation."""
         self._state = (None, {})
         return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._state = (None, {})  # graphs of torch.compile look at the cache alone
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> WeightCache:
+        self._state = (None, {})  # moved, or of another type
+        return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles start empty: they hold other tensors."""

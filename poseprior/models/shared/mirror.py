@@ -42,7 +42,11 @@ class GroupView:
 
     def rows(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Jg, 3) and (B, Jg) as the network sees them, of the prior's (B, J, 3) and (B, J)."""
-        return self.reflect(rotvec[:, self.places]), observed[:, self.places]
+        return self.poses(rotvec), observed[:, self.places]
+
+    def poses(self, rotvec: Tensor) -> Tensor:
+        """(B, Jg, 3) as the network sees them, of the prior's (B, J, 3)."""
+        return self.reflect(rotvec[:, self.places])
 
     def reflect(self, rotvec: Tensor) -> Tensor:
         """Between the network's rotvecs and the prior's, (..., Jg, 3); its own inverse."""

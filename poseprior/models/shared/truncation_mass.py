@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._tracing import is_traced
+
 #: The correction is left out where |x| = pi is this many standard deviations away: P(|u| > 6) of a 3-D normal is 2e-8.
 _SIGMAS = 6.0
 #: Quadrature along an axis stops this many standard deviations out.
 _MOST_DEVIATIONS = 8.0
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+_NODES, _WEIGHTS = map(torch.as_tensor, np.polynomial.legendre.leggauss(48))
 
 
 def log_truncation_mass(mean: Tensor, covariance: Tensor) -> Tensor:
@@ -36,6 +38,8 @@ def log_truncation_mass(mean: Tensor, covariance: Tensor) -> Tensor:
     widest = covariance.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
     risky = (mean.norm(dim=-1) + _SIGMAS * widest) > math.pi
     result = torch.zeros_like(widest)
+    if is_traced():
+        return torch.where(risky, _quadrature(mean, covariance), result)
     if bool(risky.any()):
         result = result.masked_scatter(risky, _quadrature(mean[risky], covariance[risky]))
     return result
@@ -70,8 +74,7 @@ def _normal_nodes(centre: Tensor, scale: Tensor, bound: Tensor) -> tuple[Tensor,
     """Gauss-Legendre nodes over [-bound, bound] where a normal has mass, and weights times its density: (..., 48)."""
     low = torch.maximum(-bound, centre - _MOST_DEVIATIONS * scale)
     high = torch.maximum(torch.minimum(bound, centre + _MOST_DEVIATIONS * scale), low)
-    node = torch.as_tensor(_NODES, dtype=centre.dtype, device=centre.device)
-    weight = torch.as_tensor(_WEIGHTS, dtype=centre.dtype, device=centre.device)
+    node, weight = _NODES.to(centre), _WEIGHTS.to(centre)
     half = ((high - low) / 2)[..., None]
     place = (high + low)[..., None] / 2 + half * node
     standard = (place - centre[..., None]) / scale[..., None]

@@ -50,13 +50,13 @@ class BaseVAE(BoundedPrior):
         latent_dim: latent numbers for each independent group. Each class has its own default.
         hidden, ..., encode_starts: see `poseprior.models.vae.VAEOptions`, which has each by its name.
 
-    Attributes:
-        latent_dim: length of a latent, over all groups.
-        options: the options beside joints and groups.
+    A latent has `latent_dim` numbers, over all groups.
 
     Raises:
         ValueError: an option of another type, out of range or without effect, or a joint that the class does not take.
     """
+
+    _points: Tensor
 
     log_prob_kind: Literal["exact", "lower_bound"] = "lower_bound"
     default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_steps": 4000, "batch_size": 256})
@@ -97,12 +97,12 @@ class BaseVAE(BoundedPrior):
         super().__init__(own.joints if joints is None else joints)
         refuse_joints_outside(own.within, self.joints, type(self).__name__)
         self.options = options
-        self.bound_samples = options.bound_samples
         self.groups = partition(self.joints, check_groups("groups", groups))
         self._views = mirror_views(self.groups, self.joints)
         sizes = {view.network: len(view.places) for view in self._views}
         self.cores = nn.ModuleList(VAECore(sizes[k], options) for k in range(len(sizes)))
         self.latent_dim = options.latent_dim * len(self._views)
+        self.bound_samples = options.bound_samples
 
     @staticmethod
     @abstractmethod
@@ -118,10 +118,10 @@ class BaseVAE(BoundedPrior):
         bound_samples: int = 16,
         groups: Sequence[Sequence[int]] | None = None,
     ) -> _Self:
-        """The architecture of the literature: networks alone, a diagonal posterior, an N(0, I) prior, one noise scale.
+        """The architecture of the literature, `poseprior.models.vae.options.PUBLISHED`; arguments are those of the class.
 
-        About 2 million parameters, trained by the evidence lower bound with KL warm-up and free bits (see
-        `poseprior.models.vae.options.PUBLISHED`); `encode` gives the posterior mean. The arguments are those of the class.
+        Networks alone, a diagonal posterior, an N(0, I) prior, one noise scale; about 2 million parameters, trained by the
+        evidence lower bound with KL warm-up and free bits. `encode` gives the posterior mean.
         """
         return cls(joints, latent_dim=latent_dim, bound_samples=bound_samples, groups=groups, **PUBLISHED)
 
@@ -133,6 +133,8 @@ class BaseVAE(BoundedPrior):
     @bound_samples.setter
     def bound_samples(self, value: int) -> None:
         self._bound_samples = check_whole("bound_samples", value, least=1, most=65536)
+        points = normal_points(self._bound_samples, self.options.latent_dim)
+        self.register_buffer("_points", points.to(self.device), persistent=False)
 
     def get_config(self) -> dict[str, Any]:
         options = replace(self.options, bound_samples=self.bound_samples)
@@ -167,20 +169,24 @@ class BaseVAE(BoundedPrior):
 
     # ------------------------------------------------------------------ densities
 
-    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
-        likelihood, ratio = self._log_weights(rotvec, observed, self.bound_samples)
-        return log_mean_weight(likelihood, ratio).sum(0)
+    def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
+        return log_mean_weight(*self._log_weights(rotvec, observed, self._points)).sum(0)
 
-    def _log_weights(self, rotvec: Tensor, observed: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        return self._log_prob(rotvec, None, context)
+
+    def _log_weights(self, rotvec: Tensor, observed: Tensor | None, points: Tensor) -> tuple[Tensor, Tensor]:
         """log p(observed | z_k) and log p(z_k) / q(z_k), both (views, B, K); 0 where nothing is observed."""
-        eps = normal_points(num, self.options.latent_dim).to(rotvec)
         likelihoods, ratios = [], []
         for view, core, _ in self._each():
-            rows, seen = view.rows(rotvec, observed)
-            likelihood, ratio = core.log_weights(rows, seen, eps)
-            some = seen.any(1, keepdim=True)
-            likelihoods.append(torch.where(some, likelihood, torch.zeros_like(likelihood)))
-            ratios.append(torch.where(some, ratio, torch.zeros_like(ratio)))
+            rows, seen = (view.poses(rotvec), None) if observed is None else view.rows(rotvec, observed)
+            likelihood, ratio = core.log_weights(rows, seen, points.to(rotvec))
+            if seen is not None:
+                some = seen.any(1, keepdim=True)
+                likelihood = torch.where(some, likelihood, torch.zeros_like(likelihood))
+                ratio = torch.where(some, ratio, torch.zeros_like(ratio))
+            likelihoods.append(likelihood)
+            ratios.append(ratio)
         return torch.stack(likelihoods), torch.stack(ratios)
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
@@ -221,14 +227,13 @@ class BaseVAE(BoundedPrior):
             return int((self.posterior(pose).mean.var(0) > _ACTIVE_VARIANCE).sum())
 
     def _encode(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        everything = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
         latents = []
         for view, core, _ in self._each():
-            z = self._nearest(core, *view.rows(rotvec, everything), starts=self.options.encode_starts)
+            z = self._nearest(core, view.poses(rotvec), None, starts=self.options.encode_starts)
             latents.append(z if core.flow is None else core.flow(z)[0])
         return torch.cat(latents, dim=-1)
 
-    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor, *, starts: int) -> Tensor:
+    def _nearest(self, core: VAECore, rotvec: Tensor, seen: Tensor | None, *, starts: int) -> Tensor:
         """(B, D) z whose decoded pose is nearest to the observed joints."""
         z = core.posterior(rotvec, seen)[0]
         steps = self.options.encode_steps
@@ -243,22 +248,21 @@ class BaseVAE(BoundedPrior):
 
     def _assemble(self, parts: list[tuple[GroupView, Tensor]]) -> Tensor:
         """(..., J, 3) of every view's rotvecs."""
-        shape = parts[0][1].shape[:-2]
-        full = parts[0][1].new_zeros(*shape, len(self.joints), 3)
+        full = parts[0][1].new_zeros(*parts[0][1].shape[:-2], len(self.joints), 3)
         for view, rotvec in parts:
-            full[..., view.places, :] = view.reflect(rotvec)
+            places = torch.tensor(view.places, device=full.device)
+            full = full.index_copy(-2, places, view.reflect(rotvec))
         return full
 
     # ------------------------------------------------------------------ draws
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
-        empty = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
         parts = []
         for view, core, _ in self._each():
             z = torch.randn(num, core.dim, generator=generator, dtype=self.dtype, device=self.device)
             z = z if core.flow is None else core.flow.inverse(z)
             parts.append((view, self._noisy(core, z, generator)))
-        return self._assemble(parts) if num else empty
+        return self._assemble(parts)
 
     def _noisy(self, core: VAECore, z: Tensor, generator: torch.Generator | None) -> Tensor:
         rotmat, modulation = core.matrices(z)

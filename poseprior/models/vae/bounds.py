@@ -10,7 +10,9 @@ from torch import Tensor
 from ..._checks import check_number, check_whole
 from ..._pose_checks import density_dtype
 from ...prior import LatentPosePrior
+from .layers import normal_points
 from .objective import log_mean_weight
+from .options import VAEOptions
 
 _MOST_SAMPLES = 65536
 
@@ -18,9 +20,11 @@ _MOST_SAMPLES = 65536
 class BoundedPrior(LatentPosePrior):
     """A latent-variable prior whose density is known by bounds, log p(x) >= E_q[log p(x | z) + log p(z) - log q(z | x)]."""
 
+    options: VAEOptions
+
     @abstractmethod
-    def _log_weights(self, rotvec: Tensor, observed: Tensor, num: int) -> tuple[Tensor, Tensor]:
-        """log p(observed | z_k) and log p(z_k) / q(z_k), both (views, B, K); 0 where nothing is observed."""
+    def _log_weights(self, rotvec: Tensor, observed: Tensor | None, points: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(observed | z_k) and log p(z_k) / q(z_k), both (views, B, K), for (K, D) normal points."""
 
     def bound(self, pose: Tensor, *, observed: Tensor | None = None, num_samples: int) -> Tensor:
         """`log_prob` with `num_samples` importance samples: (*batch,) Haar nats, rising with `num_samples`."""
@@ -60,5 +64,6 @@ class BoundedPrior(LatentPosePrior):
     ) -> Tensor:
         check_whole("num_samples", num_samples, least=1, most=_MOST_SAMPLES)
         batch, rotvec, seen = self._check_pose(pose, observed)
-        total = reduce(*self._log_weights(rotvec, seen, num_samples)).sum(0)
+        points = normal_points(num_samples, self.options.latent_dim)
+        total = reduce(*self._log_weights(rotvec, seen, points)).sum(0)
         return total.to(density_dtype(pose)).reshape(batch)

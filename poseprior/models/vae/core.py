@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 
-import roma
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...rotations import frechet_mean, rotvec_to_unitquat, tangent_to_rotvec, unitquat_log
-from .layers import LatentFlow, ResidualMLP
+from ..._tracing import is_traced
+from ...rotations import (
+    frechet_mean,
+    quat_conjugate,
+    quat_multiply,
+    rotmat_to_rotvec,
+    rotmat_to_unitquat,
+    rotvec_to_unitquat,
+    tangent_to_rotvec,
+    unitquat_log,
+    unitquat_to_rotmat,
+)
+from ..shared.cache import WeightCache, is_frozen
+from .layers import LatentFlow, ResidualMLP, normal_points
 from .options import VAEOptions
 from .rotation_likelihood import RotationNoise
 
@@ -19,6 +30,8 @@ _LOG_2PI = math.log(2.0 * math.pi)
 _LOG_SCALE_RANGE = 6.0
 #: Features get at least this much noise in the linear posterior, so that its precision stays representable.
 _LEAST_FEATURE_NOISE = 5e-3
+#: Points that measure the prior's standard deviations.
+_SPREAD_POINTS = 256
 
 
 class VAECore(nn.Module):
@@ -39,6 +52,8 @@ class VAECore(nn.Module):
 
     mean: Tensor
     feature_scale: Tensor
+    spread_points: Tensor
+    start_points: Tensor
 
     def __init__(self, num_joints: int, options: VAEOptions) -> None:
         super().__init__()
@@ -62,19 +77,21 @@ class VAECore(nn.Module):
         if options.flow_hidden is not None:  # only with flow_layers
             self.flow = LatentFlow(dim, layers=options.flow_layers, hidden=options.flow_hidden)
         self._triangle = torch.tril_indices(dim, dim, -1)
+        self.cache = WeightCache(1)
+        if options.encode_starts > 1:  # the points that further starts of `encode` are made of
+            self.register_buffer("spread_points", normal_points(_SPREAD_POINTS, dim), persistent=False)
+            self.register_buffer("start_points", normal_points(options.encode_starts - 1, dim), persistent=False)
 
     # ------------------------------------------------------------------ rotations in and out
 
     def _relative(self, rotvec: Tensor) -> Tensor:
         """(..., J, 4) quaternions of M^-1 R."""
-        inverse = roma.quat_conjugation(rotvec_to_unitquat(self.mean))
-        quat = rotvec_to_unitquat(rotvec)
-        return roma.quat_product(inverse.expand_as(quat), quat)
+        return quat_multiply(quat_conjugate(rotvec_to_unitquat(self.mean)), rotvec_to_unitquat(rotvec))
 
     @staticmethod
     def _features(quat: Tensor) -> Tensor:
         """(..., 6 J) of (..., J, 4): first column, then second, joint by joint."""
-        return roma.unitquat_to_rotmat(quat)[..., :2].transpose(-1, -2).flatten(-3)
+        return unitquat_to_rotmat(quat)[..., :2].transpose(-1, -2).flatten(-3)
 
     def matrices(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         """Decoded M^-1 R (..., J, 3, 3) of z (..., D), and the noise modulation (..., J, 6) or None."""
@@ -93,26 +110,28 @@ class VAECore(nn.Module):
 
     def to_rotvec(self, rotmat: Tensor, residual: Tensor | None = None) -> Tensor:
         """(..., J, 3) rotvecs of decoded M^-1 R, turned by Exp(residual) if given."""
-        relative = roma.rotmat_to_rotvec(rotmat)
+        relative = rotmat_to_rotvec(rotmat)
         if residual is not None:
             relative = tangent_to_rotvec(residual, relative)
         return tangent_to_rotvec(relative, self.mean)
 
     # ------------------------------------------------------------------ q(z | pose)
 
-    def posterior(self, rotvec: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior(self, rotvec: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Gaussian q(z | observed joints).
 
         Args:
             rotvec: (B, J, 3).
-            observed: (B, J) bool.
+            observed: (B, J) bool; None where all joints are.
 
         Returns:
             mean (B, D), a factor L (B, D, D) of the covariance L L^T, and log|det L| (B,).
         """
-        weight = observed.to(rotvec.dtype)
-        wide = weight.repeat_interleave(6, dim=-1)
-        centred = (self._features(self._relative(rotvec)) - self.bias) * wide
+        centred = self._features(self._relative(rotvec)) - self.bias
+        weight = torch.ones_like(rotvec[..., 0])
+        if observed is not None:
+            weight = observed.to(rotvec.dtype)
+            centred = centred * weight.repeat_interleave(6, dim=-1)
         out = self.encoder(torch.cat([centred / self.feature_scale, weight], dim=-1))
         shift, log_scale = out[:, : self.dim], out[:, self.dim : 2 * self.dim]
         log_scale = _LOG_SCALE_RANGE * torch.tanh(log_scale / _LOG_SCALE_RANGE)
@@ -120,7 +139,7 @@ class VAECore(nn.Module):
         if self.options.posterior == "full":
             rows, columns = self._triangle
             factor = factor.index_put(
-                (torch.arange(len(out), device=out.device)[:, None], rows.to(out.device), columns.to(out.device)),
+                (torch.arange(out.shape[0], device=out.device)[:, None], rows.to(out.device), columns.to(out.device)),
                 out[:, 2 * self.dim :],
             )
         log_det = log_scale.sum(-1)
@@ -133,19 +152,34 @@ class VAECore(nn.Module):
         mean = mean + (root @ shift[..., None])[..., 0]
         return mean, root @ factor, log_det + root_log_det
 
-    def _linear_posterior(self, centred: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _linear_posterior(self, centred: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (B, D), square root of the covariance (B, D, D) and its log-determinant, one solve for each mask."""
-        precision = torch.exp(-2.0 * self.encode_log_noise.clamp_min(math.log(_LEAST_FEATURE_NOISE)))
+        if observed is None:
+            tensors = (self.encode_map, self.encode_log_noise)
+            frozen = is_frozen(self, tensors)
+            gain, root, log_det = self.cache(tensors, None, self._linear_map) if frozen else self._linear_map()
+            rows = centred.shape[0]
+            return centred @ gain[0].T, root.expand(rows, -1, -1), log_det.expand(rows)
+        if is_traced():
+            gain, root, log_det = self._linear_map(observed)
+            return (gain @ centred[..., None])[..., 0], root, log_det
         masks, index = torch.unique(observed, dim=0, return_inverse=True)
-        wide = masks.to(centred.dtype).repeat_interleave(6, dim=-1) * precision
+        gain, root, log_det = self._linear_map(masks)
+        mean = (gain[index] @ centred[..., None])[..., 0] if len(masks) > 1 else centred @ gain[0].T
+        return mean, root[index], log_det[index]
+
+    def _linear_map(self, masks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """For M masks (M, J), or one of all joints: the map of features to the mean (M, D, 6J), and as above (M, ...)."""
+        precision = torch.exp(-2.0 * self.encode_log_noise.clamp_min(math.log(_LEAST_FEATURE_NOISE)))
+        wide = precision[None]
+        if masks is not None:
+            wide = masks.to(precision.dtype).repeat_interleave(6, dim=-1) * precision
         scaled = self.encode_map * wide[:, None]
-        eye = torch.eye(self.dim, dtype=centred.dtype, device=centred.device)
+        eye = torch.eye(self.dim, dtype=precision.dtype, device=precision.device)
         lower = torch.linalg.cholesky(eye + scaled @ self.encode_map.T)
         inverse = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
         root = inverse.transpose(-1, -2)
-        gain = root @ inverse @ scaled
-        mean = (gain[index] @ centred[..., None])[..., 0] if len(masks) > 1 else centred @ gain[0].T
-        return mean, root[index], inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)[index]
+        return root @ inverse @ scaled, root, inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     # ------------------------------------------------------------------ weights
 
@@ -156,26 +190,26 @@ class VAECore(nn.Module):
             z, log_det = self.flow(z)
         return log_det - 0.5 * z.square().sum(-1) - 0.5 * self.dim * _LOG_2PI
 
-    def log_likelihood(self, rotvec: Tensor, observed: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def log_likelihood(self, rotvec: Tensor, observed: Tensor | None, z: Tensor) -> tuple[Tensor, Tensor]:
         """log p(observed joints | z) (B, K) in Haar nats, and the residuals (B, K, J, 3); z is (B, K, D)."""
         rotmat, modulation = self.matrices(z)
-        decoded = roma.rotmat_to_unitquat(rotmat)
-        target = self._relative(rotvec)[:, None].expand_as(decoded)
-        residual = unitquat_log(roma.quat_product(roma.quat_conjugation(decoded), target))[0]
-        return (self.noise(residual, modulation) * observed[:, None]).sum(-1), residual
+        target = self._relative(rotvec)[:, None]
+        residual = unitquat_log(quat_multiply(quat_conjugate(rotmat_to_unitquat(rotmat)), target))[0]
+        each = self.noise(residual, modulation)
+        return (each if observed is None else each * observed[:, None]).sum(-1), residual
 
-    def log_weights(self, rotvec: Tensor, observed: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    def log_weights(self, rotvec: Tensor, observed: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:
         """log p(observed | z_k) and log p(z_k) - log q(z_k | observed), both (B, K).
 
         Args:
             rotvec: (B, J, 3).
-            observed: (B, J) bool.
+            observed: (B, J) bool; None where all joints are.
             eps: (K, D) or (B, K, D), normal: z_k = mean + L eps_k.
         """
         return self.weights_under(self.posterior(rotvec, observed), rotvec, observed, eps)
 
     def weights_under(
-        self, posterior: tuple[Tensor, Tensor, Tensor], rotvec: Tensor, observed: Tensor, eps: Tensor
+        self, posterior: tuple[Tensor, Tensor, Tensor], rotvec: Tensor, observed: Tensor | None, eps: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`log_weights` with what `posterior` gave."""
         mean, factor, log_det = posterior

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..._tracing import is_traced
 from .core import VAECore
-from .layers import normal_points
 
 #: Angles below this, radians, weigh alike in the robust fit.
 _SOFT = 0.02
@@ -14,13 +14,13 @@ _DAMPING = 1e-3
 #: Step of the finite differences in z; the accepted steps depend on it only through their direction.
 _DIFFERENCE = 1e-2
 _ROWS = 512
-#: Further starts lie this many of the prior's standard deviations away, which are measured by so many points.
-_NEAR, _SPREAD_POINTS = 0.25, 256
+#: Further starts lie this many of the prior's standard deviations away.
+_NEAR = 0.25
 _PROPOSALS = 256
 _MOVES = 16
 
 
-def nearest_latent(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *, steps: int) -> Tensor:
+def nearest_latent(core: VAECore, rotvec: Tensor, observed: Tensor | None, z: Tensor, *, steps: int) -> Tensor:
     """Gauss-Newton descent of sum_j |angle(R_j, decoded_j(z))| over observed joints, from z.
 
     The sum of angles is minimised by reweighted least squares (weights 1 / (angle + 0.02)), with steps that do not
@@ -29,22 +29,21 @@ def nearest_latent(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *
     Args:
         core: the autoencoder.
         rotvec: (B, J, 3).
-        observed: (B, J) bool.
+        observed: (B, J) bool; None where all joints are.
         z: (B, D) start.
         steps: iterations.
 
     Returns:
         (B, D).
     """
-    parts = [
-        _descend(core, r, s, start, steps)
-        for r, s, start in zip(rotvec.split(_ROWS), observed.split(_ROWS), z.split(_ROWS), strict=True)
-    ]
-    return torch.cat(parts) if parts else z
+    if is_traced() or len(z) <= _ROWS:
+        return _descend(core, rotvec, observed, z, steps)
+    rows = torch.arange(len(z), device=z.device).split(_ROWS)
+    return torch.cat([_descend(core, rotvec[r], None if observed is None else observed[r], z[r], steps) for r in rows])
 
 
 def nearest_of_several(
-    core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, *, steps: int, starts: int
+    core: VAECore, rotvec: Tensor, observed: Tensor | None, z: Tensor, *, steps: int, starts: int
 ) -> Tensor:
     """`nearest_latent` from z and from starts - 1 fixed points around it; the end with the least sum of angles.
 
@@ -53,10 +52,10 @@ def nearest_of_several(
     best = nearest_latent(core, rotvec, observed, z, steps=steps)
     if starts < 2:
         return best
-    prior = normal_points(_SPREAD_POINTS, core.dim).to(z)
+    prior = core.spread_points.to(z)
     spread = (prior if core.flow is None else core.flow.inverse(prior)).std(0)
     least = angle_sum(core, rotvec, observed, best)
-    for point in normal_points(starts - 1, core.dim).to(z):
+    for point in core.start_points[: starts - 1].to(z).unbind():
         other = nearest_latent(core, rotvec, observed, z + _NEAR * spread * point, steps=steps)
         distance = angle_sum(core, rotvec, observed, other)
         best = torch.where((distance < least)[:, None], other, best)
@@ -64,12 +63,12 @@ def nearest_of_several(
     return best
 
 
-def angle_sum(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor) -> Tensor:
+def angle_sum(core: VAECore, rotvec: Tensor, observed: Tensor | None, z: Tensor) -> Tensor:
     """(B,) radians between the observed (B, J) of rotvecs (B, J, 3) and what z (B, D) decodes to, summed over joints."""
     return _total(core.log_likelihood(rotvec, observed, z[:, None])[1][:, 0], observed)
 
 
-def _descend(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, steps: int) -> Tensor:
+def _descend(core: VAECore, rotvec: Tensor, observed: Tensor | None, z: Tensor, steps: int) -> Tensor:
     eye = torch.eye(core.dim, dtype=z.dtype, device=z.device)
     around = torch.cat([torch.zeros_like(eye[:1]), _DIFFERENCE * eye])
     residual = core.log_likelihood(rotvec, observed, z[:, None])[1][:, 0]
@@ -79,7 +78,8 @@ def _descend(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, steps: 
         spin = rotmat[:, :1].transpose(-1, -2) @ slope  # R^T dR/dz_d: (B, D, J, 3, 3)
         turn = torch.stack([spin[..., 2, 1], spin[..., 0, 2], spin[..., 1, 0]], dim=-1).movedim(1, -1)
         angle = residual.square().sum(-1, keepdim=True).clamp_min(1e-20).sqrt()
-        weight = (observed[..., None] / (angle + _SOFT)).expand_as(residual).flatten(1)
+        weight = 1.0 / (angle + _SOFT) if observed is None else observed[..., None] / (angle + _SOFT)
+        weight = weight.expand_as(residual).flatten(1)
         matrix, error = turn.flatten(1, 2), residual.flatten(1)
         weighted = matrix.transpose(-1, -2) * weight[:, None]
         moved = z + torch.linalg.solve(weighted @ matrix + _DAMPING * eye, weighted @ error[..., None])[..., 0]
@@ -90,8 +90,9 @@ def _descend(core: VAECore, rotvec: Tensor, observed: Tensor, z: Tensor, steps: 
     return z
 
 
-def _total(residual: Tensor, observed: Tensor) -> Tensor:
-    return (residual.square().sum(-1).clamp_min(1e-12).sqrt() * observed).sum(-1)
+def _total(residual: Tensor, observed: Tensor | None) -> Tensor:
+    angle = residual.square().sum(-1).clamp_min(1e-12).sqrt()
+    return (angle if observed is None else angle * observed).sum(-1)
 
 
 def draw_latents(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from .options import VAEOptions
 def log_mean_weight(likelihood: Tensor, ratio: Tensor) -> Tensor:
     """log 1/K sum_k exp(likelihood_k + ratio_k): (..., K) to (...)."""
     value = torch.logsumexp(likelihood + ratio, dim=-1)
-    return value - torch.log(torch.tensor(float(likelihood.shape[-1]), dtype=value.dtype, device=value.device))
+    return value - math.log(likelihood.shape[-1])
 
 
 def group_loss(core: VAECore, options: VAEOptions, rotvec: Tensor, seen: Tensor, kl_weight: float) -> Tensor:

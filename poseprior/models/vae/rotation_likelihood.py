@@ -78,15 +78,19 @@ class RotationNoise(nn.Module):
         mixed = torch.logsumexp(torch.stack([narrow, wide, broad]), dim=0)
         return mixed - haar_log_density(residual)
 
+    def chosen_factor(self, lower: Tensor, level: Tensor) -> Tensor:
+        """Factors (..., J, 3, 3) of the component that a uniform number `level` (..., J) in [0, 1) picks."""
+        weight = torch.softmax(self.logits, dim=-1)
+        wide, broad = level > weight[:, 0], level > weight[:, :2].sum(-1)
+        eye = torch.eye(3, dtype=lower.dtype, device=lower.device)
+        chosen = torch.where(wide[..., None, None], _WIDENING * lower, lower)
+        return torch.where(broad[..., None, None], _BROAD_STDDEV * eye, chosen)
+
     def draw(self, lower: Tensor, generator: torch.Generator | None) -> Tensor:
         """Residuals (..., J, 3) of covariance factors (..., J, 3, 3), each truncated at |e| = pi by rejection."""
         shape = lower.shape[:-1]
-        weight = torch.softmax(self.logits, dim=-1)
         level = torch.rand(shape[:-1], generator=generator, dtype=lower.dtype, device=lower.device)
-        kind = (level > weight[:, 0]).long() + (level > weight[:, :2].sum(-1))
-        eye = torch.eye(3, dtype=lower.dtype, device=lower.device)
-        chosen = lower * torch.where(kind == 1, _WIDENING, 1.0)[..., None, None]
-        chosen = torch.where((kind == 2)[..., None, None], _BROAD_STDDEV * eye, chosen)
+        chosen = self.chosen_factor(lower, level)
         drawn = torch.full(shape, math.inf, dtype=lower.dtype, device=lower.device)
         outside = torch.ones(shape[:-1], dtype=torch.bool, device=lower.device)
         while bool(outside.any()):

@@ -1,0 +1,120 @@
+"""`prior.compile()`: value and gradient of a density as one compiled graph."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Densities (B,) of rotvecs (B, J, 3).
+Density = Callable[[Tensor], Tensor]
+
+
+class Compilable(nn.Module):
+    """A module with a density of whole poses, `_log_prob_whole`, that can be compiled in place."""
+
+    _compiled: CompiledDensity | None = None
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _compiled_log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor | None:
+        """(B,) densities of rotvecs (B, J, 3); None where the compiled one does not serve; zeros of no poses."""
+        if not rotvec.shape[0]:
+            return rotvec.sum((1, 2))
+        if self._compiled is None or observed is not None or context is not None:
+            return None
+        return self._compiled(rotvec)
+
+    def compile(self, **options: Any) -> None:
+        """Compile value and gradient of `log_prob`, in place, once for all batch sizes.
+
+        It serves calls without `observed` and `context` while the weights are frozen; other calls are as before. Second
+        derivatives go through the model itself. Copies and pickles are not compiled. The first call compiles, which takes
+        seconds to minutes; `python -m benchmarks.speed.compiled` measures that, and what it gains.
+
+        Args:
+            options: of torch.compile, such as `mode` or `backend`.
+
+        Raises:
+            ValueError: weights that are being trained, or `fullgraph` and `dynamic`, which are always on.
+        """
+        taken = sorted({"fullgraph", "dynamic"} & set(options))
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: always on; leave them out.")
+        if self.training or any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError("compile: expected frozen weights; call prior.eval().requires_grad_(False) first.")
+        self._compiled = CompiledDensity(self, options)
+
+
+class CompiledDensity:
+    """The density of a module's whole poses, whose gradient is computed with the value.
+
+    Args:
+        module: with frozen weights.
+        options: of torch.compile.
+    """
+
+    def __init__(self, module: Compilable, options: dict[str, Any]) -> None:
+        self._weights = tuple(module.parameters())
+        self._module = module
+        self._value: Density = torch.compile(self._density, fullgraph=True, dynamic=True, **options)
+        self._both = torch.compile(self._value_and_gradient, fullgraph=True, dynamic=True, **options)
+
+    def __call__(self, rotvec: Tensor) -> Tensor | None:
+        """(B,) values of rotvecs (B, J, 3); None in training and where gradients to the weights are asked for."""
+        if self._module.training or (torch.is_grad_enabled() and any(w.requires_grad for w in self._weights)):
+            return None
+        if not (torch.is_grad_enabled() and rotvec.requires_grad):
+            return self._value(rotvec)
+        value: Tensor = _Compiled.apply(rotvec, self._both, self._density)[0]
+        return value
+
+    def _density(self, rotvec: Tensor) -> Tensor:
+        return self._module._log_prob_whole(rotvec, None)
+
+    def _value_and_gradient(self, rotvec: Tensor) -> tuple[Tensor, Tensor]:
+        def total(x: Tensor) -> tuple[Tensor, Tensor]:
+            value = self._density(x)
+            return value.sum(), value
+
+        gradient, (_, value) = torch.func.grad_and_value(total, has_aux=True)(rotvec)
+        return value, gradient
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Copies and pickles hold None in its place: they are not compiled."""
+        return type(None), ()
+
+
+class _Compiled(torch.autograd.Function):
+    """Values (B,) and their gradient (B, J, 3)."""
+
+    @staticmethod
+    def forward(
+        rotvec: Tensor, both: Callable[[Tensor], tuple[Tensor, Tensor]], density: Density
+    ) -> tuple[Tensor, Tensor]:
+        return both(rotvec.detach())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        rotvec, _, ctx.density = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(rotvec, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None]:
+        rotvec, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
+            (again,) = torch.autograd.grad(ctx.density(rotvec), rotvec, grad, create_graph=True)
+            return again, None, None
+        return gradient * grad[:, None, None], None, None
+
+
+# `apply` binds its arguments to the signature on every call, which costs as much as several tensor operations.
+_Compiled.forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL)]
+)

@@ -1,0 +1,37 @@
+"""`poseprior export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ._common import check_suffix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a prior as ONNX, for onnxruntime on servers, phones and in browsers; every file is checked against it."""
+
+    prior: tyro.conf.Positional[str]
+    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    onnx: Path
+    """The .onnx to write; several functions go into several files, with their names before the suffix."""
+    what: tuple[Literal["log_prob", "grad", "sample", "decode", "complete"], ...] = ("log_prob",)
+    """log_prob; grad: log_prob and its gradient; sample and complete: poses of noise; decode: poses of latents."""
+    hide: str = ""
+    """What complete draws: left_arm, right_arm, legs, trunk, a joint set, or joint names with commas."""
+
+    def run(self) -> None:
+        from ..evaluation.completion import COMPLETION_PATTERNS
+        from ..export import export_onnx
+        from ..pretrained.loading import load
+
+        check_suffix("--onnx", self.onnx, ".onnx")
+        if bool(self.hide) != ("complete" in self.what):
+            raise ValueError("--hide: expected joints with --what complete, and only then; as --hide left_arm.")
+        hide = COMPLETION_PATTERNS.get(self.hide, self.hide)
+        for name, path in export_onnx(load(self.prior), self.onnx, what=self.what, hide=hide).items():
+            print(f"{name}: {path}")
