@@ -7,15 +7,18 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..scale.many_files import FileTask, run_files
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..scale.many_files import FileTask
 
 
 def over_files(
     task: FileTask, data: Path, out: Path | None, workers: int, *, suffixes: tuple[str, ...] = (".npz",), **unused: object
 ) -> None:  # fmt: skip
     """Run a task over the files of a folder and say what was done; `unused` are options that do not apply."""
+    from ..scale.many_files import run_files
+
     given = [f"--{name.replace('_', '-')}" for name, value in unused.items() if value is not None]
     if given:
         raise ValueError(
