@@ -1,7 +1,6 @@
 """`PosePrior`: the one interface of every prior, and `LatentPosePrior` for those with a latent space.
 
-The public methods check and flatten what users pass, once; a model implements the underscored primitives on flat
-batches of its own joints.
+The public methods check and flatten what users pass; models implement the underscored primitives on flat batches.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ._tracing import is_traced
 from .io.dataset import PoseDataset
 from .trainable import Trainable
 
-if TYPE_CHECKING:  # `fit` is the one call upwards: training knows priors, priors do not know training
+if TYPE_CHECKING:  # `fit` and `adapt` call upwards: training and tasks know priors, priors do not know them
     from .training.fit import FitConfig, FitResult
 
 _Self = TypeVar("_Self", bound="PosePrior")
@@ -206,16 +205,19 @@ class PosePrior(Compilable, Trainable):
 
     @final
     def fit(
-        self,
-        train: PoseDataset | Tensor,
-        *,
-        val: PoseDataset | Tensor | None = None,
-        config: FitConfig | None = None,
+        self, train: PoseDataset | Tensor, *, val: PoseDataset | Tensor | None = None, config: FitConfig | None = None
     ) -> FitResult:
         """Train on poses, in place; see `poseprior.training.fit`, which has the same arguments."""
         from .training.fit import fit
 
         return fit(self, train, val=val, config=config)
+
+    @final
+    def adapt(self, poses: PoseDataset | Tensor, *, steps: int = 200, seed: int = 0) -> PosePrior:
+        """A prior for the rig that recorded the poses, from 100 or more of them; see `poseprior.tasks.adapt`."""
+        from .tasks import adapt
+
+        return adapt(self, poses, steps=steps, seed=seed)
 
     @final
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -211,3 +211,10 @@ def test_an_adapted_prior_is_fitted_through_its_map() -> None:
     plain.fit(poses, config=config)
     held.fit(there, config=config)
     torch.testing.assert_close(held.log_prob(there), plain.log_prob(poses), rtol=1e-4, atol=1e-3)
+
+
+def test_the_method_is_the_function() -> None:
+    prior = _prior()
+    mine = prior.sample(150, generator=_generator(5))
+    by_method, by_function = prior.adapt(mine, steps=3, seed=1), adapt(prior, mine, steps=3, seed=1)
+    assert by_method.get_config() == by_function.get_config()

@@ -66,10 +66,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: What points up: `PosePrior.fit` calls the training loop, `PosePrior.load` defines the classes of files, and a notebook
-#: shows a prior with a picture.
+#: What points up: `PosePrior.fit` calls the training loop, `PosePrior.adapt` the task of that name, `PosePrior.load` defines
+#: the classes of files, and a notebook shows a prior with a picture.
 UPWARDS = {
     ("poseprior.prior", "poseprior.training.fit"),
+    ("poseprior.prior", "poseprior.tasks"),
     ("poseprior.prior", "poseprior.models"),
     ("poseprior.prior", "poseprior.rigs"),
     ("poseprior._shown", "poseprior.viz.poses"),
