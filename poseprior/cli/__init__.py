@@ -14,9 +14,10 @@ from ._fit import Fit
 from ._mesh import ExportMesh
 from ._parse import listed, nearest, parse
 from ._rigs import Adapt, Check
+from ._score import Score
 from ._train import Train
 from ._train_parse import parse_train
-from ._use import Complete, Evaluate, Info, List, Sample, Score
+from ._use import Complete, Evaluate, Info, List, Sample
 
 #: By name, in the order of the help.
 COMMANDS: dict[str, type[Any]] = {
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     """The commands, a line or two each."""
-    commands = listed({name: str(command.__doc__) for name, command in COMMANDS.items()}, 11)
+    commands = listed({name: str(command.__doc__).splitlines()[0] for name, command in COMMANDS.items()}, 11)
     return (
         f"usage: poseprior COMMAND ...\n\nPose priors for SMPL-X bodies and hands.\n\n{commands}\n\n"
         "poseprior COMMAND --help has the options; poseprior --version the version."

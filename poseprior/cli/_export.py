@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
-from ._common import check_suffix
+from ._common import check_suffix, need
+from ._parse import Prior
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """Write a prior as ONNX, for onnxruntime on servers, phones and in browsers; every file is checked against it."""
 
-    prior: tyro.conf.Positional[str]
-    """A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file."""
+    prior: Prior
     onnx: Path
     """The .onnx to write; several functions go into several files, with their names before the suffix."""
     what: tuple[Literal["log_prob", "grad", "sample", "decode", "complete"], ...] = ("log_prob",)
@@ -30,6 +28,8 @@ class Export:
         from ..pretrained.loading import load
 
         check_suffix("--onnx", self.onnx, ".onnx")
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            need("--onnx", package, "onnx")
         if bool(self.hide) != ("complete" in self.what):
             raise ValueError("--hide: expected joints with --what complete, and only then; as --hide left_arm.")
         hide = COMPLETION_PATTERNS.get(self.hide, self.hide)

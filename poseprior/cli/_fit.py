@@ -220,7 +220,7 @@ class Fit:
             import smplx
         except ModuleNotFoundError as error:
             raise ValueError(
-                "model: expected the smplx package, which is not installed; run: pip install poseprior[fitting] (its own "
+                'model: expected the smplx package, which is not installed; run: pip install "poseprior[fitting]" (its own '
                 "licence is non-commercial)."
             ) from error
         from ..fitting import stand_in_body

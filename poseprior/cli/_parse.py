@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields, make_dataclass
@@ -49,7 +50,7 @@ def parse(
     shown: Any = with_hints(command, hints or {})
     start = None if default is None else shown(**vars(default))
     found: _Command = tyro.cli(
-        shown, args=list(arguments), prog=prog, default=start, description=description or command.__doc__,
+        shown, args=list(arguments), prog=prog, default=start, description=description or inspect.getdoc(command),
         config=_CONFIG,
     )  # fmt: skip
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import textwrap
 from dataclasses import dataclass
@@ -188,94 +187,6 @@ class Complete:
         if unknown:
             print(f"{self.prior} does not model {', '.join(unknown)}: hidden, and not drawn")
         return joints
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """Say how plausible every pose of a file is, and which joint is to blame."""
-
-    prior: Prior
-    data: Path
-    """An .npz file, or a folder (its test split is taken when it has one)."""
-    json: Path | None = None
-    """Write log_prob, percentile and attribution of every pose here."""
-    max_poses: int | None = None
-    """Score only the first so many poses. Default: 1000; with --workers all of every file."""
-    worst: int = 10
-    """Print this many of the least plausible poses."""
-    seed: int = 0
-    """Of the samples the poses are compared with."""
-    device: str = "cpu"
-    """Where to compute."""
-    out: Path | None = None
-    """The folder of results, with --workers."""
-    workers: int | None = None
-    """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
-
-    def run(self) -> None:
-        import torch
-
-        from .. import skeleton
-        from ..io.atomic import write_json
-        from ..scale.file_tasks import ScoreFile
-        from ..tasks import score
-
-        if self.workers is not None:
-            task = ScoreFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
-            return over_files(task, self.data, self.out, self.workers, json=self.json)
-        if self.out is not None:
-            raise ValueError("--out: expected it with --workers alone; --json writes the scores of one file.")
-        if self.max_poses is not None:
-            check_whole("--max-poses", self.max_poses, least=1)
-        check_whole("--worst", self.worst)
-        check_suffix("--json", self.json, ".json")
-        prior = load_prior(self.prior, self.device)
-        most = 1000 if self.max_poses is None else self.max_poses
-        poses, observed = held_out(self.data).all_poses()
-        poses, observed = poses[:most].to(prior.device), observed[:most].to(prior.device)
-        shown = observed[:, list(prior.joints)].any(1)
-        if not bool(shown.any()):
-            names = ", ".join(skeleton.JOINT_NAMES[j] for j in prior.joints[:3])
-            raise ValueError(
-                f"--data: expected poses that observe joints of {self.prior} ({names}, ...), got {len(poses):,} that observe "
-                "none; take another prior or other data."
-            )
-        with busy(f"scoring {len(poses):,} poses"):
-            result = score(prior, poses, observed=observed, generator=generator(self.seed, prior.device))
-        kind = "" if prior.log_prob_kind == "exact" else " (lower bound)"
-        print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
-        if not bool(shown.all()):
-            print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        print(f"percentile: of the pose, among {result.percentile_kind}; below 1 is implausible")
-        print("worst joint: the same of its worst joint, among the prior's own samples")
-        print("surprise: of the joint to blame, nats more than usual; above 5 it does not fit")
-        print("   pose  percentile  worst joint  joint to blame   surprise   log_prob")
-        excess = result.attribution.amax(-1).where(shown, -torch.inf)
-        for row in excess.argsort(descending=True)[: min(self.worst, int(shown.sum()))].tolist():
-            joint = int(result.attribution[row].argmax())
-            print(
-                f"{row:>7}  {float(result.percentile[row]):>10.1f}  {float(result.joint_percentile[row]):>11.1f}  "
-                f"{skeleton.JOINT_NAMES[joint]:<15} {float(result.attribution[row, joint]):>9.1f}  "
-                f"{float(result.log_prob[row]):>9.2f}"
-            )
-        if self.json is not None:
-            joints = list(prior.joints)
-            columns = {
-                "log_prob_kind": prior.log_prob_kind,
-                "attribution_kind": result.attribution_kind,
-                "joints": [skeleton.JOINT_NAMES[j] for j in joints],
-                "log_prob": result.log_prob.tolist(),
-                "percentile_kind": result.percentile_kind,
-                "percentile": result.percentile.tolist(),
-                "joint_percentile": result.joint_percentile.tolist(),
-                "part_percentile": {
-                    part: [None if math.isnan(v) else v for v in values.tolist()]
-                    for part, values in result.part_percentile.items()
-                },
-                "attribution": result.attribution[:, joints].tolist(),
-            }
-            write_json(self.json, columns)
-            print(f"results: {self.json}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Priors as ONNX files, for onnxruntime on servers, phones and in browsers. Needs `pip install poseprior[onnx]`."""
+"""Priors as ONNX files, for onnxruntime on servers, phones and in browsers. Needs `pip install "poseprior[onnx]"`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _require_packages() -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"onnx: expected the package {error.name}, not installed; pip install poseprior[onnx]."
+            f'onnx: expected the package {error.name}, not installed; pip install "poseprior[onnx]".'
         ) from error
 
 

@@ -198,7 +198,9 @@ def need_ray() -> Any:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        raise ValueError("ray: expected Ray Data, which is not installed; run: pip install poseprior[ray].") from error
+        raise ValueError(
+            'ray: expected Ray Data, which is not installed; run: pip install "poseprior[ray]".'
+        ) from error
     if not ray.is_initialized():
         try:
             ray.init(log_to_driver=False)

@@ -70,7 +70,7 @@ class FitBatch:
         try:
             import smplx
         except ModuleNotFoundError as error:
-            raise ValueError("model: expected the smplx package; run: pip install poseprior[fitting].") from error
+            raise ValueError('model: expected the smplx package; run: pip install "poseprior[fitting]".') from error
         from ..fitting import stand_in_body
 
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Pictures of poses, of checks and of fits. They need matplotlib, and scenes trimesh: `pip install poseprior[viz]`."""
+"""Pictures of poses, of checks and of fits. They need matplotlib, and scenes trimesh: `pip install "poseprior[viz]"`."""
 
 from .canvas import new_figure
 from .checks import plot_check

@@ -85,7 +85,7 @@ def fit_scene(model: nn.Module, fit: BodyFit, path: str | os.PathLike[str], *, m
         most: draw at most so many bodies, spread over the frames.
 
     Raises:
-        ModuleNotFoundError: without trimesh (`pip install poseprior[viz]`).
+        ModuleNotFoundError: without trimesh (`pip install "poseprior[viz]"`).
     """
     target = Path(path)
     if target.suffix != ".html":
@@ -115,7 +115,7 @@ def bodies_scene(
         columns: bodies side by side, further ones stand behind; None puts all in one row.
 
     Raises:
-        ModuleNotFoundError: without trimesh (`pip install poseprior[viz]`).
+        ModuleNotFoundError: without trimesh (`pip install "poseprior[viz]"`).
     """
     try:
         import trimesh
@@ -124,7 +124,7 @@ def bodies_scene(
         from trimesh.visual.material import PBRMaterial
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "scenes need trimesh, which is not installed; run: pip install poseprior[viz]", name=error.name
+            'scenes need trimesh, which is not installed; run: pip install "poseprior[viz]"', name=error.name
         ) from error
     columns = len(vertices) if columns is None else min(columns, len(vertices))
     rows = -(-len(vertices) // columns)

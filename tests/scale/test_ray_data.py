@@ -102,7 +102,7 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        ValueError, match=r"ray: expected Ray Data, which is not installed; run: pip install poseprior\[ray\]"
+        ValueError, match=r"ray: expected Ray Data, which is not installed; run: pip install .poseprior\[ray\]."
     ):
         scale.score(object(), "body-mixture")  # type: ignore[arg-type]
 
