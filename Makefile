@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
+# Tests run in so many processes, each on one thread.
+WORKERS ?= -n 2 --dist worksteal
+test test-slow test-kernels: export OMP_NUM_THREADS := 1
 
 .PHONY: demo test test-slow test-kernels lint docs pictures dist-check setup clean
 
@@ -13,14 +16,14 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA))
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(WORKERS)
 
 # The fits once more, as a processor without vector instructions would compute them: a fit must not hang on rounding.
 test-kernels: $(READY)
-	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(BIN)/python -m pytest tests/fitting
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(BIN)/python -m pytest $(WORKERS) tests/fitting
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ SHIPPED = sorted(pretrained_files())
 NAMES = [*CASES, *SHIPPED]
 #: Their Hessians take long: 16 importance samples through a decoder.
 _SLOW_HESSIANS = ("vae", "body-vae", "hand-vae", "body-vae-published", "hand-vae-published", "whole-body")
-#: Compiled in every run, without the gradient of the graph; the others in slow tests.
+#: Compiled in every run, without the gradient of the graph; the others in slow tests, and what ships in `test_compile`.
 _COMPILED = ("gaussian-full",)
 
 
@@ -244,7 +244,7 @@ def test_values_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in _COMPILED else pytest.mark.slow) for n in NAMES]
+    "name", [pytest.param(n, marks=() if n in _COMPILED else pytest.mark.slow) for n in CASES]
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_without_graph_breaks(name: str) -> None:
