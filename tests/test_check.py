@@ -191,6 +191,6 @@ def test_check_and_adapt_on_the_command_line(tmp_path: Path, capsys: pytest.Capt
 def test_a_picture_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["check", "no such prior", "--data", str(tmp_path / "none.npz"), "--png", str(tmp_path / "c.png")]) == 2
-    assert "--png: pictures need matplotlib, which is not installed" in capsys.readouterr().err
+    assert "--png needs matplotlib, which is not installed" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""A tree of files as AMASS has them, of SYNTHETIC motion: SMPL-H and SMPL-X, stage i and ii, and files that are none."""
+"""A tree of files as AMASS has them, of SYNTHETIC motion: SMPL-H and SMPL-X, stage i and ii, and files that are none.
+
+python -m benchmarks.speed.synthetic_tree ROOT --sequences 20000
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def _arrays(poses: NDArray[np.float64], smplx: bool, rate: float, rng: np.random
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--sequences", type=int, default=20000)
     parser.add_argument("--frames", type=int, default=600, help="mean length of a recording")

@@ -37,6 +37,8 @@ class Check:
     """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
+        check_suffix("--png", self.png, ".png")
+        check_suffix("--json", self.json, ".json")
         from ..io.atomic import write_json
         from ..scale.file_tasks import CheckFile
         from ..tasks import check
@@ -46,8 +48,6 @@ class Check:
             return over_files(task, self.data, self.out, self.workers, png=self.png, json=self.json)
         if self.out is not None:
             raise ValueError("--out: expected it with --workers alone; --json writes the numbers of one check.")
-        check_suffix("--png", self.png, ".png")
-        check_suffix("--json", self.json, ".json")
         data = all_of(self.data)
         prior = load_prior(self.prior, self.device)
         with busy(f"judging {min(len(data), self.max_poses):,} poses"):

@@ -159,7 +159,7 @@ def test_refusals(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         return capsys.readouterr().err
 
     assert "a model (gaussian, joint-flow, ...; see --help) or --recipe" in refused()
-    assert "one of them" in refused("--recipe", "body-gaussian", "gaussian")
+    assert "expected the model first" in refused("--recipe", "body-gaussian", "gaussian")
     assert "a recipe says which joints" in refused("--recipe", "body-gaussian", "--joints", "hands")
     assert "the recipes are" in refused("--recipe", "elephant")
     with pytest.raises(ValueError, match="got no hands"):

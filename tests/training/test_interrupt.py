@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,14 @@ from poseprior.training.batches import BatchSource
 from poseprior.training.state import FILE_NAME
 
 QUICK = FitConfig(max_steps=12, batch_size=32, warmup_steps=2, eval_every=4, checkpoint_every=100, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def own_handler() -> Iterator[None]:
+    """Python's handler of Ctrl-C, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
