@@ -70,12 +70,7 @@ def export_onnx(
         files[name] = target if len(names) == 1 else target.with_suffix(f".{name}.onnx")
         with warnings.catch_warnings(), replacing(files[name]) as temporary:
             warnings.simplefilter("ignore")  # of the exporter, about itself
-            program = _program(function, with_grad=name == "grad")
-            onnx_program = torch.onnx.export(
-                program, (), dynamo=True, optimize=True, verbose=False, input_names=list(function.inputs),
-                output_names=list(function.outputs), external_data=False,
-            )  # fmt: skip
-            assert onnx_program is not None
+            onnx_program = _graph(function, name)
             onnx_program.model.metadata_props.update(_notes(plain, name, hidden))
             onnx_program.save(temporary, external_data=False)
             _compare(temporary, function, name)
@@ -90,6 +85,21 @@ def _require_packages() -> None:
         raise ValueError(
             f'onnx: expected the package {error.name}, not installed; pip install "poseprior[onnx]".'
         ) from error
+
+
+def _graph(function: Function, name: str) -> torch.onnx.ONNXProgram:
+    try:
+        made = torch.onnx.export(
+            _program(function, with_grad=name == "grad"), (), dynamo=True, optimize=True, verbose=False,
+            input_names=list(function.inputs), output_names=list(function.outputs), external_data=False,
+        )  # fmt: skip
+    except Exception as error:  # of many kinds, all of which say that there is no such graph
+        raise ValueError(
+            f"what: {name} of {type(function.prior).__name__} cannot be written as a graph ({type(error).__name__}); "
+            "Gaussians, mixtures and flows have log_prob and grad, VAEs have sample and decode."
+        ) from error
+    assert made is not None
+    return made
 
 
 def _program(function: Function, *, with_grad: bool) -> torch.export.ExportedProgram:
