@@ -6,6 +6,8 @@ extra `ray`.
 
 from __future__ import annotations
 
+import os
+import socket
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from ..fitting import FitBodyConfig
 
 Batch = dict[str, NDArray[Any]]
+#: How long a cluster has to answer its door.
+_KNOCK_SECONDS = 5.0
 
 
 def score(
@@ -203,14 +207,22 @@ def need_ray() -> Any:
         ) from error
     if not ray.is_initialized():
         try:
+            _knock(os.environ.get("RAY_ADDRESS", ""))
             ray.init(log_to_driver=False)
-        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             text = str(error).strip().splitlines()
             raise ValueError(
                 f"ray: expected a cluster to connect to, got {type(error).__name__}: {text[0] if text else 'no details'}; start "
                 "one (ray start --head), or unset RAY_ADDRESS to use this machine."
             ) from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers at host:port: Ray itself tries for minutes. Other forms of address are Ray's."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _require_columns(dataset: Any, name: str) -> None:
