@@ -55,6 +55,7 @@ def test_densities_of_shipped_priors(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_density_without_a_graph_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
     with pytest.raises(ValueError, match="log_prob of BodyVAE cannot be written as a graph"):
         export_onnx(load("body-vae"), tmp_path / "prior.onnx")
     assert not list(tmp_path.iterdir())
@@ -131,6 +132,7 @@ def test_noise_is_a_conditional_draw(name: str) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
     prior = load("body-gaussian")
     cases: list[tuple[PosePrior, dict[str, Any], str]] = [
         (prior, {"what": ("decode",)}, "no latent space"),
@@ -159,6 +161,7 @@ def test_what_is_exportable() -> None:
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
     assert main(["export", "body-gaussian", "--onnx", str(tmp_path / "x.onnx"), "--what", "complete"]) == 2
     assert "--hide left_arm" in capsys.readouterr().err
     assert main(["export", "body-gaussian", "--onnx", str(tmp_path / "x.txt")]) == 2
