@@ -19,6 +19,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-slow: $(READY)
+	$(BIN)/python -m pip install -qq --editable ".[onnx]"
 	$(BIN)/python -m pytest -m slow $(WORKERS)
 
 # The fits once more, as a processor without vector instructions would compute them: a fit must not hang on rounding.

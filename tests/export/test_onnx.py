@@ -35,6 +35,7 @@ def _noise(prior: PosePrior, rows: int, observed: list[bool]) -> dict[str, Tenso
 
 
 def _density(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
     prior = load(name)
     files = export_onnx(prior, tmp_path / "prior.onnx", what=("log_prob", "grad"))
     pose = prior.sample(7, generator=torch.Generator().manual_seed(2)).requires_grad_()
@@ -67,6 +68,7 @@ def test_a_density_without_a_graph_is_refused(tmp_path: Path) -> None:
 )
 def test_draws_of_shipped_priors(name: str, tmp_path: Path) -> None:
     """The graph's draws are those of the module; test_noise_is_a_draw holds the module to `sample`."""
+    pytest.importorskip("onnxruntime")
     prior = load(name)
     wanted = [what for what in exportable(prior) if what not in ("log_prob", "grad")]
     assert "sample" in wanted
