@@ -123,6 +123,8 @@ def test_notebooks_run_and_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_picture_of_the_readme_is_drawn(tmp_path: Path) -> None:
     _run("draw_people.py", "--out", "people.png", cwd=tmp_path)
     image = pytest.importorskip("PIL.Image")
-    stored = image.open(EXAMPLES.parent / "docs" / "images" / "people.png")
-    drawn = image.open(tmp_path / "people.png")
-    assert abs(drawn.width - stored.width) < 50 and abs(drawn.height - stored.height) < 50
+    with (
+        image.open(EXAMPLES.parent / "docs" / "images" / "people.png") as stored,
+        image.open(tmp_path / "people.png") as drawn,
+    ):
+        assert abs(drawn.width - stored.width) < 50 and abs(drawn.height - stored.height) < 50
