@@ -25,7 +25,7 @@ SHIPPED = sorted(pretrained_files())
 NAMES = [*CASES, *SHIPPED]
 #: Their Hessians take long: 16 importance samples through a decoder.
 _SLOW_HESSIANS = ("vae", "body-vae", "hand-vae", "body-vae-published", "hand-vae-published", "whole-body")
-#: Compiled in every run, without the gradient of the graph; the others in slow tests, and what ships in `test_compile`.
+#: Compiled in every run, without the gradient of the graph; the others in slow tests, and some of what ships in `test_compile`.
 _COMPILED = ("gaussian-full",)
 #: One of each class whose graph takes long to trace: log_prob alone is compiled, and only for these.
 _LARGE_GRAPHS = ("joint-flow", "joint-flow-published", "order-agnostic", "vae")
