@@ -179,7 +179,7 @@ def draw_of(prior: PosePrior, observed: list[bool]) -> Draw:
     some = any(observed)
     if isinstance(prior, ProductPrior):
         return _ProductDraw(prior, observed)
-    if isinstance(prior, GaussianPrior) and prior.covariance == "diagonal":
+    if isinstance(prior, GaussianPrior) and prior.covariance_kind == "diagonal":
         return _GaussianDraw(prior)
     if isinstance(prior, GaussianPrior | GaussianMixturePrior):
         return _MixtureDraw(prior, observed)

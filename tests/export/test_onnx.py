@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from poseprior import GaussianMixturePrior, JointFlow, OrderAgnosticPrior, PosePrior, list_pretrained, load
+from poseprior import (
+    GaussianMixturePrior,
+    GaussianPrior,
+    JointFlow,
+    OrderAgnosticPrior,
+    PosePrior,
+    list_pretrained,
+    load,
+)
 from poseprior.cli import main
 from poseprior.export import export_onnx, exportable
 from poseprior.export.draws import draw_of
@@ -111,6 +119,15 @@ def test_noise_is_a_draw(name: str) -> None:
     ours = _moments(prior._scatter(drawn), joints) - _moments(other, joints)
     theirs = _moments(again, joints) - _moments(other, joints)
     assert float(ours.abs().max()) < 3.0 * float(theirs.abs().max()) + 1e-3
+
+
+def test_noise_is_a_draw_of_a_diagonal_gaussian() -> None:
+    prior = GaussianPrior("body")
+    draw = draw_of(prior, [False] * len(prior.joints))
+    noise = torch.randn(20_000, draw.normals, generator=torch.Generator().manual_seed(3))
+    drawn = draw(prior._zeros(20_000), noise, noise[:, :0])
+    assert draw.uniforms == 0
+    assert float((drawn.flatten(1).var(0) - prior.covariance.diagonal()).abs().max()) < 0.05
 
 
 @pytest.mark.parametrize("name", ["body-gaussian", "body-mixture"])
