@@ -56,8 +56,8 @@ _HOMES = {
     "list_pretrained": "pretrained.listing", "load": "pretrained.loading",
 }  # fmt: skip
 _SUBMODULES = (
-    "compat", "evaluation", "export", "fitting", "io", "kinematics", "latent", "models", "optim", "params", "pretrained", "prior",
-    "recipes", "rigs", "rotations", "skeleton", "tasks", "training", "viz",
+    "compat", "evaluation", "export", "fitting", "importer", "io", "kinematics", "latent", "models", "optim", "params",
+    "pretrained", "prior", "recipes", "rigs", "rotations", "scale", "skeleton", "tasks", "training", "viz",
 )  # fmt: skip
 
 

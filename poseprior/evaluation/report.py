@@ -106,16 +106,8 @@ def evaluate(
 def _per_joint_nll(
     prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, progress: bool
 ) -> dict[str, float | None]:
-    result: dict[str, float | None] = {}
-    for joint in tqdm(prior.joints, desc="evaluation: joints", disable=not progress):
-        rows = observed[:, joint].nonzero()[:_PER_JOINT_POSES, 0]
-        alone = torch.zeros(skeleton.NUM_JOINTS, dtype=torch.bool)
-        alone[joint] = True
-        usable = prior.can_marginalise and len(rows) > 0
-        result[skeleton.JOINT_NAMES[joint]] = (
-            mean_nll(prior, pose[rows], alone.expand(len(rows), -1)) if usable else None
-        )
-    return result
+    joints = tqdm(prior.joints, desc="evaluation: joints", disable=not progress)
+    return {skeleton.JOINT_NAMES[joint]: _joint_nll(prior, pose, observed, joint) for joint in joints}
 
 
 def _joint_nll(prior: PosePrior, pose: torch.Tensor, observed: torch.Tensor, joint: int) -> float | None:

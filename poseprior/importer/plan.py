@@ -50,10 +50,8 @@ class Plan:
         return replace(new, jobs=self.jobs + new.jobs)
 
 
-def settle(
-    out: Path, root: Path, options: ImportOptions, files: list[PoseFile], skipped: list[Skipped]
-) -> tuple[Plan, int]:
-    """The plan of an import, written to its folder, and how many jobs of it were there before.
+def settle(out: Path, root: Path, options: ImportOptions, files: list[PoseFile], skipped: list[Skipped]) -> Plan:
+    """The plan of an import, written to its folder.
 
     Raises:
         ValueError: a folder that holds something else, or an import of another tree or with other options.
@@ -75,7 +73,7 @@ def settle(
     if len(plan.jobs) != before:
         jobs = [[job.number, list(job.files)] for job in plan.jobs]
         write_json(path, {"options": asked, "jobs": jobs})
-    return plan, before
+    return plan
 
 
 def _ours(path: Path) -> bool:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .._workers import run_jobs
 from ..io.atomic import replacing, write_json
-from ..io.shards import read_shards, write_index
+from ..io.shards import INDEX, read_shards, write_index
 from .options import ImportOptions
 from .plan import Plan, settle
 from .report import ImportReport, count_sources
@@ -59,9 +59,10 @@ def import_poses(
     if root.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise ValueError(f"out: expected a folder outside of the tree {root}, got {folder}.")
     files, skipped = find_files(root)
-    plan, _ = settle(folder, root, options, files, skipped)
+    plan = settle(folder, root, options, files, skipped)
     missing = [job for job in plan.jobs if not shard_folder(folder, job.number).exists()]
-    (folder / "index.json").unlink(missing_ok=not missing) if missing and (folder / "index.json").exists() else None
+    if missing:
+        (folder / INDEX).unlink(missing_ok=True)  # the shards are not finished any more
     make = partial(ShardMaker, root, folder, options)
     done = sum(len(job.files) for job in plan.jobs) - sum(len(job.files) for job in missing)
     with tqdm(total=len(files), initial=min(done, len(files)), unit="file", desc="import", disable=not progress) as bar:

@@ -1,7 +1,7 @@
 """Priors over many files and many machines: a result file for each input, and batch transforms for Ray Data.
 
-`score_files`, `complete_files` and `check_files` spread a folder over the processes of one machine. `score`, `complete` and
-`fit` are transforms of a Ray data set (the extra `ray`), on one machine or on a cluster.
+`run_files` spreads a folder over the processes of one machine, with `ScoreFile`, `CompleteFile` or `CheckFile` as the task.
+`score`, `complete` and `fit` are transforms of a Ray data set (the extra `ray`), on one machine or on a cluster.
 """
 
 from .file_tasks import CheckFile, CompleteFile, ScoreFile
