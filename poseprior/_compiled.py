@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ._value_and_gradient import ValueAndGradient
+
 #: Densities (B,) of rotvecs (B, J, 3).
 Density = Callable[[Tensor], Tensor]
 
 
-class Compilable(nn.Module):
+class Compilable(nn.Module, ABC):
     """A module with a density of whole poses, `_log_prob_whole`, that can be compiled in place."""
 
     _compiled: CompiledDensity | None = None
 
+    @abstractmethod
     def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """(B,) densities of rotvecs (B, J, 3) that show every joint."""
 
     def _compiled_log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor | None:
         """(B,) densities of rotvecs (B, J, 3); None where the compiled one does not serve; zeros of no poses."""
@@ -70,7 +73,7 @@ class CompiledDensity:
             return None
         if not (torch.is_grad_enabled() and rotvec.requires_grad):
             return self._value(rotvec)
-        value: Tensor = _Compiled.apply(rotvec, self._both, self._density)[0]
+        value: Tensor = ValueAndGradient.apply(rotvec, self._both, self._density)[0]
         return value
 
     def _density(self, rotvec: Tensor) -> Tensor:
@@ -87,34 +90,3 @@ class CompiledDensity:
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Copies and pickles hold None in its place: they are not compiled."""
         return type(None), ()
-
-
-class _Compiled(torch.autograd.Function):
-    """Values (B,) and their gradient (B, J, 3)."""
-
-    @staticmethod
-    def forward(
-        rotvec: Tensor, both: Callable[[Tensor], tuple[Tensor, Tensor]], density: Density
-    ) -> tuple[Tensor, Tensor]:
-        return both(rotvec.detach())
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        rotvec, _, ctx.density = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(rotvec, output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None]:
-        rotvec, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
-            (again,) = torch.autograd.grad(ctx.density(rotvec), rotvec, grad, create_graph=True)
-            return again, None, None
-        return gradient * grad[:, None, None], None, None
-
-
-# `apply` binds its arguments to the signature on every call, which costs as much as several tensor operations.
-_Compiled.forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL)]
-)

@@ -120,10 +120,9 @@ class PosePrior(Compilable, Trainable):
         """
         batch, rotvec, seen = self._check_pose(pose, observed)
         condition = self._check_context(context, batch)
-        if is_traced() and observed is None:
-            value = self._log_prob_whole(rotvec, condition)
-        elif is_traced():
-            value = self._log_prob(rotvec, seen, condition)
+        if is_traced():
+            whole = observed is None
+            value = self._log_prob_whole(rotvec, condition) if whole else self._log_prob(rotvec, seen, condition)
         else:
             if not self.can_marginalise:
                 self._refuse_partial(seen)

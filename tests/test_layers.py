@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: package with all that is in it; names in `ALONE` for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
-    ("_checks", "_compiled", "_tracing", "_workers", "devices"),
+    ("_checks", "_compiled", "_tracing", "_value_and_gradient", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
     ("_shown",),
     ("optim",),

@@ -37,7 +37,8 @@ def test_submodules_load_on_first_use() -> None:
     script = """
 import sys
 import poseprior
-assert "poseprior.tasks" not in sys.modules and {"scale", "tasks"} <= set(dir(poseprior)) and "import_module" not in dir(poseprior)
+assert "poseprior.tasks" not in sys.modules
+assert {"scale", "tasks"} <= set(dir(poseprior)) and "import_module" not in dir(poseprior)
 assert callable(poseprior.tasks.score) and callable(poseprior.latent.project)
 try:
     poseprior.nothing

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..._value_and_gradient import ValueAndGradient
 from ..charts.chart import Chart
 
 #: Values (R,) and, where the flag asks for it, gradients (R, ...) of R rows, from the flag, x (R, ...) and other tensors.
@@ -46,7 +46,9 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
         evaluate, x, others = partial(_in_chart, evaluate, chart), rotvec, (weight, *others)
     value: Tensor
     if torch.is_grad_enabled() and x.requires_grad:
-        value, _ = _FusedDensity.apply(x, evaluate, rows, others)
+        value, _ = ValueAndGradient.apply(
+            x, lambda y: _in_chunks(evaluate, True, rows, y, others), lambda y: evaluate(False, y, *others)[0]
+        )
     else:
         value, _ = _in_chunks(evaluate, False, rows, x, others)
     return value
@@ -79,35 +81,3 @@ def _split(rows: int, x: Tensor, others: tuple[Tensor | None, ...]) -> Iterator[
     chunks = x.split(rows)
     columns = [[None] * len(chunks) if t is None else t.split(rows) for t in others]
     return zip(chunks, *columns, strict=True)
-
-
-class _FusedDensity(torch.autograd.Function):
-    """Values (B,) and their gradient (B, ...)."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, evaluate: Evaluate, rows: int, others: tuple[Tensor | None, ...]
-    ) -> tuple[Tensor, Tensor | None]:
-        return _in_chunks(evaluate, True, rows, x, others)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, ctx.evaluate, _, ctx.others = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None, None]:
-        x, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
-            value, _ = ctx.evaluate(False, x, *ctx.others)
-            (again,) = torch.autograd.grad(value, x, grad, create_graph=True)
-            return again, None, None, None
-        return gradient * grad.view(-1, *[1] * (x.dim() - 1)), None, None, None
-
-
-# `apply` binds its arguments to the signature on every call, which costs as much as several tensor operations.
-_FusedDensity.forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL)]
-)

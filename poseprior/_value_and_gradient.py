@@ -1,0 +1,45 @@
+"""Values whose gradient is computed with them, as one operation for autograd."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ValueAndGradient(torch.autograd.Function):
+    """Values (B,) of x (B, ...) and their gradient (B, ...), which must depend on the own row of x alone.
+
+    `apply(x, both, value)`: `both` gives values and gradients at once, without autograd; `value` gives the values by
+    operations that autograd derives, for second derivatives.
+    """
+
+    @staticmethod
+    def forward(
+        x: Tensor, both: Callable[[Tensor], tuple[Tensor, Tensor | None]], value: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        return both(x.detach())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, _, ctx.value = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None]:
+        x, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable itself
+            (again,) = torch.autograd.grad(ctx.value(x), x, grad, create_graph=True)
+            return again, None, None
+        return gradient * grad.view(-1, *[1] * (x.dim() - 1)), None, None
+
+
+# `apply` binds its arguments to the signature on every call, which costs as much as several tensor operations.
+ValueAndGradient.forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL)]
+)
