@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import os
@@ -202,3 +203,9 @@ def check_option_names(make: Callable[..., object], options: Iterable[str], owne
     unknown = [quoted(name) for name in options if name not in known]
     if unknown:
         raise ValueError(f"{', '.join(unknown[:8])}: {owner} takes no such option; its options are {', '.join(known)}.")
+
+
+def nearest(word: str, known: Iterable[str], *, shown: Callable[[str], str] = str) -> str:
+    """` Did you mean ...?`, where a known word is like this one; else nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {shown(found[0])}?" if found else ""

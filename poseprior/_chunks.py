@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._tracing import is_traced
 from .skeleton import NUM_JOINTS
 
 #: Poses that a density works on at once: below 0.5 GB of memory with every shipped prior (benchmarks/speed/memory.py).
@@ -27,7 +28,7 @@ def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
         prior: Any, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:  # fmt: skip
         if (
-            torch.compiler.is_compiling()
+            is_traced()
             or torch.jit.is_tracing()
             or not isinstance(pose, Tensor)
             or pose.shape[-2:] != (NUM_JOINTS, 3)

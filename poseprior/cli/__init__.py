@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .._checks import nearest
 from .._version import __version__
 from ._data import DataCommand
 from ._export import Export
 from ._fit import Fit
 from ._mesh import ExportMesh
-from ._parse import listed, nearest, parse
+from ._parse import listed, parse
 from ._rigs import Adapt, Check
 from ._score import Score
 from ._train import Train

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ._common import check_suffix, need
+from ._common import check_suffix, load_prior, need
 from ._parse import Prior
 
 
@@ -25,7 +25,6 @@ class Export:
     def run(self) -> None:
         from ..evaluation.completion import COMPLETION_PATTERNS
         from ..export import export_onnx
-        from ..pretrained.loading import load
 
         check_suffix("--onnx", self.onnx, ".onnx")
         for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -33,5 +32,5 @@ class Export:
         if bool(self.hide) != ("complete" in self.what):
             raise ValueError("--hide: expected joints with --what complete, and only then; as --hide left_arm.")
         hide = COMPLETION_PATTERNS.get(self.hide, self.hide)
-        for name, path in export_onnx(load(self.prior), self.onnx, what=self.what, hide=hide).items():
+        for name, path in export_onnx(load_prior(self.prior), self.onnx, what=self.what, hide=hide).items():
             print(f"{name}: {path}")

@@ -162,7 +162,7 @@ class OrderAgnostic(Model):
     base_weight: float | None = None
     """Share of the plain Gaussian conditional."""
     own_weight: float | None = None
-    """Share of each joint's own Gaussian, whatever the context."""
+    """Share of each joint's own Gaussian, whatever the other joints are."""
     broad_weight: float | None = None
     """Share of the broad component."""
     near_weight: float | None = None

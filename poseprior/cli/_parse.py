@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -75,12 +74,6 @@ def with_hints(command: type[_Command], hints: Mapping[str, str]) -> type[_Comma
 def _unless_set(option: Field[Any], hint: str) -> Any:
     """The hint, or the value that a configuration file set in place of the default."""
     return lambda value: hint if value in (str(option.default), "MISSING") else f"(default: {value})"
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """` Did you mean ...?`, where a known word is like this one; else nothing."""
-    found = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {found[0]}?" if found else ""
 
 
 def listed(lines: Mapping[str, str], width: int) -> str:

@@ -37,12 +37,12 @@ class Check:
     """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
-        check_suffix("--png", self.png, ".png")
-        check_suffix("--json", self.json, ".json")
         from ..io.atomic import write_json
         from ..scale.file_tasks import CheckFile
         from ..tasks import check
 
+        check_suffix("--png", self.png, ".png")
+        check_suffix("--json", self.json, ".json")
         if self.workers is not None:
             task = CheckFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
             return over_files(task, self.data, self.out, self.workers, png=self.png, json=self.json)

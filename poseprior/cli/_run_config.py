@@ -9,8 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from .._checks import nearest
 from ._models import MODELS, Model
-from ._parse import nearest
 from ._train_options import TrainOptions, names
 
 if sys.version_info >= (3, 11):

@@ -19,9 +19,9 @@ class Score:
 
     The shipped priors were trained on adults who walk, exercise, play and dance,
     recorded by skeleton-solving motion capture (CMU, UI-PRMD), with the conventions
-    of capture rigs drawn at random. They hold for such people in SMPL-X; poses on
-    the floor, infants and acrobats score low. poseprior check says whether a prior
-    holds on your poses.
+    of capture rigs drawn at random. They hold for such people in SMPL-X. Children,
+    acrobats and people on the floor were hardly among them. poseprior check says
+    whether a prior holds on your poses.
     """
 
     prior: Prior

@@ -9,9 +9,10 @@ from typing import Any
 
 import tyro
 
+from .._checks import nearest
 from . import _train_options as train_options
 from ._models import MODELS
-from ._parse import listed, nearest, parse
+from ._parse import listed, parse
 from ._run_config import read_config
 from ._train import Train
 from ._train_options import TrainOptions

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import roma
 import torch
 from torch import Tensor
 
+from ..rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from .targets import Keypoints2D, Target
 
 #: Angle about x, in quarter turns from y, of each axis that points up somewhere.
@@ -68,9 +68,9 @@ def turned(
         `params` and `pose` of the turned bodies.
     """
     quarters = _QUARTERS[up] - _QUARTERS[source]
-    turn = roma.rotvec_to_rotmat(torch.tensor([0.5 * math.pi * quarters, 0.0, 0.0], dtype=torch.float64))
+    turn = rotvec_to_rotmat(torch.tensor([0.5 * math.pi * quarters, 0.0, 0.0], dtype=torch.float64))
     turn = turn.round().to(pose)  # quarter turns are permutations of the axes with signs
-    root = roma.rotmat_to_rotvec(turn @ roma.rotvec_to_rotmat(pose[:, 0]))
+    root = rotmat_to_rotvec(turn @ rotvec_to_rotmat(pose[:, 0]))
     moved = pelvis.to(pose) @ turn.mT - pelvis.to(pose)
     changed = {"global_orient": root.reshape(params["global_orient"].shape), "transl": params["transl"] + moved}
     return {**params, **changed}, torch.cat((root[:, None], pose[:, 1:]), 1)

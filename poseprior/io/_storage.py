@@ -32,11 +32,12 @@ class PoseStore:
         imputed: Stored | None = None,
         context: Stored | None = None,
         rows: NDArray[np.int64] | None = None,
+        *,
+        clean: bool = False,
     ) -> None:
         self._poses, self._observed, self._imputed, self._context = poses, observed, imputed, context
-        self._rows = rows
+        self._rows, self._clean = rows, clean
         self.mapped = isinstance(poses, np.memmap | ShardedArray)
-        self._clean = False
 
     @classmethod
     def trusted(
@@ -47,9 +48,7 @@ class PoseStore:
         context: Stored | None = None,
     ) -> PoseStore:
         """Parts that are already float32, bool, finite, and zero where unobserved."""
-        store = cls(poses, observed, imputed, context)
-        store._clean = True
-        return store
+        return cls(poses, observed, imputed, context, clean=True)
 
     @classmethod
     def checked(
@@ -151,25 +150,18 @@ class PoseStore:
         if array is None:
             return None
         inside = self._rows is None and not isinstance(array, np.memmap | ShardedArray)
-        return array if inside else np.array(array[self._all()])
-
-    def _all(self) -> Any:
-        return slice(None) if self._rows is None else self._rows
+        return array if inside else np.array(array[slice(None) if self._rows is None else self._rows])
 
     def select(self, rows: NDArray[np.int64]) -> PoseStore:
         """Some rows: a new index over mapped files, a copy in memory."""
         if self.mapped:
             index = rows if self._rows is None else self._rows[rows]
-            store = PoseStore(self._poses, self._observed, self._imputed, self._context, index)
-            store._clean = self._clean
-            return store
+            return PoseStore(self._poses, self._observed, self._imputed, self._context, index, clean=self._clean)
         return PoseStore(*self.take(rows), self.take_imputed(rows), self.take_context(rows))
 
     def without_context(self) -> PoseStore:
         """The same rows without their context."""
-        store = PoseStore(self._poses, self._observed, self._imputed, None, self._rows)
-        store._clean = self._clean
-        return store
+        return PoseStore(self._poses, self._observed, self._imputed, None, self._rows, clean=self._clean)
 
     @classmethod
     def join(cls, stores: Sequence[PoseStore]) -> PoseStore:

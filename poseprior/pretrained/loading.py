@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
+from .._checks import nearest
 from ..prior import PosePrior
 from . import hub
 from .listing import PretrainedPrior, pretrained_files
@@ -62,12 +61,8 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
         if bare and not os.path.exists(path):
             raise ValueError(
                 f"path: no file or folder {path!r}, and no prior of that name ships with poseprior; the names are "
-                f"{', '.join(known) or '(none: the package data is missing, reinstall poseprior)'}.{_nearest(path, known)}"
+                f"{', '.join(known) or '(none: the package data is missing, reinstall poseprior)'}."
+                f"{nearest(path, known, shown=repr)}"
             )
     inside = Path(path) / "prior.safetensors"
     return inside if inside.is_file() else Path(path)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""

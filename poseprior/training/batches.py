@@ -12,11 +12,11 @@ from torch import Tensor
 
 from .. import skeleton
 from ..io.dataset import PoseDataset
+from ..models.shared.mirror import REFLECTION
 from ..rotations import add_tangent_noise
 from .config import FitOptions
 
 _LARGE_PRIME = 2_147_483_629
-_REFLECTION = (1.0, -1.0, -1.0)
 
 
 def derived_seed(seed: int, *parts: int) -> int:
@@ -142,7 +142,7 @@ class BatchSource:
 def _reflected(pose: Tensor, observed: Tensor, flip: Tensor, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Some joints of poses (B, 55, 3) and masks (B, 55), of their mirror images where `flip` (B,) says so."""
     own, other = list(joints), [skeleton.MIRROR[j] for j in joints]
-    sign = torch.where(flip[:, None, None], pose.new_tensor(_REFLECTION), pose.new_ones(3))
+    sign = torch.where(flip[:, None, None], pose.new_tensor(REFLECTION), pose.new_ones(3))
     flip = flip[:, None]
     seen = torch.where(flip, observed[:, other], observed[:, own])
     return sign * torch.where(flip[..., None], pose[:, other], pose[:, own]), seen

@@ -99,8 +99,8 @@ def _evaluate(
     to_numbers, to_residual = components_gradient(t.kind, learned, to_learned)
     to_units = further_layers_gradient(to_numbers.flatten(1, 2).mT, t.layers, SILU, saved)
     to_inputs = torch.bmm(torch.cat([to_units, to_residual.sum(2).mT], 2), t.first.mT).transpose(0, 1)
-    to_context, to_own = to_inputs.split((3 * width, 3), 2)
-    gradient = torch.zeros_like(w).index_add_(1, t.slots, to_context.reshape(poses, -1, 3))
+    to_parents, to_own = to_inputs.split((3 * width, 3), 2)
+    gradient = torch.zeros_like(w).index_add_(1, t.slots, to_parents.reshape(poses, -1, 3))
     gradient = torch.ops.aten.hardtanh_backward(gradient, w, -t.most_input, t.most_input)
     to_square = (to_broad * t.broad_rate).sum(1).T
     return value, gradient.add_(to_own).addcmul_(w, to_square[..., None], value=2.0)

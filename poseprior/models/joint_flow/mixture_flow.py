@@ -26,7 +26,7 @@ _PER_COMPONENT = 10
 #: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
 _MOST_LOG_PRECISION = 9.0
 _LEAST_LOG_PRECISION = -3.0
-#: Context coordinates are cut off here, in standard deviations.
+#: Coordinates of parents are cut off here, in standard deviations.
 _MOST_INPUT = 4.0
 #: Ridge of the regression on parent joints, in units of the chart: shrinks directions the data hardly excites.
 _RIDGE = 1e-3
