@@ -214,15 +214,9 @@ class Fit:
 
     @contextlib.contextmanager
     def _model(self) -> Iterator[nn.Module]:
-        from ..devices import usable_device
+        import smplx
 
-        try:
-            import smplx
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                'model: expected the smplx package, which is not installed; run: pip install "poseprior[fitting]" (its own '
-                "licence is non-commercial)."
-            ) from error
+        from ..devices import usable_device
         from ..fitting import stand_in_body
 
         options = {"use_pca": False, "flat_hand_mean": True, "gender": self.gender}

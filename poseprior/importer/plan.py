@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..io._run_folder import require_new, require_same
 from ..io.atomic import write_json
 from ..io.shards import PLAN
 from .options import FREE_OPTIONS, ImportOptions
@@ -61,24 +62,15 @@ def settle(out: Path, root: Path, options: ImportOptions, files: list[PoseFile],
     before = 0
     if path.is_file():
         earlier, found = _read(path)
-        differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
-        if differing:
-            listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
-            raise ValueError(f"out: {out} holds another import: {listed}. Give another folder, or the same options.")
+        require_same(out, found, asked, "another import")
         plan, before = earlier.grown(files, skipped), len(earlier.jobs)
     else:
-        if out.exists() and (not out.is_dir() or any(p.name != path.name and not _ours(p) for p in out.iterdir())):
-            raise ValueError(f"out: expected a new folder, an empty one or that of an import, got {out}.")
+        require_new(out, PLAN, "an import")
         plan = Plan.of(files, skipped)
     if len(plan.jobs) != before:
         jobs = [[job.number, list(job.files)] for job in plan.jobs]
         write_json(path, {"options": asked, "jobs": jobs})
     return plan
-
-
-def _ours(path: Path) -> bool:
-    """Whether a first run that was killed early left this: the hidden folder that it wrote the plan in."""
-    return path.name.startswith(f".{PLAN}.")
 
 
 def _binding(options: dict[str, Any]) -> dict[str, Any]:

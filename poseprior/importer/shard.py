@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..io._open import printable
+from ..io._open import first_line
 from ..io.atomic import new_folder
 from ..io.shards import ShardWriter
 from .convert import convert
@@ -64,7 +64,7 @@ class ShardMaker:
             try:
                 parts, fact["frames"] = convert(self.root, name, fact["source"], self.options)
             except (ValueError, OSError, MemoryError) as error:
-                fact["why"] = _reason(error, str(self.root / name))
+                fact["why"] = first_line(error, self.root / name)
                 continue
             for part, data in parts.items():
                 if part not in writers:
@@ -72,7 +72,7 @@ class ShardMaker:
                 try:
                     writers[part].append(data)
                 except ValueError as error:  # a context of another length
-                    fact["why"] = _reason(error, "")
+                    fact["why"] = first_line(error)
                     continue
                 fact["rows"][part] = len(data)
                 fact |= {k: list(v) for k, v in (("notes", data.notes), ("ignored", data.ignored)) if v}
@@ -101,9 +101,3 @@ def shard_files(out: Path, number: int) -> list[dict[str, Any]]:
             "the same again."
         ) from None
     return facts
-
-
-def _reason(error: Exception, path: str) -> str:
-    """An error's first line, without the path that it begins with."""
-    text = str(error).strip() or type(error).__name__
-    return printable(text.splitlines()[0].removeprefix(f"{path}: "), 300)

@@ -190,6 +190,12 @@ def printable(text: str, most: int = 60) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
+def first_line(error: Exception, path: Path | None = None) -> str:
+    """The first line of what an error says, without the path of the file that it begins with, as `printable` shows it."""
+    text = str(error).strip() or type(error).__name__
+    return printable(text.splitlines()[0].removeprefix(f"{path}: "), 300)
+
+
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | str:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "a compression that NumPy does not write"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +18,16 @@ from ..skeleton import JOINT_NAMES, resolve_joints
 from ..tasks import check, score
 
 
+class _PriorTask:
+    """What tasks have in common: dataclasses whose fields decide the results, all but `device`."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Everything that decides the results."""
+        return {name: value for name, value in vars(self).items() if name != "device"}
+
+
 @dataclass(frozen=True, kw_only=True)
-class ScoreFile:
+class ScoreFile(_PriorTask):
     """The density of every pose of a file, as `poseprior.tasks.score`.
 
     A result has `log_prob`, `percentile`, `joint_percentile` (N,), `attribution` (N, J) over the prior's `joints`, and the
@@ -37,10 +45,6 @@ class ScoreFile:
     max_poses: int | None = None
     device: str = "cpu"
     suffix: ClassVar[str] = ".score.npz"
-
-    def facts(self) -> Mapping[str, Any]:
-        """Everything that decides the results."""
-        return _decisive(self)
 
     def prepare(self) -> Callable[[Path, Path], None]:
         """What scores one file."""
@@ -65,7 +69,7 @@ class ScoreFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompleteFile:
+class CompleteFile(_PriorTask):
     """Missing and hidden joints of every pose of a file, drawn given the others, as `PosePrior.complete`.
 
     A result is a pose file of (num_samples x N) poses: all draws of the first sample, then of the second.
@@ -85,10 +89,6 @@ class CompleteFile:
     device: str = "cpu"
     suffix: ClassVar[str] = ".completed.npz"
 
-    def facts(self) -> Mapping[str, Any]:
-        """Everything that decides the results."""
-        return _decisive(self)
-
     def prepare(self) -> Callable[[Path, Path], None]:
         """What completes one file."""
         prior = load(self.prior, device=self.device)
@@ -107,7 +107,7 @@ class CompleteFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckFile:
+class CheckFile(_PriorTask):
     """Whether a prior holds on the poses of a file, as `poseprior.tasks.check`; a result is JSON.
 
     Attributes:
@@ -122,10 +122,6 @@ class CheckFile:
     device: str = "cpu"
     suffix: ClassVar[str] = ".check.json"
 
-    def facts(self) -> Mapping[str, Any]:
-        """Everything that decides the results."""
-        return _decisive(self)
-
     def prepare(self) -> Callable[[Path, Path], None]:
         """What checks one file."""
         prior = load(self.prior, device=self.device)
@@ -135,10 +131,6 @@ class CheckFile:
             write_json(target, result.to_dict())
 
         return work
-
-
-def _decisive(task: Any) -> dict[str, Any]:
-    return {name: value for name, value in asdict(task).items() if name != "device"}
 
 
 def _shown(prior: PosePrior, path: Path, most: int | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 from tqdm import tqdm
 
 from .._workers import run_jobs
-from ..io._open import printable
+from ..io._open import first_line
+from ..io._run_folder import require_new, require_same
 from ..io.atomic import require_writable, write_json
 from ..io.shards import INDEX
 
@@ -159,10 +160,9 @@ class _EachFile:
         try:
             self.work(self.inputs / name, target)
         except ValueError as error:
-            text = (str(error).strip() or "no reason given").splitlines()[0]
-            if "cannot write" in text:
+            if "cannot write" in str(error).strip().partition("\n")[0]:
                 raise
-            return printable(text.removeprefix(f"{self.inputs / name}: "), 300)
+            return first_line(error, self.inputs / name)
         return None
 
 
@@ -175,15 +175,11 @@ def _settle(out: Path, asked: dict[str, Any]) -> None:
     path = out / ASKED
     asked = json.loads(json.dumps(asked))
     if not path.is_file():
-        if out.exists() and (not out.is_dir() or any(not p.name.startswith(f".{ASKED}.") for p in out.iterdir())):
-            raise ValueError(f"out: expected a new folder, an empty one or that of an earlier run, got {out}.")
+        require_new(out, ASKED, "an earlier run")
         write_json(path, asked)
         return
     try:
         found = dict(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise ValueError(f"out: {path} cannot be read ({type(error).__name__}); give another folder.") from None
-    differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
-    if differing:
-        listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
-        raise ValueError(f"out: {out} holds other results: {listed}. Give another folder, or the same options.")
+    require_same(out, found, asked, "other results")

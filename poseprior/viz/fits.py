@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..fitting import BodyFit, BodyPoints, Keypoints2D, Target
 from ..io.atomic import replacing
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
+from ._trimesh import import_trimesh
 from .canvas import new_figure
 
 _COLUMNS = 4
@@ -117,15 +118,11 @@ def bodies_scene(
     Raises:
         ModuleNotFoundError: without trimesh (`pip install "poseprior[viz]"`).
     """
-    try:
-        import trimesh
-        from trimesh.viewer.notebook import scene_to_html
-        from trimesh.visual import TextureVisuals
-        from trimesh.visual.material import PBRMaterial
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'scenes need trimesh, which is not installed; run: pip install "poseprior[viz]"', name=error.name
-        ) from error
+    trimesh = import_trimesh("scenes")
+    from trimesh.viewer.notebook import scene_to_html
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
     columns = len(vertices) if columns is None else min(columns, len(vertices))
     rows = -(-len(vertices) // columns)
     scene = trimesh.Scene()

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..io.atomic import replacing
 from ..skeleton import NUM_JOINTS
 from . import drawing
+from ._trimesh import import_trimesh
 
 #: Kinds of files that are written.
 SUFFIXES = (".obj", ".ply", ".glb")
@@ -59,12 +60,7 @@ def write_mesh(
         raise ValueError(f"faces: expected indices 0 to {len(points) - 1}, got {corners.min()} to {corners.max()}.")
     if colours is not None and np.shape(colours) != points.shape:
         raise ValueError(f"colours: expected shape {points.shape}, one for each vertex, got {np.shape(colours)}.")
-    try:
-        import trimesh
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'meshes need trimesh, which is not installed; run: pip install "poseprior[viz]"', name=error.name
-        ) from error
+    trimesh = import_trimesh("meshes")
     tint = None if colours is None else (255 * np.asarray(colours)).round().astype(np.uint8)
     mesh = trimesh.Trimesh(points, corners, vertex_colors=tint, process=False)
     content: Any = mesh.export(file_type=target.suffix.lower()[1:])
@@ -90,12 +86,7 @@ def skeleton_mesh(pose: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64],
         raise ValueError(
             f"pose: expected one finite pose ({NUM_JOINTS}, 3), got {tuple(pose.shape)}; take one of the batch."
         )
-    try:
-        import trimesh
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'meshes need trimesh, which is not installed; run: pip install "poseprior[viz]"', name=error.name
-        ) from error
+    trimesh = import_trimesh("meshes")
     sphere = trimesh.creation.icosphere(subdivisions=2).vertices
     vertices, faces, colours, count = [], [], [], 0
     for part, centres in zip(drawing.PARTS, drawing.place(pose), strict=True):
