@@ -21,6 +21,8 @@ BROKEN = (
     OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _MOST_ARRAYS = 5000
+#: Bytes of an array that is read when its file is opened: opening the archive once more takes longer.
+_LITTLE = 4096
 #: An array larger than this may not unfold to more than so many times its size in the file; masks compress far better.
 _SMALL, _SMALL_MASK, _MOST_UNFOLDED = 64 * 2**20, 512 * 2**20, 100
 
@@ -132,12 +134,21 @@ def open_npz(path: Path) -> ArrayFile:
             if len(names) > _MOST_ARRAYS or len(set(names)) < len(names):
                 raise ValueError(f"{len(names)} arrays, or two of one name")
             headers = {info.filename[:-4]: _header(archive, info) for info in members}
+            little = {info.filename[:-4]: _little(archive, info, headers[info.filename[:-4]]) for info in members}
     except BROKEN as error:
         raise ValueError(
             f"{path}: expected an .npz file, got something else or a damaged one ({short(error)}); pickles are never "
             "loaded: save arrays with numpy.savez(path, poses=...)."
         ) from None
-    return ArrayFile(path, headers, lambda key: _member(path, f"{key}.npy"))
+
+    def load(key: str) -> NDArray[Any]:
+        array = little.get(key)
+        if array is not None:
+            return array
+        with zipfile.ZipFile(path) as archive:
+            return _read_member(archive, f"{key}.npy")
+
+    return ArrayFile(path, headers, load)
 
 
 def open_npy(path: Path, key: str) -> ArrayFile:
@@ -212,8 +223,18 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | str:
     return header
 
 
-def _member(path: Path, name: str) -> NDArray[Any]:
-    with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+def _little(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header | str) -> NDArray[Any] | None:
+    """An array of a few bytes; None for a larger one, and for what cannot be read, which reading it says."""
+    if isinstance(header, str) or is_pickle(header) or info.file_size > _LITTLE:
+        return None
+    try:
+        return _read_member(archive, info)
+    except BROKEN:
+        return None
+
+
+def _read_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as stream:
         array = read_data(stream, read_header(stream))
         stream.read(1)  # reads on to the checksum
     return array

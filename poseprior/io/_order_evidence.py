@@ -65,6 +65,8 @@ def fingers_speak_for(hand: NDArray[np.floating], right: NDArray[np.bool_]) -> s
     turned = np.where(right[keep, None, None], sample, sample * _LEFT)
     if np.abs(turned).max(initial=0.0) <= _STILL:
         return None
+    if (turned == turned[:1]).all():
+        turned = turned[:1]  # a hand that is held still: the mean over its rows is that of one
     score = {name: _log_density(turned, _FINGER[list(places)]) for name, places in FINGERS.items()}
     best = max(score, key=lambda name: score[name])
     lead = score[best] - max(value for name, value in score.items() if name != best)

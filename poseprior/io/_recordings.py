@@ -197,10 +197,10 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
         notes += [] if note is None else [note]
     try:
         _require_finite(pose, mask, reads)
-        pose = torch.where(mask[..., None], pose, torch.zeros_like(pose))
+        pose = pose.masked_fill(~mask[..., None], 0.0)
         n, alone = len(pose), len(reads) == 1
         data = PoseDataset(
-            wrap_rotvec(pose).float(),
+            _wrapped(pose).float(),
             mask,
             subject=_column(reads, "subject"),
             sequence=path.stem if reads[0].sequence is None else _column(reads, "sequence"),
@@ -218,13 +218,22 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     return data._noted(tuple(ignored), tuple(dict.fromkeys(notes)))
 
 
+def _wrapped(pose: torch.Tensor) -> torch.Tensor:
+    """`wrap_rotvec`, of the joints that may need it: few recordings have one."""
+    long = torch.linalg.vector_norm(pose, dim=-1) > 3.14
+    return pose.index_put((long,), wrap_rotvec(pose[long])) if bool(long.any()) else pose
+
+
 def _one_hand(mask: torch.Tensor) -> bool:
     """Whether the rows are single hands, left or right: a hand that never moves was held still."""
     return not bool(mask[:, :25].any()) and not bool((mask[:, 25:40].any(1) & mask[:, 40:].any(1)).any())
 
 
 def _require_finite(pose: torch.Tensor, mask: torch.Tensor, reads: list[_Read]) -> None:
-    broken = ~torch.isfinite(pose).all(-1) & mask
+    finite = torch.isfinite(pose)
+    if bool(finite.all()):
+        return
+    broken = ~finite.all(-1) & mask
     if not bool(broken.any()):
         return
     rows = torch.nonzero(broken.any(1)).flatten().tolist()

@@ -145,7 +145,7 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
         if filler and bool(have.any()) and not bool((pose[:, part].abs() > _STILL).any()):
             have = torch.zeros_like(have)  # hands at rest in an array of all joints: nobody measured them there
         if bool(have.any()):
-            joint = _differs(pose[have][:, part], value[have])
+            joint = _differs(pose[:, part][have], value[have])
             if joint is not None and filler:
                 notes.append(f"'{claim.key}' holds other fingers than the array of all joints, which was taken")
                 left_out.add(claim.key)
@@ -156,8 +156,9 @@ def _together(pose: Tensor, mask: Tensor, claims: list[Claim], notes: list[str])
                     f"{name}; pass ignore=('{claim.key}',) to read the file without it."
                 )
         fresh = rows & ~have
-        pose[fresh, part] = value[fresh]
-        mask[fresh, part] = True
+        if bool(fresh.any()):
+            pose[fresh, part] = value[fresh]
+            mask[fresh, part] = True
         sources.setdefault(claim.part, claim.key)
     return pose, mask, left_out
 

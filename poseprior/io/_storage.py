@@ -75,13 +75,13 @@ class PoseStore:
         condition = None if context is None else _checked_context(_numpy(context), len(array))
         if not isinstance(array, np.memmap):
             array = np.ascontiguousarray(array, np.float32)
-            if mask is not None and (array[~mask] != 0).any():
+            if mask is not None and ((array != 0) & ~mask[..., None]).any():
                 array = array.copy()
         store = cls(array, mask, filled, condition)
         store._require_finite()
         if not store.mapped:
             if mask is not None and not mask.all():
-                _require_writeable(store)._poses[~mask] = 0.0
+                np.copyto(_require_writeable(store)._poses, 0.0, where=~mask[..., None])
             store = _require_writeable(store)
         return store
 
@@ -198,7 +198,10 @@ class PoseStore:
     def _require_finite(self) -> None:
         bad: list[int] = []
         for start in range(0, len(self._poses), _CHUNK):
-            broken = ~np.isfinite(self._poses[start : start + _CHUNK]).all(-1)
+            finite = np.isfinite(self._poses[start : start + _CHUNK])
+            if finite.all():
+                continue
+            broken = ~finite.all(-1)
             if self._observed is not None:
                 broken &= np.asarray(self._observed[start : start + _CHUNK])
             bad.extend((start + np.flatnonzero(broken.any(1))).tolist())

@@ -78,7 +78,7 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
     places = [k for k, index in enumerate(order) if index >= 0]
     index = [order[k] for k in places]
     pose = joints.new_zeros(len(joints), NUM_JOINTS, 3)
-    pose[:, index] = joints[:, places]
+    pose.index_copy_(1, torch.tensor(index), joints if len(places) == len(order) else joints[:, places])
     mask = torch.zeros(len(joints), NUM_JOINTS, dtype=torch.bool)
     mask[:, index] = True
     if order[22:] == (-1, -1) and bool((joints[:, 22:].nan_to_num() != 0).any()):
