@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,20 +115,18 @@ class Fit:
         prior = self._load(self.prior)
         fingers = self._finger_terms(target, prior)
         started = time.monotonic()
-        with self._model() as model:
-            config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
-            fit = _fit_in_chunks(model, target, prior, fingers, config)
-            fit.save(
-                self.out, up=self.up, points_up=points_up, gender=self.gender, fps=self.fps, frame_names=found.names
-            )
-            self._summary(fit, time.monotonic() - started)
-            print(f"results: {self.out}")
-            if self.png is not None:
-                plot_fit(model, fit, target, path=self.png)
-                print(f"picture: {self.png}")
-            if self.html is not None:
-                fit_scene(model, fit, self.html)
-                print(f"scene: {self.html}")
+        model = self._model()
+        config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
+        fit = _fit_in_chunks(model, target, prior, fingers, config)
+        fit.save(self.out, up=self.up, points_up=points_up, gender=self.gender, fps=self.fps, frame_names=found.names)
+        self._summary(fit, time.monotonic() - started)
+        print(f"results: {self.out}")
+        if self.png is not None:
+            plot_fit(model, fit, target, path=self.png)
+            print(f"picture: {self.png}")
+        if self.html is not None:
+            fit_scene(model, fit, self.html)
+            print(f"scene: {self.html}")
 
     def _points_up(self, target: Target) -> PointsUp | None:
         """The axis that points up in the coordinates of the points; None for a camera's, and where nothing is turned."""
@@ -212,27 +207,13 @@ class Fit:
             )
         return Camera(torch.as_tensor(focal, dtype=torch.float64), center)
 
-    @contextlib.contextmanager
-    def _model(self) -> Iterator[nn.Module]:
-        import smplx
-
+    def _model(self) -> nn.Module:
         from ..devices import usable_device
-        from ..fitting import stand_in_body
+        from ..fitting.body.smplx_model import load_smplx
 
-        options = {"use_pca": False, "flat_hand_mean": True, "gender": self.gender}
-        with tempfile.TemporaryDirectory() as folder:
-            place = self.model
-            if place is None:
-                print("no --model given: fitting the licence-free stand-in body (docs/stand_in_body.md)")
-                place = stand_in_body(folder)
-            try:
-                model: nn.Module = smplx.create(str(place), model_type="smplx", **options)
-            except (AssertionError, OSError, KeyError, ValueError) as error:
-                raise ValueError(
-                    f"--model: expected a folder that smplx.create loads (smplx/SMPLX_{self.gender.upper()}.npz in it), "
-                    f"got {place} ({error})."
-                ) from None
-            yield model.to(usable_device(self.device))
+        if self.model is None:
+            print("no --model given: fitting the licence-free stand-in body (docs/stand_in_body.md)")
+        return load_smplx(self.model, gender=self.gender, argument="--model").to(usable_device(self.device))
 
     def _summary(self, fit: BodyFit, seconds: float) -> None:
         frames = len(fit.pose)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -54,21 +53,13 @@ class ExportMesh:
         print(f"mesh of pose {self.index}: {self.out}")
 
     def _write_body(self, pose: Tensor) -> None:
-        import smplx
         import torch
 
-        from ..fitting import stand_in_body
+        from ..fitting.body.smplx_model import load_smplx
         from ..params import pose_to_smplx
         from ..viz.mesh import write_mesh
 
-        with tempfile.TemporaryDirectory() as folder:
-            place = stand_in_body(folder) if self.model is None else self.model
-            try:
-                model = smplx.create(str(place), "smplx", use_pca=False, flat_hand_mean=True)
-            except (AssertionError, OSError, KeyError, ValueError) as error:
-                raise ValueError(
-                    f"--model: expected a folder that smplx.create loads, got {place} ({error})."
-                ) from None
+        model = load_smplx(self.model, argument="--model")
         with torch.no_grad():
             vertices = model(**pose_to_smplx(pose)).vertices[0]
         write_mesh(self.out, vertices, model.faces.astype(int))

@@ -12,8 +12,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..models import GaussianMixturePrior, GaussianPrior, GlobalFlow, ProductPrior
+from .. import skeleton
+from ..models import GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, ProductPrior
 from ..models.gaussian.masked_mixture import MaskedMixture
+from ..models.joint_flow.graph import with_dependents
 from ..models.shared.mirror import reflect
 from ..models.vae.base import BaseVAE
 from ..models.vae.core import VAECore
@@ -120,6 +122,25 @@ class _FlowDraw(Draw):
         return self.prior._decode(normal, None)
 
 
+class _JointFlowDraw(Draw):
+    """Of a flow for each joint: parents before their children."""
+
+    def __init__(self, prior: JointFlow, observed: list[bool]) -> None:
+        super().__init__()
+        self.prior, self.observed, self.normals = prior, observed, 3 * len(prior.joints)
+        self.uniforms = len(prior.joints) if prior.architecture == "default" else 0
+        hidden = {joint for joint, seen in zip(prior.joints, observed, strict=True) if not seen}
+        if more := with_dependents(hidden, prior.parents) - hidden:
+            raise ValueError(
+                "hide: expected joints of a JointFlow with all that depend on them, whose draws are exact, got some without "
+                f"{', '.join(skeleton.JOINT_NAMES[j] for j in sorted(more))}; hide these too."
+            )
+
+    def forward(self, rotvec: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
+        normal = normal.unflatten(1, (-1, 3))
+        return self.prior.draw_of_noise(rotvec, self.observed, normal, uniform if self.uniforms else normal[..., 0])
+
+
 class _VAEDraw(Draw):
     """Of a variational autoencoder: a latent, what it decodes to, and the noise around that."""
 
@@ -185,9 +206,11 @@ def draw_of(prior: PosePrior, observed: list[bool]) -> Draw:
         return _MixtureDraw(prior, observed)
     if not some and isinstance(prior, GlobalFlow) and not prior.context_dim:
         return _FlowDraw(prior)
+    if isinstance(prior, JointFlow):
+        return _JointFlowDraw(prior, observed)
     if not some and isinstance(prior, BaseVAE):
         return _VAEDraw(prior)
-    what, known = ("complete", "GaussianPrior, GaussianMixturePrior") if some else (
-        "sample", "GaussianPrior, GaussianMixturePrior, GlobalFlow, a VAE"
+    what, known = ("complete", "GaussianPrior, GaussianMixturePrior, JointFlow") if some else (
+        "sample", "GaussianPrior, GaussianMixturePrior, GlobalFlow, JointFlow, a VAE"
     )  # fmt: skip
     raise ValueError(f"what: {type(prior).__name__} has no {what} in ONNX; {known} and products of them have.")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import check_choice
+from ..models import JointFlow
 from ..prior import LatentPosePrior, PosePrior
 from .draws import draw_of
 
@@ -117,6 +118,11 @@ def function_of(prior: PosePrior, what: str, hide: Iterable[int] = ()) -> Functi
             raise ValueError(
                 f"what: {type(prior).__name__} has no latent space to decode; GlobalFlow and VAEs have one."
             )
+        if isinstance(prior, JointFlow) and prior.architecture == "default":
+            raise ValueError(
+                "what: decode of a JointFlow searches for roots, which no graph of standard operators does; sample draws "
+                "from the same density."
+            )
         return Function(prior, _Decode(prior), {"latent": (prior.latent_dim,)}, ("pose",))
     hidden = tuple(sorted(set(hide)))
     if what == "complete":
@@ -135,7 +141,7 @@ def function_of(prior: PosePrior, what: str, hide: Iterable[int] = ()) -> Functi
 
 def exportable(prior: PosePrior) -> tuple[str, ...]:
     """Which of `WHAT` a prior has."""
-    hide = prior.joints[:1] if len(prior.joints) > 1 else ()
+    hide = prior.joints[-1:] if len(prior.joints) > 1 else ()
     found = []
     for what in WHAT:
         try:

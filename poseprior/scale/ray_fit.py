@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -67,15 +66,6 @@ class FitBatch:
 
     @cached_property
     def _model(self) -> nn.Module:
-        try:
-            import smplx
-        except ModuleNotFoundError as error:
-            raise ValueError('model: expected the smplx package; run: pip install "poseprior[fitting]".') from error
-        from ..fitting import stand_in_body
+        from ..fitting.body.smplx_model import load_smplx
 
-        with tempfile.TemporaryDirectory() as folder:
-            place = stand_in_body(folder) if self.model is None else self.model
-            model: nn.Module = smplx.create(
-                str(place), model_type="smplx", use_pca=False, flat_hand_mean=True, gender=self.gender
-            )
-        return model
+        return load_smplx(self.model, gender=self.gender)

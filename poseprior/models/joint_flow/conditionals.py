@@ -44,6 +44,10 @@ class JointConditionals(nn.Module, ABC):
         """(P, B, 3) exact draws."""
 
     @abstractmethod
+    def draw_of_noise(self, inputs: Tensor, places: Tensor | None, normal: Tensor, uniform: Tensor) -> Tensor:
+        """`draw` as a function of its noise: standard normal (P, B, 3), and in [0, 1) (P, B)."""
+
+    @abstractmethod
     def encode(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         """(P, B, 3) latents, standard normal under the model."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ... import skeleton
 
@@ -68,6 +68,15 @@ def depth_levels(parents: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
             if joint not in depth and all(c in depth for c in own):
                 depth[joint] = 1 + max((depth[c] for c in own), default=-1)
     return [[j for j in parents if depth[j] == level] for level in range(1 + max(depth.values()))]
+
+
+def with_dependents(joints: Iterable[int], parents: Mapping[int, tuple[int, ...]]) -> set[int]:
+    """Joints, and all whose conditionals depend on them directly or through others."""
+    found, size = set(joints), -1
+    while len(found) > size:
+        size = len(found)
+        found |= {joint for joint, own in parents.items() if found.intersection(own)}
+    return found
 
 
 def near_joints(joints: Sequence[int]) -> list[list[int]]:

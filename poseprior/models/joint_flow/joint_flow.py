@@ -223,6 +223,31 @@ class JointFlow(LatentPosePrior):
         missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
         return self.chart.inverse(draw_missing(self.conditionals, self._levels, *missing, 1, 1, generator)[0])
 
+    def draw_of_noise(self, rotvec: Tensor, observed: Sequence[bool], normal: Tensor, uniform: Tensor) -> Tensor:
+        """Exact draws as a function of noise, without particles and without checks.
+
+        Args:
+            rotvec: (B, J, 3) of the modelled joints, radians; looked at where they are observed.
+            observed: which of the J joints are given, the same in every row; none of them may have a missing parent.
+            normal: (B, J, 3) standard normal numbers.
+            uniform: (B, J) numbers in [0, 1); the published architecture does not look at them.
+
+        Returns:
+            (B, J, 3) with the missing joints drawn.
+        """
+        w = torch.zeros_like(rotvec)
+        if any(observed):
+            w, _ = self.chart(rotvec, None)
+        for level in self._levels:
+            missing = [place for place in level if not observed[place]]
+            if not missing:
+                continue
+            places = torch.tensor(missing, device=w.device)
+            noise = normal.index_select(1, places).transpose(0, 1), uniform.index_select(1, places).T
+            made = self.conditionals.draw_of_noise(self.conditionals.inputs(w, None, places), places, *noise)
+            w = w.index_copy(1, places, made.transpose(0, 1))
+        return self.chart.inverse(w)
+
     def _complete(
         self,
         rotvec: Tensor,

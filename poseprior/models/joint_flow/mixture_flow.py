@@ -20,7 +20,7 @@ from ..shared.grouped_mlp import GroupedLinear
 from ..shared.mirror import REFLECTION
 from .conditionals import JointConditionals, grouped_affine
 from .graph import mirror_source
-from .triangular_mixture import BROAD, Mixture, decode, draw, encode, log_prob
+from .triangular_mixture import BROAD, Mixture, decode, draw, draw_of_noise, encode, log_prob
 
 _PER_COMPONENT = 10
 #: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
@@ -188,6 +188,9 @@ class JointMixtureFlow(JointConditionals):
 
     def draw(self, inputs: Tensor, places: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self._flip(draw(self._mixture(inputs, places), generator), places)
+
+    def draw_of_noise(self, inputs: Tensor, places: Tensor | None, normal: Tensor, uniform: Tensor) -> Tensor:
+        return self._flip(draw_of_noise(self._mixture(inputs, places), normal, uniform), places)
 
     @torch.no_grad()
     def fit_start(self, w: Tensor, observed: Tensor) -> None:

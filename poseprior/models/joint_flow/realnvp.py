@@ -93,3 +93,6 @@ class JointRealNVP(JointConditionals):
             *inputs.shape[:2], 3, generator=generator, dtype=inputs.dtype, device=inputs.device
         )  # fmt: skip
         return self.decode(noise, inputs, places)
+
+    def draw_of_noise(self, inputs: Tensor, places: Tensor | None, normal: Tensor, uniform: Tensor) -> Tensor:
+        return self.decode(normal, inputs, places)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..._tracing import is_traced
 from ..shared.broad_tails import BroadComponent
-from ..shared.triangular import Triple, unit_lower_product, unit_lower_solve
+from ..shared.triangular import Triple, lower_solve, unit_lower_product, unit_lower_solve
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
@@ -128,13 +128,17 @@ def decode(latent: Tensor, mixture: Mixture) -> Tensor:
 
 
 def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
-    """(..., 3) exact draws: pick a component, then a Gaussian."""
+    """(P, B, 3) exact draws."""
+    like = mixture.mean
+    uniform = torch.rand(like.shape[:-1], generator=generator, dtype=like.dtype, device=like.device)
+    normal = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+    return draw_of_noise(mixture, normal, uniform)
+
+
+def draw_of_noise(mixture: Mixture, noise: Tensor, uniform: Tensor) -> Tensor:
+    """(P, B, 3) draws: uniform numbers (P, B) pick components, and standard normal ones (P, B, 3) a point of each."""
     log_weight = mixture.log_weights()
-    uniform = torch.rand(
-        log_weight.shape[:-1], generator=generator, dtype=log_weight.dtype, device=log_weight.device
-    )  # fmt: skip
     chosen = (log_weight.exp().cumsum(-1) < uniform[..., None]).sum(-1).clamp_max(log_weight.shape[-1] - 1)
-    noise = torch.randn(*uniform.shape, 3, generator=generator, dtype=log_weight.dtype, device=log_weight.device)
     learned = mixture.log_weight.shape[-1]
     pick = chosen.clamp_max(learned - 1)[..., None, None].expand(*chosen.shape, 1, 3)
     centre, log_precision, shear = (
@@ -144,7 +148,7 @@ def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
     first, second, third = noise.unbind(-1)
     e = torch.stack(unit_lower_solve((a, b, c), (first, second, third)), -1)
     z = centre + e * torch.exp(-log_precision)
-    residual = torch.linalg.solve_triangular(mixture.whitener(), z.transpose(1, 2), upper=False).transpose(1, 2)
+    residual = lower_solve(mixture.whitener()[:, None], z)
     stddev = noise.new_tensor([broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
     return torch.where((chosen >= learned)[..., None], stddev * noise, mixture.mean + residual)
 
