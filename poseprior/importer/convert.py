@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..io import _columns, _thinning
+from ..io._folders import found_below
 from ..io._options import Options
 from ..io._recordings import read_recording
 from ..io.dataset import PoseDataset
@@ -27,13 +28,14 @@ def convert(root: Path, name: str, source: str, options: ImportOptions) -> tuple
         constant_parts_unobserved=options.constant_parts_unobserved,
         context=options.context,
     )
+    found = found_below(root / name, root, root)
     counted: list[int] = []
 
     def select(n: int, rate: float | None, recording: str) -> NDArray[np.int64]:
         counted.append(n)
         return _frames([(recording, np.arange(n))], None, rate, options)
 
-    data = read_recording((root / name, root), reading, fps=options.source_fps, select=select)
+    data = read_recording(found, reading, fps=options.source_fps, select=select)
     frames = counted[0] if counted else len(data)
     if not counted:
         groups = _columns.groups(data._columns.subject, data._columns.sequence, data.frame, len(data))

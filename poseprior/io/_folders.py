@@ -1,20 +1,49 @@
-"""Which pose files a folder holds, and which of them are train, val and test."""
+"""Which pose files a folder holds, which of them are train, val and test, and the people whom folders name."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ._frames import natural_path
 
 SPLITS = ("train", "val", "test")
 _STEMS = {stem.format(name): name for name in SPLITS for stem in ("{}_poses", "hands_{}", "{}", "poses_{}", "{}_hands")}
 
-#: (file, the folder below which its path names the person, if any)
-Found = tuple[Path, Path | None]
+
+class Found(NamedTuple):
+    """A file.
+
+    Attributes:
+        path: of the file.
+        person: whom the folders name that it lies in.
+        likely: whom they name if its arrays are those of AMASS, where each person has a folder.
+    """
+
+    path: Path
+    person: str | None = None
+    likely: str | None = None
 
 
-def pose_files(path: Path, split: str | None) -> list[Found]:
-    """The files of a path: itself, those of a split, or all (train, val, test in this order, where they are named)."""
+def common_root(entries: Sequence[Path]) -> Path | None:
+    """The folder above all of several folders and files; None for one of them, or on different disks."""
+    places = {os.path.abspath(entry.parent if entry.is_file() else entry) for entry in entries}
+    try:
+        return Path(os.path.commonpath(places)) if len(places) > 1 else None
+    except ValueError:
+        return None
+
+
+def pose_files(path: Path, split: str | None, *, root: Path | None = None) -> list[Found]:
+    """The files of a path: itself, those of a split, or all (train, val, test in this order, where they are named).
+
+    Args:
+        path: a file or a folder.
+        split: the part to take of a folder.
+        root: the folder below which paths name people, so that `CMU/01` and `KIT/01` are two; None for `path` itself.
+    """
     if not path.exists():
         raise ValueError(f"path: expected an .npz file or a folder, got {path}, which does not exist.")
     if path.is_file():
@@ -22,8 +51,8 @@ def pose_files(path: Path, split: str | None) -> list[Found]:
             raise ValueError(
                 f"split: expected a folder to find split={split!r} in, got the file {path}; leave split out."
             )
-        return [(path, None)]
-    parts = split_files(path)
+        return [found_below(path, path.parent, root or path.parent)]
+    parts = split_files(path, root=root)
     if split is not None:
         if split not in parts:
             raise ValueError(
@@ -33,10 +62,10 @@ def pose_files(path: Path, split: str | None) -> list[Found]:
         return parts[split]
     if parts:
         return [found for name in parts for found in parts[name]]
-    return [(file, path) for file in _below(path)]
+    return [found_below(file, path, root or path) for file in _below(path)]
 
 
-def split_files(folder: Path) -> dict[str, list[Found]]:
+def split_files(folder: Path, *, root: Path | None = None) -> dict[str, list[Found]]:
     """The files of each named part that exists, in the order train, val, test; empty when nothing is named.
 
     Names directly in the folder count alone. Without any, folders below may be named or hold named files, and then all
@@ -53,17 +82,33 @@ def split_files(folder: Path) -> dict[str, list[Found]]:
             f"folder: expected all files in {folder} to be named train, val or test or none of them, got "
             f"{next(iter(named))} and {odd}; give the list of files instead."
         )
-    parts = {name: [(file, base) for file, (part, base) in named.items() if part == name] for name in SPLITS}
+    above = root or folder
+    parts = {
+        name: [found_below(f, base, above) for f, (part, base) in named.items() if part == name] for name in SPLITS
+    }
     return {name: found for name, found in parts.items() if found}
 
 
-def _split_of(file: Path, root: Path, depth: int | None) -> tuple[str, Path | None] | None:
-    """The part that a file belongs to by its name or that of a folder above it, looking `depth` levels down."""
+def found_below(file: Path, base: Path, root: Path) -> Found:
+    """A file, and the people that folders name: those from `root` to the file, but only where some lie below `base`."""
+    steps = Path(os.path.abspath(file.parent)).relative_to(os.path.abspath(root)).parts
+    name = "/".join(step for step in steps if step not in SPLITS)
+    if name:
+        return Found(file, likely=name) if file.parent == base else Found(file, person=name)
+    parent = file.resolve().parent.name
+    return Found(file, likely=None if parent in SPLITS else parent)
+
+
+def _split_of(file: Path, root: Path, depth: int | None) -> tuple[str, Path] | None:
+    """The part that a file belongs to by its name or that of a folder above it, looking `depth` levels down.
+
+    With it comes the folder of the part, below which folders name people.
+    """
     steps = file.relative_to(root).parts
     for level, step in enumerate(steps[:depth]):
         if level < len(steps) - 1 and step in SPLITS:
             return step, root.joinpath(*steps[: level + 1])
-    return (_STEMS[file.stem], None) if file.stem in _STEMS and len(steps) <= (depth or len(steps)) else None
+    return (_STEMS[file.stem], file.parent) if file.stem in _STEMS and len(steps) <= (depth or len(steps)) else None
 
 
 def _below(folder: Path) -> list[Path]:

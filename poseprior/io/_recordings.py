@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES
 from ._context import every_row, file_context
-from ._folders import SPLITS, Found
+from ._folders import Found
 from ._frames import numbered
 from ._keys import AMASS_KEYS, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
 from ._masks import without_still_joints
@@ -60,10 +60,10 @@ def read_recordings(
         part = _dataset(reads, options)
         made[place] = part if target_fps is None or part.fps is None else part.subsample(target_fps)
 
-    for place, (path, folder) in enumerate(files):
-        read = _read(path, folder, options, subject, fps)
+    for place, found in enumerate(files):
+        read = _read(found, options, subject, fps)
         if len(read.rows.pose) == 1 and read.sequence is None and len(files) > 1:
-            frames[path.parent].append((place, read))
+            frames[read.path.parent].append((place, read))
         else:
             finish(place, [read])
     for single in frames.values():
@@ -121,12 +121,13 @@ def read_recording(
     Returns:
         The data set; `frame` counts in the recording as it is in the file.
     """
-    return _dataset([_read(*found, options, None, fps, select)], options)
+    return _dataset([_read(found, options, None, fps, select)], options)
 
 
 def _read(
-    path: Path, folder: Path | None, options: Options, subject: str | None, fps: float | None, select: Select | None = None
-) -> _Read:  # fmt: skip
+    found: Found, options: Options, subject: str | None, fps: float | None, select: Select | None = None
+) -> _Read:
+    path = found.path
     everything = _open(path)
     skipped = tuple(key for key in options.ignore if key in everything)
     options.applied.update(f"ignore={key!r}" for key in skipped)
@@ -146,7 +147,7 @@ def _read(
         if person is None and "sitting" in file:  # prefixed: sitting 2 is not the subject 2 of another file
             person = np.char.add("sitting", file["sitting"].astype(np.str_))
         return _Read(
-            path, everything, rows, _folder_subject(path, folder, file) if person is None else person, _first(file, SEQUENCES),
+            path, everything, rows, _folder_subject(found, file) if person is None else person, _first(file, SEQUENCES),
             file.get("frame") if chosen is None else chosen[0], rate,
             file.get("rig"), None if context is None else every_row(context, options.context or "", len(rows.pose)),
         )  # fmt: skip
@@ -272,9 +273,6 @@ def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:
     return next((file[k] for k in keys if k in file), None)
 
 
-def _folder_subject(path: Path, folder: Path | None, file: ArrayFile) -> str | None:
+def _folder_subject(found: Found, file: ArrayFile) -> str | None:
     """Name of the person from the folders of an AMASS tree."""
-    if folder is not None and path.parent != folder:
-        return path.parent.relative_to(folder).as_posix()
-    parent = path.resolve().parent.name
-    return parent if parent not in SPLITS and any(k in file for k in AMASS_KEYS) else None
+    return found.likely if found.person is None and any(k in file for k in AMASS_KEYS) else found.person

@@ -168,8 +168,9 @@ class PoseDataset(DatasetRows):
     def concat(cls, datasets: Sequence[PoseDataset]) -> PoseDataset:
         """All rows in order, in memory.
 
-        Where only some name their subject, sequence or rig, the rest become 'unknown'; where only some have `imputed`,
-        the rest count as recorded. All have a context of one length, or none has any.
+        Equal names stand for one person, recording or rig: rename those that do not with `with_names`. Where only some name
+        their subject, sequence or rig, the rest become 'unknown'; where only some have `imputed`, the rest count as recorded.
+        All have a context of one length, or none has any.
         """
         if not datasets:
             raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")

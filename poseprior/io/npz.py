@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..skeleton import JOINT_NAMES
-from ._folders import SPLITS, pose_files, split_files
+from ._folders import SPLITS, common_root, pose_files, split_files
 from ._options import Options
 from ._orders import Layout
 from ._recordings import read_recordings
@@ -73,7 +73,8 @@ def read_poses(
         ignore: names of arrays to leave unread.
         subject: name of the subject of all rows, overriding the files. Otherwise it is the file's `subject` ('sitting3'
             for hand files with `sitting`), else the folder of the file: relative to the folder being read ('CMU/01'),
-            or for a single AMASS file the name of its parent.
+            to the folder above all paths of a list, or for a single AMASS file the name of its parent. Folders that are
+            read one by one (`AMASS/CMU`, then `AMASS/KIT`) can each have a person '01': read them as a list to join them.
         fps: frame rate of files that do not say.
         target_fps: subsample every file to this rate while reading.
         constant_parts_unobserved: body mocap fills jaw, eyes and hands with constants (AMASS: a fixed mean hand), and what
@@ -105,7 +106,8 @@ def read_poses(
     shards = read_index(Path(entries[0])) if len(entries) == 1 else None
     if shards is not None:
         return _read_shards(Path(entries[0]), shards, split, options, subject, fps, target_fps)
-    files = [found for entry in entries for found in pose_files(Path(entry), split)]
+    root = common_root([Path(entry) for entry in entries])
+    files = [found for entry in entries for found in pose_files(Path(entry), split, root=root)]
     if not files:
         raise ValueError("path: expected at least one file, got an empty list.")
     parts = read_recordings(files, options, subject, fps, target_fps)

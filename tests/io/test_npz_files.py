@@ -114,6 +114,24 @@ def test_amass_tree(tmp_path: Path) -> None:
     assert list(read_split(tmp_path)) == ["train"]
 
 
+def test_people_of_several_folders_are_not_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for who in ("CMU/01", "CMU/02", "KIT/01"):
+        _save(tmp_path / who / "walk_poses.npz", **_amass_smplx())
+        _save(tmp_path / "plain" / who / "walk.npz", poses=_poses().numpy())
+    people = ("CMU/01", "CMU/02", "KIT/01")
+    assert read_poses([tmp_path / "CMU", tmp_path / "KIT"]).subjects == people
+    assert read_poses([tmp_path / "plain/CMU", tmp_path / "plain/KIT"]).subjects == people
+    assert read_poses([tmp_path / who / "walk_poses.npz" for who in people]).subjects == people
+    assert read_poses([tmp_path / "CMU/01/walk_poses.npz", tmp_path / "CMU/02"]).subjects == ("01", "02")
+    monkeypatch.chdir(tmp_path)
+    assert read_poses(["CMU", tmp_path / "KIT/../KIT"]).subjects == people
+    for who in ("A/train/01", "B/train/01", "B/val/01"):
+        _save(tmp_path / "parts" / who / "walk.npz", poses=_poses().numpy())
+    parts = read_split(tmp_path / "parts")
+    assert (parts["train"].subjects, parts["val"].subjects) == (("A/01", "B/01"), ("B/01",))
+    assert read_poses([tmp_path / "parts/B/train", tmp_path / "parts/B/val"]).subjects == ("01",)
+
+
 def test_lists(tmp_path: Path) -> None:
     first, second = (
         _save(tmp_path / "a.npz", poses=_poses(2).numpy()),

@@ -137,7 +137,7 @@ class OrderAgnosticGroup(nn.Module):
             visible = table.rows(table.near.visible, index, z.shape[0])
             features = self._near_features(inputs[:, self.base.slots], visible)
             raw = self.near_net(features.transpose(0, 1)).transpose(0, 1)
-            near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, len(z))
+            near = mixture_log_prob(raw, residual, self.dof) - table.rows(table.near.log_diagonal, index, z.shape[0])
             joint = torch.logaddexp(joint, near + log_near)
         return (joint if target is None else joint * target).sum(-1)
 
