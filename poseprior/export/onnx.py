@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +70,28 @@ def export_onnx(
     files = {}
     for name, function in functions.items():
         files[name] = target if len(names) == 1 else target.with_suffix(f".{name}.onnx")
-        with warnings.catch_warnings(), replacing(files[name]) as temporary:
-            warnings.simplefilter("ignore")  # of the exporter, about itself
+        with _silent_exporter(), replacing(files[name]) as temporary:
             onnx_program = _graph(function, name)
             onnx_program.model.metadata_props.update(_notes(plain, name, hidden))
             onnx_program.save(temporary, external_data=False)
             _compare(temporary, function, name)
     return files
+
+
+@contextlib.contextmanager
+def _silent_exporter() -> Iterator[None]:
+    """Without what the exporter says about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _require_packages() -> None:

@@ -96,7 +96,7 @@ def _finish(folder: Path, plan: Plan, options: ImportOptions, new: int) -> Impor
                     ranges.setdefault(fact["source"], []).append((total[part], total[part] + rows))
                 total[part] += rows
     parts = {part: names for part, names in shards.items() if names}
-    left_out = (*plan.skipped, *(Skipped(fact["file"], fact["why"]) for fact in facts if "why" in fact))
+    left_out = (*(Skipped(fact["file"], fact["why"]) for fact in facts if "why" in fact), *plan.skipped)
     if not parts:
         raise ValueError(
             f"source: expected files with poses, got none that can be used; the first of {len(left_out)}: "
