@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacrev, jvp, vmap
 
-from poseprior import LatentPosePrior, PosePrior, load
+from poseprior import JointFlow, LatentPosePrior, PosePrior, load
 from poseprior.fitting import PosePriorTerm
 from poseprior.fitting.body.skinning import Tree, posed_points
 from poseprior.kinematics import keypoint_positions
@@ -275,6 +275,27 @@ def test_compiled_without_graph_breaks(name: str) -> None:
             torch.testing.assert_close(compiled(x), plain(x), rtol=tolerance, atol=tolerance)
             if what != "encode":
                 _close(_slope(compiled, x), _slope(plain, x))
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+def test_a_compiled_search_is_one_node() -> None:
+    """JointFlow.decode: its bisection alone and under vmap, and the gradient through it."""
+    prior = JointFlow(["left_hip", "left_knee"], hidden=8).eval().requires_grad_(False)
+    latents = torch.linspace(-1.5, 1.5, 3 * prior.latent_dim).view(3, -1)
+    sizes = []
+
+    def counted(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        sizes.append(len(graph.graph.nodes))
+        return graph.forward
+
+    for function in (prior.decode, vmap(prior.decode)):
+        torch.compiler.reset()
+        compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counted)
+        for rows in (3, 2):
+            torch.testing.assert_close(compiled(latents[:rows]), prior.decode(latents[:rows]))
+    _close(_slope(compiled, latents), _slope(prior.decode, latents))
+    assert max(sizes) < 1500
     torch.compiler.reset()
 
 

@@ -11,7 +11,7 @@ draws need no inversion. Source: Rosenblatt, "Remarks on a multivariate transfor
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -173,6 +173,10 @@ def _log_ndtr(x: Tensor) -> Tensor:
 
 
 def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
+    """The point at which the mixture of N((x + offset / slope), 1 / slope) has the normal quantile `target`."""
+    if torch.compiler.is_dynamo_compiling():
+        found: Tensor = _bisect_compiled(target.detach(), offset.detach(), slope.detach(), log_weight.detach())
+        return found
     most = target.detach().abs()[..., None] + 1.0
     low = ((-most - offset) / slope).amin(-1)
     width = ((most - offset) / slope).amax(-1) - low
@@ -185,6 +189,28 @@ def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -
         low = low + width * (below.sum(-1) / parts)
         width = width / parts
     return (low + 0.5 * width).detach()
+
+
+@torch.library.custom_op(
+    "poseprior::bisect", mutates_args=(), schema="(Tensor t, Tensor o, Tensor s, Tensor w) -> Tensor"
+)
+def _bisect_compiled(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
+    """`_bisect` as one node of a compiled graph: its steps, written out, take minutes to compile."""
+    return _bisect(target, offset, slope, log_weight)
+
+
+@_bisect_compiled.register_fake
+def _(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
+    return torch.empty_like(target)
+
+
+@_bisect_compiled.register_vmap
+def _(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+    stacked = [
+        tensor.expand(info.batch_size, *tensor.shape) if place is None else tensor.movedim(place, 0)
+        for tensor, place in zip(tensors, in_dims, strict=True)
+    ]
+    return _bisect_compiled(*stacked), 0
 
 
 def _double(mixture: Mixture) -> Mixture:
