@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -59,7 +59,7 @@ class ExportMesh:
         from ..params import pose_to_smplx
         from ..viz.mesh import write_mesh
 
-        model = load_smplx(self.model, argument="--model")
+        model: Any = load_smplx(self.model, argument="--model")
         with torch.no_grad():
             vertices = model(**pose_to_smplx(pose)).vertices[0]
         write_mesh(self.out, vertices, model.faces.astype(int))
