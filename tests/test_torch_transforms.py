@@ -279,6 +279,20 @@ def test_compiled_without_graph_breaks(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_densities_are_one_graph(name: str) -> None:
+    """Traced whole for every batch size; generating code for the graphs, which takes minutes, is left out."""
+    prior, poses = load(name), _poses(name)
+    prior.log_prob(poses)
+    torch.compiler.reset()
+    compiled = torch.compile(prior.log_prob, fullgraph=True, dynamic=True, backend="eager")
+    for rows in (3, 2):
+        _close(compiled(poses[:rows]), prior.log_prob(poses[:rows]))
+        _close(_slope(compiled, poses[:rows]), _slope(prior.log_prob, poses[:rows]))
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
 def test_a_compiled_search_is_one_node() -> None:
     """JointFlow.decode: its bisection alone and under vmap, and the gradient through it."""
     prior = JointFlow(["left_hip", "left_knee"], hidden=8).eval().requires_grad_(False)
