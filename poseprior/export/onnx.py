@@ -113,7 +113,7 @@ def _graph(function: Function, name: str) -> torch.onnx.ONNXProgram:
     except Exception as error:  # of many kinds, all of which say that there is no such graph
         raise ValueError(
             f"what: {name} of {type(function.prior).__name__} cannot be written as a graph ({type(error).__name__}); "
-            "Gaussians, mixtures and flows have log_prob and grad, VAEs have sample and decode."
+            "all shipped priors but VAEs have log_prob and grad, and VAEs have sample and decode."
         ) from error
     assert made is not None
     return made

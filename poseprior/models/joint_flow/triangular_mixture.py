@@ -173,7 +173,7 @@ def _log_ndtr(x: Tensor) -> Tensor:
 
 
 def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
-    """The point at which the mixture of N((x + offset / slope), 1 / slope) has the normal quantile `target`."""
+    """(...) x with sum_k weight_k Phi(offset_k + slope_k x) = Phi(target), for target (...) and the others (..., K)."""
     if torch.compiler.is_dynamo_compiling():
         found: Tensor = _bisect_compiled(target.detach(), offset.detach(), slope.detach(), log_weight.detach())
         return found
