@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import checkpoint, skeleton
 from .._checks import check_mapping, check_number, quoted
+from ..models.shared.nested import nested_prior
 from ..prior import LatentPosePrior, PosePrior
 from ..trainable import Trainable, TrainingPoses
 from .rig_map import RigMap
@@ -57,7 +58,7 @@ class _Adapted(PosePrior):
         spread: ByJoint = _NOTHING,
         centre: ByJoint = _NOTHING,
     ) -> None:
-        inner = prior if isinstance(prior, PosePrior) else _build(prior)
+        inner = nested_prior("prior", prior)
         if isinstance(inner, LatentPosePrior) != isinstance(self, LatentPosePrior):
             raise ValueError(
                 f"prior: {type(self).__name__} does not hold a {type(inner).__name__}; poseprior.rigs.adapted chooses "
@@ -264,13 +265,3 @@ def _check_by_joint(argument: str, values: object, prior: Trainable) -> dict[str
         limits = {"least": _LEAST_SPREAD, "most": _MOST_SPREAD} if argument == "spread" else {}
         checked[joint] = tuple(check_number(f"{argument}[{joint!r}]", v, **limits) for v in value)
     return checked
-
-
-def _build(spec: object) -> PosePrior:
-    """The held prior from the `class` and `config` that `get_config` wrote."""
-    if not isinstance(spec, Mapping) or not {"class", "config"} <= set(spec):
-        raise ValueError(f"prior: expected a prior, got {quoted(spec)}.")
-    built = checkpoint.build(spec["class"], spec["config"], "it")
-    if not isinstance(built, PosePrior):
-        raise ValueError(f"prior: expected a prior, got a {type(built).__name__}.")
-    return built

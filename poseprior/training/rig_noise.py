@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .. import skeleton
 from .._checks import check_choice, check_mapping, check_number, check_whole, quoted
-from ..models.shared.mirror import REFLECTION
 from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
 #: A 3 x 3 covariance, degrees^2, row by row.
@@ -225,7 +224,7 @@ class _Tables:
         radians = math.pi / 180.0
         names = {*noise.parent_frame, *noise.child_frame, *noise.unmeasured, *(n for s in noise.shares for n in s[:2])}
         moved = sorted({k for name in names for k in (_index(name), skeleton.MIRROR[_index(name)])})
-        sign = torch.tensor(REFLECTION, dtype=torch.float64)
+        sign = torch.tensor(skeleton.REFLECTION, dtype=torch.float64)
 
         def by_joint(values: Mapping[str, Any], size: tuple[int, ...]) -> Tensor:
             table = torch.zeros(len(moved), *size, dtype=torch.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ... import skeleton
 from ..._tracing import is_traced
 from ..charts.chart import Chart, observed_weight
 from ..fused import joint_mixture as fused
@@ -17,7 +18,6 @@ from ..fused.density import Poses
 from ..fused.networks import ComponentKind, clamp
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedLinear
-from ..shared.mirror import REFLECTION
 from .conditionals import JointConditionals, grouped_affine
 from .graph import mirror_source
 from .triangular_mixture import BROAD, Mixture, decode, draw, encode, log_prob
@@ -59,7 +59,7 @@ class JointMixtureFlow(JointConditionals):
         width = max(1, *(len(c) for c in parents.values())) if len(parents) > 1 else 1
         # One slot past the last joint stands for "no such parent joint".
         slots = [[place[p] for p in own] + [len(place)] * (width - len(own)) for own in parents.values()]
-        sign = [(1.0, 1.0, 1.0) if source[j] == j else REFLECTION for j in parents]
+        sign = [(1.0, 1.0, 1.0) if source[j] == j else skeleton.REFLECTION for j in parents]
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
         self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in parents]), persistent=False)
         self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
