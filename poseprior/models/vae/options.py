@@ -10,8 +10,11 @@ from typing import Any, Literal, NamedTuple
 from ... import skeleton
 from ..._checks import check_choice, check_mapping, check_number, check_share, check_switch, check_whole, quoted
 
+#: Importance samples of a bound at most.
+MOST_BOUND_SAMPLES = 65536
+#: `flow_hidden`, unless told.
 _FLOW_HIDDEN = 128
-#: Options, their values that ask for nothing, and the options without which (0) they have no effect.
+#: Options, the values that switch them off, and the options that must be above 0 for them to have an effect.
 _NEEDS = (
     ("flow_hidden", None, "flow_layers"), ("encode_starts", 1, "encode_steps"),
     ("refine_steps", 0, "reconstruction_weight"), ("kl_warmup", 0, "kl_weight"), ("free_bits", 0.0, "kl_weight"),
@@ -84,8 +87,8 @@ class VAEOptions:
         checked: dict[str, Any] = {}
         for name, least, most in (
             ("latent_dim", 1, 1024), ("hidden", 1, 4096), ("depth", 0, 32), ("flow_layers", 0, 32),
-            ("train_samples", 1, 1024), ("bound_samples", 1, 65536), ("kl_warmup", 0, None), ("refine_steps", 0, 1000),
-            ("encode_steps", 0, 1000), ("encode_starts", 1, 256),
+            ("train_samples", 1, 1024), ("bound_samples", 1, MOST_BOUND_SAMPLES), ("kl_warmup", 0, None),
+            ("refine_steps", 0, 1000), ("encode_steps", 0, 1000), ("encode_starts", 1, 256),
         ):  # fmt: skip
             checked[name] = check_whole(name, getattr(self, name), least=least, most=most)
         for name in ("kl_weight", "free_bits", "reconstruction_weight"):
