@@ -23,11 +23,12 @@ from ._score import sample_percentile
 #: Bounds of the histogram, percentiles.
 BOUNDS = (0.0, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
 _SAMPLES = 1024
-#: A mean rotation disagrees where it is so many standard deviations of the prior and so many degrees from the prior's;
-#: a spread, where it is so many times the prior's.
+#: A mean rotation disagrees where it is farther from the prior's than both of these: standard deviations of the prior, and
+#: degrees. A spread disagrees where it is more than this many times the prior's.
 _FAR, _FAR_DEGREES, _WIDE = 2.0, 10.0, 1.5
-#: Shares of poses below the 5th percentile that are no longer chance, and that speak for adapting.
+#: Share of poses below the 5th percentile above which adapting is advised.
 _SHARE_BELOW_5 = 0.15
+#: A joint is compared where this many poses show it.
 _LEAST_POSES = 8
 
 
