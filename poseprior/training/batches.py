@@ -52,7 +52,7 @@ class BatchSource:
     Args:
         data: the poses.
         joints: the prior's joints; rows that show none of them are never drawn.
-        config: `batch_size`, `seed`, `jitter`, `mirror`, `rig_noise`, `subject_balance`, `rig_balance`.
+        config: options of the training.
         rank, world_size: this process takes every `world_size`-th row of each batch.
 
     Attributes:

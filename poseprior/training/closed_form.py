@@ -19,8 +19,8 @@ def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | 
     train_nll = mean_nll(prior, *held_out_rows(prior, train, "train", config)[:3])
     rows = None if val is None else held_out_rows(prior, val, "val", config)
     val_nll = None if rows is None else mean_nll(prior, *rows[:3])
-    speaks = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
-    log = TensorBoardLog(config.tensorboard_dir if speaks else None, first_step=-1)
+    is_first_rank = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    log = TensorBoardLog(config.tensorboard_dir if is_first_rank else None, first_step=-1)
     record = {"step": 0, "train_nll": train_nll, "val_nll": val_nll}
     log.write(prior, record, None if rows is None else (rows.pose, rows.observed))
     log.close()

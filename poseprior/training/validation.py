@@ -1,4 +1,4 @@
-"""Mean negative log-density of held-out poses, the number that selects weights."""
+"""Held-out poses that a prior can score, and their mean negative log-density, the number that selects weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _jittered(
     max_poses: int | None,
     rig_noise: RigNoise | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows (N,) of the data, and `jittered_rows` of them."""
+    """The rows (N,) of the data that `jittered_rows` takes, then its poses and masks."""
     rows = data.showing(joints).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(derived_seed(seed, 4))
     if max_poses is not None and len(rows) > max_poses:
