@@ -316,7 +316,9 @@ def test_training_beats_its_gaussian_start() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"num_orders: expected a whole number of 1 or more and at most 4096, got 0"):
         OrderAgnosticPrior("body", num_orders=0)
-    with pytest.raises(ValueError, match=r"near_weight: expected shares .* got \(0.9, 0.2, 1e-05, 0.3\); the defaults"):
+    with pytest.raises(
+        ValueError, match=r"near_weight: expected weights .* below 1, got \(0.9, 0.2, 1e-05, 0.3\); the defaults"
+    ):
         OrderAgnosticPrior("body", base_weight=0.9, own_weight=0.2)
     with pytest.raises(ValueError, match=r"near_weight: expected a finite number .* got nan"):
         OrderAgnosticPrior("body", near_weight=math.nan)

@@ -1,4 +1,4 @@
-"""Which joints depend on which: parents, mirror sharing and the order of sampling of `JointFlow`; near joints."""
+"""Which joints depend on which: parents, mirror sharing and sampling order of `JointFlow`; near joints of other models."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ... import skeleton
 
-#: Parents in the default design beside the nearest ancestor (left side and middle): the grandparent where a limb acts as a
-#: whole, and for right joints also the same joint on the left. `docs/flows.md` has the measurements.
+#: Parents in the default architecture beside the nearest ancestor: the grandparent where a limb acts as a whole, and for
+#: right joints also the same joint on the left. `docs/flows.md` has the measurements.
 _EXTRA_PARENTS: dict[int, tuple[int, ...]] = {
     2: (1,), 4: (2,), 5: (4, 1), 7: (1,), 8: (2, 7), 10: (4,), 11: (5, 10), 12: (6,), 14: (13,), 15: (9,),
     16: (9, 3), 17: (9, 16, 3), 18: (9,), 19: (18, 16), 20: (16,), 21: (17, 20),
@@ -16,8 +16,8 @@ _EXTRA_PARENTS: dict[int, tuple[int, ...]] = {
         (3, 3), (9, 6), (6, -3), (12, 12), (4, 3), (10, 6), (7, -3),
     )},
 }  # fmt: skip
-#: Joints whose kinematic parent says nothing about them get another one: the thighs (their parent is the root, which
-#: heads where the person goes) the spine, the shoulders the chest when the collars are not modelled.
+#: Another parent for joints whose kinematic parent says nothing about them: the thighs, whose parent is the root, which
+#: heads where the person goes, get the spine.
 _STAND_INS: dict[int, int] = {1: 3, 2: 3}
 
 #: Joints at most that `near_joints` gives to a joint.

@@ -22,13 +22,15 @@ from .conditionals import JointConditionals, grouped_affine
 from .graph import mirror_source
 from .triangular_mixture import BROAD, Mixture, decode, draw, encode, log_prob
 
+#: Numbers for each component: a logit, a centre (3), log-precisions (3) and shears (3).
 _PER_COMPONENT = 10
-#: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
+#: Bounds of a component's log-precision, in units of the whitened residual: a collapsed component must not overflow.
 _MOST_LOG_PRECISION = 9.0
 _LEAST_LOG_PRECISION = -3.0
 #: Coordinates of parents are cut off here, in standard deviations.
 _MOST_INPUT = 4.0
-#: Ridge of the regression on parent joints, in units of the chart: shrinks directions the data hardly excites.
+#: Ridge of the regression on parent joints, in units of the chart: it shrinks slopes along directions in which the data
+#: hardly vary.
 _RIDGE = 1e-3
 
 
@@ -91,7 +93,7 @@ class JointMixtureFlow(JointConditionals):
         absent = torch.zeros_like(w[..., :1]) if known is None else (~known)[..., None].to(w.dtype)
         no_joint = self.no_joint.expand(w.shape[0], 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
-        # A bounded view of the inputs: past it a network extrapolates, and along a limb that would run away.
+        # Inputs are cut off: beyond the data a network extrapolates, and errors would grow from joint to joint of a limb.
         every = torch.cat([torch.cat([w.clamp(-_MOST_INPUT, _MOST_INPUT), absent], -1), no_joint], 1)
         features = every.index_select(1, slots.flatten())
         if self.training:

@@ -46,7 +46,7 @@ class OrderAgnosticGroup(nn.Module):
         num_components: components of each q_j.
         near_weight: w_near; 0 leaves these networks out.
         dof: degrees of freedom of the Student-t; None makes it a Gaussian.
-        base_weight: w_base, the weight of the plain Gaussian conditional.
+        base_weight: w_base, the weight of the plain Gaussian conditional given the joints of S.
         own_weight: w_own, the weight of the joint's own Gaussian, whatever the other joints are.
         broad_weight: w_broad, the weight of the broad component.
         input_noise: noise in training on what networks see of other joints, in the units in which they see it.

@@ -1,4 +1,4 @@
-"""The conditioning vector of conditional priors: how a network sees it, and how training withholds it."""
+"""The conditioning vector of conditional priors: how networks see it, and how training withholds it."""
 
 from __future__ import annotations
 
