@@ -20,11 +20,11 @@ from .shared.nested import nested_prior
 
 @final
 class ProductPrior(PosePrior):
-    """p(pose) = product over parts of p_part(its joints): for users whose data shows the parts apart.
+    """p(pose) = product over parts of p_part(its joints): for parts that no data set shows together.
 
-    Every part keeps what it can do: the product marginalises and completes whatever its parts can, and a part none of
-    whose joints is observed drops out. `fit` trains all parts on one data set in one loop; parts that were fitted apart
-    are used as they are while others are not yet fitted; a product that is fitted is trained further as a whole.
+    The product marginalises and completes as its parts can, and a part none of whose joints is observed drops out. `fit`
+    trains all parts on one data set in one loop. It leaves parts that are already fitted as they are, as long as some
+    part is not; a product whose parts are all fitted is trained further as a whole.
     `metadata["parts"]` of a saved product holds the metadata of its parts, licences included.
 
     Args:
@@ -90,7 +90,7 @@ class ProductPrior(PosePrior):
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         parts = [
-            # Parts that were fitted apart stay as they are; a product that was fitted is fitted anew.
+            # Parts that were fitted on their own stay as they are; a product that was fitted is fitted again as a whole.
             part
             if part.fitted and not self.fitted
             else {"class": type(part).__name__, "config": part._fitted_config(train)}
@@ -105,7 +105,7 @@ class ProductPrior(PosePrior):
                 part.fitted = True
 
     def _thaw(self) -> None:
-        # `start_from` built the product anew and noted which parts came fitted.
+        # `start_from` has rebuilt the product: `_came_fitted` says which of its parts were fitted before.
         super()._thaw()
         for part, came_fitted in zip(self._own_parts(), self._came_fitted, strict=True):
             part.requires_grad_(self.fitted or not came_fitted)

@@ -18,7 +18,8 @@ from .energy import Energy, Minimum, Select, value_and_gradient
 
 _LINE_SEARCH_STEPS = 12
 _SUFFICIENT_DECREASE = 1e-4
-#: Rows are left out of an evaluation when a third of them, and so many, can be: making the smaller problem costs something.
+#: Rows are left out of an evaluation only where a third of them, and at least this many, can be: making the energy of the
+#: other rows has a cost of its own.
 _FEWEST_LEFT_OUT = 4
 
 

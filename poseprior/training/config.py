@@ -44,7 +44,7 @@ class FitConfig:
         max_val_poses: validate on a fixed random subset of at most this many poses (4096).
         checkpoint_dir: where to write `state.safetensors`; without it none is written.
         checkpoint_every: steps between checkpoints (500).
-        resume: go on from the checkpoint in `checkpoint_dir` when there is one (True).
+        resume: continue from the checkpoint in `checkpoint_dir` when there is one (True).
         tensorboard_dir: where to write TensorBoard events, when tensorboard is installed; without it none are written.
         device: "cpu", "cuda", ...; without it the GPU when there is one.
         progress: show a tqdm bar (True).

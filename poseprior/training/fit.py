@@ -29,8 +29,8 @@ def fit(
     """Train `prior` on poses, in place.
 
     An unfitted prior is first rebuilt for the data: joints that no pose observes are dropped, charts and closed forms
-    are set, weights are drawn from `config.seed`. A fitted one goes on from its weights, or is fitted anew where they
-    have a closed form. Afterwards the weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose
+    are set, weights are drawn from `config.seed`. A fitted prior is trained further from its weights, or, in closed form,
+    fitted anew. Afterwards the weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose
     cheap.
 
     Args:

@@ -43,7 +43,7 @@ class GlobalFlow(LatentPosePrior):
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
-        couplings: coupling layers of each block that stands for itself.
+        couplings: coupling layers of each block that is not given others.
         hidden: width of their networks.
         layers: hidden layers of their networks.
         dropout: probability in training that a hidden unit is dropped.
@@ -52,7 +52,7 @@ class GlobalFlow(LatentPosePrior):
         blocks: (joints, positions of earlier blocks it is given) of each block; None makes one block. `fit` learns it.
         context_dim: length of an optional conditioning vector (class label, shape betas, image feature).
         context_dropout: probability in training that the conditioning vector is withheld, so that one model serves
-            without it; 0.2 unless told. Only with `context_dim`.
+            without it; None means 0.2. Only with `context_dim`.
 
     Attributes:
         architecture: "default" or "published".

@@ -97,8 +97,8 @@ class MixedCoupling(nn.Module):
 class ResidualFlow(nn.Module):
     """Whitening, radial tails, couplings: (B, D) coordinates to N(0, I), and back, one pass each.
 
-    Blocks that are given others (what the data sometimes misses) are Student-like around a linear map of those; blocks
-    that stand for themselves also have couplings.
+    A block that is given others (joints that the data sometimes misses) is Student-like around a linear map of those. A
+    block that is not also has couplings.
 
     Args:
         dims: lengths of the blocks, in order.

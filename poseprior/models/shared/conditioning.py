@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..._checks import check_share, quoted
 
-#: Probability that training withholds the conditioning vector, unless told.
+#: Default probability that training withholds the conditioning vector.
 _CONTEXT_DROPOUT = 0.2
 
 
