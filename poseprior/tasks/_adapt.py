@@ -19,7 +19,7 @@ from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
 from ..rotations import add_tangent_noise, rotvec_to_tangent
 from ..training.rig_noise import RigNoise
-from ._rows import constant_joints, flatten, quick_mean
+from ._rows import check_fitted, constant_joints, flatten, quick_mean
 
 #: Poses that `adapt` needs at least.
 LEAST_POSES = 100
@@ -109,10 +109,7 @@ def adapt(
     """
     check_whole("steps", steps, least=1)
     check_whole("seed", seed)
-    if not prior.fitted or prior.context_dim:
-        raise ValueError(
-            "prior: expected a fitted prior without a context; fit it, or take one that ships (poseprior.list_pretrained)."
-        )
+    check_fitted(prior)
     training = prior.metadata.get("training", {})
     if jitter is None:
         jitter = float(training.get("jitter", _JITTER))

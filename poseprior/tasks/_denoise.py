@@ -15,6 +15,7 @@ from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
 from ._rows import flatten
 
+#: Markov chains of "mean", for each pose.
 _CHAINS = 16
 
 

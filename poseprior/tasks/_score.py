@@ -16,8 +16,8 @@ from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
 from ._rows import flatten
 
-_CANDIDATES = 16
-_BASELINE = 128
+#: Samples whose joints replace a joint of the pose, and samples at most that say how surprising a joint usually is.
+_CANDIDATES, _BASELINE = 16, 128
 #: Parts that are judged by themselves, too.
 _PARTS = ("body", "left_hand", "right_hand")
 
