@@ -1,4 +1,4 @@
-"""Fits in closed form, which take no steps: their result, and the poses that it is measured on."""
+"""Fits in closed form, which take no steps: their result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .config import FitOptions, FitResult
 from .tensorboard import TensorBoardLog
-from .validation import HeldOut, mean_nll, scorable, scorable_rows
+from .validation import held_out_rows, mean_nll, scorable
 
 
 def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitOptions) -> FitResult:
@@ -28,16 +28,3 @@ def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | 
         steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
         joints=prior.joints,
     )  # fmt: skip
-
-
-def held_out_rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> HeldOut:
-    """Jittered poses that the prior can score."""
-    return scorable_rows(
-        prior,
-        data,
-        argument,
-        jitter=config.jitter,
-        seed=config.seed,
-        max_poses=config.max_val_poses,
-        rig_noise=config.rig_noise,
-    )

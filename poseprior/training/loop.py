@@ -21,13 +21,13 @@ from ..devices import usable_device
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .batches import BatchSource, derived_seed
-from .closed_form import closed_form_result, held_out_rows
+from .closed_form import closed_form_result
 from .config import FitOptions, FitResult
 from .generators import borrowed_generators
 from .interrupt import Interruption, interruption
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import mean_nll, mean_selection_penalty
+from .validation import held_out_rows, mean_nll, mean_selection_penalty
 
 logger = logging.getLogger(__name__)
 

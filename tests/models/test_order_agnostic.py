@@ -14,9 +14,9 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, checkpoint, skeleton
-from poseprior.models.joint_flow.graph import near_joints
 from poseprior.models.order_agnostic import OrderAgnosticPrior
 from poseprior.models.order_agnostic.ordered_gaussian import OrderedGaussian
+from poseprior.models.shared.near_joints import near_joints
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent
 
 _CONFIG = FitConfig(max_steps=30, batch_size=128, warmup_steps=5, eval_every=30, progress=False)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..joint_flow.graph import near_joints
 from ..shared.broad_tails import BroadComponent
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedMLP
+from ..shared.near_joints import near_joints
 from ..shared.student_t import standard_draw, standard_log_prob
 from ..shared.triangular import lower_solve
 from .mixture_head import MOST_INPUT, NUMBERS, mixture_draw, mixture_log_prob
