@@ -22,7 +22,7 @@ _Got = TypeVar("_Got")
 MOST_DRAWS = 10_000_000
 #: Log-densities of ordinary poses are smaller than this in absolute value, nats.
 _MOST_NATS = 1e12
-#: Radians. A rotvec beyond it has no digits left that say which rotation it is, and its square overflows.
+#: Radians. Beyond it not even the digits of double precision say which rotation a rotvec is.
 MOST_RADIANS = 1e15
 #: Radians. Rotvecs beyond it are wrapped to norms of at most pi in double precision before a model sees them: in single
 #: precision, rounding would lose the rotation that is left when whole turns are taken off, and its gradient.
@@ -30,7 +30,7 @@ _FAR_RADIANS = 1e4
 
 
 def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
-    """A method that computes outside of autocast, since half precision would cost whole nats."""
+    """The method, computed outside of autocast: in half precision a log-density is off by whole nats."""
 
     @functools.wraps(method)
     def outside(*args: _Given.args, **kwargs: _Given.kwargs) -> _Got:

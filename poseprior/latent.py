@@ -69,8 +69,8 @@ def latent_map(
         return data.reshape(-1) + 0.5 * prior_weight * rows.square().sum(-1)
 
     rows = start.detach().reshape(-1, start.shape[-1])
-    with torch.no_grad():
-        first = energy(rows)
+    with torch.enable_grad():  # as in every step: a loss may differentiate something itself
+        first = energy(rows).detach()
     if not bool(torch.isfinite(first).all()):
         raise ValueError("loss: expected finite values at `start`, got NaN or infinity; check the pose and start.")
     return adam(energy, rows, iterations=steps, learning_rate=learning_rate).point.reshape(start.shape)
