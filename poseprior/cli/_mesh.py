@@ -42,7 +42,7 @@ class ExportMesh:
             need("--body figure", "scipy", "viz")
         else:
             need(f"--body {self.body}", "smplx", "fitting")
-        poses = all_of(self.data).poses
+        poses = all_of(self.data, flag="POSES").poses
         if not 0 <= self.index < len(poses):
             raise ValueError(f"--index: expected 0 to {len(poses) - 1}, got {self.index}.")
         pose = poses[self.index]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
+from ._common import said_of
 from ._models import Global, HandVae
 from ._run_config import rig_noise_of, write_config
 from ._train_options import LOOP, TrainOptions
@@ -42,11 +43,16 @@ class Train(TrainOptions):
         from ..training.fit import fit_defaults
         from ..training.tensorboard import tensorboard_installed
 
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(
+                f"--out: expected a folder for the run, got {self.out}, which is a file; choose another name."
+            )
         recipe = self._find_recipe()
-        if recipe is None:
-            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
-        else:
-            parts = read_parts(self.data, recipe.parts)
+        with said_of("--data"):
+            if recipe is None:
+                parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
+            else:
+                parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
         asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
         config = self._fit_config(recipe)

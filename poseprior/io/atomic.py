@@ -55,8 +55,14 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     with _one_error(path):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-        with _workplace(target):
-            pass
+        missing = [folder for folder in target.parents if not folder.exists()]
+        try:
+            with _workplace(target):
+                pass
+        finally:
+            for folder in missing:  # the innermost first
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 @contextmanager

@@ -220,7 +220,7 @@ def test_trees_without_poses_are_refused(tmp_path: Path, capsys: pytest.CaptureF
     empty = tmp_path / "empty"
     empty.mkdir()
     for source, says in (
-        (tmp_path / "nothing", "source: expected a folder of pose files, got"),
+        (tmp_path / "nothing", "SOURCE: expected a folder of pose files, got"),
         (empty, "got no file at all; give the unpacked tree"),
     ):
         assert main(["data", "import", str(source), "--out", str(tmp_path / "S")]) == 2
