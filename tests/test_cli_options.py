@@ -102,6 +102,11 @@ def test_every_option_of_a_model_is_a_flag_with_the_default_of_the_library(
         ),
         (("train",), "missing --data, --out; poseprior train --help says what it takes."),
         (("train", "gaussian"), "missing --data, --out; poseprior train gaussian --help says what it takes."),
+        (("train", "gaussian", "--data", "x", "--out", "y", "--covarience", "full"), "Did you mean --covariance?"),
+        (
+            ("export-mesh", "x", "--out", "y", "--row", "3"),
+            "--row: poseprior export-mesh has no such option; poseprior export-mesh --help lists them.",
+        ),
         (("data",), "data: expected import or info, got nothing."),
         (("data", "inf"), "data: expected import or info, got inf. Did you mean info?"),
         (("data", "import", "x"), "missing --out; poseprior data import --help says what it takes."),
@@ -205,6 +210,23 @@ def test_a_run_is_repeated_from_its_folder(poses: str, tmp_path: Path, said: Cal
     assert said("train", "--config", str(out / "config.toml"), "--out", str(again), "--jitter", "0.1")[0] == 2
     text = said("train", "--config", str(out / "config.toml"), "--help")[1]
     assert "(default: 8)" in text and "(default: 2)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('model = "gaussian"\ncovarianc = "full"', "Did you mean covariance under [options]?"),
+        ('model = "gaussian"\nmiror = true', "Did you mean mirror?"),
+        (None, "c.toml is not a readable TOML file (No such file or directory)."),
+    ],
+)
+def test_a_slip_in_a_configuration_file_gets_a_suggestion(
+    text: str | None, message: str, poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]
+) -> None:
+    if text is not None:
+        (tmp_path / "c.toml").write_text(text)
+    code, output = said("train", "--config", str(tmp_path / "c.toml"), "--data", poses, "--out", str(tmp_path / "R"))
+    assert code == 2 and output.count("\n") == 1 and message in output
 
 
 def test_rig_noise_is_written_so_that_it_can_be_read(

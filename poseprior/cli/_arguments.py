@@ -64,7 +64,9 @@ def check_arguments(command: type, arguments: Sequence[str], prog: str, default:
         flag, equals, value = word.partition("=")
         flag = flag.replace("_", "-") if flag.startswith("--") else flag
         if flag not in by_flag:
-            raise ValueError(f"{flag}: {prog} has no such option; {prog} --help lists them.{nearest(flag, by_flag)}")
+            known = [name.lstrip("-") for name in by_flag]
+            meant = nearest(flag.lstrip("-"), known, shown=lambda name: f"--{name}")
+            raise ValueError(f"{flag}: {prog} has no such option; {prog} --help lists them.{meant}")
         option = by_flag[flag]
         given.add(option.shown)
         values = [value] if equals else []
