@@ -259,6 +259,10 @@ def test_info_tells_what_the_file_holds(run: Path, capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     for part in ("GaussianPrior", "left_knee", "does not model: pelvis", "data_digest", "licence", "log_prob is exact"):
         assert part in text
+    assert "jitter 0.02" in text and "mirror yes" in text and '"' not in text
+    assert main(["info", "body-mixture"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("rig_noise yes") == 2 and len(text.splitlines()) < 100
 
 
 def test_refusals(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -209,9 +209,26 @@ class Info:
         if facts.get("calibration"):
             facts["calibration"] = f"percentiles among held-out people, knees: {', '.join(facts['calibration'])}"
         for name, value in facts.items():
-            _wrapped(f"{name}: {json.dumps(value)}")
+            _wrapped(f"{name}: {_said(value)}")
         for notice in notices:
             print(f"notice:\n{notice.strip()}\n")
+
+
+def _said(value: Any) -> str:
+    """A value of the metadata as text; of rig noise, which is pages of numbers, whether there is any."""
+    if isinstance(value, Mapping):
+        facts = {name: bool(inside) if name == "rig_noise" else inside for name, inside in value.items()}
+        return "; ".join(f"{name} {_inside(inside)}" for name, inside in facts.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_inside, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _inside(value: Any) -> str:
+    """The same within a value: in brackets where it has parts."""
+    return f"({_said(value)})" if isinstance(value, Mapping | list | tuple) else _said(value)
 
 
 def _wrapped(text: str) -> None:
