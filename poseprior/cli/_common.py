@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._checks import check_whole, nearest
+from ._busy import busy
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     import torch
@@ -45,7 +46,7 @@ def held_out(path: Path) -> PoseDataset:
     """The poses of `--data`: of a file; of a folder its test split, else its val split, else all."""
     from ..io import read_poses, read_split
 
-    with said_of("--data"):
+    with said_of("--data"), busy(f"reading {path}"):
         if path.is_dir():
             splits = read_split(path)
             return splits.get("test") or splits.get("val") or read_poses(path)
@@ -56,7 +57,7 @@ def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
     """All poses of a file or a folder."""
     from ..io import read_poses
 
-    with said_of(flag):
+    with said_of(flag), busy(f"reading {path}"):
         return read_poses(path)
 
 

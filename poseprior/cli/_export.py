@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ._busy import busy
 from ._common import check_suffix, hidden_joints, load_prior, need
 from ._parse import Prior
 
@@ -31,5 +33,10 @@ class Export:
         if bool(self.hide) != ("complete" in self.what):
             raise ValueError("--hide: expected joints with --what complete, and only then; as --hide left_arm.")
         hide = hidden_joints(self.hide)
-        for name, path in export_onnx(load_prior(self.prior), self.onnx, what=self.what, hide=hide).items():
+        # torch's exporter warns of torchvision, which no prior needs.
+        logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+        prior = load_prior(self.prior)
+        with busy(f"writing {self.onnx}"):
+            files = export_onnx(prior, self.onnx, what=self.what, hide=hide)
+        for name, path in files.items():
             print(f"{name}: {path}")
