@@ -169,10 +169,6 @@ class Fit:
         from ..fitting import Joints3D, Keypoints2D
 
         if found.points.shape[-1] == 3:
-            of_camera = {"--focal": self.focal, "--center": self.center, "--image-size": self.image_size}
-            given = [flag for flag, value in of_camera.items() if value is not None]
-            if given:
-                raise ValueError(f"{', '.join(given)}: expected none for keypoints in 3D, which need no camera.")
             return Joints3D(
                 found.points,
                 layout=found.layout,

@@ -111,8 +111,6 @@ def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
     out = str(tmp_path / "f.npz")
     bare = tmp_path / "bare.npz"
     np.savez(bare, keypoints=np.ones((1, 25, 2)))
-    solid = tmp_path / "solid.npz"
-    np.savez(solid, keypoints3d=np.ones((1, 55, 3)), layout="smplx_55")
     for arguments, expected in (
         ([str(keypoints), "--out", str(tmp_path / "f.pkl")], "ends in .npz"),
         ([str(tmp_path / "no.json"), "--out", out], "KEYPOINTS: expected an .npz"),
@@ -124,8 +122,7 @@ def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ([str(keypoints), "--out", out, "--prior", "body-gaussain"], "--prior: no file or folder 'body-gaussain'"),
         ([str(keypoints), "--out", out, "--prior", "none", "--model", str(tmp_path)], "--model"),
         ([str(bare), "--out", out, "--prior", "none", "--focal", "0", "--center", "1", "1"], "focal lengths above 0"),
-        ([str(solid), "--out", out, "--focal", "900"], "--focal: expected none for keypoints in 3D"),
-        ([str(solid), "--out", out, "--smooth", "-1"], "--smooth: expected a finite number"),
+        ([str(keypoints), "--out", out, "--smooth", "-1"], "--smooth: expected a finite number"),
     ):
         assert main(["fit", *arguments]) == 2
         said = capsys.readouterr()
