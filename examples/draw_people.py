@@ -19,14 +19,14 @@ from poseprior.viz import plot_poses
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("people.png"))
-    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     prior = poseprior.load("whole-body")
     poses = prior.sample(4, generator=torch.Generator().manual_seed(args.seed))
     figure = plot_poses(poses, joints=prior.joints, columns=4)
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=115)
-    # As good as all colours, at a third of the size.
+    # 128 colours look the same as all of them, at a third of the file size.
     Image.open(picture).convert("RGB").quantize(128).save(args.out, optimize=True)
     print(f"picture: {args.out}")
 

@@ -1,9 +1,11 @@
-"""The ways smplx stores a hand (rotations, relative to a mean, PCA coefficients) and rotations on the flat hand."""
+"""Hands as smplx stores them (rotations, offsets from a mean hand, PCA coefficients) and as rotations on the flat hand."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ._checks import check_switch, check_whole
 
 _SIDES = ("left", "right")
 _REMEDY = (
@@ -22,8 +24,10 @@ class HandSpace:
         flat: bool | None,
         num_pca_comps: int | None,
     ) -> None:
-        if num_pca_comps is not None and not 1 <= num_pca_comps <= 45:
-            raise ValueError(f"num_pca_comps: expected 1 to 45, got {num_pca_comps}.")
+        if num_pca_comps is not None:
+            check_whole("num_pca_comps", num_pca_comps, least=1, most=45)
+        if flat is not None:
+            check_switch("flat_hand_mean", flat)
         if num_pca_comps is not None and components is None:
             raise ValueError(
                 f"hands_components: expected them with num_pca_comps={num_pca_comps}, got None; {_REMEDY}."

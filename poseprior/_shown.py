@@ -1,4 +1,4 @@
-"""How objects show themselves: one line in a terminal; in a notebook, that line and a small picture."""
+"""What priors and results show of themselves: one line in a terminal; in a notebook, that line and a small picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .skeleton import JOINT_SETS
 
+#: Poses in the picture of a prior, and its resolution.
 _PICTURES, _DPI = 6, 60
 
 
@@ -39,6 +40,12 @@ def prior_html(prior: Any) -> str:
         return html_page(repr(prior), None, None)
     generator = torch.Generator(prior.device).manual_seed(0)
     return html_page(repr(prior), prior.sample(_PICTURES, generator=generator), prior.joints)
+
+
+def evenly_spaced(count: int) -> list[int]:
+    """The numbers of the few rows of `count` that a picture shows, from the first to the last."""
+    shown = min(count, _PICTURES)
+    return [k * (count - 1) // max(shown - 1, 1) for k in range(shown)]
 
 
 def html_page(text: str, poses: Tensor | None, joints: Sequence[int] | None = None) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from ._checks import nearest
+
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 
 BODY_NAMES: tuple[str, ...] = (
@@ -78,6 +80,8 @@ def _other_side(name: str) -> str:
 
 #: For each joint, the index of the joint on the other side (itself on the midline).
 MIRROR: tuple[int, ...] = tuple(JOINT_NAMES.index(_other_side(name)) for name in JOINT_NAMES)
+#: Signs of a rotvec's components (x, y, z) in the mirror.
+REFLECTION = (1.0, -1.0, -1.0)
 
 
 def mirror(pose: Tensor) -> Tensor:
@@ -89,7 +93,7 @@ def mirror(pose: Tensor) -> Tensor:
     Returns:
         (*batch, 55, 3): sides swapped, then (x, -y, -z) on every joint. An involution.
     """
-    sign = torch.tensor([1.0, -1.0, -1.0], dtype=pose.dtype, device=pose.device)
+    sign = torch.tensor(REFLECTION, dtype=pose.dtype, device=pose.device)
     return pose[..., list(MIRROR), :] * sign
 
 
@@ -143,7 +147,7 @@ def _resolve_one(item: str | int) -> tuple[int, ...]:
             return (JOINT_NAMES.index(item),)
         raise ValueError(
             f"joints: unknown name {item!r}; use a set ({', '.join(JOINT_SETS)}), a part ({', '.join(PART_SLICES)}) "
-            "or a joint name of poseprior.skeleton.JOINT_NAMES."
+            f"or a joint name of poseprior.skeleton.JOINT_NAMES.{nearest(item, (*JOINT_SETS, *PART_SLICES, *JOINT_NAMES))}"
         )
     if not isinstance(item, numbers.Integral):
         raise ValueError(f"joints: expected names or whole numbers, got {item!r}.")

@@ -23,7 +23,7 @@ from ..shared.triangular import Triple, lower_solve, unit_lower_product, unit_lo
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
-#: A graph is short where it cuts the bracket into so many parts at once, which is so many halvings.
+#: Traced code cuts the bracket into this many parts at once, which is worth this many halvings: its graph is shorter.
 _PARTS, _HALVINGS = 16, 4
 #: The two broad components, in units of the chart, and the weight of each in their sum.
 BROAD = ((BroadComponent(2.5, truncated=False), 0.9), (BroadComponent(6.0, truncated=False), 0.1))
@@ -71,16 +71,21 @@ class Mixture(NamedTuple):
     def log_weights(self) -> Tensor:
         """(P, B, K + 2) log-weights of all components, the broad ones last."""
         broad = [math.log(self.broad_weight * share) for _, share in BROAD]
-        tail = self.log_weight.new_tensor(broad).expand(*self.log_weight.shape[:-1], len(BROAD))
+        tail = _constants(self.log_weight, broad).expand(*self.log_weight.shape[:-1], len(BROAD))
         return torch.cat([self.log_weight + math.log1p(-self.broad_weight), tail], -1)
 
     def standardise(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals of all components and their log-slopes d f_i / d y_i, both (P, B, K + 2, 3)."""
         f = torch.stack(self.residuals(y), -1)
-        stddev = y.new_tensor([broad.stddev for broad, _ in BROAD])[:, None]
+        stddev = _constants(y, [broad.stddev for broad, _ in BROAD])[:, None]
         slope = self.log_precision + self.log_diagonal[..., None, :]
         broad_slope = (-stddev.log()).expand(*slope.shape[:-2], len(BROAD), 3)
         return torch.cat([f, y[..., None, :] / stddev], -2), torch.cat([slope, broad_slope], -2)
+
+
+def _constants(like: Tensor, values: list[float]) -> Tensor:
+    # Not `like.new_tensor`, which fails for the tensors of torch.func in older versions of torch.
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
 def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
@@ -90,8 +95,8 @@ def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
     square = first.square() + second.square() + third.square()
     learned = mixture.log_weight + mixture.log_precision.sum(-1) - 0.5 * square
     learned = learned + (mixture.log_diagonal.sum(-1, keepdim=True) + (math.log1p(-b) - 3.0 * _HALF_LOG_2PI))
-    level = y.new_tensor([math.log(b * share) + broad.level for broad, share in BROAD])
-    rate = y.new_tensor([broad.rate for broad, _ in BROAD])
+    level = _constants(y, [math.log(b * share) + broad.level for broad, share in BROAD])
+    rate = _constants(y, [broad.rate for broad, _ in BROAD])
     tail = level + y.square().sum(-1, keepdim=True) * rate
     return torch.logsumexp(torch.cat([learned, tail], -1), -1)
 
@@ -149,7 +154,7 @@ def draw_of_noise(mixture: Mixture, noise: Tensor, uniform: Tensor) -> Tensor:
     e = torch.stack(unit_lower_solve((a, b, c), (first, second, third)), -1)
     z = centre + e * torch.exp(-log_precision)
     residual = lower_solve(mixture.whitener()[:, None], z)
-    stddev = noise.new_tensor([broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
+    stddev = _constants(noise, [broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
     return torch.where((chosen >= learned)[..., None], stddev * noise, mixture.mean + residual)
 
 
@@ -204,13 +209,16 @@ def _(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tens
     return torch.empty_like(target)
 
 
-@_bisect_compiled.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+def _bisect_each(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
     stacked = [
         tensor.expand(info.batch_size, *tensor.shape) if place is None else tensor.movedim(place, 0)
         for tensor, place in zip(tensors, in_dims, strict=True)
     ]
     return _bisect_compiled(*stacked), 0
+
+
+if hasattr(_bisect_compiled, "register_vmap"):  # torch 2.5 and later
+    _bisect_compiled.register_vmap(_bisect_each)
 
 
 def _double(mixture: Mixture) -> Mixture:
