@@ -57,16 +57,19 @@ class Outcome:
 
 
 def fit_from_points(
-    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
-) -> tuple[Outcome, Tensor]:
+    problem: FitProblem, starts: BodyState, further: Callable[[Tensor], BodyState], stage: Stage,
+    consistent: Callable[[BodyState], BodyState],
+) -> tuple[Outcome, Tensor]:  # fmt: skip
     """Fit bodies whose points are exact.
 
     Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
-    start is minimised, and the lowest minimum is taken.
+    start is minimised, and the lowest minimum is taken. Starts that end differently show that a body has several minima:
+    such bodies get further starts.
 
     Args:
         problem, stage, consistent: as of `restart`.
         starts: (S, B) poses that inverse kinematics begins with.
+        further: more of them, (S', R), for bodies (R,).
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
@@ -74,33 +77,59 @@ def fit_from_points(
     """
     bodies = starts.transl.shape[1]
     start = starts.expand(1)
-    reached = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
-    nothing = Outcome(start, torch.zeros_like(reached), 0), reached
     if problem.noise_in_3d() > _EXACT or not problem.can_split(bodies):
-        return nothing
+        nowhere = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
+        return Outcome(start, nowhere, 0), nowhere
+    found, energy, converged, steps = _minima(problem, starts, stage, consistent)
+    best = energy.argmin(0, keepdim=True)
+    found, converged, lowest = found.pick(best), converged.gather(0, best)[0], energy.gather(0, best)[0]
+    rows = (torch.isfinite(lowest) & (energy.amax(0) - lowest > _CLEARLY)).nonzero()[:, 0]
+    if len(rows):
+        more, energy, ended, count = _minima(
+            problem.of_bodies(rows), further(rows), stage.rows(rows, bodies), consistent
+        )  # fmt: skip
+        best, steps = energy.argmin(0, keepdim=True), steps + count
+        lower = energy.gather(0, best)[0] < lowest[rows]
+        more, ended, rows = more.pick(best).bodies(lower), ended.gather(0, best)[0][lower], rows[lower]
+        found, converged = found.replaced(rows, more), converged.index_copy(0, rows, ended)
+    reached = torch.isfinite(lowest)
+    rows = reached.nonzero()[:, 0]
+    return Outcome(start.replaced(rows, found.bodies(rows)), converged & reached, steps), reached
+
+
+def _minima(
+    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
+) -> tuple[BodyState, Tensor, Tensor, int]:
+    """Minima that starts (S, B) lead to by way of inverse kinematics.
+
+    Returns:
+        The states (S, B), their energies (S, B), infinite where the state is no fit, whether they converged (S, B), and
+        the steps.
+    """
+    bodies = starts.transl.shape[1]
+    energies = torch.full_like(starts.transl[..., 0], torch.inf)
+    converged = torch.zeros_like(energies, dtype=torch.bool)
     with torch.no_grad():
         candidates = consistent(point_bones(problem, starts, stage.chosen))
         near = _farthest(problem, candidates, stage.chosen).amin(0) < _NEAR
         rows = (near & (problem.num_points() >= _FEWEST_POINTS)).nonzero()[:, 0]
     if not len(rows):
-        return nothing
+        return starts, energies, converged, 0
     candidates, steps = _first_steps(problem.of_bodies(rows), candidates.bodies(rows), stage.rows(rows, bodies))
     with torch.no_grad():
         hopeful = (problem.of_bodies(rows).num_outliers(candidates) == 0).any(0).nonzero()[:, 0]
         rows, candidates = rows[hopeful], candidates.bodies(hopeful)
     if not len(rows):
-        return nothing
+        return starts, energies, converged, steps
     part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
     own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
     candidates, last, count = minimise(part, candidates, own_stage, near=True)
     with torch.no_grad():
         energy = part.total(candidates, own_stage)
         good = (part.num_outliers(candidates) == 0) & torch.isfinite(energy)
-        best = torch.where(good, energy, torch.inf).argmin(0, keepdim=True)
-        ended = last.converged.view(energy.shape).gather(0, best)[0]
-        converged = torch.zeros_like(reached).index_copy(0, rows, ended)
-        outcome = Outcome(start.replaced(rows, candidates.pick(best)), converged, steps + count)
-    return outcome, reached.index_copy(0, rows, good.any(0))
+        energies = energies.index_copy(1, rows, torch.where(good, energy, torch.inf))
+        converged = converged.index_copy(1, rows, last.converged.view(energy.shape))
+    return starts.replaced(rows, candidates), energies, converged, steps + count
 
 
 def restart(
