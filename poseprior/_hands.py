@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._checks import check_switch, check_whole
+
 _SIDES = ("left", "right")
 _REMEDY = (
     "pass hands_components=(left, right) from the model file (hands_componentsl/r), or save hands as 45 numbers "
@@ -22,8 +24,10 @@ class HandSpace:
         flat: bool | None,
         num_pca_comps: int | None,
     ) -> None:
-        if num_pca_comps is not None and not 1 <= num_pca_comps <= 45:
-            raise ValueError(f"num_pca_comps: expected 1 to 45, got {num_pca_comps}.")
+        if num_pca_comps is not None:
+            check_whole("num_pca_comps", num_pca_comps, least=1, most=45)
+        if flat is not None:
+            check_switch("flat_hand_mean", flat)
         if num_pca_comps is not None and components is None:
             raise ValueError(
                 f"hands_components: expected them with num_pca_comps={num_pca_comps}, got None; {_REMEDY}."
@@ -100,9 +104,14 @@ class HandSpace:
     def _pair(name: str, pair: tuple[Tensor, Tensor] | None, dim: int) -> tuple[Tensor, Tensor] | None:
         if pair is None:
             return None
-        if len(pair) != 2:
-            raise ValueError(f"{name}: expected a pair (left, right), got {len(pair)} entries.")
-        values = tuple(torch.as_tensor(v) for v in pair)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            got = f"{len(pair)} entries" if isinstance(pair, tuple | list) else type(pair).__name__
+            raise ValueError(f"{name}: expected a pair (left, right), got {got}.")
+        try:
+            values = tuple(torch.as_tensor(v) for v in pair)
+        except (TypeError, ValueError, RuntimeError):
+            kinds = " and ".join(type(v).__name__ for v in pair)
+            raise ValueError(f"{name}: expected two arrays of numbers, got {kinds}.") from None
         if dim == 1:
             values = tuple(v.flatten() for v in values)
         for side, value in zip(_SIDES, values, strict=True):

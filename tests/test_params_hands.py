@@ -110,7 +110,7 @@ def test_to_pca_is_the_least_squares_projection() -> None:
     ("options", "text"),
     [
         ({"num_pca_comps": 6}, r"hands_components: expected them with num_pca_comps=6, got None"),
-        ({"num_pca_comps": 0}, r"num_pca_comps: expected 1 to 45, got 0"),
+        ({"num_pca_comps": 0}, r"num_pca_comps: expected a whole number of 1 or more and at most 45, got 0"),
         (
             {"hands_mean": (torch.zeros(44), torch.zeros(45))},
             r"hands_mean: expected \(45,\) for the left hand, got \(44,\)",

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import quoted
 from ..rotations import nearest_rotmat, rotmat_to_rotvec, unitquat_to_rotvec
 from ._npy import as_float64
 
@@ -35,8 +36,10 @@ HINTS = {
 def check_form(rotations: object) -> None:
     """Refuse what `rotations` of `read_poses` does not take."""
     given = list(rotations.values()) if isinstance(rotations, Mapping) else [rotations]
-    if bad := [form for form in given if form is not None and form not in FORMS]:
-        raise ValueError(f"rotations: expected one of {', '.join(FORMS)}, or a dict of key to one, got {bad[0]!r}.")
+    if bad := [form for form in given if form is not None and not (isinstance(form, str) and form in FORMS)]:
+        raise ValueError(
+            f"rotations: expected one of {', '.join(FORMS)}, or a dict of key to one, got {quoted(bad[0])}."
+        )
 
 
 def joint_shapes(count: int, form: str) -> list[tuple[int, ...]]:

@@ -209,8 +209,7 @@ def model_type(file: ArrayFile, options: Options) -> str:
         declared = declared.decode("utf-8", "replace") if isinstance(declared, bytes) else str(declared)
     if declared is None:
         return ""
-    plain = re.sub(r"[^a-z]", "", str(declared).lower())
-    for name in ("smplx", "smplh", "smpl"):
-        if plain.startswith(name):
-            return name
+    found = re.match(r"smpl(?:[-_+ ]?([xh]))?(?![a-z])", str(declared).strip().lower())  # smplx_locked_head, SMPL-X
+    if found:
+        return f"smpl{found[1] or ''}"
     raise ValueError(f"{source}: expected smplx, smplh or smpl, got {declared!r}; pass the right one as model_type=.")
