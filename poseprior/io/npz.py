@@ -103,10 +103,7 @@ def read_poses(
     )  # fmt: skip
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
-    several = isinstance(path, Iterable) and not isinstance(path, str | bytes | PathLike | Mapping)
-    entries = list(path) if several else [path]
-    for entry in entries:
-        check_path("path", entry)
+    entries = _entries(path)
     if subject is not None:
         check_text("subject", subject)
     for name, rate in (("fps", fps), ("target_fps", target_fps)):
@@ -125,6 +122,15 @@ def read_poses(
         raise ValueError(f"target_fps: expected files that say their frame rate, got none in {files[0][0]}; pass fps=.")
     options.require_effect(str(files[0][0]) if len(files) == 1 else f"the {len(files)} files")
     return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+
+
+def _entries(path: Any) -> list[PathInput]:
+    """The paths that were given, one or several."""
+    several = isinstance(path, Iterable) and not isinstance(path, str | bytes | PathLike | Mapping)
+    entries = list(path) if several else [path]
+    for entry in entries:
+        check_path("path", entry)
+    return entries
 
 
 def _read_shards(

@@ -110,7 +110,7 @@ def test_many_frames_go_in_chunks(
 def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "f.npz")
     bare = tmp_path / "bare.npz"
-    np.savez(bare, keypoints=np.ones((1, 25, 2)))
+    np.savez(bare, keypoints=np.random.default_rng(0).uniform(100, 500, (1, 25, 2)))
     for arguments, expected in (
         ([str(keypoints), "--out", str(tmp_path / "f.pkl")], "ends in .npz"),
         ([str(tmp_path / "no.json"), "--out", out], "is not there"),

@@ -43,12 +43,12 @@ def test_values_that_an_option_does_not_take(file: Path, name: str, value: Any) 
 @pytest.mark.parametrize("path", [5, None, "", b"a.npz", {"a": 1}, float("nan")])
 def test_what_is_no_path(path: Any) -> None:
     for entry in (path, [path]):
-        with pytest.raises(ValueError, match="^path: expected a path, got"):
+        with pytest.raises(ValueError, match=r"^path: expected a path, got"):
             read_poses(entry)
 
 
 def test_a_file_given_twice(file: Path) -> None:
-    with pytest.raises(ValueError, match="path: expected each file once, got .*a.npz more than once"):
+    with pytest.raises(ValueError, match=r"path: expected each file once, got .*a.npz more than once"):
         read_poses([file, file])
     assert len(read_poses(file.parent.glob("*.npz"))) == 4  # type: ignore[arg-type]
 
