@@ -57,19 +57,17 @@ class Outcome:
 
 
 def fit_from_points(
-    problem: FitProblem, starts: BodyState, further: Callable[[Tensor], BodyState], stage: Stage,
-    consistent: Callable[[BodyState], BodyState],
-) -> tuple[Outcome, Tensor]:  # fmt: skip
+    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
+) -> tuple[Outcome, Tensor]:
     """Fit bodies whose points are exact.
 
     Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
-    start is minimised, and the lowest minimum is taken. Starts that end differently show that a body has several minima:
-    such bodies get further starts.
+    start is minimised, and the lowest minimum is the start of a second round: now that the shape is known, the Gaussian
+    that stands in for a prior in the first steps leads to its main mode. The lower of both is taken.
 
     Args:
         problem, stage, consistent: as of `restart`.
         starts: (S, B) poses that inverse kinematics begins with.
-        further: more of them, (S', R), for bodies (R,).
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
@@ -83,17 +81,15 @@ def fit_from_points(
     found, energy, converged, steps = _minima(problem, starts, stage, consistent)
     best = energy.argmin(0, keepdim=True)
     found, converged, lowest = found.pick(best), converged.gather(0, best)[0], energy.gather(0, best)[0]
-    rows = (torch.isfinite(lowest) & (energy.amax(0) - lowest > _CLEARLY)).nonzero()[:, 0]
-    if len(rows):
-        more, energy, ended, count = _minima(
-            problem.of_bodies(rows), further(rows), stage.rows(rows, bodies), consistent
-        )  # fmt: skip
-        best, steps = energy.argmin(0, keepdim=True), steps + count
-        lower = energy.gather(0, best)[0] < lowest[rows]
-        more, ended, rows = more.pick(best).bodies(lower), ended.gather(0, best)[0][lower], rows[lower]
-        found, converged = found.replaced(rows, more), converged.index_copy(0, rows, ended)
     reached = torch.isfinite(lowest)
     rows = reached.nonzero()[:, 0]
+    if len(rows) and problem.has_surrogates:
+        again, energy, ended, count = _minima(
+            problem.of_bodies(rows), found.bodies(rows), stage.rows(rows, bodies), consistent
+        )  # fmt: skip
+        lower = (energy[0] < lowest[rows]).nonzero()[:, 0]
+        found = found.replaced(rows[lower], again.bodies(lower))
+        converged, steps = converged.index_copy(0, rows[lower], ended[0, lower]), steps + count
     return Outcome(start.replaced(rows, found.bodies(rows)), converged & reached, steps), reached
 
 

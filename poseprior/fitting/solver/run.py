@@ -35,8 +35,6 @@ _JUDGE = 4.0
 _FIRST, _SECOND = 10, 13
 #: Starts of fits to points in 3D in latent space: decoders have local minima, and starts that end alike cost little.
 _LATENT_STARTS = 4
-#: Starts of fits to exact points, beside the first two, for bodies of which these two end differently.
-_FURTHER_STARTS = 6
 #: The first joint of smplx that is a face landmark.
 _FIRST_LANDMARK = 76
 
@@ -100,7 +98,7 @@ class FitRun:
             return self._through(stages, bar)
         with torch.no_grad():
             starts = self._starts_of_points()
-        found, done = fit_from_points(self.problem, starts, self._further_starts, stages[-1], self._consistent)
+        found, done = fit_from_points(self.problem, starts, stages[-1], self._consistent)
         rows = (~done).nonzero()[:, 0]
         if len(rows) == len(done):
             return self._through(stages, bar)
@@ -263,12 +261,6 @@ class FitRun:
         pose = self.start.pose.clone()
         pose[..., list(self.prior.joints), :] = 0.0
         return self.start.join(self._consistent(replace(self.start, pose=pose)))
-
-    def _further_starts(self, rows: Tensor) -> BodyState:
-        """Drawn poses of some bodies, for inverse kinematics to begin with."""
-        several = self._several(self.start.bodies(rows), 1 + _FURTHER_STARTS)
-        drawn = torch.arange(1, 1 + _FURTHER_STARTS, device=rows.device)
-        return self._consistent(several.pick(drawn[:, None].expand(-1, len(rows))))
 
     def _several(self, state: BodyState, count: int) -> BodyState:
         """The start, and after it `count` - 1 copies in which drawn poses stand in for it."""
