@@ -23,6 +23,8 @@ def pose_files(path: Path, split: str | None) -> list[Found]:
                 f"split: expected a folder to find split={split!r} in, got the file {path}; leave split out."
             )
         return [(path, None)]
+    if not path.is_dir():
+        raise ValueError(f"path: expected an .npz file or a folder, got {path}, a pipe or a device; save it as a file.")
     parts = split_files(path)
     if split is not None:
         if split not in parts:

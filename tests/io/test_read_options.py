@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,15 @@ def test_names_of_models(tmp_path: Path, said: str, model: int) -> None:
 def test_a_mean_hand_that_a_file_names_beside_whole_poses_is_noted(file: Path) -> None:
     np.savez(file, poses=np.random.default_rng(0).normal(0, 0.1, (4, 165)), flat_hand_mean=False)
     assert "flat_hand_mean=False of the file is about hands that stand apart" in read_poses(file).notes[0]
+
+
+def test_names_of_joints_that_are_not_smplx_are_noted(file: Path) -> None:
+    for names in (["a"] * 55, ["pelvis"] * 55, ["pelvis"]):
+        np.savez(file, poses=np.random.default_rng(0).normal(0, 0.1, (4, 165)), joint_names=names)
+        assert "joint_names of the file are not 55 different names" in read_poses(file).notes[0]
+
+
+def test_a_pipe_is_no_pose_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.npz")
+    with pytest.raises(ValueError, match=r"got .*p.npz, a pipe or a device; save it as a file"):
+        read_poses(tmp_path / "p.npz")
