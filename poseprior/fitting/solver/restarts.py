@@ -111,13 +111,8 @@ def _minima(
         rows = (near & (problem.num_points() >= _FEWEST_POINTS)).nonzero()[:, 0]
     if not len(rows):
         return starts, energies, converged, 0
-    candidates, steps = _first_steps(problem.of_bodies(rows), candidates.bodies(rows), stage.rows(rows, bodies))
-    with torch.no_grad():
-        hopeful = (problem.of_bodies(rows).num_outliers(candidates) == 0).any(0).nonzero()[:, 0]
-        rows, candidates = rows[hopeful], candidates.bodies(hopeful)
-    if not len(rows):
-        return starts, energies, converged, steps
     part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
+    candidates, steps = _first_steps(part, candidates.bodies(rows), own_stage)
     own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
     candidates, last, count = minimise(part, candidates, own_stage, near=True)
     with torch.no_grad():
