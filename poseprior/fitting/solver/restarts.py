@@ -31,6 +31,8 @@ _TOLERANCE = 2.0
 _CLEARLY = 0.5
 #: Standard deviation of points, metres, up to which they count as exact.
 _EXACT = 0.005
+#: Rounds of fits to exact points after the first: from the lowest minimum, from draws, from the lowest minimum again.
+_ROUNDS = 3
 #: Fewest points of a body that is fitted from its points alone, and most points that a restart may leave out.
 _FEWEST_POINTS = 3
 _MOST_LEFT_OUT = 3
@@ -57,17 +59,20 @@ class Outcome:
 
 
 def fit_from_points(
-    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
-) -> tuple[Outcome, Tensor]:
+    problem: FitProblem, starts: BodyState, draws: Callable[[Tensor], BodyState], stage: Stage,
+    consistent: Callable[[BodyState], BodyState],
+) -> tuple[Outcome, Tensor]:  # fmt: skip
     """Fit bodies whose points are exact.
 
     Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
-    start is minimised, and the lowest minimum is the start of a second round: now that the shape is known, the Gaussian
-    that stands in for a prior in the first steps leads to its main mode. The lower of both is taken.
+    start is minimised. The lowest minimum is the start of a second round: now that the shape is known, the Gaussian that
+    stands in for a prior in the first steps leads to its main mode. Where minima differ, draws of the prior are tried, too,
+    and a last round begins at the lowest minimum of these.
 
     Args:
         problem, stage, consistent: as of `restart`.
         starts: (S, B) poses that inverse kinematics begins with.
+        draws: more of them, (S', R), for bodies (R,).
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
@@ -81,16 +86,23 @@ def fit_from_points(
     found, energy, converged, steps = _minima(problem, starts, stage, consistent)
     best = energy.argmin(0, keepdim=True)
     found, converged, lowest = found.pick(best), converged.gather(0, best)[0], energy.gather(0, best)[0]
+    differ = energy.amax(0) - lowest > _CLEARLY
     reached = torch.isfinite(lowest)
-    rows = reached.nonzero()[:, 0]
-    if len(rows) and problem.has_surrogates:
-        again, energy, ended, count = _minima(
-            problem.of_bodies(rows), found.bodies(rows), stage.rows(rows, bodies), consistent
-        )  # fmt: skip
-        lower = (energy[0] < lowest[rows]).nonzero()[:, 0]
-        found = found.replaced(rows[lower], again.bodies(lower))
-        converged, steps = converged.index_copy(0, rows[lower], ended[0, lower]), steps + count
-    return Outcome(start.replaced(rows, found.bodies(rows)), converged & reached, steps), reached
+    every = reached.nonzero()[:, 0]
+    for tried in range(_ROUNDS if problem.has_surrogates else 0):
+        rows = every if tried == 0 else (reached & differ).nonzero()[:, 0]
+        if not len(rows):
+            break
+        more = draws(rows) if tried == 1 else found.bodies(rows)
+        more, energy, ended, count = _minima(problem.of_bodies(rows), more, stage.rows(rows, bodies), consistent)
+        best, steps = energy.argmin(0, keepdim=True), steps + count
+        gain = lowest[rows] - energy.gather(0, best)[0]
+        differ[rows] |= gain.abs() > _CLEARLY
+        lower = (gain > 0).nonzero()[:, 0]
+        found = found.replaced(rows[lower], more.pick(best).bodies(lower))
+        lowest = lowest.index_copy(0, rows[lower], energy.gather(0, best)[0, lower])
+        converged = converged.index_copy(0, rows[lower], ended.gather(0, best)[0, lower])
+    return Outcome(start.replaced(every, found.bodies(every)), converged & reached, steps), reached
 
 
 def _minima(
