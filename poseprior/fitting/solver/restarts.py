@@ -226,15 +226,21 @@ def _first_steps(
     """The first steps from inverse kinematics, with thresholds under which no point is an outlier; and their number.
 
     With `loose`, exact points weigh little at first, so that what they leave open (turns about bones, the shape) settles.
-    Without it they have their full weight from the start, and the body keeps to the points.
+    Bodies that then still leave points out go on: stiff limbs come back slowly. Without it points have their full weight
+    from the start, and the body keeps to them.
     """
-    weight, done = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), 0
-    for data_weight, steps in ((weight, _LOOSE_STEPS if loose else 0), (1.0, _STEPS)):
+    weight, full = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), (1.0, _STEPS)
+    idle, done = None, 0
+    for number, (data_weight, steps) in enumerate(((weight, _LOOSE_STEPS), full, full) if loose else (full,)):
+        if number == 2:
+            with torch.no_grad():
+                idle = problem.num_outliers(candidates) == 0
+            if bool(idle.all()):
+                break
         scales = problem.inlier_scales(candidates, _TOLERANCE)
         first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
-        if steps:
-            candidates, _, count = minimise(problem, candidates, first)
-            done += count
+        candidates, _, count = minimise(problem, candidates, first, idle)
+        done += count
     return candidates, done
 
 
