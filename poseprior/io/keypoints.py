@@ -115,6 +115,8 @@ def read_keypoints(
         found = _from_npz(source, order)
     else:
         raise ValueError(f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}.")
+    if size is not None and found.points.shape[-1] == 3:
+        raise ValueError("image_size: expected None for 3D keypoints, which are in no image; leave it out.")
     if None not in (size, found.image_size) and size != found.image_size:
         raise ValueError(
             f"image_size: expected {found.image_size}, which {source.name} says, got {size}; leave it out."
