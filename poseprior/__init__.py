@@ -55,6 +55,8 @@ _HOMES = {
     "LatentPosePrior": "prior", "PosePrior": "prior",
     "list_pretrained": "pretrained.listing", "load": "pretrained.loading",
 }  # fmt: skip
+#: They define every class that a saved file may name, which `load` of any class looks up.
+_DEFINE_PRIORS = ("models", "rigs")
 _SUBMODULES = (
     "compat", "evaluation", "export", "fitting", "importer", "io", "kinematics", "latent", "models", "optim", "params",
     "pretrained", "prior", "recipes", "rigs", "rotations", "scale", "skeleton", "tasks", "training", "viz",
@@ -65,7 +67,10 @@ def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
     if name in __all__:
-        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'models')}"), name)
+        home = _HOMES.get(name, "models")
+        for module in _DEFINE_PRIORS if home in ("models", "prior") else ():
+            import_module(f"{__name__}.{module}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -64,8 +65,8 @@ class CompiledDensity:
     def __init__(self, module: Compilable, options: dict[str, Any]) -> None:
         self._weights = tuple(module.parameters())
         self._module = module
-        self._value: Density = torch.compile(self._density, fullgraph=True, dynamic=True, **options)
-        self._both = torch.compile(self._value_and_gradient, fullgraph=True, dynamic=True, **options)
+        self._value: Density = self._compile(CompiledDensity._density, options)
+        self._both = self._compile(CompiledDensity._value_and_gradient, options)
 
     def __call__(self, rotvec: Tensor) -> Tensor | None:
         """(B,) values of rotvecs (B, J, 3); None in training and where gradients to the weights are asked for."""
@@ -75,6 +76,13 @@ class CompiledDensity:
             return self._value(rotvec)
         value: Tensor = ValueAndGradient.apply(rotvec, self._both, self._density)[0]
         return value
+
+    def _compile(self, method: Callable[..., Any], options: dict[str, Any]) -> Any:
+        # torch.compile limits the recompilations of each code object. With one of its own, a prior does not use up those
+        # of the others.
+        assert isinstance(method, FunctionType)
+        own = FunctionType(method.__code__.replace(), method.__globals__, method.__name__)
+        return torch.compile(MethodType(own, self), fullgraph=True, dynamic=True, **options)
 
     def _density(self, rotvec: Tensor) -> Tensor:
         return self._module._log_prob_whole(rotvec, None)

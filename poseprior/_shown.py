@@ -46,7 +46,7 @@ def html_page(text: str, poses: Tensor | None, joints: Sequence[int] | None = No
     page = f"<code>{html.escape(text)}</code>"
     if poses is None:
         return page
-    from .viz.poses import plot_poses
+    from .drawing.poses import plot_poses
 
     try:
         figure = plot_poses(poses[:_PICTURES], joints=joints, columns=_PICTURES, legend=False)

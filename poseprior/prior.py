@@ -235,8 +235,6 @@ class PosePrior(Compilable, Trainable):
             ValueError: not a poseprior file, a newer format, another class, tensors that do not fit (all listed), or a
                 device that is not there.
         """
-        from . import models, rigs  # noqa: F401  (importing them registers every class that a file may name)
-
         return checkpoint.load(path, cls, device=device)
 
     # ------------------------------------------------------------------ shared plumbing

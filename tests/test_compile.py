@@ -47,6 +47,18 @@ def test_a_compiled_gaussian() -> None:
     _check("body-gaussian", backend="aot_eager")
 
 
+def test_compiled_priors_do_not_share_a_limit() -> None:
+    """torch.compile bounds the recompilations of a piece of code, which all compiled priors have in common."""
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for joints in ((1, 2), (1, 2, 4)):
+            prior = poseprior.GaussianPrior(joints, covariance="diagonal").eval().requires_grad_(False)
+            pose = prior.sample(2, generator=torch.Generator().manual_seed(0))
+            expected = prior.log_prob(pose)
+            prior.compile(backend="eager")
+            torch.testing.assert_close(prior.log_prob(pose), expected)
+    torch.compiler.reset()
+
+
 def test_what_is_not_compiled_is_as_before() -> None:
     """Masks, weights that take gradients, second derivatives, copies and pickles."""
     prior, plain = poseprior.load("body-gaussian"), poseprior.load("body-gaussian")

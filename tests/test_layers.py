@@ -15,6 +15,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
     ("_checks", "_compiled", "_tracing", "_value_and_gradient", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
+    ("io.atomic",),
+    ("drawing",),
     ("_shown",),
     ("optim",),
     ("io",),
@@ -66,14 +68,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: What points up: `PosePrior.fit` calls the training loop, `PosePrior.adapt` the task of that name, `PosePrior.load` defines
-#: the classes of files, and a notebook shows a prior with a picture.
+#: What points up: two methods of `PosePrior` are functions of upper layers, `fit` and `adapt`.
 UPWARDS = {
     ("poseprior.prior", "poseprior.training.fit"),
     ("poseprior.prior", "poseprior.tasks"),
-    ("poseprior.prior", "poseprior.models"),
-    ("poseprior.prior", "poseprior.rigs"),
-    ("poseprior._shown", "poseprior.viz.poses"),
 }
 MOST_LINES = 300
 

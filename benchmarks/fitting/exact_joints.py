@@ -31,7 +31,6 @@ _BODY = 22
 _MISSED, _FAR = 3.0, 50.0  # mm
 _SHAPE_SPREAD = 0.5
 _ABOVE = 1.0  # nats
-_FEW_ORDERS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +66,6 @@ def main() -> None:
     print("|---" * 13 + "|")
     for name in methods(options.methods):
         prior = None if name in ("none", "rest") else poseprior.load(name)
-        if isinstance(prior, poseprior.OrderAgnosticPrior):
-            prior.num_orders = _FEW_ORDERS
         for points in options.points:
             for sigma in options.sigmas:
                 for optimizer in options.optimizers:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import poseprior
 from benchmarks.common import machine_line, markdown_head, markdown_row, median_ms, parser_for
 from benchmarks.fitting.compare_priors import fit, stand_in_model
-from benchmarks.fitting.methods import Method, with_few_orders
+from benchmarks.fitting.methods import Method
 from benchmarks.fitting.tasks import CAMERA, TASKS, Bodies, Task
 from poseprior.fitting import BodyPoints, Keypoints2D, PosePriorTerm, layout
 
@@ -69,7 +69,7 @@ def _people(count: int) -> Bodies:
 def _whole_fits(model: nn.Module, repeats: int) -> None:
     """Milliseconds a body of whole fits, and their ratio to the fit without a prior."""
     methods = [Method("no prior"), Method("rest regulariser", l2=True)]
-    methods += [Method(name, with_few_orders(poseprior.load(name))) for name in FIT_PRIORS]
+    methods += [Method(name, poseprior.load(name)) for name in FIT_PRIORS]
     head = ("whole fits, ms a body", "starts", "bodies", *(method.name for method in methods))
     print(f"\n{markdown_head(head)}")
     for task, starts in ((TASKS["keypoints-5px"], 16), (TASKS["keypoints-5px"], 4), (TASKS["joints-20%-missing"], 1)):

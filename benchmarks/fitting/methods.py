@@ -17,8 +17,6 @@ from benchmarks.density.left_out_rigs import FAMILIES, JITTER, nll, poses_of_rig
 from benchmarks.fitting.tasks import Bodies
 from poseprior import FitConfig, PoseDataset, PosePrior
 
-#: Orders of an order-agnostic prior in fits, as `poseprior fit` sets them.
-NUM_ORDERS = 2
 _HANDS = ("hand-mixture", "hand-order-agnostic", "hand-vae")
 _ORACLE_COMPONENTS = (1, 2, 4, 8)
 _ORACLE_FOLDS = 5
@@ -78,14 +76,7 @@ def method_of(name: str, prior: PosePrior) -> Method:
     """A prior in the space that suits it: VAEs are searched in latent space."""
     if isinstance(prior, poseprior.BodyVAE | poseprior.HandVAE):
         return Method(f"{name}, latent", prior, space="latent")
-    return Method(name, with_few_orders(prior))
-
-
-def with_few_orders(prior: PosePrior) -> PosePrior:
-    """The prior as `poseprior fit` uses it: an order-agnostic one with few orders."""
-    if isinstance(prior, poseprior.OrderAgnosticPrior):
-        prior.num_orders = NUM_ORDERS
-    return prior
+    return Method(name, prior)
 
 
 def oracle(folder: Path, rig: str, joints: tuple[int, ...], out: Path) -> Method:

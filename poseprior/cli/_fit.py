@@ -27,8 +27,6 @@ if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs no
 
 
 _CHUNK = 64
-#: Orders of an OrderAgnosticPrior: every one more is a pass of its networks in every step, and fits end no better.
-FEW_ORDERS = 2
 _FINGERS = range(25, 55)
 
 
@@ -144,13 +142,9 @@ class Fit:
         return found
 
     def _load(self, name: str) -> PosePrior | None:
-        from ..models import OrderAgnosticPrior
         from ..pretrained.loading import load
 
-        prior = None if name == "none" else load(name, device=self.device)
-        if isinstance(prior, OrderAgnosticPrior):
-            prior.num_orders = min(prior.num_orders, FEW_ORDERS)
-        return prior
+        return None if name == "none" else load(name, device=self.device)
 
     def _finger_terms(self, target: Target, prior: PosePrior | None) -> list[EnergyTerm]:
         """The hand prior's term, where fingers were seen and `prior` does not judge them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .. import models, rigs  # noqa: F401  (they define every class that a file may name)
 from .._checks import nearest
 from ..prior import PosePrior
 from . import hub

@@ -67,7 +67,7 @@ _BODY_FIT = FitConfig(
 
 _HAND_FIT = FitConfig(jitter=_JITTER, rig_noise=RigNoise.estimated("hands"))
 #: One tracker's hands leave less to overfit than people's bodies, and the networks for near joints add little to them.
-_HAND_NETWORK = MappingProxyType({"near_weight": 0.0, "dropout": 0.2, "num_orders": 32})
+_HAND_NETWORK = MappingProxyType({"near_weight": 0.0, "dropout": 0.2})
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

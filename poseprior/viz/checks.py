@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..drawing.canvas import new_figure
 from ..io.atomic import replacing
 from ..tasks import CheckResult
-from .canvas import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ..drawing.canvas import new_figure
 from ..fitting import BodyFit, Target
 from ..io.atomic import replacing
-from .canvas import new_figure
 from .fits import FitView
 
 if TYPE_CHECKING:

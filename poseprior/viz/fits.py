@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..drawing.canvas import new_figure
 from ..fitting import BodyFit, BodyPoints, Keypoints2D, Target
 from ..io.atomic import replacing
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ._trimesh import import_trimesh
-from .canvas import new_figure
 
 _COLUMNS = 4
 _CELL = 3.2  # inches

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..drawing import solid_figure
 from ..io.atomic import replacing
 from ..skeleton import NUM_JOINTS
-from . import drawing
 from ._trimesh import import_trimesh
 
 #: Kinds of files that are written.
@@ -89,7 +89,7 @@ def skeleton_mesh(pose: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64],
     trimesh = import_trimesh("meshes")
     sphere = trimesh.creation.icosphere(subdivisions=2).vertices
     vertices, faces, colours, count = [], [], [], 0
-    for part, centres in zip(drawing.PARTS, drawing.place(pose), strict=True):
+    for part, centres in zip(solid_figure.PARTS, solid_figure.place(pose), strict=True):
         radii = np.array([ball.radius for ball in part.balls])
         hull = trimesh.convex.convex_hull((centres[:, None] + radii[:, None, None] * sphere).reshape(-1, 3))
         vertices.append(np.asarray(hull.vertices))

@@ -178,8 +178,6 @@ def test_real_poses_are_reached(model: nn.Module, real_data_dir: Path, name: str
     truth = _bodies(model, pose)
     config = FitBodyConfig(optimizer=optimizer, rest_sigma=None if name == "none" else 0.3)
     prior = None if name in ("none", "rest") else poseprior.load(name)
-    if isinstance(prior, poseprior.OrderAgnosticPrior):
-        prior.num_orders = 2
     target = Joints3D(truth, sigma=0.001)
     fit = fit_body(model, target, prior=prior, config=config)
     assert _off(model, fit, truth).max() < 3.0

@@ -13,15 +13,7 @@ import torch
 from torch import Tensor
 
 from .density import Poses, fused_density
-from .networks import (
-    SILU,
-    ComponentKind,
-    Layers,
-    components,
-    components_gradient,
-    further_layers,
-    further_layers_gradient,
-)
+from .networks import ComponentKind, Layers, components, further_layers
 
 #: Rows (joints x poses) of a chunk.
 _ROWS = 2048
@@ -82,10 +74,10 @@ def _evaluate(
         bias = torch.baddbmm(bias, absent.transpose(0, 1), t.absent)
     first = torch.baddbmm(bias, torch.cat([inputs, w], 2).transpose(0, 1), t.first)
     units, residual = first.split((hidden, 3), 2)
-    numbers, saved = further_layers(units, t.layers, SILU)
-    learned = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
+    numbers, layers_gradient = further_layers(units, t.layers)
+    learned, components_gradient = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
     broad = torch.addcmul(t.broad_level, w.square().sum(-1).T[:, None], t.broad_rate)
-    every = torch.cat([learned.log_prob.add_(t.level), broad], 1)
+    every = torch.cat([learned.add_(t.level), broad], 1)
     log_posterior = every.log_softmax(1)
     each = every[:, -1] - log_posterior[:, -1]
     weight = None if observed is None else observed.T.to(w.dtype)
@@ -96,8 +88,8 @@ def _evaluate(
     if weight is not None:
         posterior *= weight[:, None]
     to_learned, to_broad = posterior.split((posterior.shape[1] - 2, 2), 1)
-    to_numbers, to_residual = components_gradient(t.kind, learned, to_learned)
-    to_units = further_layers_gradient(to_numbers.flatten(1, 2).mT, t.layers, SILU, saved)
+    to_numbers, to_residual = components_gradient(to_learned)
+    to_units = layers_gradient(to_numbers.flatten(1, 2).mT)
     to_inputs = torch.bmm(torch.cat([to_units, to_residual.sum(2).mT], 2), t.first.mT).transpose(0, 1)
     to_parents, to_own = to_inputs.split((3 * width, 3), 2)
     gradient = torch.zeros_like(w).index_add_(1, t.slots, to_parents.reshape(poses, -1, 3))

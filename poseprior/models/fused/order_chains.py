@@ -14,15 +14,7 @@ from torch import Tensor
 
 from ..shared.student_t import standard_log_prob
 from .density import Poses, fused_density
-from .networks import (
-    SILU,
-    ComponentKind,
-    Layers,
-    components,
-    components_gradient,
-    further_layers,
-    further_layers_gradient,
-)
+from .networks import ComponentKind, Layers, components, further_layers, standard_slope
 
 #: Chains (orders x poses) of a chunk.
 _CHAINS = 192
@@ -99,12 +91,12 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     residual, own_white = residual.view(targets, 3, len(t.experts), -1), own_white.view(targets, 3, rows)
     inputs = torch.tanh(flat * t.unit)
     first = _first_layer(t, inputs)
-    numbers, saved = [first.new_zeros(targets, 10, 1, orders * rows)], []
+    numbers, layers_gradients = [first.new_zeros(targets, 10, 1, orders * rows)], []
     for expert, units in zip(t.experts, first.split([expert.units for expert in t.experts], 2), strict=True):
-        outputs, activations = further_layers(units, expert.layers, SILU)
+        outputs, gradient_of = further_layers(units, expert.layers)
         numbers.append(outputs.mT.unflatten(1, (10, -1)))
-        saved.append(activations)
-    based = components(t.kind, torch.cat(numbers, 2), residual.index_select(2, t.residual_of))
+        layers_gradients.append(gradient_of)
+    based, components_gradient = components(t.kind, torch.cat(numbers, 2), residual.index_select(2, t.residual_of))
     level = t.level.expand(-1, -1, -1, rows).flatten(2)
     # What does not depend on the inputs is the same in every order.
     own_square = own_white.square().sum(1)
@@ -112,7 +104,7 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     place = (z if targets == z.shape[1] else z.index_select(1, t.targets)).permute(1, 2, 0)
     context_free = torch.logaddexp(own, t.broad_level + (place.square() * t.broad_rate).sum(1))
     repeated = context_free[:, None].expand(-1, orders, -1).reshape(targets, 1, -1)
-    every = torch.cat([based.log_prob.add_(level), repeated], 1)
+    every = torch.cat([based.add_(level), repeated], 1)
     log_posterior = every.log_softmax(1)
     joint = every[:, -1] - log_posterior[:, -1]
     chain = joint.view(targets, orders, rows).sum(0)
@@ -122,15 +114,15 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     # Posterior of the orders, times that of the terms of every conditional.
     posterior = log_posterior.exp_().mul_((chain - value).exp_().view(-1))
     to_based, to_context_free = posterior.split((every.shape[1] - 1, 1), 1)
-    to_numbers, to_each = components_gradient(t.kind, based, to_based)
+    to_numbers, to_each = components_gradient(to_based)
     to_residual = torch.zeros_like(residual).index_add_(2, t.residual_of, to_each)
     to_first = [
-        further_layers_gradient(grad.flatten(1, 2).mT, expert.layers, SILU, one)
-        for expert, grad, one in zip(t.experts, to_numbers.split(t.kind.sizes, 2)[1:], saved, strict=True)
+        gradient_of(grad.flatten(1, 2).mT)
+        for gradient_of, grad in zip(layers_gradients, to_numbers.split(t.kind.sizes, 2)[1:], strict=True)
     ]
     to_context_free = to_context_free.view(targets, orders, rows).sum(1)
     to_own = to_context_free * (own - context_free).exp_()
-    to_own_white = own_white * (to_own * _slope(own_square, t.kind.dof))[:, None]
+    to_own_white = own_white * (to_own * standard_slope(own_square, t.kind.dof))[:, None]
     to_white = torch.cat([to_residual.view(-1, rows), to_own_white.view(-1, rows)])
     gradient = to_white.mT @ t.whitener
     to_visible = torch.bmm(torch.cat(to_first, 2), t.first.mT).view(targets, orders, rows, -1)
@@ -138,11 +130,6 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     gradient = gradient.view_as(z)
     to_place = (place * t.broad_rate * (2.0 * (to_context_free - to_own))[:, None]).permute(2, 0, 1)
     return value, gradient.index_add_(1, t.targets, to_place)
-
-
-def _slope(square: Tensor, dof: int | None) -> Tensor:
-    """d log-density / d e, over e, of `standard_log_prob` with square = |e|^2."""
-    return torch.full_like(square, -1.0) if dof is None else (square + dof).reciprocal_().mul_(-(dof + 3.0))
 
 
 def _first_layer(t: ChainTables, inputs: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ equations are those of `ResidualFlow`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .density import Poses, fused_density
-from .networks import SILU, Function, Layers, further_layers, further_layers_gradient
+from .networks import Function, Layers, further_layers
 
 #: Poses of a chunk.
 _ROWS = 512
@@ -21,6 +22,9 @@ _ROWS = 512
 _LEAST_RATIO = 1e-12
 #: Below this ratio the slope of the tails is a series, which rounding does not spoil.
 _SMALL = 1e-3
+
+#: Gradients to the coordinates after a coupling (B, d) and to its log-determinant (B, 1) to that to those before it.
+CouplingGradient = Callable[[Tensor, Tensor | float], Tensor]
 
 
 class CouplingTables(NamedTuple):
@@ -88,13 +92,11 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
     factor = shrink * t.scale
     stretch = factor @ t.membership.mT
     parts = list((u * stretch).split(t.dims, 1))
-    steps: list[list[_Step]] = []
+    couplings_gradients: list[list[CouplingGradient]] = [[] for _ in t.couplings]
     for k, stack in enumerate(t.couplings):
-        steps.append([])
         for coupling in stack:
-            parts[k], step = _couple(coupling, parts[k])
-            steps[k].append(step)
-            log_det = step.log_scale.sum(-1)
+            parts[k], log_det, gradient_of = _couple(coupling, parts[k])
+            couplings_gradients[k].append(gradient_of)
             total = total + (log_det if counted is None else log_det * counted[:, k])
     z = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
     weight = None if counted is None else counted @ t.membership.mT
@@ -102,10 +104,9 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
     if not with_grad:
         return value, None
     grads = list((-z if weight is None else -z * weight).split(t.dims, 1))
-    for k, stack in enumerate(t.couplings):
-        own = 1.0 if counted is None else counted[:, k, None]
-        for coupling, step in zip(reversed(stack), reversed(steps[k]), strict=True):
-            grads[k] = _couple_gradient(coupling, step, grads[k], own)
+    for k, gradients in enumerate(couplings_gradients):
+        for gradient_of in reversed(gradients):
+            grads[k] = gradient_of(grads[k], 1.0 if counted is None else counted[:, k, None])
     grad_v = torch.cat(grads, 1) if len(grads) > 1 else grads[0]
     # d log f / d r, and its series.
     past = 1.0 + ratio
@@ -119,33 +120,21 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
     return value, (grad_u @ t.whitener.mT).view_as(w)
 
 
-class _Step(NamedTuple):
-    """A coupling at work: what (B, m) moved coordinates become, (moved + shift) scale, and what its functions saved."""
-
-    out: Tensor
-    log_scale: Tensor
-    scale: Tensor
-    bound: Tensor
-    saved: list[Tensor]
-
-
-def _couple(t: CouplingTables, v: Tensor) -> tuple[Tensor, _Step]:
-    """(B, d) coordinates after the coupling of v (B, d)."""
+def _couple(t: CouplingTables, v: Tensor) -> tuple[Tensor, Tensor, CouplingGradient]:
+    """(B, d) coordinates after the coupling of v (B, d), the log-determinants (B,), and what takes gradients to v."""
     moves = t.layers[-1][0].shape[1] // 2
     moved, kept, units = (v @ t.inward).split((moves, v.shape[1] - moves, len(t.bias)), 1)
-    outputs, saved = further_layers(units + t.bias, t.layers, SILU)
+    outputs, layers_gradient = further_layers(units + t.bias, t.layers)
     shift, raw = outputs.split(moves, 1)
-    log_scale, bound = t.bound.forward(raw)
+    log_scale, bound_gradient = t.bound(raw)
     scale = log_scale.exp()
     out = (moved + shift) * scale
-    return torch.cat([kept, out], 1), _Step(out, log_scale, scale, bound, saved)
 
+    def gradient(grad: Tensor, grad_log_det: Tensor | float) -> Tensor:
+        to_kept, to_out = grad.split((grad.shape[1] - moves, moves), 1)
+        to_moved = to_out * scale
+        to_raw = bound_gradient((to_out * out).add_(grad_log_det))
+        to_units = layers_gradient(torch.cat([to_moved, to_raw], 1))
+        return torch.cat([to_moved, to_kept, to_units], 1) @ t.inward.mT
 
-def _couple_gradient(t: CouplingTables, step: _Step, grad: Tensor, grad_log_det: Tensor | float) -> Tensor:
-    """(B, d) gradient to v, from those to the coordinates after the coupling and the log-determinant."""
-    moves = step.out.shape[1]
-    to_kept, to_out = grad.split((grad.shape[1] - moves, moves), 1)
-    to_moved = to_out * step.scale
-    to_raw = t.bound.backward((to_out * step.out).add_(grad_log_det), step.bound)
-    to_units = further_layers_gradient(torch.cat([to_moved, to_raw], 1), t.layers, SILU, step.saved)
-    return torch.cat([to_moved, to_kept, to_units], 1) @ t.inward.mT
+    return torch.cat([kept, out], 1), log_scale.sum(-1), gradient

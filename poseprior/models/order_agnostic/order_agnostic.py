@@ -41,7 +41,8 @@ class OrderAgnosticPrior(PosePrior):
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
-        num_orders: orders in the mixture: more are slower and better; may be changed at any time.
+        num_orders: orders in the mixture, each of which costs a pass of the networks; may be changed at any time. More than a
+            few help where a prior is sharp (trained under little noise).
         hidden: width of the networks, one for each joint.
         layers: hidden layers of the networks.
         dropout: probability in training that a hidden unit is dropped.
@@ -74,7 +75,7 @@ class OrderAgnosticPrior(PosePrior):
         self,
         joints: str | int | Iterable[str | int] = "body",
         *,
-        num_orders: int = 24,
+        num_orders: int = 3,
         hidden: int = 96,
         layers: int = 2,
         dropout: float = 0.4,

@@ -12,11 +12,11 @@ import torch
 pytest.importorskip("matplotlib", reason="the viz extra is optional")
 
 from poseprior import viz
+from poseprior.drawing import solid_figure
+from poseprior.drawing.poses import choose_panels
 from poseprior.kinematics import keypoint_positions
 from poseprior.rotations import random_rotvec, wrap_rotvec
 from poseprior.skeleton import JOINT_SETS
-from poseprior.viz import drawing
-from poseprior.viz.poses import choose_panels
 
 
 def _random(n: int, joints: str = "whole_body", seed: int = 0) -> torch.Tensor:
@@ -60,20 +60,20 @@ def test_both_sides_have_their_colour_and_the_ground_its_line() -> None:
 
 
 def test_front_view_shows_the_left_arm_on_the_right() -> None:
-    view = drawing.camera(0.0, 8.0)
-    seen = drawing.outlines(drawing.place(torch.zeros(55, 3)), view)
+    view = solid_figure.camera(0.0, 8.0)
+    seen = solid_figure.outlines(solid_figure.place(torch.zeros(55, 3)), view)
     assert max(o.polygon[:, 0].max() for o in seen if o.part.side == "left") > 0.75
     assert min(o.polygon[:, 0].min() for o in seen if o.part.side == "right") < -0.75
     assert sum(o.part.kind == "eye" for o in seen) == 2
-    behind = drawing.outlines(drawing.place(torch.zeros(55, 3)), drawing.camera(180.0, 8.0))
+    behind = solid_figure.outlines(solid_figure.place(torch.zeros(55, 3)), solid_figure.camera(180.0, 8.0))
     assert not any(o.part.kind == "eye" for o in behind)
-    nearer = drawing.outlines(drawing.place(torch.zeros(55, 3)), drawing.camera(45.0, 8.0))
+    nearer = solid_figure.outlines(solid_figure.place(torch.zeros(55, 3)), solid_figure.camera(45.0, 8.0))
     assert nearer[-1].part.side == "left", "the three-quarter view is from the figure's left"
 
 
 @pytest.mark.parametrize(("side", "first"), [("left", 25), ("right", 40)])
 def test_hand_camera_sees_the_palm(side: str, first: int) -> None:
-    view = drawing.hand_camera(side, 0.0)
+    view = solid_figure.hand_camera(side, 0.0)
     assert np.allclose(view @ view.T, np.eye(3)) and np.linalg.det(view) == pytest.approx(1.0)
     points = keypoint_positions(torch.zeros(55, 3, dtype=torch.float64)).numpy() @ view.T
     assert points[first + 3, 1] > points[20 if side == "left" else 21, 1], "fingers up"
@@ -83,14 +83,14 @@ def test_hand_camera_sees_the_palm(side: str, first: int) -> None:
 
 def test_centres_are_forward_kinematics() -> None:
     pose = _random(1)[0].double()
-    centres = drawing.place(pose)
-    elbow = next(k for k, p in enumerate(drawing.PARTS) if [b.joint for b in p.balls] == [16, 18])
+    centres = solid_figure.place(pose)
+    elbow = next(k for k, p in enumerate(solid_figure.PARTS) if [b.joint for b in p.balls] == [16, 18])
     expected = keypoint_positions(pose)[[16, 18]].numpy()
     assert np.allclose(centres[elbow], expected)
 
 
 def test_hull_of_circles() -> None:
-    hull = drawing.hull_of_circles(np.array([[0.0, 0.0], [4.0, 0.0], [1.0, 0.1]]), np.array([1.0, 0.5, 0.2]), 400)
+    hull = solid_figure.hull_of_circles(np.array([[0.0, 0.0], [4.0, 0.0], [1.0, 0.1]]), np.array([1.0, 0.5, 0.2]), 400)
     assert hull[:, 0].min() == pytest.approx(-1.0) and hull[:, 0].max() == pytest.approx(4.5)
     edge = np.roll(hull, -1, 0) - hull
     turn = edge[:, 0] * np.roll(edge, -1, 0)[:, 1] - edge[:, 1] * np.roll(edge, -1, 0)[:, 0]
@@ -129,7 +129,7 @@ def test_a_figure_shows_itself_in_a_notebook() -> None:
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib" or m == "poseprior.viz.notebook_figure"]:
+    for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib" or m == "poseprior.drawing.notebook_figure"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "poseprior\[viz\]"'):

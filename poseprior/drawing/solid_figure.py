@@ -1,4 +1,4 @@
-"""The drawn figure behind `poseprior.viz`: a posed skeleton as solid parts, each the outline of a few balls.
+"""A posed skeleton as solid parts, each the outline of a few balls.
 
 A part is the convex hull of balls that ride on joints, so its orthographic outline is the hull of circles: a limb is
 two balls, a chest seven. Nothing here knows matplotlib; the result is polygons in image metres with a depth.

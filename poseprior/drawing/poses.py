@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..io.atomic import replacing
 from ..skeleton import JOINT_SETS, NUM_JOINTS, resolve_joints
-from . import drawing
+from . import solid_figure
 from .canvas import new_figure
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def face_the_viewer(pose: Tensor) -> Tensor:
 class _Panel:
     """One view of one figure or hand, framed in inches; row 0 holds bodies, row 1 hands under them."""
 
-    def __init__(self, row: int, outlines: list[drawing.Outline], shadows: list[np.ndarray], scale: float) -> None:
+    def __init__(self, row: int, outlines: list[solid_figure.Outline], shadows: list[np.ndarray], scale: float) -> None:
         self.row, self.outlines, self.shadows, self.scale = row, outlines, shadows, scale
         points = np.concatenate([outline.polygon for outline in outlines] + shadows)
         self.low, self.high = points.min(0), points.max(0)
@@ -160,7 +160,7 @@ class _Panel:
         axes.add_collection(PolyCollection(polygons, facecolors=faces, edgecolors=edges, linewidths=lines, zorder=2))
 
 
-def _paint(outline: drawing.Outline, nearness: float, close_up: bool) -> tuple[Any, Any, float]:
+def _paint(outline: solid_figure.Outline, nearness: float, close_up: bool) -> tuple[Any, Any, float]:
     """Face colour, edge colour and line width: far parts fade, the head is an outline."""
     if outline.part.kind == "head":
         return _PAPER, _INK, 1.1
@@ -176,21 +176,21 @@ def _cell(pose: Tensor, body: bool, hands: tuple[str, ...]) -> list[_Panel]:
     """The panels of one pose: two views of the body, two of each hand."""
     panels = []
     if body:
-        centres = drawing.place(pose)
-        ground = drawing.lowest(centres)
+        centres = solid_figure.place(pose)
+        ground = solid_figure.lowest(centres)
         for yaw, elevation in _BODY_VIEWS:
-            view = drawing.camera(yaw, elevation)
-            shadows = drawing.shadow(centres, ground, view)
-            panels.append(_Panel(0, drawing.outlines(centres, view), shadows, _BODY_SCALE))
+            view = solid_figure.camera(yaw, elevation)
+            shadows = solid_figure.shadow(centres, ground, view)
+            panels.append(_Panel(0, solid_figure.outlines(centres, view), shadows, _BODY_SCALE))
     for side in hands:
-        parts = tuple(part for part in drawing.PARTS if part.kind == "hand" and part.side == side)
+        parts = tuple(part for part in solid_figure.PARTS if part.kind == "hand" and part.side == side)
         flat = torch.zeros_like(pose)
         fingers = list(JOINT_SETS[f"{side}_hand"])
         flat[fingers] = pose[fingers]
-        centres = drawing.place(flat, parts)
+        centres = solid_figure.place(flat, parts)
         for yaw in _HAND_YAWS:
-            view = drawing.hand_camera(side, yaw)
-            panels.append(_Panel(1, drawing.outlines(centres, view, parts), [], _HAND_SCALE))
+            view = solid_figure.hand_camera(side, yaw)
+            panels.append(_Panel(1, solid_figure.outlines(centres, view, parts), [], _HAND_SCALE))
     return panels
 
 
