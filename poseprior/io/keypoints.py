@@ -35,6 +35,8 @@ _CONFIDENCES = (
 )
 _NAMES = ("names", "frame_names", "image_names", "image_name", "imgname")
 _FARTHEST = 1e7
+#: Layouts that a program mixes: OpenPose's frames in which it saw no hands and no face have the first points alone.
+_GROWING = {"openpose_25", "openpose_137"}
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,13 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
     """The frames of detectors, in the order of time."""
     if not frames:
         raise ValueError(f"path: expected keypoints in some frame, got no frame in {path.name}.")
+    kinds = {(frame.layout or "", frame.people.shape[1]): frame.name for frame in frames if len(frame.people)}
+    if len(kinds) > 1 and not {layout for layout, _ in kinds} <= _GROWING:
+        (first, one), (second, other) = list(kinds.items())[:2]
+        raise ValueError(
+            f"path: expected frames of one program in {path.name}, got {first[1]} points in {printable(one)} and {second[1]} in "
+            f"{printable(other)}; put the others in a folder of their own."
+        )
     every = torch.from_numpy(follow([frame.people for frame in frames], person))
     said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
     names = tuple(frame.name for frame in frames)

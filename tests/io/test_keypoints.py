@@ -53,7 +53,7 @@ def test_fragments_and_others_do_not_take_over(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="person: expected 0 or more"):
         read_keypoints(tmp_path, person=-1)
     (tmp_path / "a_003.json").write_text('{"people": [null]}')
-    with pytest.raises(ValueError, match="people: expected OpenPose's objects"):
+    with pytest.raises(ValueError, match="people: expected a list of objects"):
         read_keypoints(tmp_path)
 
 

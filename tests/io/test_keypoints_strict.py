@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,15 @@ def test_a_number_of_points_that_no_layout_has(tmp_path: Path) -> None:
 def test_what_is_no_path(path: Any) -> None:
     with pytest.raises(ValueError, match=r"^path: expected a path, got"):
         read_keypoints(path)
+
+
+def test_frames_of_two_programs_in_one_folder(tmp_path: Path) -> None:
+    body = np.column_stack((np.random.default_rng(0).uniform(100, 500, (25, 2)), np.full(25, 0.9)))
+    (tmp_path / "0.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": body.ravel().tolist()}]}))
+    coco = {"image_id": "1.jpg", "keypoints": body[:17].ravel().tolist()}
+    (tmp_path / "1.json").write_text(json.dumps([coco]))
+    with pytest.raises(ValueError, match=r"expected frames of one program in .*, got 25 points in 0 and 17 in 1"):
+        read_keypoints(tmp_path)
+    hands = {"pose_keypoints_2d": body.ravel().tolist(), "hand_left_keypoints_2d": body[:21].ravel().tolist()}
+    (tmp_path / "1.json").write_text(json.dumps({"people": [hands]}))
+    assert read_keypoints(tmp_path).layout == "openpose_137"
