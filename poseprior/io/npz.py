@@ -205,6 +205,7 @@ def write_poses(
         `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) and `context` (N, C) where the data set has them
         (`read_poses(path, context="context")` reads the last).
     """
+    check_path("path", path)
     target = Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")

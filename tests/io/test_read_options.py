@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from poseprior.io import read_poses
+from poseprior.io import PoseDataset, read_poses, write_poses
 
 _EYES = (np.eye(45), np.eye(45))
 
@@ -20,22 +22,27 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "a.npz"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("layout", v) for v in (5, True, b"smplx", {"a": 1}, [])),
-        *(("rotations", v) for v in (5, [], {"poses": []}, True)),
-        *(("ignore", v) for v in (5, (1,), {"poses": 1})),
-        *((name, v) for name in ("group", "model_type", "context", "subject") for v in (5, [], b"x", True)),
-        *((name, v) for name in ("constant_parts_unobserved", "flat_hand_mean") for v in (1, "no", [])),
-        *(("hands_components", v) for v in (5, "xy", (1, 2), (object(), object()), _EYES[:1])),
-        *(("hands_mean", v) for v in (5, "xy", (1, 2), (np.zeros(4), np.zeros(4)))),
-        *(("num_pca_comps", v) for v in (0, 46, 5.5, "6", True)),
-        *((name, v) for name in ("fps", "target_fps") for v in (0, -1, "30", float("nan"), True)),
-        ("model_type", "smplz"),
-        ("split", 5),
-    ],
-)  # fmt: skip
+_TEXT: list[Any] = [5, [], b"x", True]
+_WRONG: dict[str, list[Any]] = {
+    "layout": [5, True, b"smplx", {"a": 1}, []],
+    "rotations": [5, [], {"poses": []}, True],
+    "ignore": [5, (1,), {"poses": 1}],
+    "group": _TEXT,
+    "context": _TEXT,
+    "subject": _TEXT,
+    "model_type": [*_TEXT, "smplz"],
+    "constant_parts_unobserved": [1, "no", []],
+    "flat_hand_mean": [1, "no", []],
+    "hands_components": [5, "xy", (1, 2), (object(), object()), _EYES[:1]],
+    "hands_mean": [5, "xy", (1, 2), (np.zeros(4), np.zeros(4))],
+    "num_pca_comps": [0, 46, 5.5, "6", True],
+    "fps": [0, -1, "30", float("nan"), True],
+    "target_fps": [0, -1, "30", float("nan"), True],
+    "split": [5, ""],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in _WRONG.items() for value in values])
 def test_values_that_an_option_does_not_take(file: Path, name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^({file}: )?{name}: expected"):
         read_poses(file, **{name: value})
@@ -91,3 +98,16 @@ def test_a_pipe_is_no_pose_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "p.npz")
     with pytest.raises(ValueError, match=r"got .*p.npz, a pipe or a device; save it as a file"):
         read_poses(tmp_path / "p.npz")
+
+
+def test_wrong_types_in_the_methods_of_a_data_set(tmp_path: Path) -> None:
+    data = PoseDataset(torch.zeros(2, 55, 3))
+    calls: dict[str, Callable[[], object]] = {
+        "threshold_deg": lambda: data.thin("a"),  # type: ignore[arg-type]
+        "fps": lambda: PoseDataset(data.poses, fps=30.0).subsample("a"),  # type: ignore[arg-type]
+        "datasets": lambda: PoseDataset.concat([data, 5]),  # type: ignore[list-item]
+        "path": lambda: write_poses(None, data),  # type: ignore[arg-type]
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=rf"^{name}: expected"):
+            call()
