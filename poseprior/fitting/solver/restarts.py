@@ -97,7 +97,7 @@ def fit_from_points(
         more, energy, ended, count = _minima(problem.of_bodies(rows), more, stage.rows(rows, bodies), consistent)
         best, steps = energy.argmin(0, keepdim=True), steps + count
         gain = lowest[rows] - energy.gather(0, best)[0]
-        differ[rows] |= gain.abs() > _CLEARLY
+        differ[rows] = (differ[rows] | (gain.abs() > _CLEARLY)) if tried == 0 else gain > _CLEARLY
         lower = (gain > 0).nonzero()[:, 0]
         found = found.replaced(rows[lower], more.pick(best).bodies(lower))
         lowest = lowest.index_copy(0, rows[lower], energy.gather(0, best)[0, lower])
