@@ -183,11 +183,6 @@ class FitProblem:
             self._surrogates[id(term)] = GaussianSurrogate(term)
         return self._surrogates[id(term)]
 
-    @property
-    def has_surrogates(self) -> bool:
-        """Whether Gaussians stand in for priors in coarse stages."""
-        return any(isinstance(term, PosePriorTerm) and term.plain for term in self.terms)
-
     def _coarse(self, term: EnergyTerm) -> EnergyTerm:
         return self.surrogate(term) if isinstance(term, PosePriorTerm) and term.plain else term
 

@@ -66,8 +66,8 @@ def fit_from_points(
 
     Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
     start is minimised. The lowest minimum is the start of a second round: now that the shape is known, the Gaussian that
-    stands in for a prior in the first steps leads to its main mode. Where minima differ, draws of the prior are tried, too,
-    and a last round begins at the lowest minimum of these.
+    stands in for a prior in the first steps leads to its main mode. Where minima differ, draws (of the prior, or around the
+    rest pose) are tried, too, and a last round begins at the lowest minimum of these.
 
     Args:
         problem, stage, consistent: as of `restart`.
@@ -89,7 +89,7 @@ def fit_from_points(
     differ = energy.amax(0) - lowest > _CLEARLY
     reached = torch.isfinite(lowest)
     every = reached.nonzero()[:, 0]
-    for tried in range(_ROUNDS if problem.has_surrogates else 0):
+    for tried in range(_ROUNDS):
         rows = every if tried == 0 else (reached & differ).nonzero()[:, 0]
         if not len(rows):
             break
