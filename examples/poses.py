@@ -1,4 +1,4 @@
-"""What the examples share: real pose files of `--data DIR`, or synthetic poses, and how long to train on which."""
+"""What the examples share: poses of `--data DIR`, or synthetic ones, and how long to train on either."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from poseprior import FitConfig, FitResult, PoseDataset, PosePrior
 from poseprior.io import read_split, synthetic_poses
 
-#: On synthetic poses the examples only show how it is done.
+#: A short run, enough to show how it is done.
 SYNTHETIC_STEPS = 60
 
 
@@ -50,13 +50,13 @@ def config(prior: PosePrior, args: argparse.Namespace) -> FitConfig:
     return FitConfig(minutes=args.minutes, max_steps=steps, eval_every=20, max_val_poses=256)
 
 
-def effort(args: argparse.Namespace) -> dict[str, int]:
+def evaluation_size(args: argparse.Namespace) -> dict[str, int]:
     """Options of `evaluate`: a quick look at synthetic poses, its defaults on real ones."""
     return {"num_samples": 500, "num_completed": 20, "max_poses": 150} if args.data is None else {}
 
 
-def kept(result: FitResult) -> str:
-    """What a fit kept, in words."""
+def summary(result: FitResult) -> str:
+    """One line about a fit: the step whose weights were kept, and their validation NLL."""
     if result.val_nll is None:
         return f"stopped after {result.steps} steps, before the first look at the validation poses"
     return f"kept step {result.best_step} of {result.steps}, val NLL {result.val_nll:.2f} nats"

@@ -7,7 +7,7 @@ python examples/train_gaussian.py --data ../shared/data/body       # train_poses
 from __future__ import annotations
 
 import torch
-from poses import arguments, effort, splits
+from poses import arguments, evaluation_size, splits
 
 import poseprior
 from poseprior.evaluation.report import evaluate, format_table
@@ -20,7 +20,7 @@ def main() -> None:
         prior = poseprior.GaussianPrior("body", covariance=covariance)
         prior.fit(train, val=val)  # closed form: no steps
         print(f"\n{covariance} covariance:")
-        print(format_table(evaluate(prior, test, **effort(args))))
+        print(format_table(evaluate(prior, test, **evaluation_size(args))))
 
     prior.save(args.out)
     prior = poseprior.load(args.out)

@@ -7,7 +7,7 @@ python examples/train_global_flow.py --data ../shared/data/body       # train_po
 from __future__ import annotations
 
 import torch
-from poses import arguments, config, effort, kept, splits
+from poses import arguments, config, evaluation_size, splits, summary
 
 import poseprior
 from poseprior.evaluation.report import evaluate, format_table
@@ -19,10 +19,10 @@ def main() -> None:
     train, val, test = splits(args.data)
     prior = poseprior.GlobalFlow("body")  # GlobalFlow.published("body") is the reference architecture
     result = prior.fit(train, val=val, config=config(prior, args))
-    print(kept(result))
+    print(summary(result))
     prior.save(args.out)
     prior = poseprior.load(args.out)
-    print(format_table(evaluate(prior, test, **effort(args))))
+    print(format_table(evaluate(prior, test, **evaluation_size(args))))
 
     # Encode and decode are exact inverses, for poses that observe every modelled joint.
     rows = test.observed[:, list(prior.joints)].all(1).nonzero()[:32, 0]

@@ -7,7 +7,7 @@ python examples/train_hand_vae.py --data ../shared/data/hands       # hands_trai
 from __future__ import annotations
 
 import torch
-from poses import arguments, config, effort, kept, splits
+from poses import arguments, config, evaluation_size, splits, summary
 
 import poseprior
 from poseprior.evaluation.report import evaluate, format_table
@@ -19,10 +19,10 @@ def main() -> None:
     train, val, test = splits(args.data, one_hand=True)
     prior = poseprior.HandVAE("hands")  # HandVAE.published("hands") has 2 million parameters
     result = prior.fit(train, val=val, config=config(prior, args))
-    print(kept(result))
+    print(summary(result))
     prior.save(args.out)
     prior = poseprior.load(args.out)
-    print(format_table(evaluate(prior, test, **effort(args))))
+    print(format_table(evaluate(prior, test, **evaluation_size(args))))
 
     # A right hand of the test set, encoded and decoded; then three of its fingers hidden and drawn again.
     right = list(range(40, 55))

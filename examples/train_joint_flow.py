@@ -7,7 +7,7 @@ python examples/train_joint_flow.py --data ../shared/data/body       # train_pos
 from __future__ import annotations
 
 import torch
-from poses import arguments, config, effort, kept, splits
+from poses import arguments, config, evaluation_size, splits, summary
 
 import poseprior
 from poseprior.evaluation.report import evaluate, format_table
@@ -20,10 +20,10 @@ def main() -> None:
     train, val, test = splits(args.data)
     prior = poseprior.JointFlow("body")  # JointFlow.published("body") is the reference architecture
     result = prior.fit(train, val=val, config=config(prior, args))
-    print(kept(result))
+    print(summary(result))
     prior.save(args.out)
     prior = poseprior.load(args.out)
-    print(format_table(evaluate(prior, test, **effort(args))))
+    print(format_table(evaluate(prior, test, **evaluation_size(args))))
 
     # Which joint is wrong? Bend a knee forwards and ask.
     pose, observed = test.batch([0])

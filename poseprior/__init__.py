@@ -48,14 +48,14 @@ __all__ = [
     "read_poses",
 ]
 
-#: Modules of the public names; of those that are not here, `models`.
+#: The modules that define public names; names that are not listed are in `models`.
 _HOMES = {
     "FitConfig": "training", "FitResult": "training", "RigNoise": "training",
     "PoseDataset": "io", "read_poses": "io",
     "LatentPosePrior": "prior", "PosePrior": "prior",
     "list_pretrained": "pretrained.listing", "load": "pretrained.loading",
 }  # fmt: skip
-#: They define every class that a saved file may name, which `load` of any class looks up.
+#: Importing these registers every class that a saved file may name, so that `load` of any class finds it.
 _DEFINE_PRIORS = ("models", "rigs")
 _SUBMODULES = (
     "compat", "evaluation", "export", "fitting", "importer", "io", "kinematics", "latent", "models", "optim", "params",

@@ -1,7 +1,7 @@
-"""The file format of priors: safetensors with JSON metadata, written atomically, read with distrust.
+"""The file format of priors: safetensors with JSON metadata, written atomically and checked before it is read.
 
-A file holds tensors, and under the key `poseprior` of its header the JSON metadata. Its head is looked at before
-anything is read: sizes, types and ranks of tensors, length and depth of the metadata. `digest`, an entry of the
+A file holds tensors, and under the key `poseprior` of its header the JSON metadata. Types and ranks of tensors, and the
+length and form of the metadata, are checked by the header alone, before any tensor is read. `digest`, an entry of the
 metadata, is the hash of everything else, so that a flipped bit is found.
 """
 
@@ -20,19 +20,19 @@ from safetensors import SafetensorError, safe_open
 
 from ._checks import quoted
 
-if TYPE_CHECKING:  # the head of a file is read without torch
+if TYPE_CHECKING:  # the header of a file is read without torch
     from torch import Tensor
 
 #: Format of the metadata. Files of this and every older format load.
 FORMAT_VERSION = 1
-#: Weights trained by the library's users are theirs; this is only what an untold file says.
+#: Licence in the files of priors whose metadata names none: weights belong to whoever trained them.
 DEFAULT_LICENCE = "unspecified"
-#: What every file says of itself, whatever other metadata a prior carries.
+#: Metadata that describe the file itself. A prior's own `metadata` hold none of them after loading.
 REQUIRED = ("format_version", "class", "config", "joints")
 RESERVED = (*REQUIRED, "digest")
 
 _KEY = "poseprior"
-#: Bytes of names, shapes and metadata at most; shipped priors have some 10 kB.
+#: Bytes of a file's header at most; those of the shipped priors have some 10 kB.
 _MOST_HEADER = 1 << 24
 _TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 _MOST_DIMENSIONS = 8
@@ -44,7 +44,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
     Args:
         path: the target, ending in `.safetensors`.
         tensors: state by name.
-        metadata: JSON-able; `format_version`, `digest` and, unless it is there, `licence` are added.
+        metadata: JSON-able; `format_version`, `digest` and, if it is missing, `licence` are added.
 
     Raises:
         ValueError: another suffix, metadata that JSON cannot hold or that are too long, or a place that cannot be written.
@@ -100,9 +100,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: no such file, not safetensors (a pickle is refused without being executed), cut short, damaged, not of
             poseprior, of a newer format, or with tensors that no prior has.
     """
-    head = _read_head(path)
-    meta = _check_metadata(head, path)
-    _check_tensors(head, path)
+    header = _read_header(path)
+    meta = _check_metadata(header, path)
+    _check_tensors(header, path)
     try:
         with safe_open(path, framework="pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}
@@ -119,12 +119,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Metadata alone, from the head of the file; refusals as `read`, but that tensors are not looked at."""
-    return _check_metadata(_read_head(path), path)
+    """The metadata alone, from the header of the file; raises as `read`, except that tensors are not checked."""
+    return _check_metadata(_read_header(path), path)
 
 
-def _read_head(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file, with the names of tensors and what is known about them."""
+def _read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file: names, types and shapes of tensors, and the metadata."""
     _require_regular_file(path)
     try:
         with path.open("rb") as handle:
@@ -139,13 +139,13 @@ def _read_head(path: Path) -> dict[str, Any]:
         _refuse_foreign(path, start, size)
     if not raw:
         raise ValueError(
-            f"path: the head of {path} has {length:,} bytes, expected at most {_MOST_HEADER:,}; prior.save writes no such "
+            f"path: the header of {path} has {length:,} bytes, expected at most {_MOST_HEADER:,}; prior.save writes no such "
             "file."
         )
-    head = _parse(raw.decode("utf-8", "surrogateescape"), f"the head of {path}")
-    if not isinstance(head, dict) or not isinstance(head.get("__metadata__", {}), dict):
-        raise ValueError(f"path: the head of {path} is not that of a safetensors file; the file is damaged.")
-    return head
+    header = _parse(raw.decode("utf-8", "surrogateescape"), f"the header of {path}")
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+        raise ValueError(f"path: the header of {path} is not that of a safetensors file; the file is damaged.")
+    return header
 
 
 def _require_regular_file(path: Path) -> None:
@@ -186,9 +186,9 @@ def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
     )
 
 
-def _check_tensors(head: dict[str, Any], path: Path) -> None:
-    """Refuse tensors of types and ranks that no prior has, by the head alone."""
-    for name, entry in head.items():
+def _check_tensors(header: dict[str, Any], path: Path) -> None:
+    """Refuse tensors of types and ranks that no prior has, by the header alone."""
+    for name, entry in header.items():
         if name == "__metadata__":
             continue
         kind = entry.get("dtype") if isinstance(entry, dict) else None
@@ -206,8 +206,8 @@ def _check_tensors(head: dict[str, Any], path: Path) -> None:
             )
 
 
-def _check_metadata(head: dict[str, Any], path: Path) -> dict[str, Any]:
-    raw = head.get("__metadata__", {}).get(_KEY)
+def _check_metadata(header: dict[str, Any], path: Path) -> dict[str, Any]:
+    raw = header.get("__metadata__", {}).get(_KEY)
     if not isinstance(raw, str):
         raise ValueError(
             f"path: {path} is a safetensors file of something else: it has no 'poseprior' metadata; expected one that "

@@ -1,4 +1,4 @@
-"""Many poses some rows at a time, so that the memory of a density does not grow with the number of poses."""
+"""Densities of many poses, computed in chunks, so that memory does not grow with the number of poses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ ROWS = 4096
 
 
 def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`PosePrior.log_prob` of at most `ROWS` poses at once.
+    """`PosePrior.log_prob`, computed on at most `ROWS` poses at a time.
 
-    Code that is traced is left as it is: it has no number of poses to decide by.
+    Traced code calls it as it is: the number of poses may not be known there.
     """
 
     @functools.wraps(log_prob)
-    def chunked(
-        prior: Any, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None
-    ) -> Tensor:  # fmt: skip
+    def chunked(prior: Any, pose: Tensor, *, observed: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         if (
             is_traced()
             or torch.jit.is_tracing()
@@ -39,7 +37,7 @@ def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
         try:
             masks = _rows(observed, batch, NUM_JOINTS)
             contexts = _rows(context, batch, prior.context_dim)
-        except (RuntimeError, AttributeError):  # no tensors, or of another shape: the error is said where it always is
+        except (RuntimeError, AttributeError):  # not tensors, or of another shape: `log_prob` itself says what is wrong
             return log_prob(prior, pose, observed=observed, context=context)
         values, start = [], 0
         for k, part in enumerate(pose.reshape(-1, NUM_JOINTS, 3).split(ROWS)):

@@ -26,7 +26,10 @@ class Compilable(nn.Module, ABC):
         """(B,) densities of rotvecs (B, J, 3) that show every joint."""
 
     def _compiled_log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor | None:
-        """(B,) densities of rotvecs (B, J, 3); None where the compiled one does not serve; zeros of no poses."""
+        """(B,) densities of rotvecs (B, J, 3) by the compiled graph; None where there is none for such a call.
+
+        An empty batch has an empty density, compiled or not.
+        """
         if not rotvec.shape[0]:
             return rotvec.sum((1, 2))
         if self._compiled is None or observed is not None or context is not None:
@@ -36,15 +39,15 @@ class Compilable(nn.Module, ABC):
     def compile(self, **options: Any) -> None:
         """Compile value and gradient of `log_prob`, in place, once for all batch sizes.
 
-        It serves calls without `observed` and `context` while the weights are frozen; other calls are as before. Second
-        derivatives go through the model itself. Copies and pickles are not compiled. The first call compiles, which takes
-        seconds to minutes; `python -m benchmarks.speed.compiled` measures that, and what it gains.
+        The compiled graph is used in calls without `observed` and `context` while the weights are frozen; other calls are
+        as before. Second derivatives go through the model itself. Copies and pickles are not compiled. The first call
+        compiles, which takes seconds to minutes; `python -m benchmarks.speed.compiled` measures that, and the gain.
 
         Args:
             options: of torch.compile, such as `mode` or `backend`.
 
         Raises:
-            ValueError: weights that are being trained, or `fullgraph` and `dynamic`, which are always on.
+            ValueError: weights that are being trained, or `fullgraph` or `dynamic` among the options: they are always on.
         """
         taken = sorted({"fullgraph", "dynamic"} & set(options))
         if taken:
@@ -55,7 +58,7 @@ class Compilable(nn.Module, ABC):
 
 
 class CompiledDensity:
-    """The density of a module's whole poses, whose gradient is computed with the value.
+    """The density of whole poses under a module, compiled: the gradient is computed with the value.
 
     Args:
         module: with frozen weights.
@@ -78,8 +81,8 @@ class CompiledDensity:
         return value
 
     def _compile(self, method: Callable[..., Any], options: dict[str, Any]) -> Any:
-        # torch.compile limits the recompilations of each code object. With one of its own, a prior does not use up those
-        # of the others.
+        # torch.compile limits the recompilations of each code object. With a code object of its own, a prior does not use
+        # up the recompilations of other priors.
         assert isinstance(method, FunctionType)
         own = FunctionType(method.__code__.replace(), method.__globals__, method.__name__)
         return torch.compile(MethodType(own, self), fullgraph=True, dynamic=True, **options)

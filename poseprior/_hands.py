@@ -1,4 +1,4 @@
-"""The ways smplx stores a hand (rotations, relative to a mean, PCA coefficients) and rotations on the flat hand."""
+"""Hands as smplx stores them (rotations, offsets from a mean hand, PCA coefficients) and as rotations on the flat hand."""
 
 from __future__ import annotations
 

@@ -18,9 +18,19 @@ from ._tracing import is_traced
 _Given = ParamSpec("_Given")
 _Got = TypeVar("_Got")
 
+#: Poses that one call draws at most: 165 numbers each, 6.6 GB in single precision.
+MOST_DRAWS = 10_000_000
+#: Log-densities of ordinary poses are smaller than this in absolute value, nats.
+_MOST_NATS = 1e12
+#: Radians. Beyond it not even the digits of double precision say which rotation a rotvec is.
+MOST_RADIANS = 1e15
+#: Radians. Rotvecs beyond it are wrapped to norms of at most pi in double precision before a model sees them: in single
+#: precision, rounding would lose the rotation that is left when whole turns are taken off, and its gradient.
+_FAR_RADIANS = 1e4
+
 
 def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
-    """Out of autocast: half a precision would cost whole nats."""
+    """The method, computed outside of autocast: in half precision a log-density is off by whole nats."""
 
     @functools.wraps(method)
     def outside(*args: _Given.args, **kwargs: _Given.kwargs) -> _Got:
@@ -30,17 +40,6 @@ def in_full_precision(method: Callable[_Given, _Got]) -> Callable[_Given, _Got]:
             return method(*args, **kwargs)
 
     return outside
-
-
-#: Poses that one call draws at most: 165 numbers each, 6.6 GB in single precision.
-MOST_DRAWS = 10_000_000
-#: Nats that no plain pose has, above or below.
-_MOST_NATS = 1e12
-#: Radians; beyond it squares overflow, and no rotation is left in the digits anyway.
-MOST_RADIANS = 1e15
-#: Radians; beyond it rotvecs are brought to norms of at most pi in double precision before a model sees them: in single
-#: precision the turns that are taken off would be lost in rounding, and gradients with them.
-_FAR_RADIANS = 1e4
 
 
 def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
@@ -57,7 +56,7 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
 
     Raises:
         ValueError: another type or shape, a mask that does not broadcast, or (not in traced code, which has no values)
-            values that are not finite on observed modelled joints.
+            values that are not finite, or beyond 1e15, on observed modelled joints.
     """
     n = skeleton.NUM_JOINTS
     check_precision(like)
@@ -82,7 +81,7 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
                 f"observed: shape {tuple(observed.shape)} does not broadcast to the pose batch {tuple(batch)}."
             ) from None
         rotvec = torch.where(seen[..., None], rotvec, torch.zeros_like(rotvec))
-    # At batch 1 every operation counts, and twice where autograd notes it.
+    # At batch 1 the number of operations is the cost, and one that autograd records costs twice: reshape only if needed.
     if len(batch) != 1:
         rotvec, seen = rotvec.reshape(-1, len(index), 3), seen.reshape(-1, len(index))
     if is_traced():
@@ -102,7 +101,7 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
 
 
 def _without_turns(rotvec: Tensor, seen: Tensor) -> Tensor:
-    """The same rotations (B, J, 3) with norms of at most pi, worked out in double precision; zero where not seen."""
+    """The same rotations (B, J, 3) with norms of at most pi, computed in double precision; zero where not seen."""
     wide = torch.where(seen[..., None], rotvec.double(), 0.0)
     angle = wide.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
     turns = torch.round(angle.detach() / (2.0 * math.pi))
@@ -110,7 +109,7 @@ def _without_turns(rotvec: Tensor, seen: Tensor) -> Tensor:
 
 
 def _layout_hint(pose: Tensor) -> str:
-    """How to make a pose of another layout ours."""
+    """The remedy for a pose in another layout: which function converts it."""
     joints = pose.shape[-2] if pose.dim() > 1 and pose.shape[-1] == 3 else None
     width = pose.shape[-1] if pose.dim() else None
     if joints == 53 or width == 159:
@@ -217,7 +216,7 @@ def check_draws(name: str, number: int, given: object) -> None:
 
 
 def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], rest: Tensor, context_dim: int) -> None:
-    """Refuse weights under which plain poses have no density, or one without a gradient.
+    """Refuse weights under which two ordinary poses have no finite density or no finite gradient.
 
     Args:
         log_prob: of rotvecs (B, J, 3), masks (B, J) and conditioning vectors (B, context_dim).
@@ -233,11 +232,11 @@ def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], r
         value = log_prob(poses, everything, poses.new_zeros(2, context_dim) if context_dim else None)
         good = bool((value < _MOST_NATS).all()) and bool((value > -_MOST_NATS).any())  # a NaN fails the first
         if not good:
-            raise ValueError(f"log_prob of two plain poses is {value.tolist()}, expected plain finite numbers")
+            raise ValueError(f"log_prob of two ordinary poses is {value.tolist()}, expected finite numbers")
         if value.requires_grad and bool(torch.isfinite(value).all()):
             (slope,) = torch.autograd.grad(value.sum(), poses, allow_unused=True)
             if slope is not None and not bool(torch.isfinite(slope).all()):
-                raise ValueError("the gradient of log_prob at two plain poses is not finite")
+                raise ValueError("the gradient of log_prob at two ordinary poses is not finite")
 
 
 def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:

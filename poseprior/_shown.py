@@ -1,4 +1,4 @@
-"""How objects show themselves: one line in a terminal; in a notebook, that line and a small picture."""
+"""What priors and results show of themselves: one line in a terminal; in a notebook, that line and a small picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .skeleton import JOINT_SETS
 
+#: Poses in the picture of a prior, and its resolution.
 _PICTURES, _DPI = 6, 60
 
 

@@ -1,8 +1,8 @@
 """Whether code is being traced: by torch.compile, torch.export, a torch.func transform or forward-mode differentiation.
 
 Traced code computes with tensors that may have no values yet. So it leaves out checks that read values, takes no path that
-depends on values, and calls operations that PyTorch can transform in place of hand-written gradients. Sizes are read as
-`x.shape[0]`: `len(x)` is a fixed number to torch.export.
+depends on values, and uses operations that PyTorch can transform in place of hand-written gradients. It reads sizes as
+`x.shape[0]`, since torch.export takes `len(x)` for a constant.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def is_traced() -> bool:
 
 
 def is_transformed(tensor: Tensor) -> bool:
-    """Whether a torch.func transform runs over this very tensor: it stands for many, or has a derivative beside it."""
+    """Whether a torch.func transform wraps this tensor: it is a batch under vmap, or carries a derivative."""
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 

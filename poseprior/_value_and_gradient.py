@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class ValueAndGradient(torch.autograd.Function):
-    """Values (B,) of x (B, ...) and their gradient (B, ...), which must depend on the own row of x alone.
+    """Values (B,) of x (B, ...) and their gradient (B, ...); a row's value must depend on that row of x alone.
 
     `apply(x, both, value)`: `both` gives values and gradients at once, without autograd; `value` gives the values by
     operations that autograd derives, for second derivatives.

@@ -1,8 +1,8 @@
 """Saving and loading priors, and the registry of the classes that a file may name.
 
-A prior is one `.safetensors` file: tensors, and JSON metadata. Nothing is ever unpickled. Reading is strict: types, sizes
-and values in the metadata are checked against the tensors before anything of their size is made, and one error lists all
-missing, unexpected and misshapen tensors.
+A prior is one `.safetensors` file: tensors, and JSON metadata. Nothing is ever unpickled. Reading is strict: the options in
+the metadata may not ask for much larger tensors than the file holds, and one error lists all missing, unexpected and
+misshapen tensors.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _Prior = TypeVar("_Prior", bound=Trainable)
 _registered: dict[str, type[Trainable]] = {}
 
 #: Functions that make tensors of given sizes.
-_MAKERS = (
+_TENSOR_MAKERS = (
     torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange, torch.linspace,
     torch.randperm, torch.tril_indices, torch.triu_indices,
 )  # fmt: skip
-#: A prior that is built makes temporary tensors too: so many numbers for each of the file's, and beyond that.
-_ROOM, _ROOM_BESIDE = 4, 4_000_000
-#: Names at most that a message lists.
+#: Building a prior makes temporary tensors too. It may make this many numbers for each number in the file, and this many
+#: more whatever the file holds.
+_NUMBERS_PER_STORED, _MORE_NUMBERS = 4, 4_000_000
+#: An error lists at most this many names.
 _MOST_NAMES = 20
 
 
@@ -47,10 +48,8 @@ def register(cls: type[Trainable]) -> None:
     Raises:
         ValueError: another class has the name.
     """
-    if any(
-        base.__module__.startswith("torch.fx.") for base in cls.__mro__
-    ):  # a proxy that torch.export derives from it
-        return
+    if any(base.__module__.startswith("torch.fx.") for base in cls.__mro__):
+        return  # a proxy that torch.export derives from a prior
     known = _registered.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(
@@ -110,10 +109,10 @@ def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
 
 @torch.inference_mode(False)  # weights made in inference mode could never pass gradients to a pose
 def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torch.device = "cpu") -> _Prior:
-    """The prior of a file, which is to be a `kind`; see `PosePrior.load`."""
+    """The prior in a file, of the class `kind` or derived from it; see `PosePrior.load`."""
     device = usable_device(device)
     tensors, meta = read(Path(path))
-    with _Room(tensors.values()):
+    with _LimitedSizes(tensors.values()):
         prior = build(meta["class"], meta["config"], str(path))
     if not isinstance(prior, kind):
         raise ValueError(
@@ -130,7 +129,7 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
             part.fitted = True
     prior.to(device).eval().requires_grad_(False)
     try:
-        prior._check_weights()  # and with that cache what weights alone decide
+        prior._check_weights()  # this also fills the caches of what depends on the weights alone
         prior._restore_metadata({key: value for key, value in meta.items() if key not in RESERVED})
     except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise ValueError(
@@ -140,8 +139,8 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
     return prior
 
 
-class _Room(TorchFunctionMode):
-    """Refuse to make tensors that are larger, all together, than those of a file explain.
+class _LimitedSizes(TorchFunctionMode):
+    """A context that refuses to make many more numbers, over all tensors together, than the tensors of a file hold.
 
     Args:
         tensors: those of the file.
@@ -149,20 +148,20 @@ class _Room(TorchFunctionMode):
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
-        self._left = _ROOM * sum(tensor.numel() for tensor in tensors) + _ROOM_BESIDE
+        self._left = _NUMBERS_PER_STORED * sum(tensor.numel() for tensor in tensors) + _MORE_NUMBERS
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _MAKERS:
-            plain = {name: value for name, value in kwargs.items() if name not in ("generator", "out", "pin_memory")}
-            self._left -= func(*args, **{**plain, "device": "meta"}).numel()
+        if func in _TENSOR_MAKERS:
+            sizes = {name: value for name, value in kwargs.items() if name not in ("generator", "out", "pin_memory")}
+            self._left -= func(*args, **{**sizes, "device": "meta"}).numel()
             if self._left < 0:
                 raise ValueError("they ask for more numbers than the tensors of the file have")
         return func(*args, **kwargs)
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy `tensors` into a module; one error lists everything that does not fit, and then nothing is copied.
+    """Copy `tensors` into a module. If any does not fit, nothing is copied, and one error lists all that do not.
 
     A module of another floating-point type takes that of the tensors, where these agree on single or double precision.
 
@@ -197,7 +196,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
     )
     if listed:
         raise ValueError(f"path: the tensors of {path} do not fit {type(module).__name__}; {listed}.")
-    stored = _floating_types(tensors)  # half precision is only a smaller file: no prior computes in it
+    stored = _floating_types(tensors)  # half precision only makes the file smaller: no prior computes in it
     if stored in ({torch.float32}, {torch.float64}) and stored != _floating_types(expected):
         module.to(next(iter(stored)))
     module.load_state_dict(tensors)

@@ -6,14 +6,14 @@ constant, and `decode` turns every latent into a pose.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ._checks import check_number, check_whole
+from ._checks import check_choice, check_number, check_whole
+from .optim import adam
 from .prior import LatentPosePrior
 from .rotations import geodesic_path, rotvec_to_tangent
 
@@ -43,49 +43,37 @@ def latent_map(
         learning_rate: the first step's length in every coordinate.
 
     Returns:
-        (*batch, latent_dim): of every row the best latent met, `start` included.
+        (*batch, latent_dim): of every row the latent with the lowest objective that was met, `start` included.
 
     Raises:
-        ValueError: a loss of another shape, or one that is not finite at the start.
+        ValueError: a prior without a latent space, a number out of range, a loss of another shape, or one that is not
+            finite at the start.
 
     >>> from poseprior.models.vae import HandVAE
     >>> prior = HandVAE("left_hand", latent_dim=4)
     >>> latent_map(prior, lambda pose: pose.square().sum((-1, -2)), torch.ones(3, 4), steps=2).shape
     torch.Size([3, 4])
     """
-    if prior_weight < 0 or steps < 0:
-        raise ValueError(f"prior_weight, steps: expected 0 or more, got {prior_weight} and {steps}.")
+    _require_latent(prior)
+    check_number("prior_weight", prior_weight, least=0.0)
+    check_whole("steps", steps)
+    check_number("learning_rate", learning_rate, above=0.0)
     batch = start.shape[:-1]
 
-    def objective(z: Tensor) -> Tensor:
-        data = loss(prior.decode(z))
+    def energy(rows: Tensor) -> Tensor:
+        data = loss(prior.decode(rows.reshape(start.shape)))
         if data.shape != batch:
             raise ValueError(
                 f"loss: expected one value a pose, {tuple(batch)}, got {tuple(data.shape)}; sum over joints only."
             )
-        return data + 0.5 * prior_weight * z.square().sum(-1)
+        return data.reshape(-1) + 0.5 * prior_weight * rows.square().sum(-1)
 
-    with torch.enable_grad():
-        latent = start.detach().clone().requires_grad_()
-        optimiser = torch.optim.Adam([latent], lr=learning_rate, betas=(0.9, 0.99))
-        best, lowest = start.detach().clone(), torch.full(batch, math.inf, dtype=start.dtype, device=start.device)
-        for step in range(steps + 1):
-            value = objective(latent)
-            if step == 0 and not bool(torch.isfinite(value).all()):
-                raise ValueError(
-                    "loss: expected finite values at `start`, got NaN or infinity; check the pose and start."
-                )
-            better = value.detach() < lowest
-            lowest = torch.where(better, value.detach(), lowest)
-            best = torch.where(better[..., None], latent.detach(), best)
-            if step == steps:
-                break
-            (latent.grad,) = torch.autograd.grad(value.sum(), latent)
-            torch.nan_to_num_(latent.grad, 0.0, 0.0, 0.0)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-            optimiser.step()
-    return best
+    rows = start.detach().reshape(-1, start.shape[-1])
+    with torch.enable_grad():  # as in every step: a loss may differentiate something itself
+        first = energy(rows).detach()
+    if not bool(torch.isfinite(first).all()):
+        raise ValueError("loss: expected finite values at `start`, got NaN or infinity; check the pose and start.")
+    return adam(energy, rows, iterations=steps, learning_rate=learning_rate).point.reshape(start.shape)
 
 
 def project(
@@ -112,11 +100,15 @@ def project(
         steps: of `latent_map`.
 
     Returns:
-        the projected poses (*batch, 55, 3), with joints the prior does not model as given, and their latents
+        The projected poses (*batch, 55, 3), with joints the prior does not model as given, and their latents
         (*batch, latent_dim).
+
+    Raises:
+        ValueError: a prior without a latent space, a number out of range, or as `PosePrior.log_prob` for pose and mask.
     """
     _require_latent(prior)
     check_number("scale", scale, above=0.0)
+    check_number("prior_weight", prior_weight, least=0.0)
     batch, rotvec, seen = prior._check_pose(pose, observed)
     index = list(prior.joints)
     rotvec, seen = rotvec.reshape(*batch, len(index), 3).detach(), seen.reshape(*batch, len(index))
@@ -165,11 +157,15 @@ def interpolate_latent(
 
     Returns:
         (num, *batch, 55, 3); joints the prior does not model go straight along the geodesic from start to end.
+
+    Raises:
+        ValueError: a prior without a latent space, fewer than 2 poses, an unknown path, or an end of another shape.
     """
     _require_latent(prior)
     check_whole("num", num, least=2)
-    if path not in ("spherical", "linear"):
-        raise ValueError(f"path: expected 'spherical' or 'linear', got {path!r}.")
+    check_choice("path", path, ("spherical", "linear"))
+    if start.shape != end.shape:
+        raise ValueError(f"end: expected the shape of start, {tuple(start.shape)}, got {tuple(end.shape)}.")
     first, last = prior.encode(start), prior.encode(end)
     time = torch.linspace(0.0, 1.0, num, dtype=first.dtype, device=first.device)
     t = time.reshape(num, *([1] * first.dim()))

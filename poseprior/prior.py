@@ -86,8 +86,8 @@ class PosePrior(Compilable, Trainable):
     def can_score(self, observed: Tensor) -> Tensor:
         """(*batch,) bool, which masks (*batch, 55) bool `log_prob` takes.
 
-        All for a prior that can marginalise, otherwise where all its joints are observed (or all but what the model says
-        it can leave out).
+        A prior that can marginalise takes all masks. Any other takes masks that show all its joints, and those that its
+        class documents beside them.
         """
         seen = observed[..., list(self.joints)]
         return torch.ones_like(seen[..., 0]) if self.can_marginalise else seen.all(-1)
@@ -151,7 +151,7 @@ class PosePrior(Compilable, Trainable):
             (*sample, 55, 3) rotvecs, norms at most pi; joints that are not modelled are zero.
 
         Raises:
-            ValueError: a shape that is not of whole sizes of 0 or more, or a context of another size.
+            ValueError: sizes that are not whole numbers of 0 or more, too many poses, or a context of another size.
         """
         _pose_checks.check_precision(self._reference_tensor())
         shape = _pose_checks.check_sample_shape(sample_shape)
@@ -260,7 +260,7 @@ class PosePrior(Compilable, Trainable):
 
 
 class LatentPosePrior(PosePrior):
-    """A prior with a latent space, z ~ N(0, I) of length `latent_dim`, to optimise in or to interpolate in."""
+    """A prior with a latent space for optimisation and interpolation: z ~ N(0, I), of length `latent_dim`."""
 
     latent_dim: int
 
@@ -275,7 +275,7 @@ class LatentPosePrior(PosePrior):
     @final
     @in_full_precision
     def encode(self, pose: Tensor, *, context: Tensor | None = None) -> Tensor:
-        """Latents (*batch, D) of fully observed poses (*batch, 55, 3).
+        """Latents (*batch, D) of fully observed poses (*batch, 55, 3); raises as `log_prob`.
 
         The inverse of `decode` for flows, the latent whose decoded pose is nearest for VAEs.
         """
@@ -287,7 +287,7 @@ class LatentPosePrior(PosePrior):
     @final
     @in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
-        """Poses (*batch, 55, 3) of latents (*batch, D); joints that are not modelled are zero. Differentiable."""
+        """Poses (*batch, 55, 3) of latents (*batch, D), differentiable; joints that are not modelled are zero."""
         _pose_checks.check_precision(self._reference_tensor())
         _pose_checks.check_latent(latent, self.latent_dim)
         batch = latent.shape[:-1]

@@ -78,6 +78,8 @@ def _other_side(name: str) -> str:
 
 #: For each joint, the index of the joint on the other side (itself on the midline).
 MIRROR: tuple[int, ...] = tuple(JOINT_NAMES.index(_other_side(name)) for name in JOINT_NAMES)
+#: Signs of a rotvec's components (x, y, z) in the mirror.
+REFLECTION = (1.0, -1.0, -1.0)
 
 
 def mirror(pose: Tensor) -> Tensor:
@@ -89,7 +91,7 @@ def mirror(pose: Tensor) -> Tensor:
     Returns:
         (*batch, 55, 3): sides swapped, then (x, -y, -z) on every joint. An involution.
     """
-    sign = torch.tensor([1.0, -1.0, -1.0], dtype=pose.dtype, device=pose.device)
+    sign = torch.tensor(REFLECTION, dtype=pose.dtype, device=pose.device)
     return pose[..., list(MIRROR), :] * sign
 
 

@@ -65,11 +65,11 @@ class Trainable(nn.Module, ABC):
         joints: SMPL-X indices of the joints the model has, sorted.
         context_dim: length of the conditioning vector; 0 for unconditional models.
         fitted: whether the weights come from a fit or a file.
-        metadata: JSON-able notes that travel with the weights (training summary, metrics, licence). What a file says
-            of itself ("class", "config", "joints", "format_version") is not kept here.
+        metadata: JSON-able notes that are saved with the weights (training summary, metrics, licence). Entries that
+            describe the file itself ("class", "config", "joints", "format_version") are not among them.
     """
 
-    #: Whether `fit` without steps finds the weights; fitting again then fits anew.
+    #: Whether `fit` finds the weights without optimiser steps. Fitting again without steps then starts anew.
     closed_form: bool = False
     #: The model's own defaults for `FitConfig` fields, where they differ from the general ones.
     default_fit: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -122,7 +122,7 @@ class Trainable(nn.Module, ABC):
         return {**self.get_config(), "joints": seen}
 
     def _initialise(self, train: TrainingPoses) -> None:
-        """Set what depends on data (charts, closed-form starts) before the first step. Called on a fresh prior."""
+        """Set what depends on data (charts, closed-form starts) before the first step; called on an unfitted prior."""
 
     def _thaw(self) -> None:
         """Let the weights that `fit` is to train take gradients."""
@@ -140,9 +140,9 @@ class Trainable(nn.Module, ABC):
         """Scalar loss, nats a pose, of a (B, J, 3) batch of rotvecs and its (B, J) mask."""
 
     def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
-        """(B,) nats that count beside the NLL when validation selects weights; None: likelihood alone decides.
+        """(B,) nats that are added to the NLL when validation selects weights; None where the NLL alone decides.
 
-        For models that are trained for something else as well. `rotvec` is (B, J, 3), `observed` (B, J).
+        For models that are trained for more than likelihood. `rotvec` is (B, J, 3), `observed` (B, J).
         """
         return None
 
@@ -151,7 +151,7 @@ class Trainable(nn.Module, ABC):
         return self.training_loss(rotvec, observed, context, step)
 
     def train(self: _Self, mode: bool = True) -> _Self:
-        """As `nn.Module.train`, but that a fitted prior of frozen weights stays in evaluation mode."""
+        """As `nn.Module.train`, except that a fitted prior with frozen weights stays in evaluation mode."""
         frozen = self.fitted and not any(parameter.requires_grad for parameter in self.parameters())
         return super().train(mode and not frozen)
 

@@ -31,8 +31,6 @@ from poseprior import (
 )
 from poseprior.io import synthetic_poses
 from poseprior.rigs import adapted
-from poseprior.rotations import add_tangent_noise
-from poseprior.training import start_from
 
 Joints = tuple[int, ...]
 
@@ -59,9 +57,10 @@ class Case:
         mirrored: (joints, joints on the other side) that share weights through the mirror.
         whole_mass: False for densities on R^3 that may put some outside of the rotations.
         slack: how far averages of samples, in [-1, 1], may be off, where `log_prob` is a bound.
-        heavy: integrals of it take long, and are left to slow tests.
-        loose_bound: `log_prob` is a bound that a quick fit leaves loose: its mass is at most one, and no more is known.
-        marginal_slack, completion_slack: the same of marginals (nats) and of completions, where they are estimates.
+        heavy: its integrals take long, and are left to slow tests.
+        loose_bound: `log_prob` is a bound that a quick fit leaves loose: all that is known is that its mass is at most one.
+        marginal_slack: nats that marginals may be off, where they are estimates.
+        completion_slack: as `slack`, of completions, where they are estimates.
     """
 
     build: Callable[[Joints], PosePrior]
@@ -140,7 +139,9 @@ CASES: dict[str, Case] = {
     ),
     "global-flow": Case(lambda joints: GlobalFlow(joints, hidden=32)),
     "global-flow-published": Case(lambda joints: GlobalFlow.published(joints), **_RAW),
-    "global-flow-context": Case(lambda joints: GlobalFlow(joints, hidden=32, context_dim=1)),
+    "global-flow-context": Case(
+        lambda joints: GlobalFlow(joints, hidden=32, context_dim=1), replace(_LONG, learning_rate=5e-3)
+    ),
     "global-flow-published-context": Case(
         lambda joints: GlobalFlow.published(joints, context_dim=1), **{**_RAW, "heavy": True}
     ),
@@ -222,34 +223,15 @@ def fitted(name: str, joints: Joints | None = None) -> PosePrior:
     """The prior of a case, over its own joints unless told, fitted once a session. Tests must not change it."""
     case = CASES[name]
     prior = case.build(case.joints if joints is None else joints)
+    data = case.data()
     if prior.context_dim:
-        return _fitted_with_labels(prior, case)
-    prior.fit(case.data(), config=case.config)
+        data = PoseDataset(whole_poses(), context=labels(prior, whole_poses()))
+    prior.fit(data, config=case.config)
     return prior.eval()
 
 
 def labels(prior: PosePrior, poses: Tensor) -> Tensor:
-    """(N, 1) a binary condition of poses: whether the prior's first joint is turned more than usual about its main axis."""
+    """(N, 1), 0 or 1, a condition of poses: whether the prior's first joint is turned more than usual about its main axis."""
     usual = whole_poses()[:, prior.joints[0]]
     axis = int(usual.std(0).argmax())
     return (poses[:, prior.joints[0], axis] > usual[:, axis].median()).float()[:, None]
-
-
-def _fitted_with_labels(prior: PosePrior, case: Case) -> PosePrior:
-    """`PoseDataset` carries no conditions, so a conditional prior has a loop of its own."""
-    start_from(prior, case.data(), config=case.config)
-    joints, poses = list(prior.joints), whole_poses()
-    label, generator = labels(prior, poses), torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(prior.parameters(), lr=3e-3)
-    prior.train()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for step in range(150):
-            rows = torch.randint(len(poses), (128,), generator=generator)
-            rotvec = add_tangent_noise(poses[rows][:, joints], 0.02, generator=generator)
-            seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool)
-            optimiser.zero_grad()
-            prior.training_loss(rotvec, seen, label[rows], step).backward()
-            optimiser.step()
-    prior.fitted = True
-    return prior.eval().requires_grad_(False)

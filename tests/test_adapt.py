@@ -198,6 +198,8 @@ def test_refusals() -> None:
         adapted(prior, spread={"left_knee": (0.0, 1.0, 2.0)}, centre={"left_knee": (0.0, 0.0, 0.0)})
     with pytest.raises(ValueError, match=r"prior: expected a prior, got 3"):
         AdaptedPrior(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"prior: expected a prior, got .*Nobody.* does not know"):
+        AdaptedPrior({"class": "Nobody", "config": {}})
 
 
 def test_an_adapted_prior_is_fitted_through_its_map() -> None:

@@ -170,7 +170,7 @@ def test_odd_metadata_is_refused(gaussian: Path, text: str, message: str, in_bou
 @pytest.mark.parametrize("size", [20_000_000, 90_000_000])
 def test_megabytes_of_metadata_are_refused(gaussian: Path, size: int) -> None:
     _with_metadata(gaussian, note="x" * size)
-    with _bounds(), pytest.raises(ValueError, match=r"the head of .* has .* bytes, expected at most 16,777,216"):
+    with _bounds(), pytest.raises(ValueError, match=r"the header of .* has .* bytes, expected at most 16,777,216"):
         poseprior.load(gaussian)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from poseprior import FitConfig
+from poseprior import FitConfig, GaussianPrior
 from poseprior.io import synthetic_poses
 from poseprior.latent import interpolate_latent, latent_map, project
 from poseprior.models.vae import BodyVAE
@@ -102,5 +102,12 @@ def test_errors() -> None:
         project(prior, torch.zeros(55, 3), scale=0.0)
     with pytest.raises(ValueError, match=r"num: expected a whole number of 2 or more"):
         interpolate_latent(prior, torch.zeros(55, 3), torch.zeros(55, 3), 1)
-    with pytest.raises(ValueError, match=r"path: expected 'spherical' or 'linear'"):
+    with pytest.raises(ValueError, match=r"path: expected one of 'spherical', 'linear', got"):
         interpolate_latent(prior, torch.zeros(55, 3), torch.zeros(55, 3), 3, path="cubic")
+    with pytest.raises(ValueError, match=r"end: expected the shape of start, \(55, 3\), got \(2, 55, 3\)"):
+        interpolate_latent(prior, torch.zeros(55, 3), torch.zeros(2, 55, 3), 3)
+    for name, wrong in (("steps", 2.5), ("steps", -1), ("prior_weight", math.nan), ("learning_rate", 0.0)):
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            latent_map(prior, lambda pose: pose.sum((-1, -2)), torch.zeros(3, 16), **{name: wrong})
+    with pytest.raises(ValueError, match=r"prior: expected one with a latent space .* got GaussianPrior"):
+        latent_map(GaussianPrior("body"), lambda pose: pose.sum((-1, -2)), torch.zeros(3, 16))  # type: ignore[arg-type]

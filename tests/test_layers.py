@@ -1,4 +1,4 @@
-"""The layers of the package: every import, lazy and TYPE_CHECKING ones too, points down the list, without circles."""
+"""The layers of the package: every import, lazy and TYPE_CHECKING ones too, is of the own or a lower layer, in no circle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 
-#: Layers, lowest first: a module imports its own layer and those above it in this list. A name stands for a module or a
-#: package with all that is in it; names in `ALONE` for a package's `__init__` only.
+#: Layers, lowest first: a module imports from its own layer and from those that stand earlier. A name stands for a module,
+#: or for a package with all that is in it; names in `ALONE` stand for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
     ("_checks", "_compiled", "_tracing", "_value_and_gradient", "_workers", "devices"),
@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_shown",),
     ("optim",),
     ("io",),
-    # Trees of files into shards that `io` reads.
+    # It makes shards, which `io` reads, of trees of files.
     ("importer",),
     ("trainable",),
     # Below `prior`: defining a class registers it, so `prior` knows the registry. The file format is its own module.
@@ -68,7 +68,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: What points up: two methods of `PosePrior` are functions of upper layers, `fit` and `adapt`.
+#: The imports that point up: two methods of `PosePrior`, `fit` and `adapt`, call functions of upper layers.
 UPWARDS = {
     ("poseprior.prior", "poseprior.training.fit"),
     ("poseprior.prior", "poseprior.tasks"),

@@ -111,6 +111,8 @@ def test_to_pca_is_the_least_squares_projection() -> None:
     [
         ({"num_pca_comps": 6}, r"hands_components: expected them with num_pca_comps=6, got None"),
         ({"num_pca_comps": 0}, r"num_pca_comps: expected a whole number of 1 or more and at most 45, got 0"),
+        ({"num_pca_comps": 6.0}, r"num_pca_comps: expected a whole number .* got 6.0"),
+        ({"flat_hand_mean": 1}, r"flat_hand_mean: expected True or False, got 1"),
         (
             {"hands_mean": (torch.zeros(44), torch.zeros(45))},
             r"hands_mean: expected \(45,\) for the left hand, got \(44,\)",

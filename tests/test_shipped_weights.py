@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from poseprior.recipes import RECIPES, check_log_prob, held_out_nll, read_parts
 from poseprior.recipes.sources import SOURCES
 
 NAMES = tuple(RECIPES)
-#: Nats. Shipped densities must not drift by more, whatever becomes of the code.
+#: Nats. Mean densities of held-out poses must not drift by more.
 TOLERANCE = 0.1
 
 
@@ -58,9 +59,10 @@ def test_the_file_says_how_it_was_made(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_densities_of_recorded_draws_have_not_moved(name: str) -> None:
-    """Needs no data: poses written into the file, and what log_prob gave for them."""
+    """Needs no data: poses written into the file, and what log_prob gave for them, in single precision, to four digits."""
     check = _load(name).metadata["check"]
-    assert check_log_prob(_load(name), check["pose"]) == pytest.approx(check["log_prob"], abs=TOLERANCE)
+    exact = deepcopy(_load(name)).double()
+    assert check_log_prob(exact, check["pose"]) == pytest.approx(check["log_prob"], abs=2e-4)
 
 
 @pytest.mark.real_data

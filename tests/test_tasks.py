@@ -247,9 +247,9 @@ def test_every_prior_does_every_task(prior: PosePrior) -> None:
 def test_errors() -> None:
     prior, data = _fitted()
     pose = data[:2]
-    with pytest.raises(ValueError, match="num_reference: expected 32"):
+    with pytest.raises(ValueError, match="num_reference: expected a whole number of 32 or more"):
         score(prior, pose, num_reference=3)
-    with pytest.raises(ValueError, match="method: expected 'map' or 'mean'"):
+    with pytest.raises(ValueError, match="method: expected one of 'map', 'mean', got 'mode'"):
         denoise(prior, pose, 0.1, method="mode")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sigma: expected finite values above 0"):
         denoise(prior, pose, 0.0)
@@ -265,7 +265,7 @@ def test_errors() -> None:
         interpolate(prior, pose[0], pose, 3)
     with pytest.raises(ValueError, match="pull"):
         interpolate(prior, pose[0], pose[1], 3, pull=-1.0)
-    with pytest.raises(ValueError, match="method: expected 'auto'"):
+    with pytest.raises(ValueError, match="method: expected one of 'auto', 'latent', 'geodesic', got 'linear'"):
         interpolate(prior, pose[0], pose[1], 3, method="linear")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pose: expected shape"):
         denoise(prior, torch.zeros(53, 3), 0.1)

@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = read_poses(args.shards, split="train")
-    print(f"{data}, of {data._store._poses.shape[0]:,} rows in {len(data._store._poses._parts)} shards")
+    print(f"{data}, from the shards in {args.shards}")
     for size in args.batch_size:
         print(
             f"batch {size}: {json.dumps({name: round(value) for name, value in measure(data, batch_size=size).items()})}"

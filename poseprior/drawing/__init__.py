@@ -1,1 +1,4 @@
-"""Poses drawn with matplotlib, from geometry alone: any object can show itself with a picture. `poseprior.viz` builds on it."""
+"""Poses drawn with matplotlib, from geometry alone, so that every module above can show a picture.
+
+`poseprior.viz` is the public part.
+"""

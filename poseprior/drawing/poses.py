@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
+from .._checks import check_number, check_whole
 from ..io.atomic import replacing
+from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 from ..skeleton import JOINT_SETS, NUM_JOINTS, resolve_joints
 from . import solid_figure
 from .canvas import new_figure
@@ -58,13 +59,13 @@ def plot_poses(
             `global_orient` as it is.
         legend: explain the colours and views at the foot of the picture.
         dpi: of the saved file.
-        path: where to save the picture (.png, .pdf, .svg by suffix); an existing file is replaced at once.
+        path: where to save the picture (.png, .pdf, .svg by suffix); an existing file is replaced atomically.
 
     Returns:
         The matplotlib Figure, on an Agg canvas; all bodies, and all hands, are drawn at one scale.
 
     Raises:
-        ValueError: poses of another shape, not finite or none at all; titles that do not match.
+        ValueError: poses of another shape, not finite or none at all; titles that do not match; numbers out of range.
         ModuleNotFoundError: matplotlib is not installed.
 
     >>> figure = plot_poses(torch.zeros(2, 55, 3), titles=["T", "pose"])
@@ -74,8 +75,9 @@ def plot_poses(
     pose = _check(poses)
     if titles is not None and len(titles) != len(pose):
         raise ValueError(f"titles: expected {len(pose)}, one for each pose, got {len(titles)}.")
-    if columns is not None and columns < 1:
-        raise ValueError(f"columns: expected 1 or more, got {columns}; None chooses.")
+    if columns is not None:
+        check_whole("columns", columns, least=1)
+    check_number("dpi", dpi, above=0.0)
     body, hands = choose_panels(pose, joints)
     cells = [_cell(p if keep_heading else face_the_viewer(p), body, hands) for p in pose]
     # One size for every cell: the widest of each panel, the highest of each row.
@@ -111,20 +113,20 @@ def plot_poses(
         _legend(figure, hands, body)
     if path is not None:
         with replacing(path) as temporary:
-            # Named, since matplotlib would add a suffix of its own to a path without one.
+            # The format is given, since matplotlib adds a suffix of its own to a path without one.
             figure.savefig(temporary, dpi=dpi, format=Path(path).suffix[1:] or "png")
     return figure
 
 
 def face_the_viewer(pose: Tensor) -> Tensor:
     """The pose (*batch, 55, 3) without its heading: the root's turn about the vertical (swing-twist) is undone."""
-    quat = roma.rotvec_to_unitquat(pose[..., 0, :])
+    quat = rotvec_to_unitquat(pose[..., 0, :])
     twist = quat * quat.new_tensor([0.0, 1.0, 0.0, 1.0])
     norm = twist.norm(dim=-1, keepdim=True)
     # Upside down about a horizontal axis there is no heading to undo.
     still = quat.new_tensor([0.0, 0.0, 0.0, 1.0])
     twist = torch.where(norm > 1e-6, twist / norm.clamp_min(1e-6), still)
-    upright = roma.unitquat_to_rotvec(roma.quat_product(roma.quat_conjugation(twist), quat))
+    upright = unitquat_to_rotvec(quat_multiply(quat_conjugate(twist), quat))
     return torch.cat([upright[..., None, :], pose[..., 1:, :]], dim=-2)
 
 
@@ -161,14 +163,14 @@ class _Panel:
 
 
 def _paint(outline: solid_figure.Outline, nearness: float, close_up: bool) -> tuple[Any, Any, float]:
-    """Face colour, edge colour and line width: far parts fade, the head is an outline."""
+    """Face colour, edge colour and line width of a part: far parts are paler, the head is an outline."""
     if outline.part.kind == "head":
         return _PAPER, _INK, 1.1
     if outline.part.kind == "eye":
         return _INK, _INK, 0.0
     colour = np.array([int(COLOURS[outline.part.side][k : k + 2], 16) / 255.0 for k in (1, 3, 5)])
     face = tuple(1.0 - (1.0 - colour) * (0.62 + 0.38 * nearness))
-    # Fingers of a whole body are finer than a seam would be.
+    # On a whole body fingers are thinner than the white edge that separates other parts.
     return (face, face, 0.3) if outline.part.kind == "hand" and not close_up else (face, _PAPER, 0.5)
 
 

@@ -211,6 +211,6 @@ def hull_of_circles(centre: np.ndarray, radius: np.ndarray, resolution: int = 40
     angle = np.linspace(0.0, 2.0 * np.pi, resolution, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     points = (centre[:, None] + radius[:, None, None] * ring).reshape(-1, 2)
-    # The hull of equal directions is the support function's: per direction the farthest circle.
+    # In each direction the hull touches the circle that reaches farthest.
     best = (centre @ ring.T + radius[:, None]).argmax(0)
     return np.asarray(points.reshape(len(centre), resolution, 2)[best, np.arange(resolution)])

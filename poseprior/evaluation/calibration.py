@@ -7,7 +7,7 @@ counting the same (conformal prediction, Vovk et al. 2005, with weights). The ta
 the weights.
 
 Poses of skeleton solvers, whose knees are exact hinges, are far more likely than fits of a body's surface, whose knees
-are not. Each is compared with its own kind: what it is shows in the knees.
+are not. The knees of a pose show which of the two it is, and it is compared with poses of its own kind.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
@@ -31,12 +32,12 @@ from ..training.rig_noise import RigNoise
 
 #: Percentiles that a table holds.
 LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
-#: Samples are summed up by their median and the point that a sixth of them lies below.
+#: The quantile of the samples whose distance from their median is the unit of standard scores.
 _LOW = 0.16
 #: Poses in one call of a prior.
 MAX_ROWS = 4096
 _REFERENCE = 512
-#: Knees that turn less than this about other axes than their hinge are a solver's, radians.
+#: Knees that turn by less than this about axes other than their hinge are those of a skeleton solver, radians.
 _HINGED = math.radians(6.0)
 _KNEES = [JOINT_NAMES.index(name) for name in ("left_knee", "right_knee")]
 #: Parts that calibration hides from some poses, beside what the poses themselves miss.
@@ -203,8 +204,11 @@ def calibrate(
         progress: show a tqdm bar.
 
     Raises:
-        ValueError: no pose that the prior can score.
+        ValueError: no pose that the prior can score, or numbers out of range.
     """
+    check_number("jitter", jitter, least=0.0)
+    check_whole("max_poses", max_poses, least=1)
+    check_whole("seed", seed)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(data), generator=generator)[:max_poses].sort().values
     some = data.select(chosen)
@@ -245,8 +249,8 @@ def calibrate(
 
 
 def _hide_parts(prior: PosePrior, observed: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, 55) masks of which half hide a part, where the prior can do without it."""
-    part = torch.randint(2 * len(_HIDDEN_PARTS), (len(observed),), generator=generator) % (2 * len(_HIDDEN_PARTS))
+    """(B, 55) masks, three in seven of which hide one of `_HIDDEN_PARTS`, where the prior can score what is left."""
+    part = torch.randint(2 * len(_HIDDEN_PARTS), (len(observed),), generator=generator)
     hidden = observed.clone()
     for k, joints in enumerate(_HIDDEN_PARTS):
         if joints:

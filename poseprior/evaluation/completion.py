@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .._checks import check_number, check_whole
 from ..kinematics import KEYPOINT_PARENTS, keypoint_positions
 from ..prior import PosePrior
 from ..rotations import add_tangent_noise
@@ -61,7 +62,14 @@ def completion_metrics(
         `best_of_K_mm` and `mean_mm`, the mean joint error of the best of K draws and of all draws, averaged over
         poses; `cond_log_prob`, the mean over poses of log p(hidden | rest) = log p(all) - log p(rest), Haar nats;
         `num_poses`. Where the prior cannot, the value is None and `reason` says why.
+
+    Raises:
+        ValueError: poses or a mask of another shape, or numbers out of range.
     """
+    check_whole("num_samples", num_samples, least=1)
+    check_whole("num_poses", num_poses, least=1)
+    check_whole("seed", seed)
+    check_number("jitter", jitter, least=0.0)
     if poses.ndim != 3 or poses.shape[1:] != (NUM_JOINTS, 3):
         raise ValueError(f"poses: expected shape (N, {NUM_JOINTS}, 3), got {tuple(poses.shape)}; flatten the batch.")
     if observed is not None and (observed.dtype != torch.bool or observed.shape != poses.shape[:-1]):

@@ -48,7 +48,8 @@ def evaluate(
         joints; `log_prob_kind`; `per_joint_nll`: by joint name, the mean -log_prob of that joint alone (its marginal),
         null for priors that cannot marginalise; `num_left_out`: poses not scored because such a prior cannot take their
         masks (`PosePrior.can_score`); `given_context`, of conditional priors alone: whether `nll` is of poses given the
-        contexts of the data, or, where the data have none, without any (all other numbers are without); `samples`: see
+        contexts of the data, or, where the data have none, without any (all other numbers are without); `class`,
+        `num_parameters`, `seed` and `data_digest`: what was scored, and on what; `samples`: see
         `poseprior.evaluation.sample_metrics`, or `reason` where too few poses are there to compare with; `completion`:
         for each hidden part, see `poseprior.evaluation.completion`.
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .._checks import check_whole
 from ..kinematics import keypoint_positions, moving_keypoints
 from ..skeleton import JOINT_NAMES, resolve_joints
 
@@ -30,9 +31,9 @@ def pose_keypoints(pose: Tensor, joints: str | int | Iterable[str | int]) -> Ten
         (*batch, P, 3) centimetres, root-centred, in the dtype of `pose`.
     """
     chosen = list(resolve_joints(joints))
-    kept = torch.zeros_like(pose)
-    kept[..., chosen, :] = pose[..., chosen, :]
-    return 100.0 * keypoint_positions(kept)[..., list(moving_keypoints(chosen)), :]
+    alone = torch.zeros_like(pose)
+    alone[..., chosen, :] = pose[..., chosen, :]
+    return 100.0 * keypoint_positions(alone)[..., list(moving_keypoints(chosen)), :]
 
 
 def sample_metrics(
@@ -71,8 +72,11 @@ def sample_metrics(
         `num_poses`, `num_keypoints`: how many of each were compared.
 
     Raises:
-        ValueError: wrong shapes, or too few poses.
+        ValueError: wrong shapes, too few poses, or numbers out of range.
     """
+    check_whole("max_poses", max_poses, least=1)
+    check_whole("neighbours", neighbours, least=1)
+    check_whole("seed", seed)
     chosen = resolve_joints(joints)
     _check_poses(samples, "samples")
     _check_poses(reference, "reference")

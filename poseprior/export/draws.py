@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ..models import GaussianMixturePrior, GaussianPrior, GlobalFlow, ProductPrior
 from ..models.gaussian.masked_mixture import MaskedMixture
-from ..models.shared.mirror import reflect
 from ..models.vae.base import BaseVAE
 from ..models.vae.core import VAECore
 from ..prior import PosePrior
@@ -152,21 +151,20 @@ class _ProductDraw(Draw):
     def __init__(self, prior: ProductPrior, observed: list[bool]) -> None:
         super().__init__()
         self.draws, self._views = nn.ModuleList(), []
-        for part, flip, places in prior._each():
-            draw = draw_of(part, [observed[k] for k in places])
+        for part, view in prior._each():
+            draw = draw_of(part, [observed[k] for k in view.places])
             self.draws.append(draw)
-            self._views.append((flip, places, draw.normals, draw.uniforms))
-        self.normals = sum(view[2] for view in self._views)
-        self.uniforms = sum(view[3] for view in self._views)
+            self._views.append((view, draw.normals, draw.uniforms))
+        self.normals = sum(normals for _, normals, _ in self._views)
+        self.uniforms = sum(uniforms for _, _, uniforms in self._views)
 
     def forward(self, rotvec: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
-        normals = normal.split([view[2] for view in self._views], 1)
-        uniforms = uniform.split([view[3] for view in self._views], 1)
-        for draw, (flip, places, _, _), own, level in zip(self.draws, self._views, normals, uniforms, strict=True):
-            index = torch.tensor(places, device=rotvec.device)
-            seen = rotvec.index_select(1, index)
-            drawn = draw(reflect(seen) if flip else seen, own, level)
-            rotvec = rotvec.index_copy(1, index, reflect(drawn) if flip else drawn)
+        normals = normal.split([count for _, count, _ in self._views], 1)
+        uniforms = uniform.split([count for _, _, count in self._views], 1)
+        for draw, (view, _, _), own, level in zip(self.draws, self._views, normals, uniforms, strict=True):
+            index = torch.tensor(view.places, device=rotvec.device)
+            drawn = draw(view.reflect(rotvec.index_select(1, index)), own, level)
+            rotvec = rotvec.index_copy(1, index, view.reflect(drawn))
         return rotvec
 
 

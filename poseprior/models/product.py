@@ -9,21 +9,22 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from .. import checkpoint, skeleton
+from .. import skeleton
 from .._checks import check_wholes, quoted
 from .._tracing import is_traced
 from ..prior import PosePrior
 from ..trainable import TrainingPoses
-from .shared.mirror import reflect
+from .shared.mirror import GroupView
+from .shared.nested import nested_prior
 
 
 @final
 class ProductPrior(PosePrior):
-    """p(pose) = product over parts of p_part(its joints): for users whose data shows the parts apart.
+    """p(pose) = product over parts of p_part(its joints): for parts that no data set shows together.
 
-    Every part keeps what it can do: the product marginalises and completes whatever its parts can, and a part none of
-    whose joints is observed drops out. `fit` trains all parts on one data set in one loop; parts that were fitted apart
-    are used as they are while others are not yet fitted; a product that is fitted is trained further as a whole.
+    The product marginalises and completes as its parts can, and a part none of whose joints is observed drops out. `fit`
+    trains all parts on one data set in one loop. It leaves parts that are already fitted as they are, as long as some
+    part is not; a product whose parts are all fitted is trained further as a whole.
     `metadata["parts"]` of a saved product holds the metadata of its parts, licences included.
 
     Args:
@@ -45,12 +46,12 @@ class ProductPrior(PosePrior):
     def __init__(self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()) -> None:
         if not isinstance(parts, list | tuple | nn.ModuleList) or not len(parts):
             raise ValueError(f"parts: expected at least one prior, in a list, got {quoted(parts)}.")
-        built = [part if isinstance(part, PosePrior) else _build(part) for part in parts]
+        built = [nested_prior("parts", part) for part in parts]
         mirrored = check_wholes("mirrored", mirrored)
         if any(k >= len(built) for k in mirrored) or len(set(mirrored)) != len(mirrored):
             raise ValueError(f"mirrored: expected distinct indices of the {len(built)} parts, got {quoted(mirrored)}.")
-        views = [(k, False) for k in range(len(built))] + [(k, True) for k in mirrored]
-        owned = [j for k, flip in views for j in _view_joints(built[k], flip)]
+        shown = [*((k, False) for k in range(len(built))), *((k, True) for k in mirrored)]
+        owned = [j for k, flip in shown for j in _joints_of_view(built[k], flip)]
         twice = sorted({j for j in owned if owned.count(j) > 1})
         if twice:
             names = ", ".join(skeleton.JOINT_NAMES[j] for j in twice)
@@ -69,51 +70,53 @@ class ProductPrior(PosePrior):
         self.closed_form = all(part.closed_form for part in built)
         if any(part.log_prob_kind == "lower_bound" for part in built):
             self.log_prob_kind = "lower_bound"
-        self._views = [(k, flip, [self.joints.index(j) for j in _view_joints(built[k], flip)]) for k, flip in views]
+        self._views = [
+            GroupView(k, [self.joints.index(j) for j in _joints_of_view(built[k], flip)], flip) for k, flip in shown
+        ]
 
-    def _each(self) -> Iterator[tuple[PosePrior, bool, list[int]]]:
-        """(part, whether it is seen through the mirror, places of its joints in `self.joints`)."""
-        for k, flip, places in self._views:
-            part = self.parts[k]
-            assert isinstance(part, PosePrior)
-            yield part, flip, places
+    def _own_parts(self) -> list[PosePrior]:
+        """The parts, each once."""
+        return [part for part in self.parts if isinstance(part, PosePrior)]
+
+    def _each(self) -> Iterator[tuple[PosePrior, GroupView]]:
+        """Every view of a part, direct or through the mirror, and how the product's joints reach the part."""
+        parts = self._own_parts()
+        for view in self._views:
+            yield parts[view.network], view
 
     def get_config(self) -> dict[str, Any]:
-        parts = [
-            {"class": type(part).__name__, "config": part.get_config()} for part, flip, _ in self._each() if not flip
-        ]
+        parts = [{"class": type(part).__name__, "config": part.get_config()} for part in self._own_parts()]
         return {"parts": parts, "mirrored": list(self.mirrored)}
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         parts = [
-            # Parts that were fitted apart stay as they are; a product that was fitted is fitted anew.
+            # Parts that were fitted on their own stay as they are; a product that was fitted is fitted again as a whole.
             part
             if part.fitted and not self.fitted
             else {"class": type(part).__name__, "config": part._fitted_config(train)}
-            for part, flip, _ in self._each()
-            if not flip
+            for part in self._own_parts()
         ]
         return {"parts": parts, "mirrored": list(self.mirrored)}
 
     def _initialise(self, train: TrainingPoses) -> None:
-        for part, flip, _ in self._each():
-            if not flip and not part.fitted:
+        for part in self._own_parts():
+            if not part.fitted:
                 part._initialise(train)
                 part.fitted = True
 
     def _thaw(self) -> None:
-        # `start_from` built the product anew and noted which parts came fitted.
+        # `start_from` has rebuilt the product: `_came_fitted` says which of its parts were fitted before.
         super()._thaw()
-        for part, came_fitted in zip(self.parts, self._came_fitted, strict=True):
+        for part, came_fitted in zip(self._own_parts(), self._came_fitted, strict=True):
             part.requires_grad_(self.fitted or not came_fitted)
 
     def _stored_metadata(self) -> dict[str, Any]:
-        stored = [part._stored_metadata() for part, flip, _ in self._each() if not flip]
+        stored = [part._stored_metadata() for part in self._own_parts()]
         return {**self.metadata, "parts": stored} if any(stored) or "parts" in self.metadata else self.metadata
 
     def _restore_metadata(self, stored: dict[str, Any]) -> None:
         self.metadata = {key: value for key, value in stored.items() if key != "parts"}
-        own = [part for part, flip, _ in self._each() if not flip]
+        own = self._own_parts()
         notes = stored.get("parts", [{}] * len(own))
         if not isinstance(notes, list) or len(notes) != len(own) or not all(isinstance(note, dict) for note in notes):
             raise ValueError(f"metadata: expected one mapping for each of {len(own)} parts, got {quoted(notes)}.")
@@ -122,8 +125,8 @@ class ProductPrior(PosePrior):
 
     def training_loss(self, rotvec: Tensor, observed: Tensor, context: Tensor | None, step: int) -> Tensor:
         total = rotvec.new_zeros(())
-        for part, flip, places in self._each():
-            part_rotvec, seen = _look(rotvec, observed, flip, places)
+        for part, view in self._each():
+            part_rotvec, seen = view.rows(rotvec, observed)
             rows = seen.any(1)
             if bool(rows.any()):
                 loss = part.training_loss(part_rotvec[rows], seen[rows], None, step)
@@ -134,22 +137,22 @@ class ProductPrior(PosePrior):
         """As `PosePrior.can_score`: every part scores what it sees, or sees nothing."""
         seen = observed[..., list(self.joints)]
         usable = torch.ones_like(seen[..., 0])
-        for part, _, places in self._each():
+        for part, view in self._each():
             own = torch.zeros_like(observed)
-            own[..., list(part.joints)] = seen[..., places]
-            usable = usable & (part.can_score(own) | ~seen[..., places].any(-1))
+            own[..., list(part.joints)] = seen[..., view.places]
+            usable = usable & (part.can_score(own) | ~seen[..., view.places].any(-1))
         return usable
 
     def _refuse_partial(self, seen: Tensor) -> None:
-        for part, _, places in self._each():
+        for part, view in self._each():
             if not part.can_marginalise:
-                own = seen[:, places]
+                own = seen[:, view.places]
                 part._refuse_partial(own[own.any(1)])
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
         total = (0.0 * rotvec).sum((1, 2))  # of the pose, so that a mask without joints has a gradient too
-        for part, flip, places in self._each():
-            part_rotvec, seen = _look(rotvec, observed, flip, places)
+        for part, view in self._each():
+            part_rotvec, seen = view.rows(rotvec, observed)
             rows = seen.any(1)
             if is_traced():
                 value = part._log_prob(part_rotvec, seen, None)
@@ -162,13 +165,13 @@ class ProductPrior(PosePrior):
         return total
 
     def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        values = [part._log_prob_whole(_reflect(rotvec[:, places], flip), None) for part, flip, places in self._each()]
+        values = [part._log_prob_whole(view.poses(rotvec), None) for part, view in self._each()]
         return torch.stack(values).sum(0)
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         result = torch.zeros(num, len(self.joints), 3, dtype=self.dtype, device=self.device)
-        for part, flip, places in self._each():
-            result[:, places] = _reflect(part._sample(num, generator, None), flip)
+        for part, view in self._each():
+            result[:, view.places] = view.reflect(part._sample(num, generator, None))
         return result
 
     def _complete(
@@ -180,41 +183,18 @@ class ProductPrior(PosePrior):
         context: Tensor | None,
     ) -> Tensor:
         result = rotvec.expand(num_samples, *rotvec.shape).clone()
-        for part, flip, places in self._each():
-            part_rotvec, seen = _look(rotvec, observed, flip, places)
+        for part, view in self._each():
+            part_rotvec, seen = view.rows(rotvec, observed)
             if bool(seen.all()):
                 continue
             if not bool(seen.any()):  # a plain draw, which every part can make
                 drawn = part._sample(num_samples * len(rotvec), generator, None).unflatten(0, (num_samples, -1))
             else:
                 drawn = part._complete(part_rotvec, seen, num_samples, generator, None)
-            result[:, :, places] = _reflect(drawn, flip)
+            result[:, :, view.places] = view.reflect(drawn)
         return result
 
 
-def _view_joints(part: PosePrior, flip: bool) -> list[int]:
+def _joints_of_view(part: PosePrior, flip: bool) -> list[int]:
+    """The joints that a part models, or those on the other side: in the part's order."""
     return [skeleton.MIRROR[j] for j in part.joints] if flip else list(part.joints)
-
-
-def _reflect(rotvec: Tensor, flip: bool) -> Tensor:
-    return reflect(rotvec) if flip else rotvec
-
-
-def _look(rotvec: Tensor, observed: Tensor, flip: bool, places: list[int]) -> tuple[Tensor, Tensor]:
-    """A part's joints, through the mirror if need be."""
-    return _reflect(rotvec[:, places], flip), observed[:, places]
-
-
-def _build(spec: object) -> PosePrior:
-    """A part from the `class` and `config` that `get_config` wrote."""
-    if not isinstance(spec, Mapping) or not {"class", "config"} <= set(spec):
-        raise ValueError(f"parts: expected priors, got {quoted(spec)}.")
-    try:
-        part = checkpoint.build(spec["class"], spec["config"], "it")
-    except ValueError as error:
-        raise ValueError(
-            f"parts: expected priors, got {quoted(spec)} ({str(error).removeprefix('path: ').removesuffix('.')})."
-        ) from error
-    if not isinstance(part, PosePrior):
-        raise ValueError(f"parts: expected priors, got a {type(part).__name__}.")
-    return part

@@ -1,4 +1,4 @@
-"""Minimising and sampling energies in a batch: every row is a problem of its own, whatever it shares a batch with."""
+"""Minimising and sampling energies in a batch, where every row is a problem of its own, independent of the others."""
 
 from .adam import adam
 from .energy import Energy, Minimum, Select, value_and_gradient

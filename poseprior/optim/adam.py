@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._checks import check_number, check_whole
 from .energy import Energy, Minimum, value_and_gradient
 
 _BETAS = (0.9, 0.99)
@@ -25,7 +26,13 @@ def adam(
         iterations: steps.
         learning_rate: the first step's length in every coordinate.
         tolerance: relative gain over the last tenth of the steps below which a row counts as converged.
+
+    Raises:
+        ValueError: numbers out of range.
     """
+    check_whole("iterations", iterations)
+    check_number("learning_rate", learning_rate, above=0.0)
+    check_number("tolerance", tolerance, least=0.0)
     point = start.detach().clone()
     optimizer = torch.optim.Adam([point], lr=learning_rate, betas=_BETAS)
     best, lowest = point.clone(), torch.full_like(point[:, 0], math.inf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._checks import check_whole
 from .energy import Energy, value_and_gradient
 
 
@@ -24,12 +25,19 @@ def hmc(
         start: (C, R, D): C chains for each of R problems, in coordinates where the target is roughly white.
         num_draws: draws of each chain.
         warmup: iterations thrown away.
-        leapfrog: most leapfrog steps an iteration; the number is drawn anew each time, against resonance.
+        leapfrog: most leapfrog steps of an iteration, 2 or more; the number is drawn anew each time, from half of this
+            up, against resonance.
         generator: source of randomness.
 
     Returns:
         (num_draws, C, R, D).
+
+    Raises:
+        ValueError: numbers out of range.
     """
+    check_whole("num_draws", num_draws, least=1)
+    check_whole("warmup", warmup)
+    check_whole("leapfrog", leapfrog, least=2)
     point = start.detach()
     value, gradient = value_and_gradient(energy, point)
     size = torch.full_like(value[:1], 0.8 * point.shape[-1] ** -0.25)

@@ -13,11 +13,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .._checks import check_number, check_whole
 from .energy import Energy, Minimum, Select, value_and_gradient
 
 _LINE_SEARCH_STEPS = 12
 _SUFFICIENT_DECREASE = 1e-4
-#: Rows are left out of an evaluation when a third of them, and so many, can be: making the smaller problem costs something.
+#: Rows are left out of an evaluation only where a third of them, and at least this many, can be: making the energy of the
+#: other rows has a cost of its own.
 _FEWEST_LEFT_OUT = 4
 
 
@@ -44,14 +46,21 @@ def lbfgs(
         least_gain: a row is done too when two steps in a row lower its energy by no more than this.
         precondition: gradients (R, D) times an approximate inverse Hessian of each row, positive definite; what the
             two-loop recursion starts from. None is a multiple of the identity, chosen anew in each step.
-        select: gives the energy of some rows, so that rows that are done, or through with a step's line search, cost
-            nothing; None evaluates all rows every time.
+        select: gives the energy of some rows alone, so that rows that have converged, or whose line search is over, are
+            not evaluated again; None evaluates all rows every time.
         idle: (R,) bool, rows that stay where they start and need not be evaluated: their values mean nothing.
+
+    Raises:
+        ValueError: numbers out of range.
 
     >>> found = lbfgs(lambda x: (x - 3.0).square().sum(-1), torch.zeros(2, 4))
     >>> found.point.round().unique().tolist(), found.converged.tolist()
     ([3.0], [True, True])
     """
+    check_whole("iterations", iterations)
+    check_whole("history", history, least=1)
+    check_number("tolerance", tolerance, least=0.0)
+    check_number("least_gain", least_gain, least=0.0)
     resolution = 8.0 * torch.finfo(start.dtype).eps
     point = start.detach()
     evaluate = _Rows(energy, select)
@@ -83,7 +92,7 @@ def lbfgs(
             new_gradient = torch.where(good[:, None], slope_there, new_gradient)
             waiting = waiting & ~good
             step = torch.where(waiting, _shorter(step, slope, reached - value), step)
-            # What a row could still gain on its line is no longer worth an evaluation of all rows.
+            # A row gives up its line search where a step can no longer gain what an evaluation of all rows is worth.
             waiting = waiting & (-step * slope > 0.5 * least_gain)
             if not bool(waiting.any()):
                 break
@@ -101,14 +110,14 @@ def lbfgs(
 
 
 class _Rows:
-    """Evaluates the rows of an energy that are asked for, and the others where leaving them out is not worth it."""
+    """Evaluates the rows of an energy that are wanted, and all others too where leaving them out gains nothing."""
 
     def __init__(self, energy: Energy, select: Select | None) -> None:
         self._energy, self._select = energy, select
         self._rows: Tensor | None = None
 
     def leave_out(self, done: Tensor) -> None:
-        """Rows (R,) that are never asked for again."""
+        """Rows (R,) that are never wanted again."""
         rows = self._fewer(~done)
         if rows is not None:
             assert self._select is not None

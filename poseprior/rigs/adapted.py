@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import checkpoint, skeleton
 from .._checks import check_mapping, check_number, quoted
+from ..models.shared.nested import nested_prior
 from ..prior import LatentPosePrior, PosePrior
 from ..trainable import Trainable, TrainingPoses
 from .rig_map import RigMap
@@ -20,22 +21,23 @@ from .rig_map import RigMap
 #: Three numbers by joint name.
 ByJoint = Mapping[str, Sequence[float]]
 _NOTHING: ByJoint = MappingProxyType({})
-#: Factors on a spread beyond which a density is no longer that of people.
+#: Bounds of the factors d_j: beyond them the density is no longer one of people.
 _LEAST_SPREAD, _MOST_SPREAD = 0.05, 20.0
 
 
 class _Adapted(PosePrior):
-    """What both adapted priors share: they hold any prior, and call it with the poses that its people would show.
+    """What both adapted priors share: they hold a prior, and call it with the poses in its own conventions.
 
     Args:
         prior: a prior, or the `class` and `config` of one.
         parent_frame: rotvec of A_j by joint name, degrees; joints that are left out have none.
         child_frame: rotvec of B_j by joint name, degrees.
-        spread: spread d_j of the rig over that of the prior by joint name, along x, y and z about the centre.
+        spread: d_j by joint name, the rig's spread over the prior's, along x, y and z about the centre.
         centre: rotvec of M_j by joint name, degrees; needed for joints with a spread.
 
     Raises:
-        ValueError: no prior, a joint that it does not model, numbers that are none, or a spread without a centre.
+        ValueError: not a prior, a joint that it does not model, other than three numbers for a joint, or a spread without
+            a centre.
     """
 
     parent_frame: Tensor
@@ -57,7 +59,7 @@ class _Adapted(PosePrior):
         spread: ByJoint = _NOTHING,
         centre: ByJoint = _NOTHING,
     ) -> None:
-        inner = prior if isinstance(prior, PosePrior) else _build(prior)
+        inner = nested_prior("prior", prior)
         if isinstance(inner, LatentPosePrior) != isinstance(self, LatentPosePrior):
             raise ValueError(
                 f"prior: {type(self).__name__} does not hold a {type(inner).__name__}; poseprior.rigs.adapted chooses "
@@ -74,13 +76,15 @@ class _Adapted(PosePrior):
         if bare:
             raise ValueError(f"centre: expected one for every joint with a spread, got none for {', '.join(bare)}.")
         self.prior = inner
+        if isinstance(inner, LatentPosePrior):
+            self.latent_dim = inner.latent_dim
         for name, values in _table(self.joints, self._given)._asdict().items():
             self.register_buffer(name, values.to(device=inner.device, dtype=inner.dtype), persistent=False)
         self.fitted = inner.fitted
         self.log_prob_kind = inner.log_prob_kind
         self.can_marginalise = inner.can_marginalise
         self.closed_form = inner.closed_form
-        self.default_fit = dict(inner.default_fit)  # type: ignore[misc]  # a mapping proxy cannot be copied
+        self.default_fit = dict(inner.default_fit)  # type: ignore[misc]  # deepcopy does not take a mapping proxy
 
     @property
     def rig_map(self) -> RigMap:
@@ -179,18 +183,6 @@ class AdaptedLatentPrior(_Adapted, LatentPosePrior):
 
     latent_dim: int
 
-    def __init__(
-        self,
-        prior: LatentPosePrior | Mapping[str, Any],
-        *,
-        parent_frame: ByJoint = _NOTHING,
-        child_frame: ByJoint = _NOTHING,
-        spread: ByJoint = _NOTHING,
-        centre: ByJoint = _NOTHING,
-    ) -> None:
-        super().__init__(prior, parent_frame=parent_frame, child_frame=child_frame, spread=spread, centre=centre)
-        self.latent_dim = self._held.latent_dim
-
     @property
     def _held(self) -> LatentPosePrior:
         assert isinstance(self.prior, LatentPosePrior)
@@ -203,15 +195,21 @@ class AdaptedLatentPrior(_Adapted, LatentPosePrior):
         return self.rig_map.to_rig(self._held._decode(latent, context))
 
 
-def adapted(prior: PosePrior, **options: ByJoint) -> PosePrior:
-    """An `AdaptedLatentPrior` of a prior with a latent space, else an `AdaptedPrior`; options as theirs."""
-    if isinstance(prior, LatentPosePrior):
-        return AdaptedLatentPrior(prior, **options)
-    return AdaptedPrior(prior, **options)
+def adapted(
+    prior: PosePrior,
+    *,
+    parent_frame: ByJoint = _NOTHING,
+    child_frame: ByJoint = _NOTHING,
+    spread: ByJoint = _NOTHING,
+    centre: ByJoint = _NOTHING,
+) -> PosePrior:
+    """An `AdaptedLatentPrior` of a prior with a latent space, else an `AdaptedPrior`; arguments as theirs."""
+    kind = AdaptedLatentPrior if isinstance(prior, LatentPosePrior) else AdaptedPrior
+    return kind(prior, parent_frame=parent_frame, child_frame=child_frame, spread=spread, centre=centre)
 
 
 class _PosesOfThePrior:
-    """`TrainingPoses` of a rig as the held prior's people would show them."""
+    """`TrainingPoses` of a rig, in the conventions of the held prior."""
 
     def __init__(self, train: TrainingPoses, prior: _Adapted) -> None:
         self._train, self._prior = train, prior
@@ -264,13 +262,3 @@ def _check_by_joint(argument: str, values: object, prior: Trainable) -> dict[str
         limits = {"least": _LEAST_SPREAD, "most": _MOST_SPREAD} if argument == "spread" else {}
         checked[joint] = tuple(check_number(f"{argument}[{joint!r}]", v, **limits) for v in value)
     return checked
-
-
-def _build(spec: object) -> PosePrior:
-    """The held prior from the `class` and `config` that `get_config` wrote."""
-    if not isinstance(spec, Mapping) or not {"class", "config"} <= set(spec):
-        raise ValueError(f"prior: expected a prior, got {quoted(spec)}.")
-    built = checkpoint.build(spec["class"], spec["config"], "it")
-    if not isinstance(built, PosePrior):
-        raise ValueError(f"prior: expected a prior, got a {type(built).__name__}.")
-    return built

@@ -17,9 +17,9 @@ class RigMap(NamedTuple):
 
         R'_j = A_j N_j(R_j) B_j,       N_j(M_j Q) = M_j (v d_j, w) / |(v d_j, w)|,      (v, w) = Q, a unit quaternion.
 
-    A_j and B_j turn rest frames. N_j scales the distance from a centre M_j along each axis by d_j, the rig's spread over
-    the prior's: every rotation has one image and is the image of one. Turning leaves the Haar measure as it is; with
-    (v, w) the quaternion of M_j^-1 A_j^-1 R'_j B_j^-1, scaling gives (Tyler, Biometrika 1987)
+    A_j and B_j turn rest frames, which leaves the Haar measure as it is. N_j scales the distance from a centre M_j along
+    each axis by d_j, the rig's spread over the prior's, and is a bijection of SO(3). With (v, w) the quaternion of
+    M_j^-1 A_j^-1 R'_j B_j^-1, its change of volume is (Tyler, Biometrika 1987)
 
         |dR_j / dR'_j| = 1 / (d_jx d_jy d_jz |(v / d_j, w)|^4).
 
@@ -47,7 +47,7 @@ class RigMap(NamedTuple):
         return unitquat_log(quat_multiply(quat, rotvec_to_unitquat(self.child_frame)))[0]
 
     def _scaled(self, quat: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit quaternions (..., J, 4) farther from the centre by factors, and the logarithms of the change of volume."""
+        """Unit quaternions (..., J, 4) scaled about the centre, and the logarithms (..., J) of the change of volume."""
         about = quat_multiply(rotvec_to_unitquat(-self.centre), quat)
         longer = torch.cat([about[..., :3] * factor, about[..., 3:]], -1)
         squared = longer.square().sum(-1)

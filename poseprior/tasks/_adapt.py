@@ -19,22 +19,24 @@ from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
 from ..rotations import add_tangent_noise, rotvec_to_tangent
 from ..training.rig_noise import RigNoise
-from ._rows import constant_joints, flatten, quick_mean
+from ._rows import check_fitted, constant_joints, flatten, quick_mean
 
-#: Poses that it takes, at least.
+#: Poses that `adapt` needs at least.
 LEAST_POSES = 100
-#: Share of the variance of a rig's rest frames that left and right joints have in common, and the standard deviation of
-#: the logarithm of its spreads: chosen on left-out rigs (docs/check_and_adapt.md).
+#: Share of the variance of a rig's rest frames that left and right joints have in common, and standard deviation of the
+#: logarithm of a rig's spread: chosen on left-out rigs (docs/check_and_adapt.md).
 _TIED, _SPREAD = 0.7, 0.3
-#: Poses of a recording repeat each other, and people differ as rigs do: what one pose counts, and at most one person.
-_A_POSE, _A_PERSON = 0.1, 10.0
-#: The part of the rig noise that is no movement in the middle of its heavy-tailed distribution, and the part of a spread
-#: that is movement at least.
+#: Draws of the prior that one pose counts for at most, since the poses of a recording repeat each other, and one person,
+#: since people differ from each other as rigs do.
+_DRAWS_A_POSE, _DRAWS_A_PERSON = 0.1, 10.0
+#: What of the rig noise's variance is taken off the variance of a prior's samples (the middle of that heavy-tailed
+#: distribution is narrower than its variance says), and what of the variance of the samples is left at least.
 _NOISE_PART, _LEAST_MOVEMENT = 0.5, 0.25
 _JITTER = 0.1
 _BATCH = 128
 _RATE = 0.05
 _SAMPLES = 1024
+#: Share of a normal distribution within one standard deviation.
 _MIDDLE = 0.68
 
 
@@ -72,11 +74,11 @@ def adapt(
     n says how many independent draws of the prior the poses are worth. Somebody who only walks is always away from the
     prior's mean, and no rig is the reason. If k movements are drawn and held, their variance is 1 - 1 / k of the whole, so
 
-        n = 1 / (1 - v / v_prior),      at most a tenth of the poses, and 10 for each person,
+        n = 1 / (1 - v / v_prior),      at most a tenth of the poses, and 10 for each person where `subject` says who,
 
     with the variance v of the poses, and v_prior of the prior's samples without its rig noise.
 
-    A joint that never moves was not recorded, and is left out, as one that is nowhere observed: its rest frame stays.
+    A joint that never moves was not recorded: it counts as unobserved, and its rest frame stays.
     `metadata["adaptation"]` of the result names it. The prior itself is not changed.
 
     Args:
@@ -107,10 +109,7 @@ def adapt(
     """
     check_whole("steps", steps, least=1)
     check_whole("seed", seed)
-    if not prior.fitted or prior.context_dim:
-        raise ValueError(
-            "prior: expected a fitted prior without a context; fit it, or take one that ships (poseprior.list_pretrained)."
-        )
+    check_fitted(prior)
     training = prior.metadata.get("training", {})
     if jitter is None:
         jitter = float(training.get("jitter", _JITTER))
@@ -156,7 +155,9 @@ def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
         )
     rows = usable.nonzero()[:, 0]
     people = 1 if data.subject is None else len(np.unique(np.asarray(data.subject)[rows.cpu().numpy()]))
-    most = _A_POSE * count if data.subject is None else min(_A_POSE * count, _A_PERSON * people)
+    most = _DRAWS_A_POSE * count
+    if data.subject is not None:
+        most = min(most, _DRAWS_A_PERSON * people)
     index = list(prior.joints)
     names = [skeleton.JOINT_NAMES[j] for j in still if j in prior.joints]
     return _Poses(pose[rows][:, index], seen[rows][:, index], people, most, names)
@@ -184,10 +185,10 @@ class _Search:
         self._alone = torch.tensor(alone, device=prior.device)[:, None]
         samples = prior.sample(_SAMPLES, generator=self._generator)
         seen = poses.observed.any(0)
-        #: A joint that is not seen keeps its spread, as one that is no part of the rig noise does.
+        # A joint that is not seen keeps its spread, and so does one that the rig noise does not move.
         self._free = (seen & self._factor.flatten(2).any(2).any(0))[:, None]
         self.centre = quick_mean(samples[:, list(prior.joints)]).to(poses.rotvec)
-        #: How many draws the poses count for.
+        #: n, how many draws of the prior the poses count for.
         self.weight = self._count_draws(
             samples[:, list(prior.joints)], bool(prior.metadata.get("training", {}).get("rig_noise"))
         )

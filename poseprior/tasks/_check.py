@@ -17,17 +17,18 @@ from ..rotations import rotvec_to_tangent
 from ..skeleton import JOINT_NAMES
 from ._adapt import LEAST_POSES
 from ._hints import Hint, find_hints
-from ._rows import constant_joints, flatten, quick_mean
+from ._rows import check_fitted, constant_joints, flatten, quick_mean
 from ._score import sample_percentile
 
 #: Bounds of the histogram, percentiles.
 BOUNDS = (0.0, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
 _SAMPLES = 1024
-#: A mean rotation disagrees where it is so many standard deviations of the prior and so many degrees from the prior's;
-#: a spread, where it is so many times the prior's.
+#: A mean rotation disagrees where it is farther from the prior's than both of these: standard deviations of the prior, and
+#: degrees. A spread disagrees where it is more than this many times the prior's.
 _FAR, _FAR_DEGREES, _WIDE = 2.0, 10.0, 1.5
-#: Shares of poses below the 5th percentile that are no longer chance, and that speak for adapting.
+#: Share of poses below the 5th percentile above which adapting is advised.
 _SHARE_BELOW_5 = 0.15
+#: A joint is compared where this many poses show it.
 _LEAST_POSES = 8
 
 
@@ -60,7 +61,7 @@ class CheckResult:
         num_left_out: how many.
         percentile: (num_poses,) as in `ScoreResult`.
         percentile_kind: "held-out people" or "own samples".
-        joints: the prior's joints that the poses show.
+        joints: the prior's joints that at least 8 of the poses show.
         hints: conventions that the poses give away.
         advice: "holds", "adapt" or "convert".
     """
@@ -160,10 +161,7 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     """
     check_whole("max_poses", max_poses, least=1)
     check_whole("seed", seed)
-    if not prior.fitted or prior.context_dim:
-        raise ValueError(
-            "prior: expected a fitted prior without a context; fit it, or take one that ships (poseprior.list_pretrained)."
-        )
+    check_fitted(prior)
     data = as_dataset(poses, "poses").random_subset(max_poses, seed=seed)
     raw, observed = data.all_poses()
     still = constant_joints(raw, observed)

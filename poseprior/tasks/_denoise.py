@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._checks import check_choice, check_whole
 from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
 from ..prior import PosePrior
@@ -14,6 +15,7 @@ from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
 from ._rows import flatten
 
+#: Markov chains of "mean", for each pose.
 _CHAINS = 16
 
 
@@ -49,12 +51,11 @@ def denoise(
         come back as given.
 
     Raises:
-        ValueError: as `PosePrior.log_prob`; unknown `method`; `sigma` not above 0.
+        ValueError: as `PosePrior.log_prob`; an unknown `method`; a `sigma` that is not above 0 or does not broadcast;
+            `num_samples` below 1.
     """
-    if method not in ("map", "mean"):
-        raise ValueError(f"method: expected 'map' or 'mean', got {method!r}.")
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected 1 or more, got {num_samples}.")
+    check_choice("method", method, ("map", "mean"))
+    check_whole("num_samples", num_samples, least=1)
     with torch.no_grad():
         prior.log_prob(pose, observed=observed)  # checks the arguments
     batch, flat, seen = flatten(prior, pose, observed)

@@ -20,14 +20,14 @@ HintName = Literal["degrees", "swapped sides", "mean hand", "hinges", "constant"
 _HINGES = ("left_knee", "right_knee", "left_elbow", "right_elbow")
 #: A hinge turns by less than this about its other axes while it bends by more than that, degrees.
 _HINGE, _BENDS = 1.5, 8.0
-#: Share of joints of a pose file in degrees whose numbers are beyond 2 pi.
+#: Poses are in degrees where more than this share of their rotvecs is longer than 2 pi.
 _BEYOND = 0.1
-#: Nats by which poses with swapped sides are likelier, at the median, and share of poses where they are.
+#: Sides are swapped where exchanging them makes poses likelier, by this many nats at the median, and this share of poses.
 _LIKELIER, _MOST = 10.0, 0.75
-#: A finger joint says something of the mean hand where the prior bends it by more than this, degrees; it is near the
-#: flat hand where it is within that share of the way.
-_BENT, _FLAT = 10.0, 0.4
-_FINGERS = 4
+#: Only finger joints that the prior bends by more than this, degrees, tell the mean hand from the flat one. A joint is near
+#: the flat hand where its mean is within this share of the prior's bend. This many such joints are needed.
+_BENT, _FLAT, _FINGERS = 10.0, 0.4, 4
+#: A convention is looked for where this many poses show the joint.
 _LEAST_POSES = 8
 
 
@@ -50,7 +50,7 @@ class Hint:
 
 
 def find_hints(prior: PosePrior, pose: Tensor, observed: Tensor, samples: Tensor) -> tuple[Hint, ...]:
-    """What poses (N, 55, 3) with masks (N, 55) give away; `samples` (M, 55, 3) are the prior's."""
+    """The conventions found in poses (N, 55, 3) with masks (N, 55); `samples` (M, 55, 3) are the prior's."""
     if in_degrees(pose, observed):
         text = "degrees: rotations are far beyond 2 pi; multiply the rotvecs by pi / 180."
         return (Hint("degrees", text, True),)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import check_number, check_whole
+from .._checks import check_choice, check_floating, check_number, check_whole
 from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_path
@@ -42,15 +42,17 @@ def interpolate(
         same rotations for a flow). Joints that are not modelled follow their geodesic.
 
     Raises:
-        ValueError: shapes that differ, fewer than 2 steps, or "latent" for a prior without a latent space.
+        ValueError: shapes that differ, fewer than 2 steps, a negative `pull`, an unknown method, or "latent" for a prior
+            without a latent space.
     """
+    for name, pose in (("start", start), ("end", end)):
+        check_floating(name, pose, "(*batch, 55, 3)")
     if start.shape != end.shape:
         raise ValueError(f"end: expected the shape of start, {tuple(start.shape)}, got {tuple(end.shape)}.")
     check_whole("steps", steps, least=2)
     check_number("pull", pull, least=0.0)
     end = end.to(start)
-    if method not in ("auto", "latent", "geodesic"):
-        raise ValueError(f"method: expected 'auto', 'latent' or 'geodesic', got {method!r}.")
+    check_choice("method", method, ("auto", "latent", "geodesic"))
     if method == "latent" and not isinstance(prior, LatentPosePrior):
         raise ValueError(f"method: {type(prior).__name__} has no latent space; use method='geodesic'.")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Flat rows of poses."""
+"""What several tasks share: the prior they take, flat rows of poses, joints that never move, mean rotations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ from ..prior import PosePrior
 from ..rotations import frechet_mean, geodesic_distance
 from ..skeleton import NUM_JOINTS
 
+#: A joint that turns by less than this in all poses is constant, radians.
 _STILL = math.radians(0.05)
+
+
+def check_fitted(prior: PosePrior) -> None:
+    """Refuse a prior that is not fitted or takes a context.
+
+    Raises:
+        ValueError: naming the remedy.
+    """
+    if not prior.fitted or prior.context_dim:
+        raise ValueError(
+            "prior: expected a fitted prior without a context; fit it, or take one that ships (poseprior.list_pretrained)."
+        )
 
 
 def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:

@@ -9,14 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._checks import check_whole
 from ..evaluation.calibration import MAX_ROWS, Calibration, log_prob_rows, standard_scores
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
 from ._rows import flatten
 
-_CANDIDATES = 16
-_BASELINE = 128
+#: Samples whose joints replace a joint of the pose, and samples at most that say how surprising a joint usually is.
+_CANDIDATES, _BASELINE = 16, 128
 #: Parts that are judged by themselves, too.
 _PARTS = ("body", "left_hand", "right_hand")
 
@@ -95,8 +96,7 @@ def score(
     >>> result.attribution.shape
     torch.Size([2, 55])
     """
-    if num_reference < 2 * _CANDIDATES:
-        raise ValueError(f"num_reference: expected {2 * _CANDIDATES} or more, got {num_reference}.")
+    check_whole("num_reference", num_reference, least=2 * _CANDIDATES)
     with torch.no_grad():
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too
         batch, flat, seen = flatten(prior, pose, observed)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .. import skeleton
 from ..io.dataset import PoseDataset
-from ..models.shared.mirror import REFLECTION
 from ..rotations import add_tangent_noise
 from .config import FitOptions
 
@@ -53,7 +52,7 @@ class BatchSource:
     Args:
         data: the poses.
         joints: the prior's joints; rows that show none of them are never drawn.
-        config: `batch_size`, `seed`, `jitter`, `mirror`, `rig_noise`, `subject_balance`, `rig_balance`.
+        config: options of the training.
         rank, world_size: this process takes every `world_size`-th row of each batch.
 
     Attributes:
@@ -142,7 +141,7 @@ class BatchSource:
 def _reflected(pose: Tensor, observed: Tensor, flip: Tensor, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Some joints of poses (B, 55, 3) and masks (B, 55), of their mirror images where `flip` (B,) says so."""
     own, other = list(joints), [skeleton.MIRROR[j] for j in joints]
-    sign = torch.where(flip[:, None, None], pose.new_tensor(REFLECTION), pose.new_ones(3))
+    sign = torch.where(flip[:, None, None], pose.new_tensor(skeleton.REFLECTION), pose.new_ones(3))
     flip = flip[:, None]
     seen = torch.where(flip, observed[:, other], observed[:, own])
     return sign * torch.where(flip[..., None], pose[:, other], pose[:, own]), seen

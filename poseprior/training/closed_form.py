@@ -1,4 +1,4 @@
-"""Fits in closed form, which take no steps: their result, and the poses that it is measured on."""
+"""Fits in closed form, which take no steps: their result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .config import FitOptions, FitResult
 from .tensorboard import TensorBoardLog
-from .validation import HeldOut, mean_nll, scorable, scorable_rows
+from .validation import held_out_rows, mean_nll, scorable
 
 
 def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | None, config: FitOptions) -> FitResult:
@@ -19,8 +19,8 @@ def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | 
     train_nll = mean_nll(prior, *held_out_rows(prior, train, "train", config)[:3])
     rows = None if val is None else held_out_rows(prior, val, "val", config)
     val_nll = None if rows is None else mean_nll(prior, *rows[:3])
-    speaks = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
-    log = TensorBoardLog(config.tensorboard_dir if speaks else None, first_step=-1)
+    is_first_rank = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    log = TensorBoardLog(config.tensorboard_dir if is_first_rank else None, first_step=-1)
     record = {"step": 0, "train_nll": train_nll, "val_nll": val_nll}
     log.write(prior, record, None if rows is None else (rows.pose, rows.observed))
     log.close()
@@ -28,16 +28,3 @@ def closed_form_result(prior: PosePrior, train: PoseDataset, val: PoseDataset | 
         steps=0, seconds=0.0, train_nll=train_nll, val_nll=val_nll, best_step=0, stopped="closed_form",
         joints=prior.joints,
     )  # fmt: skip
-
-
-def held_out_rows(prior: PosePrior, data: PoseDataset, argument: str, config: FitOptions) -> HeldOut:
-    """Jittered poses that the prior can score."""
-    return scorable_rows(
-        prior,
-        data,
-        argument,
-        jitter=config.jitter,
-        seed=config.seed,
-        max_poses=config.max_val_poses,
-        rig_noise=config.rig_noise,
-    )

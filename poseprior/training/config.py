@@ -19,17 +19,18 @@ class FitConfig:
 
     Attributes:
         max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one.
-        minutes: wall-clock budget of everything that training does, over all resumed runs together; the cosine schedule
-            ends with whichever of the two budgets ends first. Without it there is no limit.
+        minutes: wall-clock budget of everything that training does, over all resumed runs together; the learning rate's
+            cosine ends with whichever of `max_steps` and `minutes` ends first. Without it there is no limit.
         batch_size: poses a step, over all ranks together (512).
         learning_rate: peak of AdamW's schedule (1e-3).
-        weight_decay: of matrices (1e-2); vectors and scalars (biases, scales) are not decayed.
+        weight_decay: AdamW's, of the parameters whose own name begins with `weight`, the matrices of networks (1e-2); biases,
+            scales, means and factors of covariances are not decayed.
         warmup_steps: linear warm-up (200).
         final_lr_fraction: the cosine ends at this share of `learning_rate` (0.01).
-        clip_grad_norm: global gradient-norm clip (1.0); 0 switches it off.
+        clip_grad_norm: bound of the gradient's norm over all parameters (1.0); 0 switches it off.
         ema_decay: exponential moving average of the weights, which is what is validated and kept (0.999); 0 switches it
             off.
-        jitter: tangent noise added to every training and validation pose, radians (0.02).
+        jitter: standard deviation of the tangent noise on every training and validation pose, radians (0.02).
         mirror: reflect half of the training poses, at random (True; False for conditional priors, see `fit`).
         rig_noise: random conventions of capture rigs on every training and validation pose, see `RigNoise`; without it
             none.
@@ -43,7 +44,7 @@ class FitConfig:
         max_val_poses: validate on a fixed random subset of at most this many poses (4096).
         checkpoint_dir: where to write `state.safetensors`; without it none is written.
         checkpoint_every: steps between checkpoints (500).
-        resume: go on from the checkpoint in `checkpoint_dir` when there is one (True).
+        resume: continue from the checkpoint in `checkpoint_dir` when there is one (True).
         tensorboard_dir: where to write TensorBoard events, when tensorboard is installed; without it none are written.
         device: "cpu", "cuda", ...; without it the GPU when there is one.
         progress: show a tqdm bar (True).

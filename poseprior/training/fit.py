@@ -29,15 +29,15 @@ def fit(
     """Train `prior` on poses, in place.
 
     An unfitted prior is first rebuilt for the data: joints that no pose observes are dropped, charts and closed forms
-    are set, weights are drawn from `config.seed`. A fitted one goes on from its weights, or is fitted anew where they
-    have a closed form. Afterwards the weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose
+    are set, weights are drawn from `config.seed`. A fitted prior is trained further from its weights, or, in closed form,
+    fitted anew. Afterwards the weights are frozen (`requires_grad_(False)`), which keeps gradients to the pose
     cheap.
 
     Args:
         prior: what to train.
         train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses. A conditional prior takes a data set
             with a `context` of its `context_dim`.
-        val: held-out *subjects*; selects the weights that are kept and stops early.
+        val: poses of subjects that `train` does not hold; they select the weights that are kept, and stop early.
         config: options of the training; fields left out have the model's own defaults. For conditional priors `mirror`
             is False unless it is set: nobody says what the context of a reflection is. With `mirror=True` it is that of
             the pose, which is right for body shapes, say, and wrong for images.
@@ -83,11 +83,11 @@ def start_from(prior: Trainable, train: PoseDataset | Tensor, *, config: FitConf
     Args:
         prior: what to rebuild.
         train: a `PoseDataset`, or a (N, 55, 3) tensor of fully observed poses.
-        config: `seed`, `jitter`, `mirror`, `minutes` and `max_steps` matter here; fields left out have the model's own
-            defaults.
+        config: its noise, mirroring, balance, `seed`, `batch_size`, `minutes` and `progress` matter here, and whether
+            `max_steps` is 0; fields left out have the model's own defaults.
 
     Raises:
-        ValueError: poses that show none of the prior's joints.
+        ValueError: poses that show none of the prior's joints, or a `config` that is none.
     """
     options = _settled(prior, config)
     poses = InitialPoses(as_dataset(train, "train"), options)
@@ -124,7 +124,7 @@ def _settled(prior: Trainable, config: FitConfig | None) -> FitOptions:
 
 
 def fit_defaults(prior: Trainable) -> dict[str, Any]:
-    """What a `FitConfig` that says nothing means for a prior, where that is not the general default."""
+    """The defaults of `FitConfig` fields for a prior, where they are not the general ones."""
     return {**prior.default_fit, **({"mirror": False} if prior.context_dim else {})}
 
 

@@ -83,7 +83,7 @@ class InitialPoses:
     def batches(self, joints: Sequence[int], max_poses: int) -> tuple[Tensor, Tensor]:
         """(N, J, 3) rotvecs and (N, J) observed, drawn as training batches are: balanced, mirrored at random.
 
-        About twice the poses that the data holds, at most `max_poses`.
+        Twice as many poses as the data holds, or `max_poses` if that is less, rounded up to whole batches.
         """
         options = replace(self._options, seed=derived_seed(self.seed, 6))
         source = BatchSource(self._data, tuple(joints), options)

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training run: the step under way is finished, so that what is saved goes on to the bit."""
+"""Ctrl-C in a training run: the present step is finished first, so that a saved run resumes to the bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Interruption:
 
     Attributes:
         asked: the first Ctrl-C sets it, and the loop stops after its step. A second one interrupts at once.
-        harmless: nothing was left half-done: the one Ctrl-C came in work that may be left (`at_once`).
+        harmless: nothing was left half-done: the only Ctrl-C came during work that may be interrupted (`at_once`).
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Work that may be left in the middle: the first Ctrl-C interrupts it."""
+        """A context for work that may be interrupted in the middle: the first Ctrl-C ends it."""
         self._at_once = True
         try:
             if self.asked:
@@ -41,10 +41,12 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruption(enabled: bool) -> Iterator[Interruption]:
-    """Take Ctrl-C as a wish to stop, where it would be a `KeyboardInterrupt`; elsewhere (threads, own handlers) do nothing.
+    """A context in which Ctrl-C asks to stop in place of raising `KeyboardInterrupt`.
+
+    It changes nothing in a thread other than the main one, or where the user has installed another handler.
 
     Args:
-        enabled: False leaves Ctrl-C as it is, for ranks of which each would stop at another step.
+        enabled: False changes nothing either, for distributed runs, whose ranks would stop at different steps.
     """
     found = Interruption()
     ours = (

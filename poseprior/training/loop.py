@@ -21,13 +21,13 @@ from ..devices import usable_device
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from .batches import BatchSource, derived_seed
-from .closed_form import closed_form_result, held_out_rows
+from .closed_form import closed_form_result
 from .config import FitOptions, FitResult
 from .generators import borrowed_generators
 from .interrupt import Interruption, interruption
 from .state import Progress, load_state, save_state
 from .tensorboard import TensorBoardLog
-from .validation import mean_nll, mean_selection_penalty
+from .validation import held_out_rows, mean_nll, mean_selection_penalty
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +88,7 @@ class _Run:
             "class": type(prior).__name__, "joints": list(prior.joints), "train": train.digest(),
             "val": None if val is None else val.digest(), "world_size": world, "dtype": str(prior.dtype), **options,
         }  # fmt: skip
-        if (
-            self.source.chances is not None
-        ):  # frames are drawn by subject and rig, which the digest of poses does not know
+        if self.source.chances is not None:  # by subject and rig, which the digest of the poses does not cover
             self.fingerprint["subjects"] = hashlib.sha256(self.source.chances.numpy().tobytes()).hexdigest()
         self.folder = None if config.checkpoint_dir is None else Path(config.checkpoint_dir)
         if self.folder is not None and config.resume:
@@ -269,7 +267,7 @@ class _Run:
 
 
 def _parameter_groups(prior: nn.Module, config: FitOptions) -> list[dict[str, Any]]:
-    """Weight decay for matrices named `weight`, none for biases, scales and means."""
+    """Parameters whose own name begins with `weight`, which are decayed, and the others, which are not."""
     named = [(n, p) for n, p in prior.named_parameters() if p.requires_grad]
     decayed = [p for n, p in named if n.split(".")[-1].startswith("weight")]
     plain = [p for n, p in named if not n.split(".")[-1].startswith("weight")]

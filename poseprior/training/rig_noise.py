@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .. import skeleton
 from .._checks import check_choice, check_mapping, check_number, check_whole, quoted
-from ..models.shared.mirror import REFLECTION
 from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
 #: A 3 x 3 covariance, degrees^2, row by row.
@@ -24,7 +23,7 @@ Covariance = Sequence[Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class RigNoise:
-    """Noise like the differences between rigs: rest frames, unmeasured axes, and shares along a chain.
+    """Noise like the differences between rigs: rest frames, unmeasured axes, and how rotation is shared along a chain.
 
     Two rigs that record one person differ by rotations of each joint's rest frame on either side of the joint. A pose
     is moved to a random rig by
@@ -169,10 +168,10 @@ class RigNoise:
             turned = rotvec_to_unitquat(size * tables.unmeasured.to(pose) * noise(len(pose), count, 3))
             quat = quat_multiply(quat_multiply(quat_multiply(left, quat), right), turned)
         if imputed is not None:
-            for first, second, std in tables.pairs:
+            for first, second, stddev in tables.pairs:
                 one, two = tables.moved[first], tables.moved[second]
                 rows = (anew & imputed[:, one] & observed[:, one] & observed[:, two])[:, None]
-                drawn = std * scale[:, 0] * noise(len(pose), 3)
+                drawn = stddev * scale[:, 0] * noise(len(pose), 3)
                 step = rotvec_to_unitquat(torch.where(rows, drawn, torch.zeros_like(drawn)))
                 quat[:, first] = quat_multiply(quat[:, first].contiguous(), step)
                 quat[:, second] = quat_multiply(quat_conjugate(step), quat[:, second].contiguous())
@@ -225,7 +224,7 @@ class _Tables:
         radians = math.pi / 180.0
         names = {*noise.parent_frame, *noise.child_frame, *noise.unmeasured, *(n for s in noise.shares for n in s[:2])}
         moved = sorted({k for name in names for k in (_index(name), skeleton.MIRROR[_index(name)])})
-        sign = torch.tensor(REFLECTION, dtype=torch.float64)
+        sign = torch.tensor(skeleton.REFLECTION, dtype=torch.float64)
 
         def by_joint(values: Mapping[str, Any], size: tuple[int, ...]) -> Tensor:
             table = torch.zeros(len(moved), *size, dtype=torch.float64)

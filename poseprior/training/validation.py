@@ -1,4 +1,4 @@
-"""Mean negative log-density of held-out poses, the number that selects weights."""
+"""Held-out poses that a prior can score, and their mean negative log-density, the number that selects weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..rotations import add_tangent_noise, haar_log_density, wrap_rotvec
 from .batches import derived_seed, nothing_observed
+from .config import FitOptions
 from .rig_noise import RigNoise
 
 _BATCH = 2048
@@ -52,7 +53,7 @@ def _jittered(
     max_poses: int | None,
     rig_noise: RigNoise | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows (N,) of the data, and `jittered_rows` of them."""
+    """The rows (N,) of the data that `jittered_rows` takes, then its poses and masks."""
     rows = data.showing(joints).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(derived_seed(seed, 4))
     if max_poses is not None and len(rows) > max_poses:
@@ -105,6 +106,14 @@ def scorable_rows(
         raise nothing_observed(argument, len(data), prior.joints, whole=not prior.can_marginalise)
     context = data.batch_context(rows[usable]) if prior.context_dim else None
     return HeldOut(pose[usable], observed[usable], context, int((~usable).sum()))
+
+
+def held_out_rows(prior: PosePrior, data: PoseDataset, argument: str, options: FitOptions) -> HeldOut:
+    """`scorable_rows` under the noise of a training, at most as many as it validates on."""
+    return scorable_rows(
+        prior, data, argument, jitter=options.jitter, seed=options.seed, max_poses=options.max_val_poses,
+        rig_noise=options.rig_noise,
+    )  # fmt: skip
 
 
 def mean_nll(

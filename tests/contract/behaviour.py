@@ -59,7 +59,7 @@ def check_no_pose_is_a_batch_too(prior: PosePrior) -> None:
 
 
 def check_joints_go_where_they_belong(prior: PosePrior, poses: Tensor) -> None:
-    """Each joint of samples resembles that joint of the poses more than it resembles any very different one."""
+    """The median of each joint over samples is within two standard deviations of its median over the poses."""
     joints = list(prior.joints)
     drawn = prior.sample(600, generator=seeded())[:, joints].median(0).values
     given = poses[:, joints].median(0).values
@@ -74,7 +74,7 @@ def check_samples_score_like_poses(prior: PosePrior) -> None:
 
 
 def check_randomness_is_the_generators(prior: PosePrior, poses: Tensor) -> None:
-    """Equal seeds give equal draws, others do not; no call touches the global generator; densities draw nothing."""
+    """Equal seeds give equal draws, other seeds others; no call uses the global generator; densities are deterministic."""
     observed = mask_of(*(j for j in range(55) if j != prior.joints[-1]))
     draws: list[Callable[[int], Tensor]] = [lambda seed: prior.sample(3, generator=seeded(seed))]
     if completes(prior, poses[:2], observed):

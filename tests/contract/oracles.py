@@ -14,10 +14,10 @@ from torch import Tensor
 
 from poseprior import PosePrior
 
-#: Share of the uniform distribution in a proposal: no density of a bounded tail is missed.
+#: Weight of the uniform distribution in a proposal, so that weights stay bounded wherever a density is.
 _UNIFORM = 0.15
 _MOST_ROWS = 8192
-#: Standard errors; some thousand averages are compared, and two of three hundred thousand normal ones lie further out.
+#: Standard errors that averages may be apart. Some thousand are compared; of a million normal ones 0.6 lie further out.
 SIGMAS = 5.0
 
 

@@ -84,7 +84,7 @@ def of_nothing_observed(complete: Any, prior: PosePrior, given: Tensor) -> Tenso
 
 
 def without_flow_determinant(original: Any, self: Any, rotvec: Tensor, *args: Any) -> Tensor:
-    """log N(z), and the determinant of the pose at rest for all."""
+    """log N(z) with the log-determinant of the pose at rest, for all poses."""
     rest = torch.zeros_like(rotvec[:1])
     normal = [-0.5 * self._encode(r, None).square().sum(-1) for r in (rotvec, rest)]
     return normal[0] + (original(self, rest, args[0][:1] | True, *args[1:]) - normal[1]).detach()
@@ -188,7 +188,7 @@ def no_mask(original: Any, self: PosePrior, rotvec: Tensor, observed: Tensor, co
 
 
 def blind(original: Any, self: PosePrior, rotvec: Tensor, observed: Tensor, *args: Any) -> Tensor:
-    """Completions that look at nothing."""
+    """Completions as if nothing were observed."""
     return original(self, torch.zeros_like(rotvec), torch.zeros_like(observed), *args)
 
 

@@ -16,6 +16,7 @@ from poseprior import (
     JointFlow,
     OrderAgnosticPrior,
     PosePrior,
+    ProductPrior,
     list_pretrained,
     load,
 )
@@ -128,6 +129,18 @@ def test_noise_is_a_draw_of_a_diagonal_gaussian() -> None:
     drawn = draw(prior._zeros(20_000), noise, noise[:, :0])
     assert draw.uniforms == 0
     assert float((drawn.flatten(1).var(0) - prior.covariance.diagonal()).abs().max()) < 0.05
+
+
+def test_noise_is_a_draw_of_a_product_through_the_mirror() -> None:
+    part = GaussianPrior("left_hand").requires_grad_(False)
+    part.mean.copy_(0.3 * torch.randn(15, 3, generator=torch.Generator().manual_seed(0)))
+    part.log_scale.fill_(-2.0)
+    prior = ProductPrior([part], mirrored=[0])
+    draw = draw_of(prior, [False] * 30)
+    noise = torch.randn(4_000, draw.normals, generator=torch.Generator().manual_seed(3))
+    mean = draw(prior._zeros(4_000), noise, noise[:, :0]).mean(0)
+    torch.testing.assert_close(mean[:15], part.mean, rtol=0, atol=0.02)
+    torch.testing.assert_close(mean[15:], part.mean * torch.tensor([1.0, -1.0, -1.0]), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["body-gaussian", "body-mixture"])

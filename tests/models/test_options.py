@@ -206,7 +206,7 @@ def test_configurations_of_older_versions_mean_what_they_said(
 
 
 def test_noise_in_radians_of_older_files_is_named() -> None:
-    with pytest.warns(UserWarning, match="trained with context_noise, radians"):
+    with pytest.warns(UserWarning, match=r"trained with context_noise \(radians\)"):
         OrderAgnosticPrior.from_config({"joints": [16, 18], "hidden": 8, "context_noise": 0.2})
 
 

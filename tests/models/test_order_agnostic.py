@@ -14,9 +14,9 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, checkpoint, skeleton
-from poseprior.models.joint_flow.graph import near_joints
 from poseprior.models.order_agnostic import OrderAgnosticPrior
 from poseprior.models.order_agnostic.ordered_gaussian import OrderedGaussian
+from poseprior.models.shared.near_joints import near_joints
 from poseprior.rotations import haar_log_density, random_rotvec, rotvec_to_tangent
 
 _CONFIG = FitConfig(max_steps=30, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
@@ -316,7 +316,9 @@ def test_training_beats_its_gaussian_start() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"num_orders: expected a whole number of 1 or more and at most 4096, got 0"):
         OrderAgnosticPrior("body", num_orders=0)
-    with pytest.raises(ValueError, match=r"near_weight: expected shares .* got \(0.9, 0.2, 1e-05, 0.3\); the defaults"):
+    with pytest.raises(
+        ValueError, match=r"near_weight: expected weights .* below 1, got \(0.9, 0.2, 1e-05, 0.3\); the defaults"
+    ):
         OrderAgnosticPrior("body", base_weight=0.9, own_weight=0.2)
     with pytest.raises(ValueError, match=r"near_weight: expected a finite number .* got nan"):
         OrderAgnosticPrior("body", near_weight=math.nan)

@@ -150,5 +150,5 @@ def test_refusals(parts: list[GaussianPrior]) -> None:
         ProductPrior([parts[0]], mirrored=[0])
     with pytest.raises(ValueError, match=r"mirrored: expected distinct indices of the 1 parts, got \[3\]"):
         ProductPrior([parts[1]], mirrored=[3])
-    with pytest.raises(ValueError, match="parts: expected priors, got"):
+    with pytest.raises(ValueError, match=r"parts: expected a prior, got .*Nothing.* does not know"):
         ProductPrior([{"class": "Nothing", "config": {}}])

@@ -408,6 +408,17 @@ def test_errors_say_what_to_write() -> None:
         _fitted().bound(torch.zeros(55, 3), num_samples=0)
 
 
+def test_bounds_of_no_pose_and_under_autocast() -> None:
+    prior, poses = _fitted(), 0.1 * torch.randn(3, 55, 3, generator=torch.Generator().manual_seed(0))
+    assert prior.bound(poses[:0], num_samples=2).shape == (0,)
+    assert prior.posterior(poses[:0]).mean.shape == (0, prior.latent_dim)
+    outside = prior.bound(poses, num_samples=2), prior.energy(poses), prior.posterior(poses).mean
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = prior.bound(poses, num_samples=2), prior.energy(poses), prior.posterior(poses).mean
+    for value, expected in zip(inside, outside, strict=True):
+        assert torch.equal(value, expected)
+
+
 # ---------------------------------------------------------------------- files that are not what they should be
 
 

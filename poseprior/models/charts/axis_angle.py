@@ -17,9 +17,9 @@ _SMALL = 1e-2
 class AxisAngleChart(Chart):
     """Rotvecs wrapped into |r| <= pi as coordinates of R^3, as the published flows use them.
 
-    The exponential map takes the ball |r| < pi and everything beyond it to the same rotations, so the density of Exp(r)
-    is a sum over all rotvecs of a rotation. Only the one in the ball is counted here: a lower bound, tight where the flow
-    puts next to nothing beyond pi, as a trained one over limbs does.
+    Every rotation has one rotvec with |r| < pi and others beyond it, and its density is a sum over all of them. Only the
+    first is counted here. That is a lower bound, and a tight one where the flow has next to no mass beyond pi, as trained
+    flows over limbs have.
     """
 
     def has_gradient(self, rotvec: Tensor) -> bool:

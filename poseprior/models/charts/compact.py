@@ -23,8 +23,8 @@ _LEAST_LEFT = 1e-5
 def stretch_ball(tangent: Tensor) -> tuple[Tensor, Tensor]:
     """Stretch the ball |x| < pi over R^3: y = x (1 - (|x|/pi)^p)^(-1/p), p = 6.
 
-    Close to the identity for the spreads of limbs, and a bijection, which the logarithm alone is not: a density of y
-    integrates to one over SO(3) whatever its tails.
+    It hardly moves a point as far from the mean as limbs are. It is a bijection onto R^3, which the logarithm alone is
+    not: every density of y integrates to one over SO(3), whatever its tails.
 
     Args:
         tangent: (*batch, 3) radians, |x| <= pi.

@@ -1,4 +1,4 @@
-"""The logarithm at a mean rotation with a hand-written gradient, which the charts are made of.
+"""The logarithm at a mean rotation, with a hand-written gradient: what the charts around a mean are made of.
 
 At batch 1 the cost of `log_prob` is the number of tensor operations, forwards and backwards, and this map is most of
 them. Its hand-written gradient costs a third of the one that autograd derives; second derivatives go through autograd.

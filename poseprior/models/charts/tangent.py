@@ -10,7 +10,7 @@ from ..shared.cache import WeightCache
 from .chart import Chart, Saved
 from .log_map import LOG_TWO_PI_SQUARED, LogPoint, eager_log_map, inverse_mean_matrices, log_map, log_map_gradient
 
-#: No component is scaled by less than this, radians: a joint that never moves must not blow the density up.
+#: Least scale of a coordinate, radians: the density of a joint that never moves must stay finite.
 LEAST_SCALE = 1e-3
 
 
@@ -85,7 +85,7 @@ class TangentChart(MeanChart):
     @torch.no_grad()
     def fit(self, rotvec: Tensor, observed: Tensor, *, jitter: float = 0.0) -> None:
         """Set mean and scale from (N, J, 3) rotvecs and their (N, J) observed mask; `jitter` is the noise they carry."""
-        # A handful of poses can show less than their noise.
+        # The sample deviation of a few poses can be smaller than that of the noise they carry.
         mean, scale = moments(rotvec, observed, max(LEAST_SCALE, 0.5 * jitter))
         self.mean.copy_(mean)
         self.scale.copy_(scale)

@@ -15,8 +15,8 @@ from ..shared.triangular import unit_lower_solve
 #: Weights (in, out) and biases (out,) of one network, or (G, in, out) and (G, 1, out) of G networks side by side.
 Layers = Sequence[tuple[Tensor, Tensor]]
 
-
-#: Of one tensor: the value, and what takes the gradient to the value to that to the tensor.
+#: A function of one tensor: gives its value and its backward function, which takes the gradient of the value to that of
+#: the tensor.
 Function = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 
 
@@ -41,7 +41,7 @@ def scaled_tanh(most: float) -> Function:
 
 
 def further_layers(units: Tensor, layers: Layers) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Outputs of the layers that follow the first one, with SiLU before each, and what takes their gradient to `units`.
+    """Outputs of the layers that follow the first one, with SiLU before each, and their backward function to `units`.
 
     Args:
         units: (B, H) or (G, B, H), of the first layer before their activation.
@@ -91,8 +91,8 @@ def components(
         residual: (G, 3, K or 1, N).
 
     Returns:
-        (G, K, N) logarithms of weight times density, and what takes the gradient to them to those to `numbers`
-        (G, 10, K, N) and the residuals (G, 3, K, N).
+        (G, K, N) logarithms of weight times density, and their backward function, which gives the gradients of `numbers`
+        (G, 10, K, N) and of the residuals (G, 3, K, N).
     """
     bounded, bound_gradient = kind.bound(numbers[:, 4:7])
     precision = bounded.exp()
@@ -135,5 +135,5 @@ def components(
 
 
 def standard_slope(square: Tensor, dof: int | None) -> Tensor:
-    """The gradient of `standard_log_prob` to e with square = |e|^2, over e."""
+    """The factor of e in the gradient of `standard_log_prob` with respect to e, where square = |e|^2."""
     return torch.full_like(square, -1.0) if dof is None else (square + dof).reciprocal_().mul_(-(dof + 3.0))

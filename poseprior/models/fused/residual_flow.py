@@ -18,12 +18,13 @@ from .networks import Function, Layers, further_layers
 
 #: Poses of a chunk.
 _ROWS = 512
-#: Of the squared length of a block to its degrees of freedom.
+#: Least ratio of a block's squared length to its degrees of freedom, so that quotients stay finite.
 _LEAST_RATIO = 1e-12
 #: Below this ratio the slope of the tails is a series, which rounding does not spoil.
 _SMALL = 1e-3
 
-#: Gradients to the coordinates after a coupling (B, d) and to its log-determinant (B, 1) to that to those before it.
+#: The backward function of a coupling: takes the gradients of the coordinates after it (B, d) and of its log-determinant
+#: (B, 1) to that of the coordinates before it.
 CouplingGradient = Callable[[Tensor, Tensor | float], Tensor]
 
 
@@ -121,7 +122,7 @@ def _evaluate(t: ResidualTables, with_grad: bool, w: Tensor, counted: Tensor | N
 
 
 def _couple(t: CouplingTables, v: Tensor) -> tuple[Tensor, Tensor, CouplingGradient]:
-    """(B, d) coordinates after the coupling of v (B, d), the log-determinants (B,), and what takes gradients to v."""
+    """(B, d) coordinates after the coupling of v (B, d), its log-determinants (B,), and its backward function."""
     moves = t.layers[-1][0].shape[1] // 2
     moved, kept, units = (v @ t.inward).split((moves, v.shape[1] - moves, len(t.bias)), 1)
     outputs, layers_gradient = further_layers(units + t.bias, t.layers)

@@ -18,10 +18,10 @@ _CHUNK = 16384
 
 
 def shrinkage(count: int, dims: int) -> float:
-    """Weight of the unit Gaussian in a pooled covariance: 0 from ten poses a coordinate on, near 1 for a single pose.
+    """Weight of the unit covariance in a pooled covariance: near 1 for a single pose, 0 from ten poses a coordinate on.
 
-    With n poses of D coordinates, as if max(0, D - n / 10) more poses had been drawn from the independent coordinates: a
-    covariance of fewer poses than coordinates is singular, and that of few poses nearly so.
+    It is the weight of max(0, D - n / 10) poses with independent coordinates beside n poses of D coordinates. The
+    covariance of fewer poses than coordinates is singular, and that of few more nearly so.
     """
     more = max(0.0, dims - count / 10)
     return more / (count + more)
@@ -51,7 +51,7 @@ def fit_mixture(
         generator: draws the starting components.
         shrinkage: weight of the unit Gaussian in the pooled covariance.
         progress: show a tqdm bar.
-        out_of_time: asked after every step; EM ends with what it has when it is true.
+        out_of_time: called after every step; EM ends with the present estimate when it returns True.
         tol: stop when the log-likelihood gains less than this, nats a pose.
 
     Returns:
@@ -63,7 +63,7 @@ def fit_mixture(
     identity = torch.eye(dims, dtype=z.dtype)
     pooled_mean = torch.zeros(dims, dtype=z.dtype)
     pooled = identity.clone()
-    # One Gaussian first: the answer when K is 1, the pool that regularises the components otherwise.
+    # One Gaussian first: it is the result when K is 1, and regularises the components otherwise.
     weights, mean, covariance = torch.ones(1, dtype=z.dtype), pooled_mean[None], pooled[None]
     complete = len(groups) == 1 and bool(groups[0][1].all())
     weights, mean, covariance = _em(

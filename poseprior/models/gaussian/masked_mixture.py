@@ -103,7 +103,7 @@ class MaskedMixture(nn.Module):
         return (-0.5 * (white.square().sum(-1) + error.shape[-1] * _LOG_2PI) - log_det[:, None]).mT
 
     def _log_prob_of_each_mask(self, z: Tensor, observed: Tensor) -> Tensor:
-        """The same for rows with masks (B, J) of their own, without a look at their values: a factor for every row."""
+        """The same for rows that each have their own mask (B, J), for traced code, which cannot read masks: one factor a row."""
         on = observed.repeat_interleave(3, -1).to(z.dtype)[:, None]
         # Coordinates that are not observed become independent ones at their mean.
         covariance = self.covariance() * on[..., None] * on[..., None, :] + torch.diag_embed(1.0 - on)
@@ -150,7 +150,7 @@ class MaskedMixture(nn.Module):
     def _cached(self, key: Hashable, compute: Callable[[], _T], *others: Tensor) -> _T:
         """The value of `compute` for the weights and `others`, cached where the weights are frozen.
 
-        In fits of bodies the same few masks come back thousands of times.
+        A fit of bodies asks for the same few masks thousands of times.
         """
         parameters = tuple(self.parameters())
         if any(p.requires_grad for p in parameters):
@@ -186,7 +186,7 @@ class MaskedMixture(nn.Module):
                 target, place = target[~inside], place[~inside]
                 if len(target) == 0:
                     break
-            else:  # a component almost wholly outside: keep the last draw, which wraps to some rotation
+            else:  # a component with almost all its mass beyond pi: keep the last draw, which wraps to some rotation
                 result[place, target] = drawn[~inside]
         return result
 

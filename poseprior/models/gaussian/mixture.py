@@ -22,8 +22,8 @@ class GaussianMixturePrior(PosePrior):
     """A mixture of full-covariance Gaussians in the tangent space at each joint's mean rotation.
 
     Marginals and conditionals of every subset of joints are exact. Groups of joints that training never shows together
-    have a mixture each and are independent. `fit` is mask-aware EM, in closed form; `FitConfig.max_steps` above 0 goes on
-    with the gradient loop from there.
+    have a mixture each and are independent. `fit` is EM with missing joints, without optimiser steps; with
+    `FitConfig.max_steps` above 0 the gradient loop continues from there.
 
     Source: Bogo et al., "Keep it SMPL" (ECCV 2016), with a normalised density on SO(3).
 

@@ -27,8 +27,8 @@ Blocks = list[tuple[list[int], list[int]]]
 def blocks_from_masks(observed: Tensor, joints: tuple[int, ...], *, mirror: bool) -> Blocks:
     """Blocks of joints that are observed together, the most often observed first.
 
-    A block is given every earlier block that is observed whenever it is itself; blocks with nothing in common are
-    independent.
+    A block is given every earlier block that is observed in all rows that observe the block itself. Blocks that are not
+    given each other are independent.
 
     Args:
         observed: (N, 55) bool, N >= 1.
@@ -72,7 +72,7 @@ def _paired(patterns: Tensor, count: Tensor, joints: tuple[int, ...]) -> Tensor:
 
 
 def check_blocks(blocks: Sequence[tuple[Sequence[int], Sequence[int]]], joints: tuple[int, ...]) -> Blocks:
-    """Plain lists of a valid partition.
+    """The option `blocks`, checked, as lists.
 
     Raises:
         ValueError: blocks that do not partition `joints`, or that are given later blocks.
@@ -81,15 +81,15 @@ def check_blocks(blocks: Sequence[tuple[Sequence[int], Sequence[int]]], joints: 
         raise ValueError(
             f"blocks: expected a list of (joints, given) pairs, got {quoted(blocks)}; None makes one block."
         )
-    plain = [(sorted(check_wholes("blocks", members)), check_wholes("blocks", given)) for members, given in blocks]
-    if sorted(j for members, _ in plain for j in members) != list(joints):
+    checked = [(sorted(check_wholes("blocks", members)), check_wholes("blocks", given)) for members, given in blocks]
+    if sorted(j for members, _ in checked for j in members) != list(joints):
         raise ValueError(
-            f"blocks: expected (joints, given) pairs that partition {list(joints)}, got {plain}; None makes one block."
+            f"blocks: expected (joints, given) pairs that partition {list(joints)}, got {checked}; None makes one block."
         )
-    for position, (_, given) in enumerate(plain):
+    for position, (_, given) in enumerate(checked):
         if any(not 0 <= g < position for g in given):
             raise ValueError(f"blocks: block {position} is given {given}; expected positions of earlier blocks.")
-    return plain
+    return checked
 
 
 def whole_blocks(observed: Tensor, members: Sequence[Sequence[int]], given: Sequence[Sequence[int]]) -> Tensor:

@@ -33,9 +33,9 @@ _LOG_TWO_PI = math.log(2.0 * math.pi)
 class GlobalFlow(LatentPosePrior):
     """A normalising flow over all joints at once: `encode` and `decode` are exact inverses, z ~ N(0, I).
 
-    A flow cannot marginalise, so this prior has joints in blocks, each a flow given the earlier blocks, and leaves out
-    trailing blocks exactly: `fit` learns the blocks from what the data misses (toes in some takes, wrists in others).
-    Other partial masks are refused. `complete` draws whole missing blocks exactly and refuses the rest.
+    A flow cannot marginalise. So the joints are in blocks, each a flow given some of the earlier blocks, and trailing
+    blocks can be left out exactly: `fit` learns the blocks from what the data misses (toes in some takes, wrists in
+    others). Other partial masks are refused. `complete` draws whole missing blocks exactly and refuses other masks.
 
     It starts as the exact Gaussian, gives every block Student-like tails, and lets couplings with dropout learn the rest:
     few of them, since unseen subjects gain most from the tails (docs/flows.md). `GlobalFlow.published` builds the
@@ -43,7 +43,7 @@ class GlobalFlow(LatentPosePrior):
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
-        couplings: coupling layers of each block that stands for itself.
+        couplings: coupling layers of each block that is not given others.
         hidden: width of their networks.
         layers: hidden layers of their networks.
         dropout: probability in training that a hidden unit is dropped.
@@ -52,7 +52,7 @@ class GlobalFlow(LatentPosePrior):
         blocks: (joints, positions of earlier blocks it is given) of each block; None makes one block. `fit` learns it.
         context_dim: length of an optional conditioning vector (class label, shape betas, image feature).
         context_dropout: probability in training that the conditioning vector is withheld, so that one model serves
-            without it; 0.2 unless told. Only with `context_dim`.
+            without it; None means 0.2. Only with `context_dim`.
 
     Attributes:
         architecture: "default" or "published".
@@ -145,7 +145,7 @@ class GlobalFlow(LatentPosePrior):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("place", order.argsort(), persistent=False)
         membership = block_membership([len(own) for own in self._members])[order.argsort()]
-        self.register_buffer("membership", membership, persistent=False)  # (J, K), which joint is in which block
+        self.register_buffer("membership", membership, persistent=False)  # (J, K) ones where a joint is in a block
         self.register_buffer("latent_membership", block_membership(dims), persistent=False)
         width = self.context_dim + 1 if self.context_dim else 0  # with a flag, see `flagged_context`
         self.chart: AxisAngleChart | CompactChart
@@ -157,11 +157,7 @@ class GlobalFlow(LatentPosePrior):
             self.flow = GlobalRealNVP(self.latent_dim, width)
         else:
             self.chart = CompactChart(len(self.joints))
-            self.flow = ResidualFlow(
-                dims, [given for _, given in self.blocks], width, couplings=options["couplings"],
-                hidden=options["hidden"], layers=options["layers"], dropout=options["dropout"],
-                noise=options["input_noise"], most_log_scale=options["max_log_scale"],
-            )  # fmt: skip
+            self.flow = ResidualFlow(dims, [given for _, given in self.blocks], width, **options)
 
     def get_config(self) -> dict[str, Any]:
         config = {
@@ -194,11 +190,11 @@ class GlobalFlow(LatentPosePrior):
         rotvec, observed = train.poses(self.joints, max_poses=_START_POSES)
         if isinstance(self.chart, CompactChart):
             self.chart.fit(rotvec, observed)
-        there = self._whole(observed) > 0
+        whole = self._whole(observed) > 0
         coordinates, _ = self._coordinates(rotvec.to(self.dtype), observed)
         was_training = self.training
         self.eval()
-        self.flow.fit_start(coordinates, there)
+        self.flow.fit_start(coordinates, whole)
         self.train(was_training)
 
     def _whole(self, observed: Tensor) -> Tensor:
@@ -223,7 +219,7 @@ class GlobalFlow(LatentPosePrior):
         return flagged_context(context, rows, self.context_dim, dropout, self._reference_tensor())
 
     def _log_prob(self, rotvec: Tensor, observed: Tensor | None, context: Tensor | None) -> Tensor:
-        # A block with a missing joint is left out as a whole (training on ragged rows; `log_prob` refuses them).
+        # A block with a missing joint is left out as a whole. Only training shows such rows: `log_prob` refuses them.
         whole = observed is None or (not is_traced() and bool(observed.all()))
         counted = None if observed is None or whole else self._whole(observed)
         used = None if counted is None else counted @ self.membership.T > 0
@@ -290,10 +286,11 @@ class GlobalFlow(LatentPosePrior):
             )
         many = rotvec.expand(num_samples, *rotvec.shape).flatten(0, 1)
         seen = observed.expand(num_samples, *observed.shape).flatten(0, 1)
-        wide = None if context is None else context.expand(num_samples, *context.shape).flatten(0, 1)
-        # Latents of observed blocks come from the pose, those of missing blocks are drawn: given blocks come first.
-        keep = self._whole(seen) @ self.latent_membership.T > 0
+        contexts = None if context is None else context.expand(num_samples, *context.shape).flatten(0, 1)
+        # Latents of observed blocks come from the pose, those of missing blocks are drawn; `decode` makes the blocks in
+        # order, so that a missing block is drawn given the earlier ones.
+        known = self._whole(seen) @ self.latent_membership.T > 0
         coordinates, _ = self._coordinates(many, seen)
-        there = self.flow(coordinates, self._condition(wide, len(many)))[0]
-        latent = torch.where(keep, there, self._noise(len(many), generator))
-        return self._decode(latent, wide).unflatten(0, (num_samples, -1))
+        encoded = self.flow(coordinates, self._condition(contexts, len(many)))[0]
+        latent = torch.where(known, encoded, self._noise(len(many), generator))
+        return self._decode(latent, contexts).unflatten(0, (num_samples, -1))

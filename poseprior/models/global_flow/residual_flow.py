@@ -27,9 +27,9 @@ class MixedCoupling(nn.Module):
         mixing: Q transposed, (D, D).
         context: length of the conditioning vector.
         hidden, layers, dropout: of the network.
-        most_log_scale: log-scales are `most_log_scale * tanh(.)`: the whitening before sets the scales, this only
-            modulates them, and a bound keeps far-away poses finite.
-        noise: on the network's input in training.
+        max_log_scale: bound of the log-scales, max_log_scale tanh(.): the whitening before sets the scales, a coupling
+            only modulates them, and the bound keeps the densities of far-away poses finite.
+        input_noise: standard deviation of the noise on the network's input in training.
     """
 
     mixing: Tensor
@@ -42,12 +42,12 @@ class MixedCoupling(nn.Module):
         hidden: int,
         layers: int,
         dropout: float,
-        most_log_scale: float,
-        noise: float,
+        max_log_scale: float,
+        input_noise: float,
     ) -> None:
         super().__init__()
         self.kept = len(mixing) // 2
-        self.most_log_scale, self.noise = most_log_scale, noise
+        self.max_log_scale, self.input_noise = max_log_scale, input_noise
         self.register_buffer("mixing", mixing)
         steps: list[nn.Module] = []
         width = self.kept + context
@@ -60,11 +60,11 @@ class MixedCoupling(nn.Module):
         self.network = nn.Sequential(*steps, last)
 
     def _shift_and_log_scale(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        if self.training and self.noise > 0:
-            kept = kept + self.noise * torch.randn_like(kept)
+        if self.training and self.input_noise > 0:
+            kept = kept + self.input_noise * torch.randn_like(kept)
         inputs = torch.cat([kept, context], 1) if context.shape[1] else kept
         shift, raw = self.network(inputs).chunk(2, -1)
-        return shift, self.most_log_scale * torch.tanh(raw)
+        return shift, self.max_log_scale * torch.tanh(raw)
 
     def forward(self, v: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) coordinates and log-determinants (B,)."""
@@ -85,7 +85,7 @@ class MixedCoupling(nn.Module):
             inward=torch.cat([moved, kept, kept @ first.weight.mT], 1),
             bias=first.bias.clone(),
             layers=tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in others),
-            bound=scaled_tanh(self.most_log_scale),
+            bound=scaled_tanh(self.max_log_scale),
         )
 
     def inverse(self, u: Tensor, context: Tensor) -> Tensor:
@@ -97,14 +97,14 @@ class MixedCoupling(nn.Module):
 class ResidualFlow(nn.Module):
     """Whitening, radial tails, couplings: (B, D) coordinates to N(0, I), and back, one pass each.
 
-    Blocks that are given others (what the data sometimes misses) are Student-like around a linear map of those; blocks
-    that stand for themselves also have couplings.
+    A block that is given others (joints that the data sometimes misses) is Student-like around a linear map of those. A
+    block that is not also has couplings.
 
     Args:
         dims: lengths of the blocks, in order.
         given: positions of the earlier blocks that each is conditioned on.
         context: length of the conditioning vector of the couplings.
-        couplings, hidden, layers, dropout, most_log_scale, noise: see `MixedCoupling`.
+        couplings, hidden, layers, dropout, max_log_scale, input_noise: see `MixedCoupling`.
     """
 
     def __init__(
@@ -117,8 +117,8 @@ class ResidualFlow(nn.Module):
         hidden: int,
         layers: int,
         dropout: float,
-        most_log_scale: float,
-        noise: float,
+        max_log_scale: float,
+        input_noise: float,
     ) -> None:
         super().__init__()
         self.dims = list(dims)
@@ -133,8 +133,8 @@ class ResidualFlow(nn.Module):
             self.stacks.append(
                 nn.ModuleList(
                     MixedCoupling(
-                        q, context, hidden=hidden, layers=layers, dropout=dropout, most_log_scale=most_log_scale,
-                        noise=noise,
+                        q, context, hidden=hidden, layers=layers, dropout=dropout, max_log_scale=max_log_scale,
+                        input_noise=input_noise,
                     )
                     for q in mixings
                 )

@@ -81,7 +81,8 @@ class BlockWhitening(nn.Module):
             matrix = torch.linalg.inv(torch.linalg.cholesky(residual.T @ residual / len(x) + _RIDGE * eye))
             self.lower[part, part] = matrix.tril(-1).to(w.dtype)
             self.log_diagonal[part] = matrix.diagonal().log().to(w.dtype)
-            # u = P (w - G c - s) and c stands shifted by its own b in T: the constant is s + G b_c.
+            # This block is u = P (w - G c - s) of the given coordinates c. T takes c - b_c in place of c, so its constant is
+            # s + G b_c.
             constant, start = solved[-1], 0
             for p in before:
                 gain = solved[start : start + p.stop - p.start].T
@@ -94,8 +95,8 @@ class BlockWhitening(nn.Module):
 class RadialTails(nn.Module):
     """v = u sqrt(nu log(1 + |u|^2/nu)) / |u| in each block: if v is standard normal, u has tails like Student's t.
 
-    A subject unlike those of training is far out in all coordinates at once; a Gaussian charges the square of the
-    distance for it, this the logarithm. nu and an overall scale of each block are learned.
+    A subject unlike those of training is far out in all coordinates at once. A Gaussian's log-density falls with the
+    square of that distance, this one only with its logarithm. nu and an overall scale of each block are learned.
 
     Args:
         dims: lengths of the blocks, each at least 2.

@@ -20,15 +20,20 @@ class JointConditionals(nn.Module, ABC):
 
     @abstractmethod
     def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
-        """What the joints at `places` see: (P, B, I) from coordinates w (B, J, 3), zero where not
-        known, and the mask of known joints (B, J), None where all are."""
+        """What the joints at `places` see: (P, B, I).
+
+        From coordinates w (B, J, 3), zero where not known, and the mask of known joints (B, J), None where all are.
+        """
 
     @abstractmethod
     def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
         """(P, B) log-densities, Lebesgue in w, of (P, B, 3) coordinates."""
 
     def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor | None) -> Tensor | None:
-        """(B,) Haar nats of rotvecs (B, J, 3) for frozen weights, `observed` (B, J) bool; None where there is no such path."""
+        """(B,) Haar nats of rotvecs (B, J, 3) by a fused density, `observed` (B, J) bool; None where there is none.
+
+        There is none in training, in traced code, where gradients to the weights are needed, and for some models.
+        """
         return None
 
     def total(self, w: Tensor, observed: Tensor | None) -> Tensor:

@@ -1,13 +1,14 @@
-"""Which joints depend on which: parents, mirror sharing and the order of sampling of `JointFlow`; near joints."""
+"""Which joints depend on which: parents, mirror sharing and sampling order of `JointFlow`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from ... import skeleton
+from ..shared.near_joints import STAND_INS
 
-#: Parents in the default design beside the nearest ancestor (left side and middle): the grandparent where a limb acts as a
-#: whole, and for right joints also the same joint on the left. `docs/flows.md` has the measurements.
+#: Parents in the default architecture beside the nearest ancestor: the grandparent where a limb acts as a whole, and for
+#: right joints also the same joint on the left. `docs/flows.md` has the measurements.
 _EXTRA_PARENTS: dict[int, tuple[int, ...]] = {
     2: (1,), 4: (2,), 5: (4, 1), 7: (1,), 8: (2, 7), 10: (4,), 11: (5, 10), 12: (6,), 14: (13,), 15: (9,),
     16: (9, 3), 17: (9, 16, 3), 18: (9,), 19: (18, 16), 20: (16,), 21: (17, 20),
@@ -16,12 +17,6 @@ _EXTRA_PARENTS: dict[int, tuple[int, ...]] = {
         (3, 3), (9, 6), (6, -3), (12, 12), (4, 3), (10, 6), (7, -3),
     )},
 }  # fmt: skip
-#: Joints whose kinematic parent says nothing about them get another one: the thighs (their parent is the root, which
-#: heads where the person goes) the spine, the shoulders the chest when the collars are not modelled.
-_STAND_INS: dict[int, int] = {1: 3, 2: 3}
-
-#: Joints at most that `near_joints` gives to a joint.
-MOST_NEAR = 6
 
 
 def parent_joints(
@@ -38,7 +33,7 @@ def parent_joints(
     result = {}
     for joint in joints:
         known = group_of[joint]
-        parent = _STAND_INS.get(joint, -1) if extra else -1
+        parent = STAND_INS.get(joint, -1) if extra else -1
         if parent not in known:
             parent = skeleton.PARENTS[joint]
             while parent not in known and parent != -1:
@@ -68,24 +63,3 @@ def depth_levels(parents: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
             if joint not in depth and all(c in depth for c in own):
                 depth[joint] = 1 + max((depth[c] for c in own), default=-1)
     return [[j for j in parents if depth[j] == level] for level in range(1 + max(depth.values()))]
-
-
-def near_joints(joints: Sequence[int]) -> list[list[int]]:
-    """Places in `joints` of those near each joint: its parent, its children, its grandparent, its mirror image.
-
-    Thighs, whose parent is the root, get the spine and the other thigh first. At most `MOST_NEAR` of them.
-
-    Args:
-        joints: joints of one group, SMPL-X indices.
-    """
-    place = {joint: k for k, joint in enumerate(joints)}
-    result = []
-    for joint in joints:
-        parent = skeleton.PARENTS[joint]
-        stand_in = _STAND_INS.get(joint)
-        wanted = [parent, *(j for j in joints if skeleton.PARENTS[j] == joint)]
-        wanted += [] if stand_in is None else [stand_in, skeleton.MIRROR[joint]]
-        wanted += [skeleton.PARENTS[parent] if parent > 0 else -1, skeleton.MIRROR[joint]]
-        near = dict.fromkeys(place[j] for j in wanted if j in place and j != joint)
-        result.append(list(near)[:MOST_NEAR])
-    return result

@@ -22,7 +22,7 @@ from .mixture_flow import JointMixtureFlow
 from .particle_filter import draw_missing, needs_particle_filter
 from .realnvp import JointRealNVP
 
-#: Poses at most for the closed-form start, and particles alive at once in `complete`.
+#: Poses at most that the closed-form start reads, and particles at most that `complete` holds at a time.
 _START_POSES, _MOST_PARTICLES = 40_000, 1 << 17
 
 
@@ -46,7 +46,7 @@ class JointFlow(LatentPosePrior):
         layers: hidden layers of the networks.
         dropout: probability in training that a hidden unit is dropped.
         num_components: Gaussians in each joint's mixture.
-        broad_weight: share of two broad Gaussians in each mixture, for rotations far from the data.
+        broad_weight: weight of two broad Gaussians, together, in each mixture, for rotations far from the data.
         input_noise: noise in training on what networks see of other joints, in standard deviations of each joint.
         input_dropout: probability in training that a network sees a parent as unobserved.
         extra_parents: give joints more parents than the nearest modelled ancestor.

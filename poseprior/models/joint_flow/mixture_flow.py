@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ... import skeleton
 from ..._tracing import is_traced
 from ..charts.chart import Chart, observed_weight
 from ..fused import joint_mixture as fused
@@ -17,18 +18,19 @@ from ..fused.density import Poses
 from ..fused.networks import ComponentKind, clamp
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedLinear
-from ..shared.mirror import REFLECTION
 from .conditionals import JointConditionals, grouped_affine
 from .graph import mirror_source
 from .triangular_mixture import BROAD, Mixture, decode, draw, encode, log_prob
 
+#: Numbers for each component: a logit, a centre (3), log-precisions (3) and shears (3).
 _PER_COMPONENT = 10
-#: Log of the largest precision of a component, in units of the whitened residual: a collapsed one must not overflow.
+#: Bounds of a component's log-precision, in units of the whitened residual: a collapsed component must not overflow.
 _MOST_LOG_PRECISION = 9.0
 _LEAST_LOG_PRECISION = -3.0
 #: Coordinates of parents are cut off here, in standard deviations.
 _MOST_INPUT = 4.0
-#: Ridge of the regression on parent joints, in units of the chart: shrinks directions the data hardly excites.
+#: Ridge of the regression on parent joints, in units of the chart: it shrinks slopes along directions in which the data
+#: hardly vary.
 _RIDGE = 1e-3
 
 
@@ -59,7 +61,7 @@ class JointMixtureFlow(JointConditionals):
         width = max(1, *(len(c) for c in parents.values())) if len(parents) > 1 else 1
         # One slot past the last joint stands for "no such parent joint".
         slots = [[place[p] for p in own] + [len(place)] * (width - len(own)) for own in parents.values()]
-        sign = [(1.0, 1.0, 1.0) if source[j] == j else REFLECTION for j in parents]
+        sign = [(1.0, 1.0, 1.0) if source[j] == j else skeleton.REFLECTION for j in parents]
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
         self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in parents]), persistent=False)
         self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
@@ -91,7 +93,7 @@ class JointMixtureFlow(JointConditionals):
         absent = torch.zeros_like(w[..., :1]) if known is None else (~known)[..., None].to(w.dtype)
         no_joint = self.no_joint.expand(w.shape[0], 1, 4)
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
-        # A bounded view of the inputs: past it a network extrapolates, and along a limb that would run away.
+        # Inputs are cut off: beyond the data a network extrapolates, and errors would grow from joint to joint of a limb.
         every = torch.cat([torch.cat([w.clamp(-_MOST_INPUT, _MOST_INPUT), absent], -1), no_joint], 1)
         features = every.index_select(1, slots.flatten())
         if self.training:

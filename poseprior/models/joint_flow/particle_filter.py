@@ -69,7 +69,7 @@ def draw_missing(
                 many.unflatten(0, (num_particles, rows)), weight.unflatten(0, (num_particles, rows)), generator
             )
         drawn |= missing.any(1)
-    # Resampling leaves neighbours alike, so the draws are picked at random, without replacement.
+    # After resampling, neighbouring particles are often equal, so the draws are picked at random, without replacement.
     order = torch.randperm(num_particles, generator=generator, device=w.device)[:num_draws]
     return many.unflatten(0, (num_particles, rows))[order]
 

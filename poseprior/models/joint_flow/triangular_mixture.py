@@ -23,7 +23,7 @@ from ..shared.triangular import Triple, unit_lower_product, unit_lower_solve
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
-#: A graph is short where it cuts the bracket into so many parts at once, which is so many halvings.
+#: Traced code cuts the bracket into this many parts at once, which is worth this many halvings: its graph is shorter.
 _PARTS, _HALVINGS = 16, 4
 #: The two broad components, in units of the chart, and the weight of each in their sum.
 BROAD = ((BroadComponent(2.5, truncated=False), 0.9), (BroadComponent(6.0, truncated=False), 0.1))

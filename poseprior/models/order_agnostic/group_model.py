@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..joint_flow.graph import near_joints
 from ..shared.broad_tails import BroadComponent
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.grouped_mlp import GroupedMLP
+from ..shared.near_joints import near_joints
 from ..shared.student_t import standard_draw, standard_log_prob
 from ..shared.triangular import lower_solve
 from .mixture_head import MOST_INPUT, NUMBERS, mixture_draw, mixture_log_prob
@@ -35,10 +35,10 @@ class OrderAgnosticGroup(nn.Module):
         p(x_j | S) = w_net q_j(e_j | S) / |L_jj|  +  w_near r_j(f_j | S_near) / |M_j|  +  w_base t(e_j) / |L_jj|
                      +  w_own t(x_j; own mean and covariance)  +  w_broad N(x_j; 0, (0.7 rad)^2 I),
 
-    with t a Student-t and q_j a mixture of them from the network of joint j, which sees the joints of S and which they
-    are. r_j is the same of a smaller network that sees only the joints of S near joint j on the skeleton, on the residual
-    f_j of the Gaussian conditional given those (M_j its factor). The other terms depend less on S, the last two
-    not at all: unseen subjects need them.
+    with t a Student-t and q_j a mixture of them, whose numbers come from the network of joint j, which sees the joints of
+    S and which they are. r_j is such a mixture from a smaller network, which sees only the joints of S that are near
+    joint j on the skeleton; f_j is the residual of the Gaussian conditional given those, and M_j its factor. The other
+    terms depend less on S, the last two not at all: they matter for subjects that training has not seen.
 
     Args:
         joints: the J joints, SMPL-X indices: they say which are near each other.
@@ -46,7 +46,7 @@ class OrderAgnosticGroup(nn.Module):
         num_components: components of each q_j.
         near_weight: w_near; 0 leaves these networks out.
         dof: degrees of freedom of the Student-t; None makes it a Gaussian.
-        base_weight: w_base, the weight of the plain Gaussian conditional.
+        base_weight: w_base, the weight of the plain Gaussian conditional given the joints of S.
         own_weight: w_own, the weight of the joint's own Gaussian, whatever the other joints are.
         broad_weight: w_broad, the weight of the broad component.
         input_noise: noise in training on what networks see of other joints, in the units in which they see it.
@@ -227,6 +227,7 @@ class OrderAgnosticGroup(nn.Module):
         generator: torch.Generator | None,
     ) -> Tensor:
         """(R, 3) draws of p(x_joint | known), a different joint in every row, base N(mean, diagonal diagonal^T)."""
+        # Terms of the mixture in the order of `_weights`: 0 network, 1 base, 2 own, 3 broad, 4 near network.
         weights = z.new_tensor(self._weights).expand(len(z), -1)
         kind = torch.multinomial(weights, 1, generator=generator)[:, 0]
         before, inputs = known.to(z.dtype), self._inputs(z)

@@ -30,28 +30,29 @@ class OrderAgnosticPrior(PosePrior):
     networks that is not forced to be consistent: two orders can give the same pose different densities. `order_spread`
     says by how much, and docs/order_agnostic.md what is exact and what is not.
 
-    Each conditional starts from the exact Gaussian conditional; a network for each joint learns how the joint deviates
-    from it, as a mixture of 3-D Student-t over the whitened residual, and a smaller one that sees near joints alone does so from
-    their Gaussian conditional. Shares of the plain Gaussian conditional and of
-    the joint's own Gaussian stay in the mixture (for unseen subjects), and a broad component (for the tails). Joints
-    never shown together are independent by construction, and groups that are mirror images (the hands) share networks.
+    Each conditional starts from the exact Gaussian conditional. A network for each joint learns how the joint deviates
+    from it, as a mixture of 3-D Student-t over the whitened residual; a smaller network, which sees only the joints near
+    it, does the same for the Gaussian conditional given those. The mixture also keeps the plain Gaussian conditional and
+    the joint's own Gaussian (for unseen subjects) and a broad component (for the tails). Joints never shown together are
+    independent by construction, and groups that are mirror images (the hands) share networks.
 
     Source: Uria et al., "A deep and tractable density estimator" (ICML 2014); Hoogeboom et al., "Autoregressive
-    diffusion models" (ICLR 2022) for the order-agnostic objective; the Gaussian start and the head are our own.
+    diffusion models" (ICLR 2022) for the order-agnostic objective. The Gaussian start and the mixture are
+    specific to this library.
 
     Args:
         joints: joints to model; `fit` drops those that no pose observes.
-        num_orders: orders in the mixture, each of which costs a pass of the networks; may be changed at any time. More than a
-            few help where a prior is sharp (trained under little noise).
+        num_orders: orders in the mixture, each of which costs a pass of the networks; may be changed at any time. More
+            than a few help where a prior is sharp (trained under little noise).
         hidden: width of the networks, one for each joint.
         layers: hidden layers of the networks.
         dropout: probability in training that a hidden unit is dropped.
         num_components: components of each conditional's mixture.
         dof: degrees of freedom of the components, Student-t; None for Gaussians.
-        base_weight: share of the plain Gaussian conditional.
-        own_weight: share of each joint's own Gaussian, whatever the other joints are.
-        broad_weight: share of the broad component.
-        near_weight: share of the networks that see near joints alone; 0 leaves them out.
+        base_weight: mixture weight of the plain Gaussian conditional.
+        own_weight: mixture weight of each joint's own Gaussian, whatever the other joints are.
+        broad_weight: mixture weight of the broad component.
+        near_weight: mixture weight of the networks that see near joints alone; 0 leaves them out.
         input_noise: noise in training on what networks see of other joints, in standard deviations of each joint (of
             0.1 rad where it moves less).
         groups: independent groups of joints; None puts all in one. `fit` learns them.
@@ -102,10 +103,10 @@ class OrderAgnosticPrior(PosePrior):
             "near_weight": check_share("near_weight", near_weight),
             "input_noise": check_number("input_noise", input_noise, least=0.0, most=100.0),
         }
-        shares = {name: self._options[name] for name in ("base_weight", "own_weight", "broad_weight", "near_weight")}
-        if not sum(shares.values()) < 1:
+        weights = {name: self._options[name] for name in ("base_weight", "own_weight", "broad_weight", "near_weight")}
+        if not sum(weights.values()) < 1:
             raise ValueError(
-                f"{', '.join(shares)}: expected shares that leave room for the networks, got {tuple(shares.values())}; "
+                f"{', '.join(weights)}: expected weights with a sum below 1, got {tuple(weights.values())}; "
                 "the defaults are 0.15, 0.03, 0.00001 and 0.3."
             )
         self.share_mirror = check_switch("share_mirror", share_mirror)
@@ -134,8 +135,8 @@ class OrderAgnosticPrior(PosePrior):
         options = {"near_weight": 0.0, **config}  # files without the option have no networks for near joints
         if options.pop("context_noise", 0.0):  # an older option, radians; files without noise say 0
             warnings.warn(
-                "this prior was trained with context_noise, radians, for which there is no option any more; training it "
-                "further adds no noise to what networks see (input_noise, standard deviations, does).",
+                "this prior was trained with context_noise (radians), an option that no longer exists: training it further adds "
+                "no noise to what its networks see. input_noise, in standard deviations, does.",
                 stacklevel=2,
             )
         return options
@@ -173,6 +174,9 @@ class OrderAgnosticPrior(PosePrior):
 
         Returns:
             (num_orders, *batch), or (1, *batch) for a given `order`; nats against Haar.
+
+        Raises:
+            ValueError: as `log_prob`, or an order of other or repeated joints.
         """
         order = None if order is None else check_wholes("order", order)
         if order is not None and (len(set(order)) < len(order) or not set(order) <= set(self.joints)):
@@ -202,6 +206,9 @@ class OrderAgnosticPrior(PosePrior):
 
         Returns:
             (*batch,) nats against Haar.
+
+        Raises:
+            ValueError: as `log_prob`, for both masks.
         """
         if given is None:
             raise ValueError(

@@ -1,6 +1,6 @@
 """A Gaussian over joints, factored joint by joint in any order.
 
-With C the covariance in the order at hand and C = L L^T, the whitened coordinates e = L^-1 (z - mean) are the
+With C the covariance in the order of the chain and C = L L^T, the whitened coordinates e = L^-1 (z - mean) are the
 standardised residuals of every joint given its predecessors: log p(z_j | before j) = log N(e_j; 0, I) - log |L_jj|.
 """
 

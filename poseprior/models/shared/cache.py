@@ -26,9 +26,9 @@ class WeightCache(nn.Module):
     `eval()` on the prior empties the cache. Values are computed outside of inference mode and autocast, so that one value
     serves every later call. Threads may share a cache: a value that two threads ask for at once is computed twice.
 
-    Code that torch.compile or torch.export traces finds the values that earlier calls cached, and otherwise computes them
-    in the graph. Loading weights, moving them, and `train()` or `eval()` make torch.compile trace again; weights that
-    change otherwise while they are frozen do not.
+    Code that torch.compile or torch.export traces uses the values that earlier calls cached, as constants, and otherwise
+    computes them in the graph. Loading or moving weights, `train()` and `eval()` make torch.compile trace again. Any other
+    change of frozen weights does not.
 
     Args:
         max_entries: the cache is emptied before it would hold more values than this.
@@ -41,11 +41,11 @@ class WeightCache(nn.Module):
 
     def forward(self, tensors: Iterable[Tensor], key: Hashable, compute: Callable[[], _T]) -> _T:
         """The value of `compute` (without gradients) for the present `tensors`; `key` names one of several values."""
-        if torch.compiler.is_compiling():  # a graph holds what is cached when it is made, or the computation itself
+        if torch.compiler.is_compiling():  # the graph holds a cached value as a constant, or else the computation
             known: dict[Hashable, Any] = self._state[1]
             return known[key] if key in known else compute()
         tensors = tuple(tensors)
-        if any(t.is_inference() or is_transformed(t) for t in tensors):  # they have no version
+        if any(t.is_inference() or is_transformed(t) for t in tensors):  # such tensors have no version counter
             return compute()
         stamp = tuple((id(t), t.data_ptr(), t._version, t.dtype, t.device) for t in tensors)
         state = self._state  # another thread may replace it meanwhile

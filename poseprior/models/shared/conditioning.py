@@ -1,4 +1,4 @@
-"""The conditioning vector of conditional priors: how a network sees it, and how training withholds it."""
+"""The conditioning vector of conditional priors: how networks see it, and how training withholds it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..._checks import check_share, quoted
 
-#: Probability that training withholds the conditioning vector, unless told.
+#: Default probability that training withholds the conditioning vector.
 _CONTEXT_DROPOUT = 0.2
 
 

@@ -13,13 +13,10 @@ from torch import Tensor
 
 from ... import skeleton
 
-#: Signs of (x, y, z) in the mirror.
-REFLECTION = (1.0, -1.0, -1.0)
-
 
 def reflect(rotvec: Tensor) -> Tensor:
     """Mirrored rotvecs (..., 3), or their standard deviations up to sign; its own inverse."""
-    return rotvec * rotvec.new_tensor(REFLECTION)
+    return rotvec * rotvec.new_tensor(skeleton.REFLECTION)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The standard Student-t distribution in three dimensions; the normal distribution is its limit.
 
-Student-t components (Peel and McLachlan, 2000) do not punish a pose of an unseen subject as Gaussian ones do.
+Mixtures of Student-t components (Peel and McLachlan, 2000) give poses of unseen subjects higher densities than mixtures
+of Gaussians do.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Truncation mass: that of a Gaussian where |x| < pi, the image of SO(3) under the logarithm.
+"""Truncation mass: the mass of a Gaussian where |x| < pi, the image of SO(3) under the logarithm.
 
-A Gaussian over tangent coordinates has mass outside that ball, where no rotation lives. For the spreads of limbs it is
-nothing (a standard deviation of 0.5 rad leaves 3e-8), for a root that turns all the way round it is a third: dividing by
-the mass inside makes the density on SO(3) integrate to one.
+A Gaussian over tangent coordinates has mass beyond |x| = pi too, where there are no rotations. For the spreads of limbs
+it is negligible (3e-8 for a standard deviation of 0.5 rad); for a root that turns all the way round it is a third.
+Dividing by the mass inside makes the density on SO(3) integrate to one.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def log_truncation_mass(mean: Tensor, covariance: Tensor) -> Tensor:
 
 
 def _quadrature(mean: Tensor, covariance: Tensor) -> Tensor:
-    # The ball is invariant under rotation, so work on principal axes (ascending variance). The axes are held fixed: they
-    # have no derivative where two variances are equal, and the mass does not depend on them. What leaves the diagonal
-    # when the covariance moves is in the Cholesky factor: each axis is conditioned on those before it.
+    # The ball is invariant under rotation, so work on principal axes (ascending variance). The axes are constants to
+    # autograd: they have no derivative where two variances are equal, and the mass does not depend on the choice of axes.
+    # A change of the covariance off the diagonal is in the Cholesky factor: each axis is conditioned on those before it.
     dtype, covariance, mean = mean.dtype, covariance.double(), mean.double()
     variance, axes = torch.linalg.eigh(covariance.detach())
     missing = (1e-12 - variance).clamp_min(0.0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import check_groups, check_whole
+from ..._pose_checks import in_full_precision
 from ...trainable import TrainingPoses
 from ..shared.independent_groups import independent_groups, partition
 from ..shared.mirror import GroupView, mirror_views
@@ -20,7 +21,7 @@ from .core import VAECore
 from .inference import angle_sum, draw_latents, nearest_of_several
 from .layers import normal_points
 from .objective import group_loss, log_mean_weight
-from .options import PUBLISHED, ClassDefaults, VAEOptions, refuse_joints_outside, upgrade_options
+from .options import MOST_BOUND_SAMPLES, PUBLISHED, ClassDefaults, VAEOptions, refuse_joints_outside, upgrade_options
 from .posterior import LatentPosterior
 
 _Self = TypeVar("_Self", bound="BaseVAE")
@@ -48,9 +49,12 @@ class BaseVAE(BoundedPrior):
         joints: joints to model; `fit` drops those that no pose observes. Each class has its own default.
         groups: independent groups of joints; `fit` learns them.
         latent_dim: latent numbers for each independent group. Each class has its own default.
-        hidden, ..., encode_starts: see `poseprior.models.vae.VAEOptions`, which has each by its name.
+        hidden, ..., encode_starts: see `poseprior.models.vae.VAEOptions`, which documents each of them.
 
-    A latent has `latent_dim` numbers, over all groups.
+    Attributes:
+        latent_dim: length of a latent, over all groups together.
+        groups: the independent groups.
+        options: a `VAEOptions`.
 
     Raises:
         ValueError: an option of another type, out of range or without effect, or a joint that the class does not take.
@@ -132,7 +136,7 @@ class BaseVAE(BoundedPrior):
 
     @bound_samples.setter
     def bound_samples(self, value: int) -> None:
-        self._bound_samples = check_whole("bound_samples", value, least=1, most=65536)
+        self._bound_samples = check_whole("bound_samples", value, least=1, most=MOST_BOUND_SAMPLES)
         points = normal_points(self._bound_samples, self.options.latent_dim)
         self.register_buffer("_points", points.to(self.device), persistent=False)
 
@@ -201,7 +205,10 @@ class BaseVAE(BoundedPrior):
         return total / len(rotvec)
 
     def selection_penalty(self, rotvec: Tensor, observed: Tensor) -> Tensor | None:
-        """The angles of `encode` (from one start) and `decode`, which go on improving when the bound has stopped."""
+        """The weighted angles between poses and their reconstructions, which may still improve when the bound no longer does.
+
+        Reconstructions are those of `decode(encode(pose))`, with `encode` from one start.
+        """
         if not self.options.reconstruction_weight:
             return None
         total = torch.zeros_like(rotvec[:, 0, 0])
@@ -212,8 +219,13 @@ class BaseVAE(BoundedPrior):
 
     # ------------------------------------------------------------------ latents
 
+    @in_full_precision
     def posterior(self, pose: Tensor, *, observed: Tensor | None = None) -> LatentPosterior:
-        """The encoder's q(latent | observed joints) of poses (*batch, 55, 3)."""
+        """The encoder's q(latent | observed joints) of poses (*batch, 55, 3) with a mask (*batch, 55), None for all.
+
+        Raises:
+            ValueError: as `log_prob`.
+        """
         batch, rotvec, seen = self._check_pose(pose, observed)
         parts = []
         for view, core, _ in self._each():

@@ -165,7 +165,7 @@ class VAECore(nn.Module):
             return (gain @ centred[..., None])[..., 0], root, log_det
         masks, index = torch.unique(observed, dim=0, return_inverse=True)
         gain, root, log_det = self._linear_map(masks)
-        mean = (gain[index] @ centred[..., None])[..., 0] if len(masks) > 1 else centred @ gain[0].T
+        mean = centred @ gain[0].T if len(masks) == 1 else (gain[index] @ centred[..., None])[..., 0]
         return mean, root[index], log_det[index]
 
     def _linear_map(self, masks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,20 +11,21 @@ from .core import VAECore
 #: Angles below this, radians, weigh alike in the robust fit.
 _SOFT = 0.02
 _DAMPING = 1e-3
-#: Step of the finite differences in z; the accepted steps depend on it only through their direction.
+#: Step of the finite differences in z. An error in them changes the direction of a Gauss-Newton step, but a step is taken
+#: only where it lowers the sum of angles.
 _DIFFERENCE = 1e-2
 _ROWS = 512
-#: Further starts lie this many of the prior's standard deviations away.
+#: Standard deviation of further starts around the first, in standard deviations of the prior on z.
 _NEAR = 0.25
-_PROPOSALS = 256
-_MOVES = 16
+#: Proposals of `draw_latents` for a pose, and Metropolis-Hastings moves of a draw.
+_PROPOSALS, _MOVES = 256, 16
 
 
 def nearest_latent(core: VAECore, rotvec: Tensor, observed: Tensor | None, z: Tensor, *, steps: int) -> Tensor:
     """Gauss-Newton descent of sum_j |angle(R_j, decoded_j(z))| over observed joints, from z.
 
-    The sum of angles is minimised by reweighted least squares (weights 1 / (angle + 0.02)), with steps that do not
-    lower a pose's sum left out.
+    The sum of angles is minimised by reweighted least squares (weights 1 / (angle + 0.02)); steps that do not lower a
+    pose's sum are not taken.
 
     Args:
         core: the autoencoder.

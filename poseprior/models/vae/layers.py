@@ -1,4 +1,4 @@
-"""Layers of the variational autoencoders: residual networks, the flow prior on z, fixed normal points, hidden joints."""
+"""What the variational autoencoders are made of: residual networks, the flow prior on z, fixed points, random masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Different masks a training batch.
+#: Distinct random masks in a training batch.
 _MASKS = 8
 
 
@@ -53,6 +53,8 @@ class LatentFlow(nn.Module):
         hidden: width of their networks.
     """
 
+    rotation: Tensor
+
     #: Bound of a layer's log-scales: scales stay within a factor of 4.5.
     _BOUND = 1.5
 
@@ -65,8 +67,6 @@ class LatentFlow(nn.Module):
         )
         turns = torch.linalg.qr(torch.randn((layers + 1) // 2, dim, dim)).Q
         self.register_buffer("rotation", turns)
-
-    rotation: Tensor
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """u (..., dim) and log|du/dz| (...)."""

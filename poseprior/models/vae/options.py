@@ -10,8 +10,11 @@ from typing import Any, Literal, NamedTuple
 from ... import skeleton
 from ..._checks import check_choice, check_mapping, check_number, check_share, check_switch, check_whole, quoted
 
+#: Importance samples of a bound at most.
+MOST_BOUND_SAMPLES = 65536
+#: Default of `flow_hidden`.
 _FLOW_HIDDEN = 128
-#: Options, their values that ask for nothing, and the options without which (0) they have no effect.
+#: Options, the values that switch them off, and the options that must be above 0 for them to have an effect.
 _NEEDS = (
     ("flow_hidden", None, "flow_layers"), ("encode_starts", 1, "encode_steps"),
     ("refine_steps", 0, "reconstruction_weight"), ("kl_warmup", 0, "kl_weight"), ("free_bits", 0.0, "kl_weight"),
@@ -19,7 +22,7 @@ _NEEDS = (
 
 
 class ClassDefaults(NamedTuple):
-    """What the VAEs differ in: joints and latent numbers unless told, and the joint set they are limited to."""
+    """What the VAE classes differ in: default joints, default latent size, and the joint set they are limited to."""
 
     joints: str
     latent_dim: int
@@ -37,9 +40,9 @@ class VAEOptions:
         dropout: probability in training that a number in those blocks is dropped.
         linear_path: start encoder and decoder as probabilistic PCA, with networks that learn what a linear map cannot.
         posterior: "full" or "diagonal" covariance of q(z | pose).
-        flow_layers: coupling layers of the learned prior on z; 0 for N(0, I). Whatever it is, the latent that `encode`
-            and `decode` speak is the flow's base, N(0, I).
-        flow_hidden: width of the coupling networks; 128 unless told. Only with `flow_layers`.
+        flow_layers: coupling layers of the learned prior on z; 0 for N(0, I). The latents of `encode` and `decode` are
+            those of the flow's base, N(0, I), in either case.
+        flow_hidden: width of the coupling networks; None means 128. Only with `flow_layers`.
         adaptive_noise: the decoder gives every joint's noise covariance too; otherwise it is one for all poses.
         train_samples: K of the importance-weighted objective; 1 is the evidence lower bound.
         bound_samples: K of `log_prob`; may be changed at any time.
@@ -84,8 +87,8 @@ class VAEOptions:
         checked: dict[str, Any] = {}
         for name, least, most in (
             ("latent_dim", 1, 1024), ("hidden", 1, 4096), ("depth", 0, 32), ("flow_layers", 0, 32),
-            ("train_samples", 1, 1024), ("bound_samples", 1, 65536), ("kl_warmup", 0, None), ("refine_steps", 0, 1000),
-            ("encode_steps", 0, 1000), ("encode_starts", 1, 256),
+            ("train_samples", 1, 1024), ("bound_samples", 1, MOST_BOUND_SAMPLES), ("kl_warmup", 0, None),
+            ("refine_steps", 0, 1000), ("encode_steps", 0, 1000), ("encode_starts", 1, 256),
         ):  # fmt: skip
             checked[name] = check_whole(name, getattr(self, name), least=least, most=most)
         for name in ("kl_weight", "free_bits", "reconstruction_weight"):

@@ -7,16 +7,17 @@ import math
 import torch
 from torch import Tensor
 
+from ..._pose_checks import in_full_precision
 from .layers import LatentFlow, normal_points
 
-#: Points that measure the spread.
+#: Points that `stddev` is measured on.
 _POINTS = 64
 
 _Part = tuple[LatentFlow | None, Tensor, Tensor, Tensor]
 
 
 class LatentPosterior:
-    """q(latent | pose): for each group a Gaussian of z, pushed through the flow prior to latents u ~ N(0, I) a priori.
+    """q(latent | pose): for each group a Gaussian of z, pushed through the prior's flow to latents u, a priori N(0, I).
 
     Args:
         batch: batch shape of the poses.
@@ -28,11 +29,13 @@ class LatentPosterior:
         self._batch, self._parts, self._dtype = batch, parts, dtype
 
     @property
+    @in_full_precision
     def mean(self) -> Tensor:
-        """(*batch, latent_dim): the Gaussian's centre, as a latent (with a flow prior that is not quite the mean)."""
+        """(*batch, latent_dim): the Gaussian's mean pushed through the flow: with a flow, not quite the mean of q."""
         return self._shaped(torch.cat([_push(flow, mean)[0] for flow, mean, _, _ in self._parts], dim=-1))
 
     @property
+    @in_full_precision
     def stddev(self) -> Tensor:
         """(*batch, latent_dim): standard deviation of every latent coordinate, over fixed points."""
         spread = []
@@ -41,6 +44,7 @@ class LatentPosterior:
             spread.append(_push(flow, mean[:, None] + eps @ factor.transpose(-1, -2))[0].std(1))
         return self._shaped(torch.cat(spread, dim=-1))
 
+    @in_full_precision
     def rsample(self, num_samples: int = 1, *, generator: torch.Generator | None = None) -> Tensor:
         """(num_samples, *batch, latent_dim) latents, differentiable in the pose."""
         drawn = []
@@ -49,6 +53,7 @@ class LatentPosterior:
             drawn.append(_push(flow, mean + (factor @ noise[..., None])[..., 0])[0])
         return self._shaped(torch.cat(drawn, dim=-1), num_samples)
 
+    @in_full_precision
     def log_prob(self, latent: Tensor) -> Tensor:
         """log q (*batch,) of latents (*batch, latent_dim), nats against Lebesgue."""
         flat = latent.reshape(-1, latent.shape[-1])

@@ -10,7 +10,7 @@ from .options import ClassDefaults
 
 @final
 class VAEPrior(BaseVAE):
-    """A variational autoencoder over any joints, the body unless told, with z = 32 for each independent group.
+    """A variational autoencoder over any joints (the body by default), with z = 32 for each independent group.
 
     `BaseVAE` has the options, and says what `log_prob` is; `VAEPrior.published` is the architecture of the literature.
 
@@ -27,7 +27,7 @@ class VAEPrior(BaseVAE):
 
 @final
 class HandVAE(BaseVAE):
-    """A variational autoencoder of one hand or both (both unless told), with z = 24 for each independent hand.
+    """A variational autoencoder of one hand or both (both by default), with z = 24 for each independent hand.
 
     Trained on hands that were tracked one at a time, it is one hand model that serves both sides through the mirror,
     and the two hands are independent (a latent of twice `latent_dim`). Trained on poses that show both, it is one model
