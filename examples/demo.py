@@ -33,6 +33,15 @@ _ARM = (16, 18, 20)
 _SIGMA = 0.15
 _KNEES = tuple(skeleton.JOINT_NAMES.index(f"{side}_knee") for side in ("left", "right"))
 _HEAD = skeleton.JOINT_NAMES.index("head")
+#: How a reader begins.
+_BEGIN = """git clone https://github.com/poseprior/poseprior
+pip install "./poseprior[viz]"
+
+import poseprior
+from poseprior.viz import plot_poses
+
+prior = poseprior.load("whole-body")
+plot_poses(prior.sample(6), path="people.png")"""
 #: Joints whose error the page lists.
 _LISTED = ("head", "left_elbow", "left_wrist", "right_elbow", "right_wrist", "left_knee", "left_ankle", "right_ankle")
 
@@ -64,8 +73,7 @@ def main() -> None:
         args.out / "index.html", "poseprior: priors over human poses",
         "A PyTorch library of probability densities over SMPL-X poses of bodies and hands: draw poses, score them, complete "
         "and denoise them, and add a prior to a fit. Ten trained priors ship with it; no body model is needed.",
-        sections, code='pip install "poseprior[viz]"\n\nimport poseprior\nfrom poseprior.viz import plot_poses\n\n'
-        'prior = poseprior.load("whole-body")\nplot_poses(prior.sample(6), path="people.png")',
+        sections, code=_BEGIN,
         foot=f"Made by make demo in {time.monotonic() - started:.0f} s on one core, from {whose}. Figures are drawn without "
         "any licensed body model.",
     )  # fmt: skip
@@ -122,20 +130,18 @@ def _scores(prior: poseprior.PosePrior, good: Tensor, out: Path) -> list[Section
     poses = torch.cat((good, one, several))
     names = ("as it was", "left knee bent forwards", "both knees forwards, head backwards")
     result = score(prior, poses, generator=_generator())
-    rows: list[tuple[str, ...]] = [
-        ("pose", "percentile of the body", "percentile of its worst joint", "joint to blame")
-    ]
+    rows: list[tuple[str, ...]] = [("pose", "body", "worst joint", "joint to blame")]
     for k, name in enumerate(names):
         joint = skeleton.JOINT_NAMES[int(result.attribution[k].argmax())]
         low = float(result.joint_percentile[k])
         blame = f"{joint}, {float(result.attribution[k].max()):.0f} nats" if low < 1 or k else "none"
         rows.append((name, f"{float(result.percentile[k]):.1f}", f"{low:.1f}", blame))
     plot_poses(poses, titles=list(names), columns=3, path=out / "scores.png", dpi=110)
-    text = "The same pose, whole and broken. The body is compared with people whom the prior has not seen, its worst joint "
-    text += (
-        "with that of the prior's own samples: one broken joint among twenty good ones shows in the second number, a "
+    text = (
+        "The same pose, whole and broken, in percentiles: of the body among people whom the prior has not seen, and of its "
+        "worst joint among those of the prior's own samples. One broken joint among twenty good ones shows in the second "
+        "number, a broken body in the first. Below 1 is implausible."
     )
-    text += "broken body in the first. Below 1 is implausible."
     return [
         Section(
             "Good and broken poses", text, out / "scores.png", tuple(rows), code="poseprior.tasks.score(prior, pose)"

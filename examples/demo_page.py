@@ -27,7 +27,8 @@ table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 6px 8px; border-bottom: 1px solid var(--line); }
 code { background: var(--paper); padding: 1px 5px; border-radius: 4px; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
-  img.wide { width: 760px; max-width: none; } iframe { height: 420px; }
+  img.wide { width: 760px; max-width: none; } iframe { height: 300px; }
+  figure.slide::before { content: "slide sideways to see all of it"; color: var(--soft); font-size: .85rem; }
   section { padding: 12px; } td, th { padding: 6px; font-size: .92rem; } }
 """
 
@@ -77,8 +78,9 @@ def _section(section: Section) -> str:
         parts.append(f"<figure><table><tr>{head}</tr>{rows}</table></figure>")
     if section.picture is not None:
         data = base64.b64encode(section.picture.read_bytes()).decode()
+        alt = html.escape(section.title)
         parts.append(
-            f'<figure><img class="wide" alt="{html.escape(section.title)}" src="data:image/png;base64,{data}"></figure>'
+            f'<figure class="slide"><img class="wide" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
         )
     if section.scene is not None:
         parts.append(f'<iframe title="{html.escape(section.title)}" srcdoc="{html.escape(section.scene)}"></iframe>')

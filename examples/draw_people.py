@@ -19,7 +19,7 @@ from poseprior.viz import plot_poses
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("people.png"))
-    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     prior = poseprior.load("whole-body")
     poses = prior.sample(4, generator=torch.Generator().manual_seed(args.seed))

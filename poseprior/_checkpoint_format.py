@@ -176,6 +176,8 @@ def _require_regular_file(path: Path) -> None:
 
 def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
     """Tell pickles, zips and other files by their first bytes, before any parser sees them."""
+    if path.suffix == ".npz":
+        raise ValueError(f"path: expected a .safetensors file that prior.save wrote, got {path}, which holds arrays.")
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise ValueError(
             f"path: {path} looks like a pickle or a PyTorch .pt file, which can run code when read; poseprior loads only "

@@ -42,6 +42,12 @@ def prior_html(prior: Any) -> str:
     return html_page(repr(prior), prior.sample(_PICTURES, generator=generator), prior.joints)
 
 
+def evenly_spaced(count: int) -> list[int]:
+    """The numbers of the few rows of `count` that a picture shows, from the first to the last."""
+    shown = min(count, _PICTURES)
+    return [k * (count - 1) // max(shown - 1, 1) for k in range(shown)]
+
+
 def html_page(text: str, poses: Tensor | None, joints: Sequence[int] | None = None) -> str:
     """A text as HTML with a small picture of poses (N, 55, 3) under it; the text alone where matplotlib is missing."""
     page = f"<code>{html.escape(text)}</code>"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import skeleton
+from ._checks import nearest
 
 _VERTEX_JOINTS = (
     "nose", "right_eye", "left_eye", "right_ear", "left_ear",
@@ -161,7 +162,7 @@ def layout(name: LayoutInput) -> KeypointLayout:
     if not isinstance(name, str) or name not in _NAMES:
         raise ValueError(
             f"layout: expected one of {', '.join(LAYOUTS)}, or a dict of point to joint or vertex in the order of the points, "
-            f"got {name!r}."
+            f"got {name!r}.{nearest(str(name), LAYOUTS)}"
         )
     pairs = [point.split(":") for point in _NAMES[name]]
     joints = [pair[-1] for pair in pairs]

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from ._checks import nearest
+
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 
 BODY_NAMES: tuple[str, ...] = (
@@ -145,7 +147,7 @@ def _resolve_one(item: str | int) -> tuple[int, ...]:
             return (JOINT_NAMES.index(item),)
         raise ValueError(
             f"joints: unknown name {item!r}; use a set ({', '.join(JOINT_SETS)}), a part ({', '.join(PART_SLICES)}) "
-            "or a joint name of poseprior.skeleton.JOINT_NAMES."
+            f"or a joint name of poseprior.skeleton.JOINT_NAMES.{nearest(item, (*JOINT_SETS, *PART_SLICES, *JOINT_NAMES))}"
         )
     if not isinstance(item, numbers.Integral):
         raise ValueError(f"joints: expected names or whole numbers, got {item!r}.")

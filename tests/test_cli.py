@@ -114,9 +114,19 @@ def test_data_of_other_joints_is_refused(
     assert main([*complete, "left_hand"]) == 2
     assert "of which it models none" in capsys.readouterr().err
     assert main([*complete, "foo"]) == 2
-    assert "--hide: expected left_arm, right_arm, legs, trunk, or joints" in capsys.readouterr().err
+    assert "--hide: expected left_arm, right_arm, legs, trunk, a joint set" in capsys.readouterr().err
     assert main([*complete, "pelvis,left_knee"]) == 0
     assert "does not model pelvis" in capsys.readouterr().out
+
+
+def test_a_completion_of_what_is_whole_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_poses(tmp_path / "whole.npz", torch.zeros(2, 55, 3))
+    complete = ["complete", "body-gaussian", "--data", str(tmp_path / "whole.npz"), "--out", str(tmp_path / "o.npz")]
+    assert main(complete) == 2 and not (tmp_path / "o.npz").exists()
+    assert "--hide: expected joints to draw" in capsys.readouterr().err
+    assert main([*complete, "--hide", "legs, left_elbow"]) == 0
+    drawn = read_poses(tmp_path / "o.npz").poses
+    assert (drawn.abs().sum(-1) > 0).nonzero()[:, 1].unique().tolist() == [1, 2, 4, 5, 7, 8, 10, 11, 18]
 
 
 @pytest.mark.parametrize(
@@ -124,18 +134,37 @@ def test_data_of_other_joints_is_refused(
     [
         (["sample", "body-gaussian", "--out", "o.npz", "--seed", "-1"], "--seed: expected a whole number"),
         (["sample", "body-gaussian", "--out", "o.npz", "--png", "o.xyz"], "--png: expected a name that ends in .png"),
-        (["sample", "body-gaussian", "--out", "o.npz", "--device", "nowhere"], "device: 'nowhere' is not usable"),
+        (["sample", "body-gaussian", "--out", "o.npz", "--device", "nowhere"], "--device: 'nowhere' is not usable"),
         (["sample", "body-gaussian", "--out", "/proc/nowhere/o.npz"], "cannot write /proc/nowhere/o.npz"),
         (
             ["evaluate", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"],
-            "--json, path: cannot write",
+            "--json: cannot write",
         ),
-        (["score", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"], "--json, path: cannot write"),
-        (["check", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"], "--json, path: cannot write"),
-        (["evaluate", "body-gaussian", "--data", "DATA", "--jitter", "-1"], "jitter: expected a finite number of 0"),
+        (["score", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"], "--json: cannot write"),
+        (["check", "body-gaussian", "--data", "DATA", "--json", "/proc/nowhere/m.json"], "--json: cannot write"),
+        (["evaluate", "body-gaussian", "--data", "DATA", "--jitter", "-1"], "--jitter: expected a finite number of 0"),
         (["score", "body-gaussian", "--data", "DATA", "--max-poses", "0"], "--max-poses: expected a whole number of 1"),
         (["score", "body-gaussian", "--data", "DATA", "--worst", "-5"], "--worst: expected a whole number"),
         (["info", "DATA"], "is a folder without prior.safetensors"),
+        (["info", "DATA/test_poses.npz"], "which holds arrays"),
+        (["sample", "body-gaussian", "--out", "new/o.npz", "--seed", "-1"], "--seed: expected a whole number"),
+        (
+            ["complete", "body-gaussian", "--data", "DATA", "--out", "o.npz", "--hide", "legs,left_arn"],
+            "joint names, with commas between them, got 'left_arn'. Did you mean left_arm?",
+        ),
+        (["evaluate", "body-gaussian", "--data", "DATA", "--num-samples", "-1"], "--num-samples: expected a whole"),
+        (["adapt", "body-gaussian", "--data", "DATA", "--out", "o.safetensors", "--steps", "0"], "--steps: expected"),
+        (["export-mesh", "no.npz", "--out", "o.obj"], "POSES: expected an .npz file or a folder, got no.npz"),
+        (["data", "info", "no.npz"], "POSES: expected an .npz file or a folder, got no.npz"),
+        (["data", "import", "no", "--out", "shards"], "SOURCE: expected a folder of pose files, got no,"),
+        (["train", "gaussian", "--data", "no.npz", "--out", "run"], "--data: expected an .npz file or a folder"),
+        (
+            ["train", "gaussian", "--data", "DATA", "--out", "DATA/test_poses.npz"],
+            "--out: expected a folder for the run",
+        ),
+        (["train", "gaussian", "--data", "DATA", "--out", "run", "--max-steps", "-1"], "--max-steps: expected a whole"),
+        (["train", "global-flow", "--data", "DATA", "--out", "run", "--hidden", "0"], "--hidden: expected a whole"),
+        (["train", "--recipe", "body-gausian", "--data", "DATA", "--out", "run"], "Did you mean body-gaussian?"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(
@@ -143,8 +172,9 @@ def test_bad_options_are_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert main([str(data) if a == "DATA" else a for a in arguments]) == 2
-    assert text in capsys.readouterr().err
+    assert main([a.replace("DATA", str(data)) for a in arguments]) == 2
+    said = capsys.readouterr().err
+    assert text in said and said.startswith("poseprior: error: ") and said.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -229,6 +259,10 @@ def test_info_tells_what_the_file_holds(run: Path, capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     for part in ("GaussianPrior", "left_knee", "does not model: pelvis", "data_digest", "licence", "log_prob is exact"):
         assert part in text
+    assert "jitter 0.02" in text and "mirror yes" in text and '"' not in text
+    assert main(["info", "body-mixture"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("rig_noise yes") == 2 and len(text.splitlines()) < 100
 
 
 def test_refusals(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

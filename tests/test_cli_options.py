@@ -16,7 +16,12 @@ import tomli_w
 import poseprior
 from poseprior import skeleton
 from poseprior.cli import COMMANDS, main
+from poseprior.cli._export import Export
+from poseprior.cli._fit import Fit
 from poseprior.cli._models import MODELS
+from poseprior.cli._parse import parse
+from poseprior.cli._train_parse import parse_train
+from poseprior.cli._use import Complete, Sample
 from poseprior.io import synthetic_poses, write_poses
 
 if sys.version_info >= (3, 11):
@@ -61,7 +66,7 @@ def test_every_option_of_a_model_is_a_flag_with_the_default_of_the_library(
     assert model().build(joints).get_config() == model.kind(joints).get_config()
     code, text = said("train", name, "--help")
     assert code == 0 and "None" not in text and "STR\n" not in text
-    assert all(len(line) <= 80 for line in text.splitlines() if line[:1] in "╭│╰")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     flat = " ".join(text.replace("│", " ").split())
     for option in taken:
         assert f"--{option.replace('_', '-')}" in flat
@@ -71,11 +76,70 @@ def test_every_option_of_a_model_is_a_flag_with_the_default_of_the_library(
             assert f"(default: {value})" in flat.split(f"--{flag} ")[1].split(" --")[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("list", "x"), "unexpected 'x'; poseprior list --help says what it takes."),
+        (("info",), "missing PRIOR; poseprior info --help says what it takes."),
+        (("sample",), "missing PRIOR, --out; poseprior sample --help says what it takes."),
+        (("sample", "body-vae", "--out"), "--out: expected a path, got nothing."),
+        (("sample", "body-vae", "--out", "x.npz", "-n", "three"), "-n: expected a whole number, got 'three'."),
+        (("sample", "body-vae", "--out=x.npz", "--num=1.5"), "--num: expected a whole number, got '1.5'."),
+        (
+            ("sample", "body-vae", "--out", "x.npz", "more"),
+            "unexpected 'more'; poseprior sample --help says what it takes.",
+        ),
+        (("evaluate", "body-vae", "--data", "x.npz", "--jitter", "x"), "--jitter: expected a number, got 'x'."),
+        (("fit", "x.npz", "--out", "y.npz", "--center", "3"), "--center: expected 2 numbers, got 3."),
+        (("fit", "x.npz", "--out", "y.npz", "--up", "None"), "--up: expected one of y, z, got 'None'."),
+        (
+            ("fit", "x.npz", "--out", "y.npz", "--points-up", "-x"),
+            "--points-up: expected one of y, z, -y, -z, got nothing.",
+        ),
+        (
+            ("export", "body-vae", "--onnx", "x.onnx", "--what", "grad", "samplee"),
+            "got 'samplee'. Did you mean sample?",
+        ),
+        (("train",), "missing --data, --out; poseprior train --help says what it takes."),
+        (("train", "gaussian"), "missing --data, --out; poseprior train gaussian --help says what it takes."),
+        (("train", "gaussian", "--data", "x", "--out", "y", "--covarience", "full"), "Did you mean --covariance?"),
+        (
+            ("export-mesh", "x", "--out", "y", "--row", "3"),
+            "--row: poseprior export-mesh has no such option; poseprior export-mesh --help lists them.",
+        ),
+        (("data",), "data: expected import or info, got nothing."),
+        (("data", "inf"), "data: expected import or info, got inf. Did you mean info?"),
+        (("data", "import", "x"), "missing --out; poseprior data import --help says what it takes."),
+    ],
+)
+def test_arguments_that_a_command_does_not_take_are_one_line(
+    arguments: tuple[str, ...], text: str, said: Callable[..., tuple[int, str]]
+) -> None:
+    code, output = said(*arguments)
+    assert code == 2 and output.startswith("poseprior: error: ") and output.endswith(f"{text}\n")
+    assert output.count("\n") == 1
+
+
+def test_arguments_come_in_every_form_that_tyro_reads() -> None:
+    fit = parse(Fit, ["k.json", "--out=o.npz", "--points-up", "-y", "--center", "-1", "2.5"], prog="fit")
+    assert (fit.points_up, fit.center) == ("-y", (-1.0, 2.5))
+    assert parse(Sample, ["--out", "o.npz", "body-vae", "-n", "3"], prog="sample").num == 3
+    assert (
+        parse(Complete, ["body-vae", "--data", "d", "--out", "o", "--max_poses", "2"], prog="complete").max_poses == 2
+    )
+    assert parse(Export, ["body-vae", "--onnx", "o", "--what", "grad", "sample"], prog="export").what == (
+        "grad",
+        "sample",
+    )
+    assert not parse_train(["gaussian", "--data", "d", "--out", "o", "--no-mirror"], "train").mirror
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_the_terminal_and_names_values(name: str, said: Callable[..., tuple[int, str]]) -> None:
     code, text = said(name, "--help")
     assert code == 0
     assert "None" not in text and "True" not in text and "{fixed}" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     if name not in ("train", "fit", "list", "export-mesh", "data"):
         assert "PRIOR" in text.splitlines()[0]
 
@@ -94,10 +158,10 @@ def test_the_commands_are_listed(said: Callable[..., tuple[int, str]]) -> None:
         (("sampel", "body-gaussian"), "Did you mean sample?"),
         (("train", "jointflow", "--data", "x", "--out", "y"), "Did you mean joint-flow?"),
         (("train", "--data", "x", "gaussian"), "expected the model first: poseprior train gaussian"),
-        (("train", "joint-flow", "--data", "x", "--out", "y", "--hiden", "3"), "--hidden INT"),
+        (("train", "joint-flow", "--data", "x", "--out", "y", "--hiden", "3"), "Did you mean --hidden?"),
         (("sample", "body-gaussain", "--out", "x.npz"), "PRIOR: no file or folder"),
         (("sample", "body-gaussain", "--out", "x.npz"), "Did you mean 'body-gaussian'?"),
-        (("sample", "body-gaussian", "--out", "x.npz", "--pgn", "x.png"), "--png PATH"),
+        (("sample", "body-gaussian", "--out", "x.npz", "--pgn", "x.png"), "Did you mean --png?"),
         (("score", "body-gaussian", "--data", "nowhere"), "--data: expected an .npz file or a folder"),
     ],
 )
@@ -146,6 +210,23 @@ def test_a_run_is_repeated_from_its_folder(poses: str, tmp_path: Path, said: Cal
     assert said("train", "--config", str(out / "config.toml"), "--out", str(again), "--jitter", "0.1")[0] == 2
     text = said("train", "--config", str(out / "config.toml"), "--help")[1]
     assert "(default: 8)" in text and "(default: 2)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('model = "gaussian"\ncovarianc = "full"', "Did you mean covariance under [options]?"),
+        ('model = "gaussian"\nmiror = true', "Did you mean mirror?"),
+        (None, "c.toml is not a readable TOML file (No such file or directory)."),
+    ],
+)
+def test_a_slip_in_a_configuration_file_gets_a_suggestion(
+    text: str | None, message: str, poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]
+) -> None:
+    if text is not None:
+        (tmp_path / "c.toml").write_text(text)
+    code, output = said("train", "--config", str(tmp_path / "c.toml"), "--data", poses, "--out", str(tmp_path / "R"))
+    assert code == 2 and output.count("\n") == 1 and message in output
 
 
 def test_rig_noise_is_written_so_that_it_can_be_read(

@@ -49,7 +49,9 @@ def test_a_compiled_gaussian() -> None:
 
 def test_compiled_priors_do_not_share_a_limit() -> None:
     """torch.compile bounds the recompilations of a piece of code, which all compiled priors have in common."""
-    with torch._dynamo.config.patch(recompile_limit=1):
+    config = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    with config.patch({limit: 1}):
         for joints in ((1, 2), (1, 2, 4)):
             prior = poseprior.GaussianPrior(joints, covariance="diagonal").eval().requires_grad_(False)
             pose = prior.sample(2, generator=torch.Generator().manual_seed(0))

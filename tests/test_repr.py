@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
+from pathlib import Path
+
 import torch
 
 import poseprior
-from poseprior import FitConfig, FitResult, RigNoise
+from poseprior import FitConfig, FitResult, PoseDataset, RigNoise
 from poseprior.fitting import Camera, Joints3D, PosePriorTerm
 from poseprior.io import synthetic_poses
 from poseprior.tasks import check, score
@@ -25,6 +28,22 @@ def test_a_prior_shows_draws_in_a_notebook() -> None:
     page = poseprior.load("body-gaussian")._repr_html_()
     assert "GaussianPrior(21 joints" in page and 'src="data:image/png;base64,iVBOR' in page
     assert "<img" not in poseprior.GaussianPrior("body")._repr_html_()
+
+
+def test_a_data_set_shows_poses_from_its_first_to_its_last(tmp_path: Path) -> None:
+    data = synthetic_poses(300, seed=0)
+    page = data._repr_html_()
+    assert "PoseDataset(300 poses" in page and 'src="data:image/png;base64,iVBOR' in page
+    assert _picture(page) == _picture(data.select([0, 59, 119, 179, 239, 299])._repr_html_())
+    assert _picture(page) != _picture(data.select([0, 1, 2, 3, 4, 5])._repr_html_())
+    mapped = PoseDataset.from_memmap(data.to_memmap(tmp_path / "mapped"))
+    assert _picture(page) == _picture(mapped._repr_html_())
+    nothing = PoseDataset(torch.zeros(1, 55, 3), torch.zeros(1, 55, dtype=torch.bool))
+    assert nothing._repr_html_() == f"<code>{html.escape(repr(nothing))}</code>"
+
+
+def _picture(page: str) -> str:
+    return page.split("base64,")[1]
 
 
 def test_configs_and_results_are_short() -> None:

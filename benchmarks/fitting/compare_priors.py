@@ -1,7 +1,7 @@
 """Fits of the stand-in body to what held-out real poses look like to a camera or to markers, prior against prior.
 
     python -m benchmarks.fitting.compare_priors --data DIR --out runs/fitting \\
-        --left-out runs/left_out_rigs --before OLD.safetensors
+        --left-out runs/left_out_rigs --one-rig MIXTURE.safetensors
 
 Four sets of bodies:
 
@@ -14,8 +14,8 @@ Every method gets the same measurements, the same number of starts and the same 
 are draws around the rest pose. "l2" is the rest regulariser alone, "none" not even that; "oracle" is a mixture fitted to
 other people of the very rig. Factors on "l2" and the mixtures are tried on val people, and of "l2" the best one for each
 task is a row of its own, "l2, tuned". Each fit is repeated from the true pose: where that ends with a clearly lower
-energy, the search has failed, not the prior. `--before` adds the weights in a file, and a set of its own, "cmu-rig", the
-poses of test as their rig had them.
+energy, the search has failed, not the prior. `--one-rig` adds a mixture that was trained on CMU in its rig's own terms, and
+a set of its own, "cmu-rig", the poses of test as their rig had them.
 
 Results are stored by set, task, method and weight with their settings: interrupt the command, and it goes on where it
 stopped; `--tables` prints the tables of docs/fitting_numbers.md from what is there.
@@ -65,13 +65,13 @@ class Options:
     """Command line."""
 
     data: Path = DATA
-    """Folder with smplx_body/, hands/ and, with `--before`, body/."""
+    """Folder with smplx_body/, hands/ and, with `--one-rig`, body/."""
     out: Path = Path("runs/fitting")
     """Results go here."""
     left_out: Path = Path("runs/left_out_rigs")
     """Priors that were trained without uiprmd."""
-    before: Path | None = None
-    """Weights to compare the mixture with, such as those of an older version."""
+    one_rig: Path | None = None
+    """A mixture trained on CMU in its rig's own terms, without rig noise, to compare the mixture that ships with."""
     sets: tuple[str, ...] = ("test", "hdm05", "uiprmd", "hands", "cmu-rig")
     """Which bodies."""
     tasks: tuple[str, ...] = tuple(TASKS)
@@ -121,15 +121,15 @@ def run(options: Options, results: Path) -> None:
 
 def methods_of_set(name: str, options: Options) -> list[Method]:
     """The methods that are fair on a set: no prior that was trained on its rig or its people, but for the oracle."""
-    if name == "cmu-rig" and options.before is None:
+    if name == "cmu-rig" and options.one_rig is None:
         return []
-    before = [] if options.before is None else [methods.method_of("before", poseprior.load(options.before))]
+    one_rig = [] if options.one_rig is None else [methods.method_of("one rig", poseprior.load(options.one_rig))]
     if name == "cmu-rig":
-        return [*before, *(m for m in methods.shipped("body") if m.name == "body-mixture")]
+        return [*one_rig, *(m for m in methods.shipped("body") if m.name == "body-mixture")]
     if name == "hands":
         return [*methods.baselines(), *methods.shipped("hand")]
     folder = options.data / "smplx_body"
-    first = [*methods.baselines(), *before]
+    first = [*methods.baselines(), *one_rig]
     if name == "uiprmd":
         oracle = methods.oracle(folder, name, JOINTS, options.out)
         return [*first, oracle, *methods.left_out(options.left_out, name)]

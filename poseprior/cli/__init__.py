@@ -9,7 +9,8 @@ from typing import Any
 
 from .._checks import nearest
 from .._version import __version__
-from ._data import DataCommand
+from ._arguments import option_names
+from ._data import ACTIONS, DataCommand
 from ._export import Export
 from ._fit import Fit
 from ._mesh import ExportMesh
@@ -52,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = f"the commands are {', '.join(COMMANDS)}."
         print(f"poseprior: error: no command {name!r}; {known}{nearest(name, list(COMMANDS))}", file=sys.stderr)
         return 2
+    command: Any = None
     try:
-        prog = f"poseprior {name}"
-        command: Any = parse_train(rest, prog) if name == "train" else parse(COMMANDS[name], rest, prog=prog)
+        command = _parsed(name, rest)
         return command.run() or 0
     except ValueError as error:
-        print(f"poseprior: error: {error}", file=sys.stderr)
+        print(f"poseprior: error: {_in_flags(str(error), command)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `poseprior ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,3 +78,23 @@ def _help() -> str:
         f"usage: poseprior COMMAND ...\n\nPose priors for SMPL-X bodies and hands.\n\n{commands}\n\n"
         "poseprior COMMAND --help has the options; poseprior --version the version."
     )
+
+
+def _parsed(name: str, rest: list[str]) -> Any:
+    """The command of that name with its options."""
+    prog = f"poseprior {name}"
+    if name == "train":
+        return parse_train(rest, prog)
+    if name != "data" or rest[:1] in (["-h"], ["--help"]):
+        return parse(COMMANDS[name], rest, prog=prog)
+    word = rest[0] if rest else "nothing"
+    if word not in ACTIONS:
+        raise ValueError(f"data: expected {' or '.join(ACTIONS)}, got {word}.{nearest(word, list(ACTIONS))}")
+    return parse(ACTIONS[word], rest[1:], prog=f"{prog} {word}")
+
+
+def _in_flags(message: str, command: Any) -> str:
+    """A message of the library, which names an argument, in the words of the command line: `max_poses: ...` is a flag."""
+    name, colon, rest = message.removeprefix("FitConfig.").partition(":")
+    is_flag = command is not None and colon and name in option_names(command)
+    return f"--{name.replace('_', '-')}:{rest}" if is_flag else message

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._checks import check_whole
+from .._checks import check_whole, nearest
+from ._busy import busy
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     import torch
@@ -27,7 +28,7 @@ def load_prior(name: str, device: str = "cpu", *, flag: str = "PRIOR") -> PosePr
     """The prior of an argument; what is wrong with it is said under the argument's name."""
     from ..pretrained.loading import load
 
-    with _named(flag):
+    with said_of(flag):
         return load(name, device=device)
 
 
@@ -45,29 +46,30 @@ def held_out(path: Path) -> PoseDataset:
     """The poses of `--data`: of a file; of a folder its test split, else its val split, else all."""
     from ..io import read_poses, read_split
 
-    with _named("--data"):
+    with said_of("--data"), busy(f"reading {path}"):
         if path.is_dir():
             splits = read_split(path)
             return splits.get("test") or splits.get("val") or read_poses(path)
         return read_poses(path)
 
 
-def all_of(path: Path) -> PoseDataset:
-    """All poses of `--data`, a file or a folder."""
+def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
+    """All poses of a file or a folder."""
     from ..io import read_poses
 
-    with _named("--data"):
+    with said_of(flag), busy(f"reading {path}"):
         return read_poses(path)
 
 
 @contextlib.contextmanager
-def _named(flag: str) -> Iterator[None]:
-    """What is wrong with a path is said under the name of the argument that it came from."""
+def said_of(argument: str, *names: str) -> Iterator[None]:
+    """What is wrong with a path, or with one of the library's arguments `names`, is said of the command line's argument."""
     try:
         yield
     except ValueError as error:
-        if str(error).startswith("path: "):
-            raise ValueError(f"{flag}: {str(error).removeprefix('path: ')}") from None
+        name, colon, rest = str(error).partition(": ")
+        if colon and name in (names or ("path", "folder")):
+            raise ValueError(f"{argument}: {rest}") from None
         raise
 
 
@@ -86,10 +88,26 @@ def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
     if path is None:
         return
     if path.suffix.lower() not in allowed:
-        raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}.")
+        raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {str(path)!r}.")
     if path.suffix.lower() in _NEEDS:
         need(flag, *_NEEDS[path.suffix.lower()])
-    try:
+    with said_of(flag):
         require_writable(path)
-    except ValueError as error:
-        raise ValueError(f"{flag}, {error}") from None
+
+
+def hidden_joints(names: str) -> tuple[int, ...]:
+    """The joints of `--hide`: parts that are hidden in evaluations, joint sets and joint names, with commas between them."""
+    from .. import skeleton
+    from ..evaluation.completion import COMPLETION_PATTERNS
+
+    joints: list[int] = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        try:
+            joints += COMPLETION_PATTERNS.get(name) or skeleton.resolve_joints(name)
+        except ValueError:
+            known = (*COMPLETION_PATTERNS, *skeleton.JOINT_SETS, *skeleton.JOINT_NAMES)
+            raise ValueError(
+                f"--hide: expected {', '.join(COMPLETION_PATTERNS)}, a joint set ({', '.join(skeleton.JOINT_SETS)}) or joint "
+                f"names, with commas between them, got {name!r}.{nearest(name, known)}"
+            ) from None
+    return tuple(dict.fromkeys(joints))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
+
+from ._common import said_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataImport:
     """A tree of pose files (AMASS and larger) into shards that train, evaluate, score, ... take as --data. Resumable."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """The unpacked tree: SRC/CMU/01/01_01_poses.npz, ..."""
     out: Path
     """A new folder; or that of an import that was stopped, which goes on."""
@@ -50,8 +52,10 @@ class DataImport:
         names = ImportOptions.__dataclass_fields__
         given = {name: getattr(self, name) for name in names}
         options = ImportOptions(**{**given, "fps": self.fps or None})
-        require_writable(self.out / "plan.json")
-        report = import_poses(self.source, self.out, options=options, workers=self.workers)
+        with said_of("--out"):
+            require_writable(self.out / "plan.json")
+        with said_of("SOURCE", "source"):
+            report = import_poses(self.source, self.out, options=options, workers=self.workers)
         print(report)
         print(f"results: {self.out} (report.json names every file that was left out)")
 
@@ -60,17 +64,20 @@ class DataImport:
 class DataInfo:
     """What a file, a folder or shards hold: poses, joints, people, and what was decided in reading them."""
 
-    data: tyro.conf.Positional[Path]
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POSES")]
     """An .npz file, a folder of them, or shards."""
 
     def run(self) -> None:
         from ..io import read_poses, read_split
 
-        parts = read_split(self.data) if self.data.is_dir() else {"all": read_poses(self.data)}
+        with said_of("POSES"):
+            parts = read_split(self.data) if self.data.is_dir() else {"all": read_poses(self.data)}
         for name, data in parts.items():
             print(f"{name}: {data}")
 
 
+#: By name, in the order of the help.
+ACTIONS: dict[str, type[Any]] = {"import": DataImport, "info": DataInfo}
 Action = Annotated[DataImport, tyro.conf.subcommand("import")] | Annotated[DataInfo, tyro.conf.subcommand("info")]
 
 

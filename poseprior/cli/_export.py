@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ._common import check_suffix, load_prior, need
+from ._busy import busy
+from ._common import check_suffix, hidden_joints, load_prior, need
 from ._parse import Prior
 
 
@@ -23,7 +25,6 @@ class Export:
     """What complete draws: left_arm, right_arm, legs, trunk, a joint set, or joint names with commas."""
 
     def run(self) -> None:
-        from ..evaluation.completion import COMPLETION_PATTERNS
         from ..export import export_onnx
 
         check_suffix("--onnx", self.onnx, ".onnx")
@@ -31,6 +32,11 @@ class Export:
             need("--onnx", package, "onnx")
         if bool(self.hide) != ("complete" in self.what):
             raise ValueError("--hide: expected joints with --what complete, and only then; as --hide left_arm.")
-        hide = COMPLETION_PATTERNS.get(self.hide, self.hide)
-        for name, path in export_onnx(load_prior(self.prior), self.onnx, what=self.what, hide=hide).items():
+        hide = hidden_joints(self.hide)
+        # torch's exporter warns of torchvision, which no prior needs.
+        logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+        prior = load_prior(self.prior)
+        with busy(f"writing {self.onnx}"):
+            files = export_onnx(prior, self.onnx, what=self.what, hide=hide)
+        for name, path in files.items():
             print(f"{name}: {path}")

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
 
 from .._checks import check_number
-from ._common import check_suffix, need
+from ._common import check_suffix, load_prior, need, said_of
 from ._over_files import FitFile, over_files
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
@@ -34,7 +34,7 @@ _FINGERS = range(25, 55)
 class Fit:
     """Fit SMPL-X bodies to the keypoints of one person, with a prior."""
 
-    keypoints: tyro.conf.Positional[Path]
+    keypoints: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="KEYPOINTS")]
     """An .npz (keypoints or keypoints3d, layout, focal_length, ...), a detector's .json, or a folder of them."""
     out: Path
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
@@ -106,18 +106,20 @@ class Fit:
                 f"--gender: expected neutral for the stand-in body, got {self.gender}; give the folder of your own model files "
                 "with --model."
             )
-        found = read_keypoints(
-            self.keypoints, layout=self.layout, person=self.person, units=self.units, image_size=self.image_size
-        )
+        with said_of("--smooth", "smooth_sigma"):
+            config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
+        with said_of("KEYPOINTS"):
+            found = read_keypoints(
+                self.keypoints, layout=self.layout, person=self.person, units=self.units, image_size=self.image_size
+            )
         for note in found.notes:
             print(f"note: {note}")
         target = self._target(found)
         points_up = self._points_up(target)
-        prior = self._load(self.prior)
+        prior = self._load(self.prior, "--prior")
         fingers = self._finger_terms(target, prior)
         started = time.monotonic()
         with self._model() as model:
-            config = FitBodyConfig(iterations=self.iterations, smooth_sigma=self.smooth)
             fit = _fit_in_chunks(model, target, prior, fingers, config)
             fit.save(
                 self.out, up=self.up, points_up=points_up, gender=self.gender, fps=self.fps, frame_names=found.names
@@ -141,10 +143,8 @@ class Fit:
         check_up(self.up, found, coordinates_of([target]))
         return found
 
-    def _load(self, name: str) -> PosePrior | None:
-        from ..pretrained.loading import load
-
-        return None if name == "none" else load(name, device=self.device)
+    def _load(self, name: str, flag: str) -> PosePrior | None:
+        return None if name == "none" else load_prior(name, self.device, flag=flag)
 
     def _finger_terms(self, target: Target, prior: PosePrior | None) -> list[EnergyTerm]:
         """The hand prior's term, where fingers were seen and `prior` does not judge them."""
@@ -153,7 +153,7 @@ class Fit:
         seen = any(bool(target.confidence[:, k].any()) for k, part in enumerate(target.parts) if "hand" in part)
         if not seen or prior is None or any(j in _FINGERS for j in prior.joints):
             return []
-        hands = self._load(self.hand_prior)
+        hands = self._load(self.hand_prior, "--hand-prior")
         if hands is None:
             return []
         twice = set(hands.joints) & set(prior.joints)

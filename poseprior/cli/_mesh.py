@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from ._busy import busy
 from ._common import all_of, check_suffix, need
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
@@ -42,7 +43,7 @@ class ExportMesh:
             need("--body figure", "scipy", "viz")
         else:
             need(f"--body {self.body}", "smplx", "fitting")
-        poses = all_of(self.data).poses
+        poses = all_of(self.data, flag="POSES").poses
         if not 0 <= self.index < len(poses):
             raise ValueError(f"--index: expected 0 to {len(poses) - 1}, got {self.index}.")
         pose = poses[self.index]
@@ -50,7 +51,8 @@ class ExportMesh:
             vertices, faces, colours = skeleton_mesh(pose)
             write_mesh(self.out, vertices, faces, colours=colours)
         else:
-            self._write_body(pose[None])
+            with busy(f"writing {self.out}"):
+                self._write_body(pose[None])
         print(f"mesh of pose {self.index}: {self.out}")
 
     def _write_body(self, pose: Tensor) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields, make_dataclass
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, TextIO, TypeVar, cast, get_type_hints
 
 import tyro
+
+from ._arguments import check_arguments
 
 _Command = TypeVar("_Command")
 
@@ -21,6 +28,7 @@ Prior = Annotated[
         help="A shipped prior's name (poseprior list), a .safetensors file, a run folder, or hf://owner/repo/file.",
     ),
 ]
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONFIG = (tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
 
 
@@ -44,15 +52,47 @@ def parse(
         description: at the top of the help; None is the docstring.
 
     Raises:
-        SystemExit: after the help (0) or a message (2).
+        ValueError: arguments that the command does not take.
+        SystemExit: after the help (0).
     """
+    check_arguments(command, arguments, prog, default)
     shown: Any = with_hints(command, hints or {})
     start = None if default is None else shown(**vars(default))
-    found: _Command = tyro.cli(
-        shown, args=list(arguments), prog=prog, default=start, description=description or inspect.getdoc(command),
-        config=_CONFIG,
-    )  # fmt: skip
+    printed = _Printed(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(printed):
+            found: _Command = tyro.cli(
+                shown, args=list(arguments), prog=prog, default=start, config=_CONFIG,
+                description=description or inspect.getdoc(command),
+            )  # fmt: skip
+    finally:
+        for line in printed.getvalue().splitlines():
+            print(_wrapped(line))
     return found
+
+
+class _Printed(io.StringIO):
+    """What would go to `stream`, in the letters and colours that it takes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
+def _wrapped(line: str) -> str:
+    """A line of the help, in pieces of the terminal's width: tyro leaves usage and description as they are."""
+    plain, width = _COLOUR.sub("", line), shutil.get_terminal_size().columns
+    if len(plain) <= width:
+        return line
+    indent = "    " if plain.startswith("usage:") else ""
+    return textwrap.fill(plain, width - 1, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def with_hints(command: type[_Command], hints: Mapping[str, str]) -> type[_Command]:

@@ -37,7 +37,8 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any], dict[str, Any]]
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"--config: {path} is not a readable TOML file ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"--config: {path} is not a readable TOML file ({reason}).") from None
     model, options = values.pop("model", None), values.pop("options", {})
     if model is not None and model not in MODELS:
         raise ValueError(
@@ -48,7 +49,7 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any], dict[str, Any]]
     if unknown:
         raise ValueError(
             f"--config: {path} has no use for {', '.join(unknown)}; expected model, [options] of the model, or options of "
-            f"poseprior train ({', '.join(known)}).{nearest(unknown[0], known)}"
+            f"poseprior train ({', '.join(known)}).{nearest(unknown[0], known) or _under_options(unknown[0], model)}"
         )
     if not isinstance(options, Mapping) or (options and model is None):
         raise ValueError(f"--config: {path}: expected [options] to be a table beside a model, got {options!r}.")
@@ -67,6 +68,12 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any], dict[str, Any]]
         _check_kinds(path, MODELS[model], options)
     values |= {name: Path(values[name]) for name in _PATHS if name in values}
     return model, values, dict(options)
+
+
+def _under_options(name: str, model: str | None) -> str:
+    """A hint where an option of the model stands outside of `[options]`."""
+    taken = [field.name for field in fields(MODELS[model])] if model is not None else []
+    return nearest(name, taken, shown=lambda option: f"{option} under [options]")
 
 
 def _check_kinds(path: Path, command: type, values: Mapping[str, Any]) -> None:
@@ -112,8 +119,10 @@ def rig_noise_of(text: str) -> RigNoise | None:
     if not text.endswith(".json"):
         try:
             return RigNoise.estimated(text)
-        except ValueError as error:
-            raise ValueError(f"--rig-noise: expected a .json file, none, or a part; {error}") from None
+        except ValueError:
+            raise ValueError(
+                f"--rig-noise: expected body, hands, whole_body, none or a .json file of sizes, got {text!r}."
+            ) from None
     try:
         values = json.loads(Path(text).read_text())
     except (OSError, ValueError) as error:

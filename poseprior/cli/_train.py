@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
+from ._busy import busy
+from ._common import said_of
 from ._models import Global, HandVae
 from ._run_config import rig_noise_of, write_config
 from ._train_options import LOOP, TrainOptions
@@ -42,11 +45,16 @@ class Train(TrainOptions):
         from ..training.fit import fit_defaults
         from ..training.tensorboard import tensorboard_installed
 
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(
+                f"--out: expected a folder for the run, got {self.out}, which is a file; choose another name."
+            )
         recipe = self._find_recipe()
-        if recipe is None:
-            parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
-        else:
-            parts = read_parts(self.data, recipe.parts)
+        with said_of("--data"), busy(f"reading {self.data}"):
+            if recipe is None:
+                parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
+            else:
+                parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
         asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
         config = self._fit_config(recipe)
@@ -62,7 +70,9 @@ class Train(TrainOptions):
             self._write_config(options)
             if not tensorboard_installed():
                 print('no curves in tb/: TensorBoard is not installed; pip install "poseprior[train]"')
-        result = self._fit(prior, splits, config)
+        # EM has a bar of its own, steps too.
+        with busy("fitting in closed form") if _is_one_pass(prior, options) else contextlib.nullcontext():
+            result = self._fit(prior, splits, config)
         if not main_rank:
             return 0
         prior.metadata["recipe"] = origin
@@ -237,6 +247,12 @@ class Train(TrainOptions):
             raise ValueError(
                 f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
             )
+
+
+def _is_one_pass(prior: PosePrior, options: FitOptions) -> bool:
+    from ..models import GaussianPrior
+
+    return isinstance(prior, GaussianPrior) and options.max_steps == 0 and options.progress
 
 
 def _reproducible(options: FitOptions) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def parse_train(arguments: Sequence[str], prog: str) -> Train:
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
     """The value of an option, `--name VALUE` or `--name=VALUE`."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         if argument == name or argument.startswith(f"{name}="):
             return argument.partition("=")[2] or following
     return None

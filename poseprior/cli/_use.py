@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from .._checks import check_whole
 from ._busy import busy
-from ._common import check_suffix, generator, held_out, load_prior
+from ._common import check_suffix, generator, held_out, hidden_joints, load_prior
 from ._over_files import over_files
 from ._parse import Prior
 
@@ -144,6 +144,10 @@ class Complete:
         poses, observed = poses[: self.max_poses], observed[: self.max_poses].clone()
         if self.hide:
             observed[:, list(self._hidden(prior))] = False
+        elif bool(observed[:, list(prior.joints)].all()):
+            raise ValueError(
+                f"--hide: expected joints to draw, since {self.data} shows all that {self.prior} models; got none."
+            )
         with busy(f"completing {len(poses):,} poses"):
             filled = prior.complete(
                 poses.to(prior.device), observed.to(prior.device), num_samples=self.num_samples,
@@ -169,15 +173,8 @@ class Complete:
     def _hidden(self, prior: PosePrior) -> tuple[int, ...]:
         """The joints to hide; those that the prior does not model stay missing, which is said."""
         from .. import skeleton
-        from ..evaluation.completion import COMPLETION_PATTERNS
 
-        if self.hide in COMPLETION_PATTERNS:
-            joints = COMPLETION_PATTERNS[self.hide]
-        else:
-            try:
-                joints = skeleton.resolve_joints(self.hide)
-            except ValueError as error:
-                raise ValueError(f"--hide: expected {', '.join(COMPLETION_PATTERNS)}, or {error}") from None
+        joints = hidden_joints(self.hide)
         unknown = [skeleton.JOINT_NAMES[j] for j in joints if j not in prior.joints]
         if len(unknown) == len(joints):
             raise ValueError(
@@ -185,7 +182,9 @@ class Complete:
                 "lists its joints."
             )
         if unknown:
-            print(f"{self.prior} does not model {', '.join(unknown)}: hidden, and not drawn")
+            more = f" and {len(unknown) - 2} more" if len(unknown) > 3 else ""
+            shown = ", ".join(unknown[:2] if more else unknown)
+            print(f"{self.prior} does not model {shown}{more}: hidden, and not drawn")
         return joints
 
 
@@ -210,9 +209,26 @@ class Info:
         if facts.get("calibration"):
             facts["calibration"] = f"percentiles among held-out people, knees: {', '.join(facts['calibration'])}"
         for name, value in facts.items():
-            _wrapped(f"{name}: {json.dumps(value)}")
+            _wrapped(f"{name}: {_said(value)}")
         for notice in notices:
             print(f"notice:\n{notice.strip()}\n")
+
+
+def _said(value: Any) -> str:
+    """A value of the metadata as text; of rig noise, which is pages of numbers, whether there is any."""
+    if isinstance(value, Mapping):
+        facts = {name: bool(inside) if name == "rig_noise" else inside for name, inside in value.items()}
+        return "; ".join(f"{name} {_inside(inside)}" for name, inside in facts.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_inside, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _inside(value: Any) -> str:
+    """The same within a value: in brackets where it has parts."""
+    return f"({_said(value)})" if isinstance(value, Mapping | list | tuple) else _said(value)
 
 
 def _wrapped(text: str) -> None:

@@ -33,6 +33,8 @@ _BODY_VIEWS = ((0.0, 8.0), (45.0, 8.0))
 _HAND_YAWS = (0.0, 55.0)
 _BODY_SCALE, _HAND_SCALE = 1.35, 5.6  # inches a metre
 _MARGIN = 0.14  # inches
+#: Points of titles and legends in a picture so many inches wide. Text grows with the width: wide pictures are shown smaller.
+_TEXT, _TEXT_WIDTH = 8.0, 8.0
 
 
 def plot_poses(
@@ -89,9 +91,13 @@ def plot_poses(
     cell_height = sum(heights) + _MARGIN * len(rows) + title_height
     columns = min(columns or max(1, round((len(pose) * cell_height / cell_width) ** 0.5 * 1.15)), len(pose))
     lines = -(-len(pose) // columns)
-    foot = 0.42 if legend else 0.0
     width = max(columns * cell_width, 3.4 if legend else 0.0)
-    height = lines * cell_height + foot
+    grown = max(1.0, width / _TEXT_WIDTH)
+    if titles is not None:
+        title_size = _title_size(titles, cell_width, _TEXT * grown)
+        cell_height += title_height * (grown - 1.0)
+        title_height *= grown
+    height = lines * cell_height + (0.42 * grown if legend else 0.0)
     figure = new_figure(figsize=(width, height), facecolor=_PAPER)
     left = (width - columns * cell_width) / 2.0
     for index, cell in enumerate(cells):
@@ -108,9 +114,11 @@ def plot_poses(
                 start += widths[k]
             bottom -= _MARGIN / 2.0
         if titles is not None:
-            axes.text(cell_width / 2.0, title_height - 0.04, titles[index], ha="center", va="top", size=8, color=_INK)
+            axes.text(
+                cell_width / 2.0, title_height - 0.04, titles[index], ha="center", va="top", size=title_size, color=_INK
+            )
     if legend:
-        _legend(figure, hands, body)
+        _legend(figure, hands, body, grown)
     if path is not None:
         with replacing(path) as temporary:
             # The format is given, since matplotlib adds a suffix of its own to a path without one.
@@ -206,7 +214,13 @@ def choose_panels(pose: Tensor, joints: str | int | Iterable[str | int] | None) 
     return not chosen <= set(JOINT_SETS["hands"]), hands
 
 
-def _legend(figure: Figure, hands: tuple[str, ...], body: bool) -> None:
+def _title_size(titles: Sequence[str], width: float, size: float) -> float:
+    """Points, `size` or as many fewer as the longest title needs to fit into `width` inches; no less than 5."""
+    longest = max(1, *map(len, titles))
+    return max(5.0, min(size, 72.0 * width / (0.56 * longest)))  # a letter is about 0.56 of its height wide
+
+
+def _legend(figure: Figure, hands: tuple[str, ...], body: bool, grown: float) -> None:
     from matplotlib.patches import Patch
 
     views = ["front and three-quarter view"] * body + ["each hand: palm, then past the thumb"] * bool(hands)
@@ -214,11 +228,11 @@ def _legend(figure: Figure, hands: tuple[str, ...], body: bool) -> None:
         Patch(facecolor=COLOURS[side], label=f"{side} side") for side in ("left", "right") if body or side in hands
     ]
     figure.legend(
-        handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=8, labelcolor=_INK, handlelength=1.0,
-        bbox_to_anchor=(0.5, 0.16 / figure.get_figheight()), borderpad=0.0, columnspacing=1.2,
+        handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=_TEXT * grown, labelcolor=_INK, handlelength=1.0,
+        bbox_to_anchor=(0.5, 0.16 * grown / figure.get_figheight()), borderpad=0.0, columnspacing=1.2,
     )  # fmt: skip
-    y, grey = 0.05 / figure.get_figheight(), COLOURS["middle"]
-    figure.text(0.5, y, "; ".join(views), ha="center", va="bottom", size=6.5, color=grey)
+    y, grey = 0.05 * grown / figure.get_figheight(), COLOURS["middle"]
+    figure.text(0.5, y, "; ".join(views), ha="center", va="bottom", size=6.5 * grown, color=grey)
 
 
 def _check(poses: Tensor | np.ndarray) -> Tensor:

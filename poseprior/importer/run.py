@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import zlib
 from collections import Counter
 from functools import partial
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from .._workers import run_jobs
 from ..io.atomic import replacing, write_json
-from ..io.shards import INDEX, read_shards, write_index
+from ..io.shards import INDEX, PLAN, read_shards, write_index
 from .options import ImportOptions
 from .plan import Plan, settle
 from .report import ImportReport, count_sources
@@ -78,6 +80,14 @@ def import_poses(
     return _finish(folder, plan, options, len(missing))
 
 
+def _remove_plan(folder: Path) -> None:
+    """Leave nothing of an import that no file can be used of: other options, which may use them, would be refused."""
+    shutil.rmtree(folder / "shards", ignore_errors=True)
+    (folder / PLAN).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _finish(folder: Path, plan: Plan, options: ImportOptions, new: int) -> ImportReport:
     """Count, choose the rows of capped sources, and write report and index."""
     facts: list[dict[str, Any]] = []
@@ -98,6 +108,7 @@ def _finish(folder: Path, plan: Plan, options: ImportOptions, new: int) -> Impor
     parts = {part: names for part, names in shards.items() if names}
     left_out = (*plan.skipped, *(Skipped(fact["file"], fact["why"]) for fact in facts if "why" in fact))
     if not parts:
+        _remove_plan(folder)
         raise ValueError(
             f"source: expected files with poses, got none that can be used; the first of {len(left_out)}: "
             f"{left_out[0].name}: {left_out[0].why}"

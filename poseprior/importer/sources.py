@@ -45,7 +45,7 @@ def find_files(root: Path) -> tuple[list[PoseFile], list[Skipped]]:
         ValueError: no folder, or one without any `.npz`.
     """
     if not root.is_dir():
-        raise ValueError(f"source: expected a folder of pose files, got {root}, which is none.")
+        raise ValueError(f"source: expected a folder of pose files, got {root}, which is no folder.")
     every = sorted(_walk(root))
     files, skipped = [], []
     motions = {name for name, _ in every if name.endswith("_stageii.npz")}

@@ -45,7 +45,7 @@ def split_files(folder: Path) -> dict[str, list[Found]]:
     must: a test file must never slip into a folder read as one.
     """
     if not folder.is_dir():
-        raise ValueError(f"folder: expected a folder with pose files, got {folder}, which is none.")
+        raise ValueError(f"folder: expected a folder with pose files, got {folder}, which is no folder.")
     files = _below(folder)
     top = {file: found for file in files if (found := _split_of(file, folder, 1)) is not None}
     named = top or {file: found for file in files if (found := _split_of(file, folder, None)) is not None}

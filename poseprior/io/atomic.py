@@ -46,7 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
-    """Refuse a target that could not be written, before any work is done for it.
+    """Refuse a target that could not be written, before any work is done for it. Nothing is left behind.
 
     Raises:
         ValueError: as `replacing`.
@@ -55,7 +55,8 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     with _one_error(path):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-        with _workplace(target):
+        there = next(folder for folder in target.parents if folder.exists())  # what is missing is made on writing
+        with _workplace(there / target.name):
             pass
 
 

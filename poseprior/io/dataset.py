@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import skeleton
+from .._shown import evenly_spaced, html_page
 from . import _columns, _memmap, _storage, _thinning
 from ._dataset_rows import DatasetRows
 
@@ -68,6 +69,10 @@ class PoseDataset(DatasetRows):
             f"{', memory-mapped' if self._store.mapped else ''}"
             f"{self._columns.said()})"
         )
+
+    def _repr_html_(self) -> str:
+        joints = self.observed_joints
+        return html_page(repr(self), self.batch(evenly_spaced(len(self)))[0] if joints else None, joints)
 
     # -- other data sets made from this one --------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from .._checks import nearest
 from ..models import (
     BodyVAE,
     GaussianMixturePrior,
@@ -137,5 +138,7 @@ def find_recipe(name: str) -> Recipe:
         ValueError: no such recipe; the message lists them.
     """
     if name not in RECIPES:
-        raise ValueError(f"recipe: no recipe {name!r}; the recipes are {', '.join(RECIPES)}.")
+        raise ValueError(
+            f"recipe: no recipe {name!r}; the recipes are {', '.join(RECIPES)}.{nearest(name, list(RECIPES))}"
+        )
     return RECIPES[name]

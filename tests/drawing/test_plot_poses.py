@@ -46,6 +46,18 @@ def test_panels_follow_the_joints() -> None:
     assert choose_panels(still, "whole_body") == (True, ("right", "left"))
 
 
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 4), (12, 6)])
+def test_text_is_legible_where_a_page_shows_the_picture_850_pixels_wide(count: int, columns: int) -> None:
+    titles = ["both knees forwards, head backwards"] + ["draw"] * (count - 1)
+    figure = viz.plot_poses(_random(count), joints="body", titles=titles, columns=columns)
+    figure.draw_without_rendering()
+    shown = min(1.0, 850 / (96 * figure.get_figwidth()))  # a page shows 96 pixels an inch, if there is room
+    assert min(text.get_fontsize() for text in figure.legends[0].get_texts()) * 96 / 72 * shown > 10
+    boxes = [(axes.texts[0].get_window_extent(), axes.get_window_extent()) for axes in figure.axes]
+    for text, cell in boxes:
+        assert cell.x0 <= text.x0 and text.x1 <= cell.x1 and cell.y0 - 1 <= text.y0
+
+
 def test_both_sides_have_their_colour_and_the_ground_its_line() -> None:
     figure = viz.plot_poses(torch.zeros(55, 3))
     figure.draw_without_rendering()

@@ -118,15 +118,16 @@ def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ([str(deep), "--out", out, "--center", "1", "1"], "--center: expected none for 3D keypoints"),
         ([str(deep), "--out", out, "--image-size", "9", "9"], "image_size: expected None for 3D keypoints"),
         ([str(keypoints), "--out", str(tmp_path / "f.pkl")], "ends in .npz"),
-        ([str(tmp_path / "no.json"), "--out", out], "is not there"),
-        ([str(keypoints), "--out", "/proc/nowhere/f.npz"], "--out, path: cannot write /proc/nowhere/f.npz"),
-        ([str(keypoints), "--out", out, "--png", "/proc/nowhere/f.png"], "--png, path: cannot write"),
+        ([str(tmp_path / "no.json"), "--out", out], "KEYPOINTS: expected an .npz"),
+        ([str(keypoints), "--out", "/proc/nowhere/f.npz"], "--out: cannot write /proc/nowhere/f.npz"),
+        ([str(keypoints), "--out", out, "--png", "/proc/nowhere/f.png"], "--png: cannot write"),
         ([str(keypoints), "--out", out, "--html", str(tmp_path)], "--html: expected a name that ends in .html"),
         ([str(keypoints), "--out", out, "--focal", "1e30"], "focal: expected finite numbers of at most 1e+08"),
         ([str(bare), "--out", out], "--image-size"),
-        ([str(keypoints), "--out", out, "--prior", "body-gaussain"], "body-gaussian"),
+        ([str(keypoints), "--out", out, "--prior", "body-gaussain"], "--prior: no file or folder 'body-gaussain'"),
         ([str(keypoints), "--out", out, "--prior", "none", "--model", str(tmp_path)], "--model"),
         ([str(bare), "--out", out, "--prior", "none", "--focal", "0", "--center", "1", "1"], "focal lengths above 0"),
+        ([str(keypoints), "--out", out, "--smooth", "-1"], "--smooth: expected a finite number"),
     ):
         assert main(["fit", *arguments]) == 2
         said = capsys.readouterr()

@@ -216,11 +216,23 @@ def test_two_workers_import_what_one_does(tmp_path: Path) -> None:
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 
+def test_a_tree_without_frame_rates_is_imported_as_the_message_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "S"
+    tree.mkdir()
+    np.savez(tree / "a.npz", poses=0.1 * np.random.default_rng(0).normal(size=(200, 55, 3)))
+    command = ["data", "import", str(tree), "--out", str(out), "--workers", "1", "--split", "none"]
+    assert main(command) == 2 and not out.exists()
+    assert "--source-fps" in capsys.readouterr().err
+    assert main([*command, "--source-fps", "30"]) == 0
+
+
 def test_trees_without_poses_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     for source, says in (
-        (tmp_path / "nothing", "source: expected a folder of pose files, got"),
+        (tmp_path / "nothing", "SOURCE: expected a folder of pose files, got"),
         (empty, "got no file at all; give the unpacked tree"),
     ):
         assert main(["data", "import", str(source), "--out", str(tmp_path / "S")]) == 2
@@ -231,6 +243,7 @@ def test_trees_without_poses_are_refused(tmp_path: Path, capsys: pytest.CaptureF
     np.savez(empty / "b.npz", numbers=np.arange(3))
     with pytest.raises(ValueError, match=r"got none that can be used; the first of 2: a.txt: is no .npz"):
         _import(empty, tmp_path / "S")
+    assert not (tmp_path / "S").exists()
     with pytest.raises(ValueError, match=r"out: expected a folder outside of the tree"):
         _import(empty, empty / "S")
     with pytest.raises(ValueError, match=r"out: expected a new folder, an empty one or that of an import, got"):

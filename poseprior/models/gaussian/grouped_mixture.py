@@ -57,8 +57,9 @@ class IndependentGroupsMixture(nn.Module):
     def _each(self) -> Iterator[tuple[MaskedMixture, Tensor]]:
         """Mixtures, each with the places of its joints among all joints."""
         for k, part in enumerate(self.parts):
-            assert isinstance(part, MaskedMixture)
-            yield part, self.get_buffer(f"_place{k}")
+            place = getattr(self, f"_place{k}")  # older versions of torch.compile do not know get_buffer
+            assert isinstance(part, MaskedMixture) and isinstance(place, Tensor)
+            yield part, place
 
     def covariance(self) -> Tensor:
         """(3 J, 3 J) of the coordinates, zero between groups; for one component."""

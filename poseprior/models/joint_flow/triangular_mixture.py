@@ -71,16 +71,21 @@ class Mixture(NamedTuple):
     def log_weights(self) -> Tensor:
         """(P, B, K + 2) log-weights of all components, the broad ones last."""
         broad = [math.log(self.broad_weight * share) for _, share in BROAD]
-        tail = self.log_weight.new_tensor(broad).expand(*self.log_weight.shape[:-1], len(BROAD))
+        tail = _constants(self.log_weight, broad).expand(*self.log_weight.shape[:-1], len(BROAD))
         return torch.cat([self.log_weight + math.log1p(-self.broad_weight), tail], -1)
 
     def standardise(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals of all components and their log-slopes d f_i / d y_i, both (P, B, K + 2, 3)."""
         f = torch.stack(self.residuals(y), -1)
-        stddev = y.new_tensor([broad.stddev for broad, _ in BROAD])[:, None]
+        stddev = _constants(y, [broad.stddev for broad, _ in BROAD])[:, None]
         slope = self.log_precision + self.log_diagonal[..., None, :]
         broad_slope = (-stddev.log()).expand(*slope.shape[:-2], len(BROAD), 3)
         return torch.cat([f, y[..., None, :] / stddev], -2), torch.cat([slope, broad_slope], -2)
+
+
+def _constants(like: Tensor, values: list[float]) -> Tensor:
+    # Not `like.new_tensor`, which fails for the tensors of torch.func in older versions of torch.
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
 def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
@@ -90,8 +95,8 @@ def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
     square = first.square() + second.square() + third.square()
     learned = mixture.log_weight + mixture.log_precision.sum(-1) - 0.5 * square
     learned = learned + (mixture.log_diagonal.sum(-1, keepdim=True) + (math.log1p(-b) - 3.0 * _HALF_LOG_2PI))
-    level = y.new_tensor([math.log(b * share) + broad.level for broad, share in BROAD])
-    rate = y.new_tensor([broad.rate for broad, _ in BROAD])
+    level = _constants(y, [math.log(b * share) + broad.level for broad, share in BROAD])
+    rate = _constants(y, [broad.rate for broad, _ in BROAD])
     tail = level + y.square().sum(-1, keepdim=True) * rate
     return torch.logsumexp(torch.cat([learned, tail], -1), -1)
 
@@ -145,7 +150,7 @@ def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
     e = torch.stack(unit_lower_solve((a, b, c), (first, second, third)), -1)
     z = centre + e * torch.exp(-log_precision)
     residual = torch.linalg.solve_triangular(mixture.whitener(), z.transpose(1, 2), upper=False).transpose(1, 2)
-    stddev = noise.new_tensor([broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
+    stddev = _constants(noise, [broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
     return torch.where((chosen >= learned)[..., None], stddev * noise, mixture.mean + residual)
 
 

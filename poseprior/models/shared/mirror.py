@@ -16,7 +16,7 @@ from ... import skeleton
 
 def reflect(rotvec: Tensor) -> Tensor:
     """Mirrored rotvecs (..., 3), or their standard deviations up to sign; its own inverse."""
-    return rotvec * rotvec.new_tensor(skeleton.REFLECTION)
+    return rotvec * torch.tensor(skeleton.REFLECTION, dtype=rotvec.dtype, device=rotvec.device)
 
 
 @dataclass(frozen=True)
