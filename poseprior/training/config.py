@@ -18,7 +18,8 @@ class FitConfig:
     that is given below.
 
     Attributes:
-        max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one.
+        max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one:
+            the fields of the optimiser and of checkpoints then have nothing to act on.
         minutes: wall-clock budget of everything that training does, over all resumed runs together; the learning rate's
             cosine ends with whichever of `max_steps` and `minutes` ends first. Without it there is no limit.
         batch_size: poses a step, over all ranks together (512).
