@@ -104,9 +104,14 @@ class HandSpace:
     def _pair(name: str, pair: tuple[Tensor, Tensor] | None, dim: int) -> tuple[Tensor, Tensor] | None:
         if pair is None:
             return None
-        if len(pair) != 2:
-            raise ValueError(f"{name}: expected a pair (left, right), got {len(pair)} entries.")
-        values = tuple(torch.as_tensor(v) for v in pair)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            got = f"{len(pair)} entries" if isinstance(pair, tuple | list) else type(pair).__name__
+            raise ValueError(f"{name}: expected a pair (left, right), got {got}.")
+        try:
+            values = tuple(torch.as_tensor(v) for v in pair)
+        except (TypeError, ValueError, RuntimeError):
+            kinds = " and ".join(type(v).__name__ for v in pair)
+            raise ValueError(f"{name}: expected two arrays of numbers, got {kinds}.") from None
         if dim == 1:
             values = tuple(v.flatten() for v in values)
         for side, value in zip(_SIDES, values, strict=True):

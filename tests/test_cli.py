@@ -245,7 +245,7 @@ def test_score_names_the_guilty_joint(
     write_poses(tmp_path / "b.npz", broken, observed=poses.observed[:30])
     out = tmp_path / "scores.json"
     assert main(["score", str(run), "--data", str(tmp_path / "b.npz"), "--json", str(out), "--worst", "1"]) == 0
-    assert "7" in (line := capsys.readouterr().out.splitlines()[5]).split()
+    assert "7" in (line := capsys.readouterr().out.splitlines()[6]).split()
     assert "left_knee" in line
     result = json.loads(out.read_text())
     assert min(result["log_prob"]) == result["log_prob"][7]

@@ -33,7 +33,7 @@ def test_joints_bent_the_wrong_way_come_first(
     out = tmp_path / "scores.json"
     command = ["score", name, "--data", str(tmp_path / "p.npz"), "--worst", "3", "--json", str(out)]
     assert main(command) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if joint in line]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if f"{joint} does not fit" in line]
     assert {int(row[0]) for row in rows} == {12, 13, 14}
     found = json.loads(out.read_text())
     blame = torch.tensor(found["attribution"]).argmax(1)

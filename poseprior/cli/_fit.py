@@ -164,6 +164,9 @@ class Fit:
         from ..fitting import Joints3D, Keypoints2D
 
         if found.points.shape[-1] == 3:
+            for flag, given in (("focal", self.focal), ("center", self.center)):
+                if given is not None:
+                    raise ValueError(f"--{flag}: expected none for 3D keypoints, which no camera sees; leave it out.")
             return Joints3D(
                 found.points,
                 layout=found.layout,

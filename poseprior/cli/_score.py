@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .._checks import check_whole
 from ._busy import busy
 from ._common import check_suffix, generator, held_out, load_prior
 from ._over_files import over_files
 from ._parse import Prior
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..tasks import ScoreResult
+
+#: A joint that is more surprising than this, nats, does not fit; a pose below this percentile is implausible.
+_ODD, _RARE = 5, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +52,6 @@ class Score:
     """Over every file of a folder, in so many processes: a result for each in the folder --out. Run again to go on."""
 
     def run(self) -> None:
-        import torch
-
         from .. import skeleton
         from ..io.atomic import write_json
         from ..scale.file_tasks import ScoreFile
@@ -76,18 +83,7 @@ class Score:
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        print(f"percentile: of the pose, among {result.percentile_kind}; below 1 is implausible")
-        print("worst joint: the same of its worst joint, among the prior's own samples")
-        print("surprise: of the joint to blame, nats more than usual; above 5 it does not fit")
-        print("   pose  percentile  worst joint  joint to blame   surprise   log_prob")
-        excess = result.attribution.amax(-1).where(shown, -torch.inf)
-        for row in excess.argsort(descending=True)[: min(self.worst, int(shown.sum()))].tolist():
-            joint = int(result.attribution[row].argmax())
-            print(
-                f"{row:>7}  {float(result.percentile[row]):>10.1f}  {float(result.joint_percentile[row]):>11.1f}  "
-                f"{skeleton.JOINT_NAMES[joint]:<15} {float(result.attribution[row, joint]):>9.1f}  "
-                f"{float(result.log_prob[row]):>9.2f}"
-            )
+        _print_worst(result, shown, self.worst)
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -106,3 +102,29 @@ class Score:
             }
             write_json(self.json, columns)
             print(f"results: {self.json}")
+
+
+def _print_worst(result: ScoreResult, shown: Tensor, count: int) -> None:
+    """The poses whose worst joint is the most surprising, and what is wrong with each."""
+    import torch
+
+    from ..skeleton import JOINT_NAMES
+
+    excess, joint = result.attribution.max(-1)
+    odd, rare = (excess > _ODD) & shown, (result.percentile < _RARE) & shown
+    print(
+        f"{int(odd.sum()):,} poses with a joint that does not fit, {int(rare.sum()):,} that are implausible as a whole"
+    )
+    print(
+        f"surprise: of the joint to blame, nats more than usual; above {_ODD} it does not fit, whatever the others do"
+    )
+    print("worst joint: percentile of that, among the prior's own samples")
+    print(f"whole pose: percentile among {result.percentile_kind}; below {_RARE} is implausible")
+    print("   pose  surprise  joint to blame   worst joint  whole pose   log_prob  verdict")
+    for row in excess.where(shown, -torch.inf).argsort(descending=True)[: min(count, int(shown.sum()))].tolist():
+        name = JOINT_NAMES[int(joint[row])]
+        verdict = [f"{name} does not fit"] * bool(odd[row]) + ["implausible"] * bool(rare[row])
+        print(
+            f"{row:>7}  {float(excess[row]):>8.1f}  {name:<15}  {float(result.joint_percentile[row]):>11.1f}  "
+            f"{float(result.percentile[row]):>10.1f}  {float(result.log_prob[row]):>9.2f}  {', '.join(verdict)}".rstrip()
+        )

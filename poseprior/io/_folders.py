@@ -52,6 +52,8 @@ def pose_files(path: Path, split: str | None, *, root: Path | None = None) -> li
                 f"split: expected a folder to find split={split!r} in, got the file {path}; leave split out."
             )
         return [found_below(path, path.parent, root or path.parent)]
+    if not path.is_dir():
+        raise ValueError(f"path: expected an .npz file or a folder, got {path}, a pipe or a device; save it as a file.")
     parts = split_files(path, root=root)
     if split is not None:
         if split not in parts:

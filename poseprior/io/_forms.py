@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import quoted
 from ..rotations import nearest_rotmat, rotmat_to_rotvec, unitquat_to_rotvec
 from ._npy import as_float64
 
@@ -24,6 +25,8 @@ _SIX = {
     "6d_interleaved": "a (3, 2) matrix row by row (SPIN, HMR, roma)",
 }
 _LOOSE = 1e-2
+#: Joints of a pose that show where quaternions keep the scalar, and the share of them that may turn far.
+_MANY_JOINTS, _FEW = 10, 0.2
 HINTS = {
     3: "",
     4: "quaternions: pass rotations='quaternion_wxyz' (SciPy's scalar_first) or rotations='quaternion_xyzw' (SciPy, roma)",
@@ -35,8 +38,10 @@ HINTS = {
 def check_form(rotations: object) -> None:
     """Refuse what `rotations` of `read_poses` does not take."""
     given = list(rotations.values()) if isinstance(rotations, Mapping) else [rotations]
-    if bad := [form for form in given if form is not None and form not in FORMS]:
-        raise ValueError(f"rotations: expected one of {', '.join(FORMS)}, or a dict of key to one, got {bad[0]!r}.")
+    if bad := [form for form in given if form is not None and not (isinstance(form, str) and form in FORMS)]:
+        raise ValueError(
+            f"rotations: expected one of {', '.join(FORMS)}, or a dict of key to one, got {quoted(bad[0])}."
+        )
 
 
 def joint_shapes(count: int, form: str) -> list[tuple[int, ...]]:
@@ -108,6 +113,16 @@ def _from_quaternions(key: str, wide: Tensor, present: Tensor, form: str) -> Ten
             f"key '{key}': expected quaternions of length 1, got lengths {float(norm.min()):.3g} to {float(norm.max()):.3g}; "
             "pass rotations= as what the file holds."
         )
+    if wide.shape[1] >= _MANY_JOINTS:
+        # Most joints of people turn by less than 120 degrees, so that the scalar part is the largest by far.
+        first, last = (float((present[..., k].abs() > 0.5).double().mean()) for k in (0, 3))
+        said, other = (first, last) if form == "quaternion_wxyz" else (last, first)
+        if said < _FEW and other > 1 - _FEW:
+            right = "quaternion_xyzw" if form == "quaternion_wxyz" else "quaternion_wxyz"
+            raise ValueError(
+                f"key '{key}': expected {form}, got values whose scalar part stands at the other end: all but a few joints would "
+                f"turn by more than 120 degrees; pass rotations={right!r}."
+            )
     xyzw = wide.roll(-1, -1) if form == "quaternion_wxyz" else wide
     length = xyzw.norm(dim=-1, keepdim=True)
     unit = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=wide.dtype)

@@ -82,7 +82,7 @@ def _dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
 
 def _openpose(content: Any, path: Path) -> list[Frame]:
     found = []
-    for one in _dicts(content["people"], "people: expected OpenPose's objects", path):
+    for one in _dicts(content["people"], "people", path):
         body = numbers(one.get("pose_keypoints_2d", []), "pose_keypoints_2d", path)
         if len(body) != 75:
             raise ValueError(

@@ -56,11 +56,16 @@ def choose_layout(
         found = layouts_of_length(count)
         if set(found) == set(_BONES):
             found = _by_bones(points, confidence)
-        if len(found) != 1:
-            one_of = " or ".join(f"layout={name!r}" for name in found) or f"one of {', '.join(LAYOUTS)}"
+        if not found:
             raise ValueError(
-                f"layout: expected one of {', '.join(found or LAYOUTS)} for the {count} points of {path.name}; its number of "
-                f"points does not decide it: pass {one_of}, or your own table, layout={{point: joint}}."
+                f"layout: expected one of {', '.join(LAYOUTS)}, got {count} points in {path.name}, which none of them has; "
+                "pass a table of your own, layout={point: joint} (on the command line --layout table.json)."
+            )
+        if len(found) > 1:
+            one_of = " or ".join(f"layout={name!r}" for name in found)
+            raise ValueError(
+                f"layout: expected one of {', '.join(found)} for the {count} points of {path.name}; its number of points does "
+                f"not decide it: pass {one_of}, or your own table, layout={{point: joint}}."
             )
         chosen = find_layout(found[0])
     if len(chosen) != count:

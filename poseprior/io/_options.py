@@ -11,8 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import check_switch, check_text, quoted
+from .._hands import HandSpace
 from . import _forms
 from ._orders import Layout
+
+#: How hands are stored, in the order of `HandSpace`.
+_HANDS = ("hands_components", "hands_mean", "flat_hand_mean", "num_pca_comps")
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,19 @@ class Options:
 
     def __post_init__(self) -> None:
         _forms.check_form(self.rotations)
+        for name in ("model_type", "group", "context"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
+        if not isinstance(self.ignore, list | tuple) or not all(isinstance(key, str) for key in self.ignore):
+            raise ValueError(f"ignore: expected names of arrays, such as ('poses',), got {quoted(self.ignore)}.")
+        check_switch("constant_parts_unobserved", self.constant_parts_unobserved)
+        HandSpace(*(getattr(self, name) for name in _HANDS))
 
     def require_effect(self, where: str) -> None:
         """Refuse options that nothing in the files needed."""
-        asked = {"side": self.side is not None, "layout": self.layout != Layout()} | {
-            f"ignore={k!r}": True for k in self.ignore
-        }
+        asked = {"side": self.side is not None, "layout": self.layout != Layout()}
+        asked |= {f"ignore={key!r}": True for key in self.ignore}
+        asked |= {name: getattr(self, name) is not None for name in _HANDS}
         if isinstance(self.rotations, Mapping):
             asked |= {f"rotations[{key!r}]": True for key in self.rotations}
         for name, given in asked.items():
@@ -60,16 +72,12 @@ class Options:
         return told if told is not None else "matrix" if _forms.are_matrices(array) else "rotvec"
 
     def hand_space(self, stored_flat: bool | None) -> dict[str, Any]:
-        """Keywords of `pose_from_smplx` that say how hands are stored."""
+        """Keywords of `pose_from_smplx` that say how hands are stored apart from the body."""
+        self.applied.update(_HANDS)
         flat = self.flat_hand_mean
         if flat is None and self.hands_mean is None:
             flat = stored_flat
-        return {
-            "hands_components": self.hands_components,
-            "hands_mean": self.hands_mean,
-            "flat_hand_mean": flat,
-            "num_pca_comps": self.num_pca_comps,
-        }
+        return {name: getattr(self, name) for name in _HANDS} | {"flat_hand_mean": flat}
 
 
 def require_floating(key: str, array: NDArray[Any]) -> None:

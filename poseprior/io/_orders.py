@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._checks import quoted
 from ..params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH
 from ..skeleton import JOINT_NAMES, NUM_JOINTS, resolve_joints
 
@@ -66,6 +67,8 @@ class Layout:
         if layout is None:
             return cls()
         if not isinstance(layout, str):
+            if not isinstance(layout, list | tuple) or not layout:
+                raise ValueError(f"layout: expected a name or a list of joint names, got {quoted(layout)}.")
             return cls(joints=named(layout, "layout"))
         order, fingers = None, None
         for name in layout.split("+"):

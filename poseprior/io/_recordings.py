@@ -177,9 +177,10 @@ def _outside(everything: ArrayFile, group: ArrayFile) -> tuple[str, ...]:
 
 
 def _told(path: Path, file: ArrayFile, error: ValueError) -> ValueError:
-    text = str(error)
+    text = str(error).rstrip()
     start = "" if text.startswith(str(path)) else f"{path}: "
-    return ValueError(f"{start}{text.rstrip()} The file holds {file.contents()}; ignore=(NAME,) leaves an array out.")
+    gap = "\n" if "\n" in text else " "  # code that converts a file ends on a line of its own
+    return ValueError(f"{start}{text}{gap}The file holds {file.contents()}; ignore=(NAME,) leaves an array out.")
 
 
 def _dataset(reads: list[_Read], options: Options) -> PoseDataset:

@@ -61,6 +61,11 @@ def read_rows(file: ArrayFile, options: Options) -> Rows:
         whole = read_whole(key, file, options)
         pose, mask = whole.pose, whole.mask
         notes += whole.notes
+        if {25, 40} & set(whole.order) and "flat_hand_mean" in file and not file["flat_hand_mean"].all():
+            notes.append(
+                f"flat_hand_mean=False of the file is about hands that stand apart: the fingers of '{key}' were read as "
+                "rotations on the flat hand, as smplx's full_pose holds them"
+            )
         columns[len(whole.order)] = [whole.order.index(j) if j in whole.order else -1 for j in range(NUM_JOINTS)]
     alone = key is None and not any(name in file for name in body) and "hand_pose" in file
     if not alone:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._checks import check_number
 from ._storage import PoseStore
 
 _LOOKAHEAD = 4
@@ -20,8 +21,7 @@ Groups = list[tuple[str, NDArray[np.int64]]]
 
 def subsample(groups: Groups, frame: Any, rate: Any, fps: float, seed: int) -> NDArray[np.int64]:
     """Sorted rows that stay; see `PoseDataset.subsample`."""
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps: expected a positive frame rate, got {fps}.")
+    check_number("fps", fps, above=0.0)
     if rate is None:
         raise ValueError(
             "subsample: expected a data set with a known frame rate, got fps=None; pass fps= to PoseDataset "
@@ -44,8 +44,7 @@ def subsample(groups: Groups, frame: Any, rate: Any, fps: float, seed: int) -> N
 
 def thin(store: PoseStore, groups: Groups, threshold_deg: float, joints: Sequence[int] | None) -> NDArray[np.int64]:
     """Sorted rows that stay; see `PoseDataset.thin`."""
-    if not 0 <= threshold_deg <= 180:
-        raise ValueError(f"threshold_deg: expected an angle of 0 to 180 degrees, got {threshold_deg}.")
+    check_number("threshold_deg", threshold_deg, least=0.0, most=180.0)
     kept = []
     for _, rows in groups:
         poses, observed = store.take(rows)

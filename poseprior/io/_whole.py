@@ -123,16 +123,19 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
                 f"layout: expected one of {count} joints for key '{key}', got {layout.order or 'names'} of {len(told)}."
             )
         return told, [], layout.joints is not None
-    names = file.get("joint_names")
-    if names is not None and names.shape == (count,) and (stored := stored_order(names.tolist())) is not None:
-        return stored, [], True
+    names, notes = file.get("joint_names"), []
+    if names is not None:
+        stored = stored_order(names.tolist()) if names.shape == (count,) else None
+        if stored is not None:
+            return stored, [], True
+        notes = [f"joint_names of the file are not {count} different names of SMPL-X joints, and were not used"]
     model = model_type(file, options)
     order = ORDERS[_by_count(key, count, file, model)]
     candidates = {name: ORDERS[name] for name in _CANDIDATES.get(count, ())}
     ours = "observed" in file or "imputed" in file
     declared = count == NUM_JOINTS and (model or any(k in file for k in AMASS_KEYS))
     if not candidates or ours or declared or same_joints(joints.numpy(), candidates):
-        return order, [], bool(ours or declared)
+        return order, notes, bool(ours or declared)
     usual = next(iter(candidates))
     found = decide(joints.numpy(), candidates, default=usual if count == NUM_JOINTS else None)
     if found is None:
@@ -142,9 +145,9 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
             "save the names of the joints in the file's order as an array joint_names."
         )
     if found == usual:
-        return order, [], False
+        return order, notes, False
     note = f"'{key}' was read as {found} ({MEANINGS[found]}), which its values show; layout= says it for certain"
-    return candidates[found], [note], False
+    return candidates[found], [*notes, note], False
 
 
 def _require_usual_fingers(key: str, joints: Tensor, order: Order) -> None:
@@ -209,8 +212,7 @@ def model_type(file: ArrayFile, options: Options) -> str:
         declared = declared.decode("utf-8", "replace") if isinstance(declared, bytes) else str(declared)
     if declared is None:
         return ""
-    plain = re.sub(r"[^a-z]", "", str(declared).lower())
-    for name in ("smplx", "smplh", "smpl"):
-        if plain.startswith(name):
-            return name
+    found = re.match(r"smpl(?:[-_+ ]?([xh]))?(?![a-z])", str(declared).strip().lower())  # smplx_locked_head, SMPL-X
+    if found:
+        return f"smpl{found[1] or ''}"
     raise ValueError(f"{source}: expected smplx, smplh or smpl, got {declared!r}; pass the right one as model_type=.")

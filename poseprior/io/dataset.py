@@ -179,6 +179,8 @@ class PoseDataset(DatasetRows):
         """
         if not datasets:
             raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")
+        if others := [type(d).__name__ for d in datasets if not isinstance(d, PoseDataset)]:
+            raise ValueError(f"datasets: expected PoseDatasets, got {others[0]} among them.")
         store = _storage.PoseStore.join([d._store for d in datasets])
         return cls._with(store, _columns.join([(len(d), d._columns) for d in datasets]))
 

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._checks import check_path
 from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ._frames import natural_path
+from ._keypoint_checks import check_size, refuse_no_body, unread, usual_confidences
 from ._keypoint_json import Frame, read_frames
 from ._keypoint_layout import choose_layout, layout_argument
 from ._keypoint_people import follow
@@ -33,6 +35,8 @@ _CONFIDENCES = (
 )
 _NAMES = ("names", "frame_names", "image_names", "image_name", "imgname")
 _FARTHEST = 1e7
+#: Layouts that a program mixes: OpenPose's frames in which it saw no hands and no face have the first points alone.
+_GROWING = {"openpose_25", "openpose_137"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def read_keypoints(
         ValueError: no such file or another kind, half a file, an unknown layout, a wrong number of points, other units,
             nobody in any frame, confidences that are not finite.
     """
-    source, order = Path(path), layout_argument(layout)
+    check_path("path", path)
+    source, order, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
     kind = source.suffix.lower()
     if source.is_dir():
         files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
@@ -112,7 +117,13 @@ def read_keypoints(
         found = _from_npz(source, order)
     else:
         raise ValueError(f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}.")
-    size = image_size or found.image_size
+    if size is not None and found.points.shape[-1] == 3:
+        raise ValueError("image_size: expected None for 3D keypoints, which are in no image; leave it out.")
+    if None not in (size, found.image_size) and size != found.image_size:
+        raise ValueError(
+            f"image_size: expected {found.image_size}, which {source.name} says, got {size}; leave it out."
+        )
+    size = size or found.image_size
     return replace(found, points=in_units(found.points, found.confidence, units, size), image_size=size)
 
 
@@ -120,6 +131,13 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
     """The frames of detectors, in the order of time."""
     if not frames:
         raise ValueError(f"path: expected keypoints in some frame, got no frame in {path.name}.")
+    kinds = {(frame.layout or "", frame.people.shape[1]): frame.name for frame in frames if len(frame.people)}
+    if len(kinds) > 1 and not {layout for layout, _ in kinds} <= _GROWING:
+        (first, one), (second, other) = list(kinds.items())[:2]
+        raise ValueError(
+            f"path: expected frames of one program in {path.name}, got {first[1]} points in {printable(one)} and {second[1]} in "
+            f"{printable(other)}; put the others in a folder of their own."
+        )
     every = torch.from_numpy(follow([frame.people for frame in frames], person))
     said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
     names = tuple(frame.name for frame in frames)
@@ -153,17 +171,24 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
                 "column differs from it; save keypoints[..., :2] if that is a depth."
             )
         confidence = last
+    stored = str(file["layout"]) if "layout" in file else None
+    names = _frame_names(file, len(points))
+    camera = {"focal": _pair(file, "focal_length"), "center": _pair(file, "principal_point")}
+    size = check_size("image_size", _pair(file, "image_size"))
+    notes += unread(file, (points.shape[0], points.shape[1]), confidence is not None)
     if confidence is None:
         confidence = torch.isfinite(points).all(-1).float()
-    stored = str(file["layout"]) if "layout" in file else None
-    names = tuple(str(k) for k in range(len(points)))
-    said = next((k for k in _NAMES if k in file), None)
-    if said is not None and file[said].shape == (len(points),):
-        names = tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in file[said].tolist())
-    camera = {"focal": _pair(file, "focal_length"), "center": _pair(file, "principal_point")}
-    return _checked(
-        points, confidence, order, stored, names, path, notes=notes, image_size=_pair(file, "image_size"), **camera
-    )  # fmt: skip
+    return _checked(points, confidence, order, stored, names, path, notes=notes, image_size=size, **camera)
+
+
+def _frame_names(file: ArrayFile, frames: int) -> tuple[str, ...]:
+    """The names of the frames, or their numbers where the file does not say."""
+    said = next((key for key in _NAMES if key in file), None)
+    if said is None:
+        return tuple(str(k) for k in range(frames))
+    if file[said].shape != (frames,):
+        raise ValueError(f"{said}: expected ({frames},), a name for each frame, got {file[said].shape}.")
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in file[said].tolist())
 
 
 def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -212,7 +237,7 @@ def _pair(file: ArrayFile, name: str) -> tuple[float, float] | None:
 
 def _checked(
     points: Tensor, confidence: Tensor, order: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
-    **more: Any,
+    notes: tuple[str, ...] = (), **more: Any,
 ) -> KeypointFile:  # fmt: skip
     if not bool(torch.isfinite(confidence).all()) or bool((confidence < 0).any()):
         frame = int((~torch.isfinite(confidence) | (confidence < 0)).any(-1).nonzero()[0, 0])
@@ -229,6 +254,10 @@ def _checked(
     confidence = torch.where(seen, confidence, torch.zeros_like(confidence))
     if not bool((confidence > 0).any()):
         raise ValueError(f"path: expected keypoints in some frame, got nobody in {path.name}.")
+    confidence, flags = usual_confidences(confidence, path)
+    refuse_no_body(points, confidence, names, path)
     chosen = choose_layout(points, confidence, order, stored, path)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
-    return KeypointFile(points, confidence, chosen if chosen.name == "own" else chosen.name, names, **more)
+    return KeypointFile(
+        points, confidence, chosen if chosen.name == "own" else chosen.name, names, notes=notes + flags, **more
+    )

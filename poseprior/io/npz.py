@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
 from ._folders import SPLITS, common_root, pose_files, split_files
 from ._options import Options
@@ -96,13 +98,18 @@ def read_poses(
             empty file or folder.
     """
     options = Options(
-        model_type, side, Layout.of(layout), rotations, group, (ignore,) if isinstance(ignore, str) else tuple(ignore),
+        model_type, side, Layout.of(layout), rotations, group, (ignore,) if isinstance(ignore, str) else ignore,
         constant_parts_unobserved, hands_components, hands_mean, flat_hand_mean, num_pca_comps,
         context,
     )  # fmt: skip
     if split is not None and split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
-    entries = [path] if isinstance(path, str | PathLike) else list(path)
+    entries = _entries(path)
+    if subject is not None:
+        check_text("subject", subject)
+    for name, rate in (("fps", fps), ("target_fps", target_fps)):
+        if rate is not None:
+            check_number(name, rate, above=0)
     shards = read_index(Path(entries[0])) if len(entries) == 1 else None
     if shards is not None:
         return _read_shards(Path(entries[0]), shards, split, options, subject, fps, target_fps)
@@ -110,11 +117,22 @@ def read_poses(
     files = [found for entry in entries for found in pose_files(Path(entry), split, root=root)]
     if not files:
         raise ValueError("path: expected at least one file, got an empty list.")
+    if twice := [file for file, count in Counter(found.path for found in files).items() if count > 1]:
+        raise ValueError(f"path: expected each file once, got {twice[0]} more than once; leave the others out.")
     parts = read_recordings(files, options, subject, fps, target_fps)
     if target_fps is not None and all(part.fps is None for part in parts):
-        raise ValueError(f"target_fps: expected files that say their frame rate, got none in {files[0][0]}; pass fps=.")
-    options.require_effect(str(files[0][0]) if len(files) == 1 else f"the {len(files)} files")
+        raise ValueError(f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=.")
+    options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files")
     return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+
+
+def _entries(path: Any) -> list[PathInput]:
+    """The paths that were given, one or several."""
+    several = isinstance(path, Iterable) and not isinstance(path, str | bytes | PathLike | Mapping)
+    entries = list(path) if several else [path]
+    for entry in entries:
+        check_path("path", entry)
+    return entries
 
 
 def _read_shards(
@@ -189,6 +207,7 @@ def write_poses(
         `subject`, `sequence`, `fps`, `frame`, `rig`, `imputed` (N, 55) and `context` (N, C) where the data set has them
         (`read_poses(path, context="context")` reads the last).
     """
+    check_path("path", path)
     target = Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")

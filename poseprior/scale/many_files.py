@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from tqdm import tqdm
 
+from .._checks import check_whole
 from .._workers import run_jobs
 from ..io._open import first_line
 from ..io._run_folder import require_new, require_same
@@ -82,6 +83,7 @@ def run_files(
         ValueError: a folder without such files, results of another task, a full disk, a worker that died, or no result at
             all. Results that were made are kept.
     """
+    check_whole("workers", workers, least=1)
     names = find_inputs(inputs, suffixes)
     if inputs.resolve() in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"out: expected a folder outside of {inputs}, whose files are the inputs, got {out}.")
@@ -132,11 +134,7 @@ def find_inputs(folder: Path, suffixes: Sequence[str]) -> list[str]:
     found = set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
-        if (
-            any(part.startswith(".") for part in name.parts)
-            or path.suffix.lower() not in suffixes
-            or not path.is_file()
-        ):
+        if any(part.startswith(".") for part in name.parts) or path.suffix.lower() not in suffixes or path.is_dir():
             continue
         frames = path.suffix.lower() == ".json" and len(name.parts) > 1
         found.add((name.parent if frames else name).as_posix())

@@ -93,6 +93,20 @@ def test_no_fit_that_converged_is_clearly_above_one_from_the_truth(
     assert fit.converged.float().mean() > 0.8
 
 
+def test_of_several_modes_of_a_prior_the_lowest_is_found(model: nn.Module) -> None:
+    """Of these draws, the mean pose and the rest pose lead to a mode 6 nats above that of the true pose."""
+    prior = poseprior.load("body-mixture")
+    rows = torch.tensor([7, 8])
+    pose = prior.sample(80, generator=torch.Generator().manual_seed(0))[rows]
+    betas = 0.5 * torch.randn(80, 10, generator=torch.Generator().manual_seed(0))[rows]
+    with torch.no_grad():
+        truth = BodyPoints(model, joints=range(22))(pose, betas=betas)
+    target = Joints3D(torch.cat((truth, torch.full((2, 33, 3), math.nan)), 1), sigma=0.001)
+    fit = fit_body(model, target, prior=prior)
+    reference = fit_body(model, target, prior=prior, start=pose)
+    assert fit.converged.all() and (fit.energy < reference.energy + 1.0).all()
+
+
 def test_a_start_that_reaches_every_point_wins_though_the_regulariser_costs_more(
     model: nn.Module, joints_of: JointsOf
 ) -> None:

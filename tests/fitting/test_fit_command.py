@@ -110,8 +110,13 @@ def test_many_frames_go_in_chunks(
 def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "f.npz")
     bare = tmp_path / "bare.npz"
-    np.savez(bare, keypoints=np.ones((1, 25, 2)))
+    np.savez(bare, keypoints=np.random.default_rng(0).uniform(100, 500, (1, 25, 2)))
+    deep = tmp_path / "deep.npz"
+    np.savez(deep, keypoints3d=np.random.default_rng(0).uniform(0, 1.7, (1, 22, 3)))
     for arguments, expected in (
+        ([str(deep), "--out", out, "--focal", "500"], "--focal: expected none for 3D keypoints"),
+        ([str(deep), "--out", out, "--center", "1", "1"], "--center: expected none for 3D keypoints"),
+        ([str(deep), "--out", out, "--image-size", "9", "9"], "image_size: expected None for 3D keypoints"),
         ([str(keypoints), "--out", str(tmp_path / "f.pkl")], "ends in .npz"),
         ([str(tmp_path / "no.json"), "--out", out], "KEYPOINTS: expected an .npz"),
         ([str(keypoints), "--out", "/proc/nowhere/f.npz"], "--out: cannot write /proc/nowhere/f.npz"),

@@ -112,7 +112,7 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
         (_OPENPOSE % ",".join(['"1",1,1'] * 25), "expected a list of numbers in x.json, got one that holds str"),
         ('{"people": {}}', "expected the JSON of OpenPose"),
         ('{"people": []', "broken or cut off"),
-        ('{"people": [3]}', "expected OpenPose's objects"),
+        ('{"people": [3]}', "people: expected a list of objects"),
         ('{"version": 1}', r"got .*x.json with version, which has none of them; save an .npz"),
         ("[]", "expected the JSON of"),
         ("3", "with a int"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,32 @@ def test_parts_that_are_no_rotvecs_say_what_to_pass(tmp_path: Path) -> None:
     ):
         read_poses(path)
     _same(read_poses(path, rotations="6d_rows").poses[:, 1:22], haar_poses(N)[:, 1:22])
+
+
+@pytest.mark.parametrize("form", ["quaternion_xyzw", "quaternion_wxyz"])
+def test_quaternions_with_the_scalar_at_the_other_end(form: str, tmp_path: Path) -> None:
+    turns = torch.from_numpy(np.random.default_rng(0).normal(0, 0.3, (4, 21, 3)))
+    stored = roma.rotvec_to_unitquat(turns)
+    np.savez(tmp_path / "a.npz", body_pose=stored if form == "quaternion_wxyz" else stored.roll(1, -1))
+    other = {"quaternion_xyzw": "quaternion_wxyz", "quaternion_wxyz": "quaternion_xyzw"}[form]
+    with pytest.raises(ValueError, match=f"at the other end.*pass rotations='{other}'"):
+        read_poses(tmp_path / "a.npz", rotations=form)
+    assert torch.allclose(read_poses(tmp_path / "a.npz", rotations=other).poses[:, 1:22].double(), turns, atol=1e-5)
+
+
+def test_code_that_converts_a_file_runs_as_it_stands_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    body = np.random.default_rng(0).normal(0, 0.2, (4, 63))
+    np.savez("a.npz", results=np.array({"body_pose": body}, dtype=object))
+    Path("b.pkl").write_bytes(pickle.dumps({"person": {"body_pose": body}}))
+    for name in ("a.npz", "b.pkl"):
+        with pytest.raises(ValueError, match="For a file that you trust") as caught:
+            read_poses(name)
+        lines = str(caught.value).splitlines()
+        first = next(k for k, line in enumerate(lines) if line.startswith("import"))
+        last = next(k for k, line in enumerate(lines) if line.startswith("np.savez"))
+        exec("\n".join(lines[first : last + 1]), {})
+        found = read_poses(f"{Path(name).stem}_plain.npz")
+        assert np.allclose(found.poses[:, 1:22].flatten(1), body, atol=1e-6)

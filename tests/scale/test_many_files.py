@@ -39,11 +39,13 @@ def test_scores_are_those_of_single_files_and_are_made_once(
 ) -> None:
     out = tmp_path / "out"
     (folder / "broken.npz").write_bytes(b"no poses")
+    os.mkfifo(folder / "pipe.npz")
     command = ["score", NAME, "--data", str(folder), "--out", str(out), "--workers", "1"]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "3 results made, 0 were there" in printed and "1 inputs left out" in printed
-    assert "broken.npz" in json.loads((out / "failed.json").read_text())
+    assert "3 results made, 0 were there" in printed and "2 inputs left out" in printed
+    failed = json.loads((out / "failed.json").read_text())
+    assert set(failed) == {"broken.npz", "pipe.npz"} and "a pipe or a device" in failed["pipe.npz"]
     first = _results(out)
     assert set(first) == {"a.npz.score.npz", "b/a.npz.score.npz", "b/c.npz.score.npz"}
     prior = poseprior.load(NAME)
@@ -57,6 +59,7 @@ def test_scores_are_those_of_single_files_and_are_made_once(
             assert found["percentile_kind"] == expected.percentile_kind
     (out / "b" / "a.npz.score.npz").unlink()  # as a run that was killed leaves it
     (folder / "broken.npz").unlink()
+    (folder / "pipe.npz").unlink()
     assert main(command) == 0
     assert "1 results made, 2 were there" in capsys.readouterr().out
     again = _results(out)
@@ -129,6 +132,8 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path, capsys: pytest.
     ):
         with pytest.raises(ValueError, match=says):
             run_files(task, inputs, out, progress=False)
+    with pytest.raises(ValueError, match=r"^workers: expected a whole number of 1 or more, got 0"):
+        run_files(task, folder, tmp_path / "o", workers=0, progress=False)
     assert main(["score", NAME, "--data", str(folder), "--workers", "2"]) == 2
     assert "--out: expected a folder for the results with --workers" in capsys.readouterr().err
     assert main(["score", NAME, "--data", str(folder), "--workers", "1", "--out", "x", "--json", "y.json"]) == 2

@@ -31,6 +31,8 @@ _TOLERANCE = 2.0
 _CLEARLY = 0.5
 #: Standard deviation of points, metres, up to which they count as exact.
 _EXACT = 0.005
+#: Rounds of fits to exact points after the first: from the lowest minimum, from draws, from the lowest minimum again.
+_ROUNDS = 3
 #: Fewest points of a body that is fitted from its points alone, and most points that a restart may leave out.
 _FEWEST_POINTS = 3
 _MOST_LEFT_OUT = 3
@@ -57,16 +59,20 @@ class Outcome:
 
 
 def fit_from_points(
-    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
-) -> tuple[Outcome, Tensor]:
+    problem: FitProblem, starts: BodyState, draws: Callable[[Tensor], BodyState], stage: Stage,
+    consistent: Callable[[BodyState], BodyState],
+) -> tuple[Outcome, Tensor]:  # fmt: skip
     """Fit bodies whose points are exact.
 
     Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
-    start is minimised, and the lowest minimum is taken.
+    start is minimised. The lowest minimum is the start of a second round: now that the shape is known, the Gaussian that
+    stands in for a prior in the first steps leads to its main mode. Where minima differ, draws (of the prior, or around the
+    rest pose) are tried, too, and a last round begins at the lowest minimum of these.
 
     Args:
         problem, stage, consistent: as of `restart`.
         starts: (S, B) poses that inverse kinematics begins with.
+        draws: more of them, (S', R), for bodies (R,).
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
@@ -74,33 +80,59 @@ def fit_from_points(
     """
     bodies = starts.transl.shape[1]
     start = starts.expand(1)
-    reached = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
-    nothing = Outcome(start, torch.zeros_like(reached), 0), reached
     if problem.noise_in_3d() > _EXACT or not problem.can_split(bodies):
-        return nothing
+        nowhere = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
+        return Outcome(start, nowhere, 0), nowhere
+    found, energy, converged, steps = _minima(problem, starts, stage, consistent)
+    best = energy.argmin(0, keepdim=True)
+    found, converged, lowest = found.pick(best), converged.gather(0, best)[0], energy.gather(0, best)[0]
+    differ = energy.amax(0) - lowest > _CLEARLY
+    reached = torch.isfinite(lowest)
+    every = reached.nonzero()[:, 0]
+    for tried in range(_ROUNDS):
+        rows = every if tried == 0 else (reached & differ).nonzero()[:, 0]
+        if not len(rows):
+            break
+        more = draws(rows) if tried == 1 else found.bodies(rows)
+        more, energy, ended, count = _minima(problem.of_bodies(rows), more, stage.rows(rows, bodies), consistent)
+        best, steps = energy.argmin(0, keepdim=True), steps + count
+        gain = lowest[rows] - energy.gather(0, best)[0]
+        differ[rows] = (differ[rows] | (gain.abs() > _CLEARLY)) if tried == 0 else gain > _CLEARLY
+        lower = (gain > 0).nonzero()[:, 0]
+        found = found.replaced(rows[lower], more.pick(best).bodies(lower))
+        lowest = lowest.index_copy(0, rows[lower], energy.gather(0, best)[0, lower])
+        converged = converged.index_copy(0, rows[lower], ended.gather(0, best)[0, lower])
+    return Outcome(start.replaced(every, found.bodies(every)), converged & reached, steps), reached
+
+
+def _minima(
+    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
+) -> tuple[BodyState, Tensor, Tensor, int]:
+    """Minima that starts (S, B) lead to by way of inverse kinematics.
+
+    Returns:
+        The states (S, B), their energies (S, B), infinite where the state is no fit, whether they converged (S, B), and
+        the steps.
+    """
+    bodies = starts.transl.shape[1]
+    energies = torch.full_like(starts.transl[..., 0], torch.inf)
+    converged = torch.zeros_like(energies, dtype=torch.bool)
     with torch.no_grad():
         candidates = consistent(point_bones(problem, starts, stage.chosen))
         near = _farthest(problem, candidates, stage.chosen).amin(0) < _NEAR
         rows = (near & (problem.num_points() >= _FEWEST_POINTS)).nonzero()[:, 0]
     if not len(rows):
-        return nothing
-    candidates, steps = _first_steps(problem.of_bodies(rows), candidates.bodies(rows), stage.rows(rows, bodies))
-    with torch.no_grad():
-        hopeful = (problem.of_bodies(rows).num_outliers(candidates) == 0).any(0).nonzero()[:, 0]
-        rows, candidates = rows[hopeful], candidates.bodies(hopeful)
-    if not len(rows):
-        return nothing
+        return starts, energies, converged, 0
     part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
+    candidates, steps = _first_steps(part, candidates.bodies(rows), own_stage)
     own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
     candidates, last, count = minimise(part, candidates, own_stage, near=True)
     with torch.no_grad():
         energy = part.total(candidates, own_stage)
         good = (part.num_outliers(candidates) == 0) & torch.isfinite(energy)
-        best = torch.where(good, energy, torch.inf).argmin(0, keepdim=True)
-        ended = last.converged.view(energy.shape).gather(0, best)[0]
-        converged = torch.zeros_like(reached).index_copy(0, rows, ended)
-        outcome = Outcome(start.replaced(rows, candidates.pick(best)), converged, steps + count)
-    return outcome, reached.index_copy(0, rows, good.any(0))
+        energies = energies.index_copy(1, rows, torch.where(good, energy, torch.inf))
+        converged = converged.index_copy(1, rows, last.converged.view(energy.shape))
+    return starts.replaced(rows, candidates), energies, converged, steps + count
 
 
 def restart(
@@ -194,15 +226,21 @@ def _first_steps(
     """The first steps from inverse kinematics, with thresholds under which no point is an outlier; and their number.
 
     With `loose`, exact points weigh little at first, so that what they leave open (turns about bones, the shape) settles.
-    Without it they have their full weight from the start, and the body keeps to the points.
+    Bodies that then still leave points out go on: stiff limbs come back slowly. Without it points have their full weight
+    from the start, and the body keeps to them.
     """
-    weight, done = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), 0
-    for data_weight, steps in ((weight, _LOOSE_STEPS if loose else 0), (1.0, _STEPS)):
+    weight, full = min(1.0, (problem.noise_in_3d() / _LOOSE) ** 2), (1.0, _STEPS)
+    idle, done = None, 0
+    for number, (data_weight, steps) in enumerate(((weight, _LOOSE_STEPS), full, full) if loose else (full,)):
+        if number == 2:
+            with torch.no_grad():
+                idle = problem.num_outliers(candidates) == 0
+            if bool(idle.all()):
+                break
         scales = problem.inlier_scales(candidates, _TOLERANCE)
         first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
-        if steps:
-            candidates, _, count = minimise(problem, candidates, first)
-            done += count
+        candidates, _, count = minimise(problem, candidates, first, idle)
+        done += count
     return candidates, done
 
 

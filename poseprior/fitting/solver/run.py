@@ -35,6 +35,8 @@ _JUDGE = 4.0
 _FIRST, _SECOND = 10, 13
 #: Starts of fits to points in 3D in latent space: decoders have local minima, and starts that end alike cost little.
 _LATENT_STARTS = 4
+#: Draws that fits to exact points try where minima differ.
+_DRAWS = 6
 #: The first joint of smplx that is a face landmark.
 _FIRST_LANDMARK = 76
 
@@ -98,7 +100,7 @@ class FitRun:
             return self._through(stages, bar)
         with torch.no_grad():
             starts = self._starts_of_points()
-        found, done = fit_from_points(self.problem, starts, stages[-1], self._consistent)
+        found, done = fit_from_points(self.problem, starts, self._draws, stages[-1], self._consistent)
         rows = (~done).nonzero()[:, 0]
         if len(rows) == len(done):
             return self._through(stages, bar)
@@ -132,9 +134,7 @@ class FitRun:
             with torch.no_grad():
                 if idle is not None:  # idle starts repeat the first: they go where it goes
                     state = state.where(~idle, state.pick(torch.zeros_like(idle, dtype=torch.long)))
-                if (
-                    number == 0
-                ):  # the root is kept only if all points agree: an outlier in the torso must not misplace it
+                if number == 0:  # kept only if all points agree: an outlier in the torso must not misplace the root
                     stage = replace(stage, chosen=self.visible, outlier_scale=_JUDGE, outlier_scales=None)
                     better = problem.total(state, stage) <= problem.total(before, stage)
                     state = state.where(better, before)
@@ -263,6 +263,12 @@ class FitRun:
         pose = self.start.pose.clone()
         pose[..., list(self.prior.joints), :] = 0.0
         return self.start.join(self._consistent(replace(self.start, pose=pose)))
+
+    def _draws(self, rows: Tensor) -> BodyState:
+        """Drawn poses of some bodies, for inverse kinematics to begin with."""
+        several = self._several(self.start.bodies(rows), 1 + _DRAWS)
+        drawn = torch.arange(1, 1 + _DRAWS, device=rows.device)
+        return self._consistent(several.pick(drawn[:, None].expand(-1, len(rows))))
 
     def _several(self, state: BodyState, count: int) -> BodyState:
         """The start, and after it `count` - 1 copies in which drawn poses stand in for it."""

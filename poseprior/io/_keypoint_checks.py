@@ -1,0 +1,68 @@
+"""What keypoints can be: sizes of images, confidences, missing points that a program wrote as zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .._checks import check_number, quoted
+from ._open import ArrayFile, printable
+
+#: Pixels that no image is wide, and confidences above which numbers are per cent.
+_WIDEST, _PERCENT = 1e6, 10.0
+#: Points of a frame at one place from which on they are no body.
+_FEWEST, _ZEROS = 4, 2
+
+
+def check_size(name: str, value: object) -> tuple[float, float] | None:
+    """(width, height) in pixels, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != 2:
+        raise ValueError(f"{name}: expected (width, height) in pixels, got {quoted(value)}.")
+    width, height = (check_number(name, side, above=0.0, most=_WIDEST) for side in value)
+    return width, height
+
+
+def usual_confidences(confidence: Tensor, path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """Confidences (F, K) as weights, and what to note: flags of COCO count as 0 or 1, per cent are refused."""
+    most = float(confidence.max())
+    if most > _PERCENT:
+        raise ValueError(
+            f"confidence: expected numbers around 0 to 1 in {path.name}, got up to {most:g}; divide per cent by 100."
+        )
+    if most == 2.0 and bool((confidence == confidence.round()).all()):
+        return confidence.clamp_max(1.0), ("visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1",)
+    return confidence, ()
+
+
+def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], path: Path) -> None:
+    """Refuse frames of points (F, K, d) in which several stand at the origin, or all at one place."""
+    seen = (confidence > 0) & torch.isfinite(points).all(-1)
+    zeros = ((points == 0).all(-1) & seen).sum(1)
+    first = points[torch.arange(len(points)), seen.int().argmax(1)]
+    alike = ((points == first[:, None]).all(-1) | ~seen).all(1) & (seen.sum(1) >= _FEWEST)
+    for bad, what in ((zeros >= _ZEROS, "several at the origin"), (alike, "all of them at one place")):
+        if bool(bad.any()):
+            frame = printable(names[int(bad.nonzero()[0, 0])])
+            raise ValueError(
+                f"keypoints: expected points of a body in each frame, got {what} in frame {frame} of {path.name}; mark missing "
+                "points with NaN or a confidence of 0."
+            )
+
+
+def unread(file: ArrayFile, shape: tuple[int, int], confident: bool) -> tuple[str, ...]:
+    """What to note of arrays that were not read; one that looks like the confidence is refused where there is none."""
+    rest = [key for key in file if key not in file.used]
+    shapes = {key: getattr(file.headers[key], "shape", ()) for key in rest}
+    for key in rest:
+        if not confident and shapes[key] in (shape, (*shape, 1)):
+            raise ValueError(
+                f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may be "
+                "it; rename it to confidence, or leave it out of the file."
+            )
+    listed = ", ".join(f"{printable(key)} {shapes[key]}" for key in rest[:8])
+    return (f"not read: {listed}",) if rest else ()
