@@ -121,7 +121,9 @@ def read_poses(
         raise ValueError(f"path: expected each file once, got {twice[0]} more than once; leave the others out.")
     parts = read_recordings(files, options, subject, fps, target_fps)
     if target_fps is not None and all(part.fps is None for part in parts):
-        raise ValueError(f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=.")
+        raise ValueError(
+            f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=."
+        )
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files")
     return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
 
