@@ -116,7 +116,7 @@ def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFix
     for arguments, expected in (
         ([str(deep), "--out", out, "--focal", "500"], "--focal: expected none for 3D keypoints"),
         ([str(deep), "--out", out, "--center", "1", "1"], "--center: expected none for 3D keypoints"),
-        ([str(deep), "--out", out, "--image-size", "9", "9"], "image_size: expected None for 3D keypoints"),
+        ([str(deep), "--out", out, "--image-size", "9", "9"], "--image-size: expected None for 3D keypoints"),
         ([str(keypoints), "--out", str(tmp_path / "f.pkl")], "ends in .npz"),
         ([str(tmp_path / "no.json"), "--out", out], "KEYPOINTS: expected an .npz"),
         ([str(keypoints), "--out", "/proc/nowhere/f.npz"], "--out: cannot write /proc/nowhere/f.npz"),

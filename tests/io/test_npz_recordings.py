@@ -216,7 +216,7 @@ def test_pickles_are_refused_with_code_that_converts_them(kind: str, tmp_path: P
         read_poses(path)
     code = re.search(r"import numpy.*\)", str(caught.value), re.DOTALL)
     assert code is not None
-    exec(code.group().split(" The file holds")[0], {})
+    exec(code.group().split("The file holds")[0], {})
     data = read_poses(tmp_path / "x_plain.npz")
     np.testing.assert_allclose(data.poses[:, 1:22].flatten(1).numpy(), body, atol=1e-6)
     np.testing.assert_allclose(data.poses[:, 0].numpy(), root, atol=1e-6)

@@ -88,7 +88,7 @@ def test_the_command_line_takes_names(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["info", "body-gaussian"]) == 0
     told = capsys.readouterr().out
     assert "EIA-0196217" in told
-    assert 'licence: "MIT"' in told
+    assert "licence: MIT" in told
     assert main(["info", "body-elephant"]) == 2
     assert "body-gaussian" in capsys.readouterr().err
 
