@@ -214,7 +214,7 @@ class PosePrior(Compilable, Trainable):
     @final
     def adapt(self, poses: PoseDataset | Tensor, *, steps: int = 200, seed: int = 0) -> PosePrior:
         """A prior for the rig that recorded the poses, from 100 or more of them; see `poseprior.tasks.adapt`."""
-        from .tasks import adapt
+        from .training.adapt import adapt
 
         return adapt(self, poses, steps=steps, seed=seed)
 

@@ -39,10 +39,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models.vae",),
     ("models.product",),
     ("models",),
+    ("rigs",),
     ("training",),
     ("evaluation",),
     ("latent",),
-    ("rigs",),
     ("tasks",),
     ("fitting.body",),
     # What an energy is made of. The solver minimises it, its result holds the solver's state, `fit_body` calls it.
@@ -68,11 +68,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("",),
 )
 ALONE = ("", "models")
-#: The imports that point up: two methods of `PosePrior`, `fit` and `adapt`, call functions of upper layers.
-UPWARDS = {
-    ("poseprior.prior", "poseprior.training.fit"),
-    ("poseprior.prior", "poseprior.tasks"),
-}
+#: What points up: two methods of `PosePrior` are functions of the training package.
+UPWARDS = {("poseprior.prior", "poseprior.training.fit"), ("poseprior.prior", "poseprior.training.adapt")}
 MOST_LINES = 300
 
 

@@ -4,7 +4,7 @@ Everything here goes through `PosePrior.log_prob`, `sample` and, for priors with
 so it works with every prior; where one cannot, the error or the result says so.
 """
 
-from ._adapt import adapt
+from ..training.adapt import adapt
 from ._check import CheckResult, JointCheck, check
 from ._denoise import denoise
 from ._hints import Hint

@@ -15,9 +15,9 @@ from ..io.dataset import PoseDataset, as_dataset
 from ..prior import PosePrior
 from ..rotations import rotvec_to_tangent
 from ..skeleton import JOINT_NAMES
-from ._adapt import LEAST_POSES
+from ..training.adapt import LEAST_POSES
+from ..training.pose_rows import check_fitted, constant_joints, flatten, quick_mean
 from ._hints import Hint, find_hints
-from ._rows import check_fitted, constant_joints, flatten, quick_mean
 from ._score import sample_percentile
 
 #: Bounds of the histogram, percentiles.

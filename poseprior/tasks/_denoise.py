@@ -13,7 +13,7 @@ from ..optim import hmc, lbfgs
 from ..prior import PosePrior
 from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
-from ._rows import flatten
+from ..training.pose_rows import flatten
 
 #: Markov chains of "mean", for each pose.
 _CHAINS = 16

@@ -13,7 +13,7 @@ from ..evaluation.calibration import log_prob_rows
 from ..prior import PosePrior
 from ..rotations import rotvec_to_tangent, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR
-from ._rows import constant_joints, quick_mean
+from ..training.pose_rows import constant_joints, quick_mean
 
 HintName = Literal["degrees", "swapped sides", "mean hand", "hinges", "constant", "z up"]
 

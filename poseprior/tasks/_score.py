@@ -14,7 +14,7 @@ from ..evaluation.calibration import MAX_ROWS, Calibration, log_prob_rows, stand
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
-from ._rows import flatten
+from ..training.pose_rows import flatten
 
 #: Samples whose joints replace a joint of the pose, and samples at most that say how surprising a joint usually is.
 _CANDIDATES, _BASELINE = 16, 128

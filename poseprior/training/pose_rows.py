@@ -1,4 +1,4 @@
-"""What several tasks share: the prior they take, flat rows of poses, joints that never move, mean rotations."""
+"""What `adapt` and the tasks share: the prior they take, flat rows of poses, joints that never move, mean rotations."""
 
 from __future__ import annotations
 

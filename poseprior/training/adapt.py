@@ -18,8 +18,8 @@ from ..prior import PosePrior
 from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
 from ..rotations import add_tangent_noise, rotvec_to_tangent
-from ..training.rig_noise import RigNoise
-from ._rows import check_fitted, constant_joints, flatten, quick_mean
+from .pose_rows import check_fitted, constant_joints, flatten, quick_mean
+from .rig_noise import RigNoise
 
 #: Poses that `adapt` needs at least.
 LEAST_POSES = 100
