@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 
@@ -276,6 +277,23 @@ def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Ca
     command = ("train", "joint-flow", "--data", poses, "--out", str(tmp_path / "R"), "--published")
     code, text = said(*command, "--hidden", "64")
     assert code == 2 and "'hidden': the published architecture takes no such option" in text
+
+
+def test_a_file_that_needs_options_of_the_reader_says_how_to_give_them(
+    tmp_path: Path, said: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(0.0, 0.3, (20, 159))
+    np.savez("mine.npz", poses=values)
+    for command in (["score", "body-gaussian", "--data", "mine.npz"], ["data", "info", "mine.npz"]):
+        code, text = said(*command)
+        assert code == 2 and "layout='smplx_53'" in text
+        lines = text.splitlines()
+        first = next(k for k, line in enumerate(lines) if line.startswith("from poseprior"))
+        exec("\n".join(lines[first : first + 2]).replace("...", "layout='smplx_53'"), {})
+        code, text = said(*[word.replace("mine.npz", "read.npz") for word in command])
+        assert code == 0
+        Path("read.npz").unlink()
 
 
 def test_rows_that_do_not_apply_say_so(poses: str, said: Callable[..., tuple[int, str]]) -> None:

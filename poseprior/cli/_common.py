@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ _NEEDS = {
     ".png": ("matplotlib", "viz"), ".html": ("trimesh", "viz"), ".obj": ("trimesh", "viz"), ".ply": ("trimesh", "viz"),
     ".glb": ("trimesh", "viz"),
 }  # fmt: skip
+#: Arguments of `read_poses` as its messages name them; commands have no options for them.
+_OF_THE_READER = re.compile(
+    r"\b(layout|rotations|ignore|side|model_type|group|hands_components|hands_mean|flat_hand_mean|num_pca_comps|"
+    r"constant_parts_unobserved)="
+)
 
 
 def load_prior(name: str, device: str = "cpu", *, flag: str = "PRIOR") -> PosePrior:
@@ -46,7 +52,7 @@ def held_out(path: Path) -> PoseDataset:
     """The poses of `--data`: of a file; of a folder its test split, else its val split, else all."""
     from ..io import read_poses, read_split
 
-    with said_of("--data"), busy(f"reading {path}"):
+    with reading(path, "--data"), busy(f"reading {path}"):
         if path.is_dir():
             splits = read_split(path)
             return splits.get("test") or splits.get("val") or read_poses(path)
@@ -57,8 +63,24 @@ def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
     """All poses of a file or a folder."""
     from ..io import read_poses
 
-    with said_of(flag), busy(f"reading {path}"):
+    with reading(path, flag), busy(f"reading {path}"):
         return read_poses(path)
+
+
+@contextlib.contextmanager
+def reading(path: Path, argument: str) -> Iterator[None]:
+    """What is wrong with a file of poses is said of an argument, and how options that commands lack are given in Python."""
+    try:
+        with said_of(argument):
+            yield
+    except ValueError as error:
+        if not _OF_THE_READER.search(str(error)):
+            raise
+        raise ValueError(
+            f"{error}\nCommands have no such options. In Python, write a file that needs none:\n"
+            "from poseprior.io import read_poses, write_poses\n"
+            f"write_poses('read.npz', read_poses({str(path)!r}, ...))  # the options in place of the dots"
+        ) from None
 
 
 @contextlib.contextmanager

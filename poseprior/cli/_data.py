@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ._common import said_of
+from ._common import reading, said_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class DataInfo:
     def run(self) -> None:
         from ..io import read_poses, read_split
 
-        with said_of("POSES"):
+        with reading(self.data, "POSES"):
             parts = read_split(self.data) if self.data.is_dir() else {"all": read_poses(self.data)}
         for name, data in parts.items():
             print(f"{name}: {data}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
 from ._busy import busy
-from ._common import said_of
+from ._common import reading
 from ._models import Global, HandVae
 from ._run_config import rig_noise_of, write_config
 from ._train_options import LOOP, TrainOptions
@@ -50,7 +50,7 @@ class Train(TrainOptions):
                 f"--out: expected a folder for the run, got {self.out}, which is a file; choose another name."
             )
         recipe = self._find_recipe()
-        with said_of("--data"), busy(f"reading {self.data}"):
+        with reading(self.data, "--data"), busy(f"reading {self.data}"):
             if recipe is None:
                 parts = {name: {"all": data} for name, data in _splits(self.data, self.context).items()}
             else:
