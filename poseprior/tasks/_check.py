@@ -16,7 +16,7 @@ from ..prior import PosePrior
 from ..rotations import rotvec_to_tangent
 from ..skeleton import JOINT_NAMES
 from ..training.adapt import LEAST_POSES
-from ..training.pose_rows import check_fitted, constant_joints, flatten, quick_mean
+from ..training.pose_rows import check_fitted, moving_rows, quick_mean
 from ._hints import Hint, find_hints
 from ._score import sample_percentile
 
@@ -164,13 +164,9 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     check_fitted(prior)
     data = as_dataset(poses, "poses").random_subset(max_poses, seed=seed)
     raw, observed = data.all_poses()
-    still = constant_joints(raw, observed)
-    moving = observed.clone()
-    moving[:, still] = False
-    _, pose, seen = flatten(prior, raw, moving)
-    usable = seen.any(1) & prior.can_score(seen)
+    pose, seen, usable, constant = moving_rows(prior, raw, observed)
     if not bool(usable.any()):
-        lost = ", ".join(JOINT_NAMES[j] for j in still if j in prior.joints)
+        lost = ", ".join(constant)
         raise ValueError(
             f"poses: expected poses that the prior can score, got none in {len(data)}; it models "
             f"{', '.join(JOINT_NAMES[j] for j in prior.joints[:3])}, ...{f'; {lost} never move' if lost else ''}. Take "

@@ -18,7 +18,7 @@ from ..prior import PosePrior
 from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
 from ..rotations import add_tangent_noise, rotvec_to_tangent
-from .pose_rows import check_fitted, constant_joints, flatten, quick_mean
+from .pose_rows import check_fitted, moving_rows, quick_mean
 from .rig_noise import RigNoise
 
 #: Poses that `adapt` needs at least.
@@ -136,19 +136,13 @@ def adapt(
 
 
 def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
-    pose, observed = data.all_poses()
-    still = constant_joints(pose, observed)
-    observed = observed.clone()
-    observed[:, still] = False
-    _, pose, seen = flatten(prior, pose, observed)
-    usable = seen.any(1) & prior.can_score(seen)
+    pose, seen, usable, constant = moving_rows(prior, *data.all_poses())
     count = int(usable.sum())
     if count < LEAST_POSES:
         why = (
             "" if prior.can_marginalise else f", and {type(prior).__name__} only scores poses that show all its joints"
         )
-        lost = [skeleton.JOINT_NAMES[j] for j in still if j in prior.joints]
-        why += f"; {', '.join(lost)} never move and count as unobserved" if lost else ""
+        why += f"; {', '.join(constant)} never move and count as unobserved" if constant else ""
         raise ValueError(
             f"poses: expected {LEAST_POSES} or more that the prior can score, got {count} of {len(data)}{why}: fewer "
             "poses show what a person did, not how the rig's joints are turned; give more poses, or use the prior as it is."
@@ -159,8 +153,7 @@ def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
     if data.subject is not None:
         most = min(most, _DRAWS_A_PERSON * people)
     index = list(prior.joints)
-    names = [skeleton.JOINT_NAMES[j] for j in still if j in prior.joints]
-    return _Poses(pose[rows][:, index], seen[rows][:, index], people, most, names)
+    return _Poses(pose[rows][:, index], seen[rows][:, index], people, most, constant)
 
 
 class _Search:

@@ -1,15 +1,16 @@
-"""What `adapt` and the tasks share: the prior they take, flat rows of poses, joints that never move, mean rotations."""
+"""What `adapt` and the tasks share: the prior they take, rows of poses, joints that never move, mean rotations."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..prior import PosePrior
 from ..rotations import frechet_mean, geodesic_distance
-from ..skeleton import NUM_JOINTS
+from ..skeleton import JOINT_NAMES, NUM_JOINTS
 
 #: A joint that turns by less than this in all poses is constant, radians.
 _STILL = math.radians(0.05)
@@ -36,6 +37,32 @@ def flatten(prior: PosePrior, pose: Tensor, observed: Tensor | None) -> tuple[to
         seen = seen & observed.to(prior.device)
     flat = pose.detach().to(dtype=prior.dtype, device=prior.device).reshape(-1, NUM_JOINTS, 3)
     return batch, flat, seen.expand(*batch, NUM_JOINTS).reshape(-1, NUM_JOINTS)
+
+
+class MovingRows(NamedTuple):
+    """Poses as a prior scores them, where joints that never move count as unobserved.
+
+    Attributes:
+        pose: (N, 55, 3), of the prior's dtype.
+        seen: (N, 55) bool, observed modelled joints that move.
+        usable: (N,) bool, the poses that the prior can score.
+        constant: names of its joints that never move.
+    """
+
+    pose: Tensor
+    seen: Tensor
+    usable: Tensor
+    constant: list[str]
+
+
+def moving_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> MovingRows:
+    """Of poses (N, 55, 3) with masks (N, 55)."""
+    still = constant_joints(pose, observed)
+    moving = observed.clone()
+    moving[:, still] = False
+    _, flat, seen = flatten(prior, pose, moving)
+    names = [JOINT_NAMES[joint] for joint in still if joint in prior.joints]
+    return MovingRows(flat, seen, seen.any(1) & prior.can_score(seen), names)
 
 
 def constant_joints(pose: Tensor, observed: Tensor) -> list[int]:
