@@ -13,7 +13,7 @@ from ..evaluation.calibration import log_prob_rows
 from ..prior import PosePrior
 from ..rotations import rotvec_to_tangent, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR
-from ..training.pose_rows import constant_joints, quick_mean
+from ..training.pose_rows import quick_mean, without_constant
 
 HintName = Literal["degrees", "swapped sides", "mean hand", "hinges", "constant", "z up"]
 
@@ -54,9 +54,7 @@ def find_hints(prior: PosePrior, pose: Tensor, observed: Tensor, samples: Tensor
     if in_degrees(pose, observed):
         text = "degrees: rotations are far beyond 2 pi; multiply the rotvecs by pi / 180."
         return (Hint("degrees", text, True),)
-    still = constant_joints(pose, observed)
-    moving = observed.clone()
-    moving[:, still] = False
+    still, moving = without_constant(pose, observed)
     found = (
         _swapped(prior, pose, moving), _mean_hand(prior, pose, moving, samples), _hinges(pose, moving),
         _constant([j for j in still if j in prior.joints]), _vertical(pose, observed),

@@ -57,12 +57,18 @@ class MovingRows(NamedTuple):
 
 def moving_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> MovingRows:
     """Of poses (N, 55, 3) with masks (N, 55)."""
-    still = constant_joints(pose, observed)
-    moving = observed.clone()
-    moving[:, still] = False
+    still, moving = without_constant(pose, observed)
     _, flat, seen = flatten(prior, pose, moving)
     names = [JOINT_NAMES[joint] for joint in still if joint in prior.joints]
     return MovingRows(flat, seen, seen.any(1) & prior.can_score(seen), names)
+
+
+def without_constant(pose: Tensor, observed: Tensor) -> tuple[list[int], Tensor]:
+    """Joints that never move in poses (N, 55, 3), and the mask (N, 55) in which they are not observed."""
+    still = constant_joints(pose, observed)
+    moving = observed.clone()
+    moving[:, still] = False
+    return still, moving
 
 
 def constant_joints(pose: Tensor, observed: Tensor) -> list[int]:
