@@ -18,8 +18,8 @@ class FitConfig:
     that is given below.
 
     Attributes:
-        max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one:
-            the fields of the optimiser and of checkpoints then have nothing to act on.
+        max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one.
+            `fit` then refuses the fields that only steps read: those of the optimiser, of early stopping and of checkpoints.
         minutes: wall-clock budget of everything that training does, over all resumed runs together; the learning rate's
             cosine ends with whichever of `max_steps` and `minutes` ends first. Without it there is no limit.
         batch_size: poses a step, over all ranks together (512).
@@ -46,7 +46,7 @@ class FitConfig:
         checkpoint_dir: where to write `state.safetensors`; without it none is written.
         checkpoint_every: steps between checkpoints (500).
         resume: continue from the checkpoint in `checkpoint_dir` when there is one (True).
-        tensorboard_dir: where to write TensorBoard events, when tensorboard is installed; without it none are written.
+        tensorboard_dir: where to write TensorBoard events, which needs tensorboard; without it none are written.
         device: "cpu", "cuda", ...; without it the GPU when there is one.
         progress: show a tqdm bar (True).
 
