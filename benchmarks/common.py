@@ -70,7 +70,9 @@ def train_once(
     if not path.exists():
         prior, data = build(), splits()
         checkpoint = path.with_suffix(".checkpoint")
-        config = FitConfig(**{**(options or {}), "checkpoint_dir": str(checkpoint)})
+        settled = {**prior.default_fit, **(options or {})}
+        places = {} if settled.get("max_steps") == 0 else {"checkpoint_dir": str(checkpoint)}
+        config = FitConfig(**{**(options or {}), **places})
         if prior.fit(data["train"], val=data["val"], config=config).stopped == "interrupted":
             # `fit` returns the best weights so far; saving them would pass them off as trained.
             sys.exit("interrupted: run the same command again to go on")

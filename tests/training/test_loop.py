@@ -25,7 +25,7 @@ from poseprior.training.state import FILE_NAME
 from poseprior.training.tensorboard import TensorBoardLog
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
-QUICK = FitConfig(max_steps=60, batch_size=64, warmup_steps=5, eval_every=20, checkpoint_every=20, progress=False)
+QUICK = FitConfig(max_steps=60, batch_size=64, warmup_steps=5, eval_every=20, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
 
 def test_resume_after_fewer_steps_equals_one_run(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     train, val = splits
-    config = replace(QUICK, checkpoint_dir=str(tmp_path / "c"), eval_every=20)
+    config = replace(QUICK, checkpoint_dir=str(tmp_path / "c"), checkpoint_every=20)
     constant = replace(config, final_lr_fraction=0.999)  # the cosine depends on max_steps; keep it all but flat
     first = GaussianPrior("body")
     first.fit(train, val=val, config=replace(constant, max_steps=20))
@@ -270,7 +270,7 @@ def test_interrupt_keeps_the_state_and_the_weights(
         return draw(self, step)
 
     monkeypatch.setattr(BatchSource, "batch", interrupted)
-    config = replace(QUICK, checkpoint_dir=str(tmp_path))
+    config = replace(QUICK, checkpoint_dir=str(tmp_path), checkpoint_every=20)
     assert GaussianPrior("body").fit(train, val=val, config=config).stopped == "interrupted"
     resumed = GaussianPrior("body")
     resumed.fit(train, val=val, config=config)
@@ -295,7 +295,7 @@ def test_interrupt_before_the_first_step_keeps_what_the_weights_come_from(
 
 def test_a_checkpoint_of_another_run_is_refused(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     train, val = splits
-    config = replace(QUICK, checkpoint_dir=str(tmp_path))
+    config = replace(QUICK, checkpoint_dir=str(tmp_path), checkpoint_every=20)
     GaussianPrior("body").fit(train, val=val, config=config)
     with pytest.raises(ValueError, match=r"belongs to another run: .*seed was 0, is 3.*resume=False"):
         GaussianPrior("body").fit(train, val=val, config=replace(config, seed=3))
