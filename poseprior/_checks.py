@@ -118,8 +118,12 @@ def check_effect(name: str, value: object, usual: object, cause: str, remedy: st
     Raises:
         ValueError: naming the option, the value, the cause and the remedy.
     """
-    if value != usual:
-        raise ValueError(f"{name}: has no effect with {cause}, got {quoted(value)}; leave it out, or give {remedy}.")
+    if value is usual or (usual is not None and value == usual):
+        return
+    got = quoted(value)
+    if "\n" in got or got.startswith("<"):  # tensors, generators
+        got = f"a {type(value).__name__}"
+    raise ValueError(f"{name}: has no effect with {cause}, got {got}; leave it out, or give {remedy}.")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

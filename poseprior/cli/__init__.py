@@ -105,6 +105,8 @@ def _in_flags(message: str, command: Any) -> str:
     first, colon, rest = message.removeprefix("FitConfig.").partition(":")
     if colon and first in names:
         message = f"{flag_of(first)}:{rest}"
+    pair = rf"(?<![\w./\\'(-])({'|'.join(names)})=('[^']*'|[\d.]+\b)"
+    message = re.sub(pair, lambda found: flag_of(found[1]) + " " + found[2].strip("'"), message) if names else message
     long = "|".join(name for name in names if "_" in name)
     return (
         re.sub(rf"(?<![\w./\\'-])({long})(?![\w./\\'(-])", lambda found: flag_of(found[0]), message)

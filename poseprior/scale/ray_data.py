@@ -117,7 +117,7 @@ def fit(
         `betas`, `body_pose`, ...) under its name.
 
     Raises:
-        ValueError: as `score`; no camera for 2D keypoints; a config that smooths over frames.
+        ValueError: as `score`; no camera for 2D keypoints, or one for 3D; a config that smooths over frames.
     """
     _require_columns(dataset, "keypoints")
     work = FitBatch(
