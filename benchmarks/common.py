@@ -21,7 +21,6 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, PosePrior
-from poseprior.io.atomic import replacing, write_json
 
 #: Tangent noise under which held-out densities are measured, radians.
 JITTER = 0.02
@@ -108,8 +107,15 @@ def file_digest(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write numbers and names as JSON, a whole file or none."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

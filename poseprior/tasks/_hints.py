@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..evaluation.calibration import log_prob_rows
 from ..prior import PosePrior
 from ..rotations import rotvec_to_tangent, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR
@@ -106,7 +105,8 @@ def _swapped(prior: PosePrior, pose: Tensor, observed: Tensor) -> Hint | None:
     usable = prior.can_score(both) & both[:, sided].any(1) if sided else torch.zeros_like(both[:, 0])
     if int(usable.sum()) < _LEAST_POSES:
         return None
-    gain = log_prob_rows(prior, pose[usable][:, flip], both[usable]) - log_prob_rows(prior, pose[usable], both[usable])
+    given, seen = pose[usable], both[usable]
+    gain = prior.log_prob(given[:, flip], observed=seen) - prior.log_prob(given, observed=seen)
     if float(gain.median()) < _LIKELIER or float((gain > 0).float().mean()) < _MOST:
         return None
     text = (
