@@ -164,9 +164,10 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     check_fitted(prior)
     data = as_dataset(poses, "poses").random_subset(max_poses, seed=seed)
     raw, observed = data.all_poses()
-    pose, seen, usable, constant = moving_rows(prior, raw, observed)
+    rows = moving_rows(prior, raw, observed)
+    pose, seen, usable = rows.pose, rows.seen, rows.usable
     if not bool(usable.any()):
-        lost = ", ".join(constant)
+        lost = ", ".join(rows.constant)
         raise ValueError(
             f"poses: expected poses that the prior can score, got none in {len(data)}; it models "
             f"{', '.join(JOINT_NAMES[j] for j in prior.joints[:3])}, ...{f'; {lost} never move' if lost else ''}. Take "
@@ -175,7 +176,7 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     generator = torch.Generator(prior.device).manual_seed(seed)
     samples = prior.sample(_SAMPLES, generator=generator)
     percentile = sample_percentile(prior, pose[usable], seen[usable], samples)
-    hints = find_hints(prior, raw.to(pose), observed.to(pose.device), samples)
+    hints = find_hints(prior, rows, observed.to(pose.device), samples)
     joints = _compare(prior, pose, seen, samples)
     far = any(joint.disagrees == "rest frame" for joint in joints)
     low = float((percentile < 5.0).float().mean()) > _SHARE_BELOW_5
