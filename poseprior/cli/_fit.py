@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from .._checks import check_number
-from ._common import check_suffix, load_prior, need, said_of
+from ._common import check_suffix, load_prior, require_package, said_of
 from ._over_files import FitFile, over_files
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
@@ -90,7 +90,7 @@ class Fit:
         from ..io.keypoints import read_keypoints
         from ..viz import fit_scene, plot_fit
 
-        need("fit", "smplx", "fitting")
+        require_package("fit", "smplx", "fitting")
         for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
             check_suffix(f"--{flag}", path, suffix)
         if self.out.exists() and self.keypoints.exists() and self.out.samefile(self.keypoints):

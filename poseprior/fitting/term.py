@@ -141,7 +141,7 @@ class PosePriorTerm(EnergyTerm):
         return self
 
     @property
-    def plain(self) -> bool:
+    def is_log_density(self) -> bool:
         """Whether it is -log p of all the prior's joints times weight and schedule: no cap, no weights or choice of joints."""
         whole = self._levels == [(1.0, self.prior.joints)]
         return whole and self.robust is None and self.reduction == "sum"

@@ -25,7 +25,7 @@ BOUNDS = (0.0, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
 _SAMPLES = 1024
 #: A mean rotation disagrees where it is farther from the prior's than both of these: standard deviations of the prior, and
 #: degrees. A spread disagrees where it is more than this many times the prior's.
-_FAR, _FAR_DEGREES, _WIDE = 2.0, 10.0, 1.5
+_FAR, _FAR_DEGREES, _MORE_SPREAD = 2.0, 10.0, 1.5
 #: Share of poses below the 5th percentile above which adapting is advised.
 _SHARE_BELOW_5 = 0.15
 #: A joint is compared where this many poses show it.
@@ -212,7 +212,7 @@ def _compare(prior: PosePrior, pose: Tensor, seen: Tensor, samples: Tensor) -> t
         disagrees: Literal["", "rest frame", "spread"] = ""
         if offset > _FAR_DEGREES and distance > _FAR:
             disagrees = "rest frame"
-        elif spread > _WIDE * prior_spread:
+        elif spread > _MORE_SPREAD * prior_spread:
             disagrees = "spread"
         result.append(JointCheck(JOINT_NAMES[joint], offset, spread, prior_spread, disagrees))
     return tuple(result)
