@@ -238,7 +238,7 @@ class Train(TrainOptions):
         start = FitConfig() if recipe is None else recipe.fit_config()
         config = replace(start, **given, **places, device=self.device)
         defaults = fit_defaults(prior)
-        unread = unread_fields(prior, splits["train"], splits.get("val"), config.resolve(defaults))
+        unread = unread_fields(prior, splits.get("val"), config.resolve(defaults))
         refuse_unread(FitConfig(**given), unread, defaults)
         # A recipe, and the folder of a run, serve trainings that read them and others.
         config = replace(config, **dict.fromkeys(unread))

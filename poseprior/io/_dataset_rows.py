@@ -163,11 +163,6 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
         return len(self.subjects)
 
     @property
-    def num_rigs(self) -> int:
-        """Number of distinct capture rigs; 0 when there is no `rig`."""
-        return 0 if self._columns.rig is None else len(self._columns.rig.present())
-
-    @property
     def subject_index(self) -> Tensor:
         """(N,) int64 position of each row's subject in `subjects`; all zero when there is no `subject`."""
         return self._index(self._columns.subject)

@@ -36,9 +36,10 @@ class FitConfig:
         rig_noise: random conventions of capture rigs on every training and validation pose, see `RigNoise`; without it
             none.
         subject_balance: frames of a subject with n frames are drawn with weight n^-subject_balance; 0 draws frames
-            evenly, 1 draws subjects evenly (0). Subjects of one name in two rigs are two subjects.
+            evenly, 1 draws subjects evenly (0). Subjects of one name in two rigs are two subjects; frames of nobody in
+            particular are one subject's.
         rig_balance: a rig with n frames is drawn with weight n^(1 - rig_balance); 0 draws frames evenly, 1 draws rigs
-            evenly (0).
+            evenly (0). Frames of no rig in particular are one rig's.
         seed: of everything random in the run (0).
         eval_every: steps between validations (250).
         patience: stop after this many validations without a new best; 0 never stops early (0).

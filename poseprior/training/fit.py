@@ -58,7 +58,7 @@ def fit(
     _check_contexts(prior, train, "train")
     if val is not None:
         _check_contexts(prior, val, "val")
-    refuse_unread(config or FitConfig(), unread_fields(prior, train, val, options), fit_defaults(prior))
+    refuse_unread(config or FitConfig(), unread_fields(prior, val, options), fit_defaults(prior))
     if options.tensorboard_dir is not None and not tensorboard_installed():
         raise ValueError(
             "FitConfig.tensorboard_dir: needs tensorboard, which is not installed; leave it out, or run: pip install "

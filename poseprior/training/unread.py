@@ -14,18 +14,14 @@ _OF_STEPS = (
     "learning_rate", "weight_decay", "warmup_steps", "final_lr_fraction", "clip_grad_norm", "ema_decay", "eval_every",
     "patience", "checkpoint_dir", "checkpoint_every",
 )  # fmt: skip
-#: With 0 these do what happens where they are not read.
-_SWITCHED_OFF_BY_0 = ("patience", "subject_balance", "rig_balance")
 
 
-def unread_fields(
-    prior: PosePrior, train: PoseDataset, val: PoseDataset | None, options: FitOptions
-) -> dict[str, tuple[str, str]]:
-    """The fields that training `prior` on these poses does not read.
+def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions) -> dict[str, tuple[str, str]]:
+    """The fields that training `prior` does not read.
 
     Args:
         prior: what is trained.
-        train, val: as of `fit`.
+        val: as of `fit`.
         options: of the training.
 
     Returns:
@@ -45,10 +41,6 @@ def unread_fields(
         unread["checkpoint_every"] = ("no checkpoints are written (there is no checkpoint_dir)", "give checkpoint_dir")
     if val is None and "patience" not in unread:
         unread |= dict.fromkeys(("patience", "max_val_poses"), ("there are no validation poses", "give some"))
-    if not train.num_subjects:
-        unread["subject_balance"] = ("the poses do not say whose they are", "give poses with `subject`")
-    if not train.num_rigs:
-        unread["rig_balance"] = ("the poses do not say which rig recorded them", "give poses with `rig`")
     if options.rig_noise is not None and not set(options.rig_noise.joints) & set(prior.joints):
         unread["rig_noise"] = ("it moves none of the prior's joints", "take sizes for them")
     return unread
@@ -68,6 +60,6 @@ def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defa
     usual = FitConfig().resolve(defaults)
     for name, (why, remedy) in unread.items():
         value = getattr(config, name)
-        holds_anyway = (None, getattr(usual, name), *((0,) if name in _SWITCHED_OFF_BY_0 else ()))
-        if value not in holds_anyway:
+        # No patience is what happens where nothing is validated, whatever the model's own default is.
+        if value not in (None, getattr(usual, name)) and (name, value) != ("patience", 0):
             raise ValueError(f"FitConfig.{name}: {why}, so {value!r} would have no effect; leave it out, or {remedy}.")

@@ -20,7 +20,6 @@ from poseprior import (
     PosePrior,
     RigNoise,
 )
-from poseprior.io import synthetic_poses
 from poseprior.training import start_from
 from poseprior.training import tensorboard as curves
 from poseprior.training.config import FitOptions
@@ -34,8 +33,8 @@ OF_STEPS: dict[str, Any] = {
 HANDS = RigNoise(child_frame={"left_index1": [[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]]})
 
 
-def _nameless(count: int = 60) -> PoseDataset:
-    """Poses of nobody in particular, which no rig in particular recorded."""
+def _poses(count: int = 60) -> PoseDataset:
+    """Small random poses."""
     return PoseDataset(0.2 * torch.randn(count, 55, 3, generator=torch.Generator().manual_seed(0)))
 
 
@@ -46,21 +45,21 @@ def test_closed_forms_refuse_fields_that_only_steps_read(kind: type[PosePrior], 
     with pytest.raises(
         ValueError, match=rf"FitConfig.{name}: training takes no steps .* leave it out, or give max_steps"
     ):
-        prior.fit(_nameless(), val=_nameless(), config=FitConfig(**{name: OF_STEPS[name]}))
+        prior.fit(_poses(), val=_poses(), config=FitConfig(**{name: OF_STEPS[name]}))
     assert not prior.fitted
 
 
 def test_the_values_that_hold_anyway_pass() -> None:
     usual = FitConfig().resolve(GaussianPrior.default_fit)
     whole = FitConfig(**{field.name: getattr(usual, field.name) for field in fields(FitOptions)})
-    GaussianPrior((16, 18, 20)).fit(_nameless(), config=replace(whole, progress=False))
-    quiet = FitConfig(max_steps=1, batch_size=8, patience=0, subject_balance=0.0, rig_balance=0.0, progress=False)
-    JointFlow((16, 18, 20), hidden=4).fit(_nameless(), config=quiet)  # its own patience and balance are not 0
+    GaussianPrior((16, 18, 20)).fit(_poses(), config=replace(whole, progress=False))
+    quiet = FitConfig(max_steps=1, batch_size=8, patience=0, progress=False)
+    JointFlow((16, 18, 20), hidden=4).fit(_poses(), config=quiet)  # its own patience is not 0
 
 
 def test_the_remedies_work(tmp_path: Path) -> None:
     config = FitConfig(**{**OF_STEPS, "checkpoint_dir": str(tmp_path), "max_steps": 2, "progress": False})
-    assert GaussianPrior((16, 18, 20)).fit(_nameless(), val=_nameless(), config=config).steps == 2
+    assert GaussianPrior((16, 18, 20)).fit(_poses(), val=_poses(), config=config).steps == 2
     assert (tmp_path / "state.safetensors").exists()
 
 
@@ -70,8 +69,6 @@ def test_the_remedies_work(tmp_path: Path) -> None:
         ({"patience": 3}, "there are no validation poses"),
         ({"max_val_poses": 3}, "there are no validation poses"),
         ({"checkpoint_every": 3}, r"no checkpoints are written \(there is no checkpoint_dir\)"),
-        ({"subject_balance": 0.7}, "the poses do not say whose they are"),
-        ({"rig_balance": 0.7}, "the poses do not say which rig recorded them"),
         ({"rig_noise": HANDS}, "it moves none of the prior's joints"),
     ],
 )
@@ -79,18 +76,17 @@ def test_fields_that_need_something_else(given: dict[str, Any], text: str, tmp_p
     (name, _) = next(iter(given.items()))
     prior = GlobalFlow((16, 18, 20), hidden=4)
     with pytest.raises(ValueError, match=rf"FitConfig.{name}: {text}, so .* would have no effect; leave it out, or "):
-        prior.fit(_nameless(), config=FitConfig(max_steps=1, **given))
-    known = PoseDataset(*_nameless().all_poses(), subject=["a", "b"] * 30, rig=["r", "s"] * 30)
+        prior.fit(_poses(), config=FitConfig(max_steps=1, **given))
     remedy = {
         "checkpoint_every": {"checkpoint_dir": str(tmp_path)}, "rig_noise": {"rig_noise": RigNoise.estimated()}
     }.get(name, {})  # fmt: skip
-    prior.fit(known, val=known, config=FitConfig(**{"max_steps": 1, "progress": False, **given, **remedy}))
+    prior.fit(_poses(), val=_poses(), config=FitConfig(**{"max_steps": 1, "progress": False, **given, **remedy}))
 
 
 def test_a_closed_form_measures_its_training_poses_on_so_many() -> None:
     """`max_val_poses` is read without validation poses there."""
-    few = GaussianPrior((16, 18, 20)).fit(_nameless(), config=FitConfig(max_val_poses=5, progress=False)).train_nll
-    all_of_them = GaussianPrior((16, 18, 20)).fit(_nameless(), config=FitConfig(progress=False)).train_nll
+    few = GaussianPrior((16, 18, 20)).fit(_poses(), config=FitConfig(max_val_poses=5, progress=False)).train_nll
+    all_of_them = GaussianPrior((16, 18, 20)).fit(_poses(), config=FitConfig(progress=False)).train_nll
     assert few != all_of_them
 
 
@@ -99,20 +95,15 @@ def test_a_prior_without_parameters_takes_no_steps() -> None:
     with pytest.raises(
         ValueError, match=r"FitConfig.max_steps: KernelDensity has no parameters that steps could train"
     ):
-        prior.fit(_nameless(), config=FitConfig(max_steps=3))
+        prior.fit(_poses(), config=FitConfig(max_steps=3))
 
 
 def test_loops_of_ones_own_may_share_a_configuration() -> None:
     """`start_from` reads what comes before the first step; the steps of the caller read the rest."""
-    start_from(GaussianPrior((16, 18, 20)), _nameless(), config=FitConfig(learning_rate=0.5))
+    start_from(GaussianPrior((16, 18, 20)), _poses(), config=FitConfig(learning_rate=0.5))
 
 
 def test_curves_need_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'tensorboard_dir: needs tensorboard, .* pip install "poseprior\[train\]"'):
-        GaussianPrior((16, 18, 20)).fit(_nameless(), config=FitConfig(tensorboard_dir=str(tmp_path)))
-
-
-def test_the_data_says_what_the_balances_need() -> None:
-    assert (_nameless().num_subjects, _nameless().num_rigs) == (0, 0)
-    assert synthetic_poses(20, seed=0).num_subjects > 0
+        GaussianPrior((16, 18, 20)).fit(_poses(), config=FitConfig(tensorboard_dir=str(tmp_path)))
