@@ -64,7 +64,7 @@ def fit_from_points(
 ) -> tuple[Outcome, Tensor]:  # fmt: skip
     """Fit bodies whose points are exact.
 
-    Points do not decide turns about bones, nor some joints, so priors with several modes have several minima here. Every
+    Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
     start is minimised. The lowest minimum is the start of a second round: now that the shape is known, the Gaussian that
     stands in for a prior in the first steps leads to its main mode. Where minima differ, draws (of the prior, or around the
     rest pose) are tried, too, and a last round begins at the lowest minimum of these.
