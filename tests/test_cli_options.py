@@ -289,6 +289,13 @@ def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Ca
     assert not (tmp_path / "R").exists()
 
 
+def test_names_of_options_in_paths_stay_as_they_are(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    for name in ("max_steps", "a max_steps", "seed=3"):
+        missing = tmp_path / name / "max_val_poses.npz"
+        code, text = said("train", "gaussian", "--data", str(missing), "--out", str(tmp_path / "R"))
+        assert code == 2 and str(missing) in text
+
+
 #: Small options of every model that `poseprior train` has.
 _SMALL: dict[str, tuple[str, ...]] = {
     "gaussian": ("--covariance", "full"),
