@@ -357,3 +357,10 @@ def test_rows_that_do_not_apply_say_so(poses: str, said: Callable[..., tuple[int
     assert code == 0 and max(len(line) for line in text.splitlines() if line.startswith(" ")) < 80
     assert "NLL of each joint alone: not available: cannot marginalise" in text
     assert "legs hidden: mean_mm" in text and "not available: no conditional of this part" in text
+
+
+def test_messages_of_the_library_name_flags(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    command = ("data", "import", str(tmp_path), "--out", str(tmp_path / "S"), "--split", "none")
+    code, text = said(*command, "--fractions", "0.6", "0.2", "0.2")
+    assert code == 2 and "--fractions: has no effect with --split none, got" in text
+    assert "leave it out, or give --split person" in text
