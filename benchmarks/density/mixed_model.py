@@ -106,9 +106,10 @@ class MixedModel:
         own = torch.einsum("gjsajsb->gjsab", uncertainty.reshape(groups, count, 2, 3, count, 2, 3))
         second = self.frames[..., :, None] * self.frames[..., None, :] + own
         weight = self._weight[:, None] * self._shown
-        second = torch.einsum("gj,gjsab->jsab", weight / weight.sum(0), second)
-        mirrored = second[self._partner] * self._sign[:, None] * self._sign
-        self.covariance = 0.5 * (second + mirrored) + _LEAST**2 * torch.eye(3, dtype=torch.float64)
+        total = torch.einsum("gj,gjsab->jsab", weight, second)
+        total = total + total[self._partner] * self._sign[:, None] * self._sign
+        count = weight.sum(0) + weight.sum(0)[self._partner]
+        self.covariance = total / count[:, None, None, None] + _LEAST**2 * torch.eye(3, dtype=torch.float64)
 
     def _fit_density(self, moved: Tensor, second: Tensor) -> None:
         """mu and S with their mirror images, of rest frames that moved by (G, 6J), with second moments (G, 6J, 6J)."""

@@ -22,10 +22,12 @@ from benchmarks.density.mixed_model import Group, MixedModel
 from poseprior import PoseDataset, RigNoise, skeleton
 from poseprior.rotations import quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
+#: How many independent draws the poses of one person on one rig are worth (docs/rig_noise.md).
+DRAWS = 20
 #: Of each group; more poses of the same people change little.
 _MOST_POSES = 400
 #: EM takes derivatives anew after so many steps.
-_LINEAR_STEPS = 5
+_LINEAR_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,21 @@ class Estimate:
 
     Attributes:
         joints: SMPL-X indices.
-        frames: (G, J, 2, 3) rotvecs of a_j and b_j of each group, radians.
+        groups: whose rest frames differ.
+        frames: (G, J, 2, 3) most likely rotvecs of a_j and b_j of each group, radians.
         covariance: (J, 2, 3, 3), A_j and B_j, radians^2.
         steps: that EM took.
     """
 
     joints: tuple[int, ...]
+    groups: tuple[Group, ...]
     frames: Tensor
     covariance: Tensor
     steps: int
+
+    def by_group(self) -> dict[tuple[str, str], Tensor]:
+        """(J, 2, 3) rest frames by rig and person, as `turned` takes them."""
+        return {(group.rig, group.person): own for group, own in zip(self.groups, self.frames, strict=True)}
 
     def rig_noise(self) -> RigNoise:
         """The sizes of rest frames of left and middle joints, degrees^2, and no other noise."""
@@ -84,9 +92,9 @@ def estimate(
     groups: Sequence[Group],
     joints: Sequence[int],
     *,
-    draws: float = 10.0,
-    steps: int = 300,
-    tolerance: float = 1e-3,
+    draws: float = DRAWS,
+    steps: int = 150,
+    tolerance: float = 2e-3,
 ) -> Estimate:
     """A_j and B_j by EM.
 
@@ -106,7 +114,7 @@ def estimate(
         model.step()
         size = before.flatten(2).norm(dim=2)
         taken, change = taken + 1, float(((model.covariance - before).flatten(2).norm(dim=2) / size).max())
-    return Estimate(tuple(joints), model.frames, model.covariance, taken)
+    return Estimate(tuple(joints), tuple(groups), model.frames, model.covariance, taken)
 
 
 def turned(

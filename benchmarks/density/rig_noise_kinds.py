@@ -19,7 +19,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,13 @@ from benchmarks.density.left_out_rigs import (
     poses_of_rig,
     splits_without,
 )
-from benchmarks.density.rest_frames import estimate, groups_of, turned
+from benchmarks.density.rest_frames import DRAWS, Estimate, estimate, groups_of, turned
 from poseprior import GaussianMixturePrior, PoseDataset, PosePrior, RigNoise
 from poseprior.recipes import RECIPES
 from poseprior.skeleton import JOINT_NAMES
 
-#: Of the mixtures: less than the recipe has, so that all rows take a core about half an hour.
-_EM_POSES, _EM_ITERATIONS = 15_000, 25
+#: Of the mixtures: less than the recipe has, so that a row takes half a minute.
+_EM_POSES, _EM_ITERATIONS = 10_000, 20
 _SURFACE_POSES = 2000
 _SHIPPED = RigNoise.estimated("body")
 #: Without rest frames: hinges and shares, which a rig did not measure.
@@ -57,16 +57,16 @@ class Kind:
     """A row of the table.
 
     Attributes:
-        noise: of `FitConfig`, or what makes it from the training poses.
+        noise: of `FitConfig`, or what makes it from the training poses without a rig.
         options: fields of `FitConfig` that differ from the recipe's.
         components: of the mixture.
-        prepare: what is done to the training poses first.
+        train: what makes the training poses without a rig; None takes them as they are.
     """
 
-    noise: RigNoise | Callable[[PoseDataset], RigNoise] | None = _SHIPPED
+    noise: RigNoise | Callable[[str | None, Path], RigNoise] | None = _SHIPPED
     options: Mapping[str, Any] = field(default_factory=dict)
     components: int = 8
-    prepare: Callable[[PoseDataset], PoseDataset] | None = None
+    train: Callable[[str | None, Path], PoseDataset] | None = None
 
 
 def scaled(noise: RigNoise, factor: float) -> RigNoise:
@@ -94,22 +94,32 @@ def _same_for_all_joints(stddev: float, degrees_of_freedom: int) -> RigNoise:
     return RigNoise(child_frame=dict.fromkeys(names, size), degrees_of_freedom=degrees_of_freedom)
 
 
-def estimated_anew(train: PoseDataset) -> RigNoise:
+@cache
+def _splits(left_out: str | None, folder: Path) -> dict[str, PoseDataset]:
+    return splits_without(left_out, folder)
+
+
+@cache
+def _estimate(left_out: str | None, folder: Path, draws: int) -> Estimate:
+    return estimate(groups_of(_splits(left_out, folder)["train"], JOINTS), JOINTS, draws=draws)
+
+
+def estimated_anew(left_out: str | None, folder: Path, *, draws: int) -> RigNoise:
     """Rest frames as the training poses have them, without the left-out rig; the rest as shipped."""
-    found = estimate(groups_of(train, JOINTS), JOINTS).rig_noise()
+    found = _estimate(left_out, folder, draws).rig_noise()
     return replace(_SHIPPED, parent_frame=found.parent_frame, child_frame=found.child_frame)
 
 
-def without_rest_frames(train: PoseDataset) -> PoseDataset:
-    """The poses with the most likely rest frames of each person and rig taken off."""
-    groups = groups_of(train, JOINTS)
-    frames = estimate(groups, JOINTS).frames
-    return turned(train, JOINTS, {(g.rig, g.person): f for g, f in zip(groups, frames, strict=True)}, inverse=True)
+def without_rest_frames(left_out: str | None, folder: Path) -> PoseDataset:
+    """The training poses with the most likely rest frames of each person and rig taken off."""
+    train = _splits(left_out, folder)["train"]
+    frames = _estimate(left_out, folder, DRAWS).by_group()
+    return turned(train, JOINTS, frames, inverse=True)
 
 
-def few_rigs(train: PoseDataset, *, rigs: int) -> PoseDataset:
-    """Each person's poses as so many random rigs would have recorded them, each rig an equal part of them."""
-    generator = torch.Generator().manual_seed(0)
+def few_rigs(left_out: str | None, folder: Path, *, rigs: int) -> PoseDataset:
+    """Each person's training poses as so many random rigs would have recorded them, each rig an equal part of them."""
+    train, generator = _splits(left_out, folder)["train"], torch.Generator().manual_seed(0)
     part = np.random.default_rng(0).integers(rigs, size=len(train))
     apart = train.with_names(subject=[f"{who}/{p}" for who, p in zip(np.asarray(train.subject), part, strict=True)])
     factors = torch.stack(_SHIPPED.frame_factors(JOINTS), 1)
@@ -142,14 +152,19 @@ KINDS: dict[str, Kind] = {
         options={"subject_balance": 0.0, "rig_balance": 0.0}
     ),
     "the same, people and rigs weighted equally": Kind(options={"subject_balance": 1.0, "rig_balance": 1.0}),
-    "the same, one rig drawn for a person": Kind(_ON_HALF, prepare=partial(few_rigs, rigs=1)),
-    "the same, eight rigs drawn for a person": Kind(_ON_HALF, prepare=partial(few_rigs, rigs=8)),
-    "the same, rest frames of the training people inferred and taken off": Kind(prepare=without_rest_frames),
-    "the same, sizes of rest frames estimated anew without the left-out rig": Kind(estimated_anew),
+    "the same, one rig drawn for a person": Kind(_ON_HALF, train=partial(few_rigs, rigs=1)),
+    "the same, eight rigs drawn for a person": Kind(_ON_HALF, train=partial(few_rigs, rigs=8)),
+    "the same, rest frames of the training people inferred and taken off": Kind(train=without_rest_frames),
     "one full Gaussian": Kind(components=1),
     "one full Gaussian, hinges and shares on every pose": Kind(
         replace(_SHIPPED, unmeasured_probability=1.0), components=1
     ),
+    **{
+        f"rest frames estimated anew without the left-out rig, {draws} draws a person": Kind(
+            partial(estimated_anew, draws=draws)
+        )
+        for draws in (DRAWS, 10, 50)
+    },
 }
 
 
@@ -158,15 +173,17 @@ def trained(title: str, left_out: str | None, folder: Path, out: Path) -> PosePr
     kind = KINDS[title]
 
     def splits() -> dict[str, PoseDataset]:
-        found = splits_without(left_out, folder)
-        return found if kind.prepare is None else {**found, "train": kind.prepare(found["train"])}
+        found = _splits(left_out, folder)
+        return found if kind.train is None else {**found, "train": kind.train(left_out, folder)}
 
     def build() -> PosePrior:
-        return GaussianMixturePrior(JOINTS, num_components=kind.components, em_poses=_EM_POSES, em_iterations=_EM_ITERATIONS)
+        return GaussianMixturePrior(
+            JOINTS, num_components=kind.components, em_poses=_EM_POSES, em_iterations=_EM_ITERATIONS
+        )
 
     noise = kind.noise
     if callable(noise):
-        noise = noise(splits_without(left_out, folder)["train"])
+        noise = noise(left_out, folder)
     recipe = {f: v for f, v in vars(RECIPES["body-mixture"].fit_config()).items() if v is not None}
     options = {**recipe, "rig_noise": noise, "progress": False, **kind.options}
     return train_once(out / f"{_stem(title)}-without-{left_out or 'none'}.safetensors", build, splits, options)
@@ -178,7 +195,7 @@ def measure(title: str, rig: str, folder: Path, out: Path) -> dict[str, float]:
     prior = trained(title, left_out, folder, out)
     pose, observed = poses_of_rig(folder / "smplx_body", rig).all_poses()
     reference = prior.sample(2000, generator=torch.Generator().manual_seed(1))
-    surface, seen = surface_fits(splits_without(left_out, folder)["val"])
+    surface, seen = surface_fits(_splits(left_out, folder)["val"])
     low = own_percentile(prior, reference, surface, seen) < 1.0
     return {
         "gap": float(nll(prior, pose, observed).mean()) - oracle(folder / "smplx_body", rig, out),
@@ -223,7 +240,9 @@ def main() -> None:
     for title in () if args.tables else args.only:
         for rig in RIGS:
             path = args.out / f"{_stem(title)}-{rig}.json"
-            row = measure_once(path, {"kind": title, "rig": rig}, partial(measure, title, rig, args.data, args.out))
+            row = measure_once(
+                path, {"kind": title, "rig": rig, "poses": _EM_POSES}, partial(measure, title, rig, args.data, args.out)
+            )
             print(f"{title}: {rig} {row['gap']:.1f}", file=sys.stderr, flush=True)
     print_table(args.out)
 
