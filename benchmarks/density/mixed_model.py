@@ -108,8 +108,8 @@ class MixedModel:
         weight = self._weight[:, None] * self._shown
         total = torch.einsum("gj,gjsab->jsab", weight, second)
         total = total + total[self._partner] * self._sign[:, None] * self._sign
-        count = weight.sum(0) + weight.sum(0)[self._partner]
-        self.covariance = total / count[:, None, None, None] + _LEAST**2 * torch.eye(3, dtype=torch.float64)
+        showing = weight.sum(0) + weight.sum(0)[self._partner]
+        self.covariance = total / showing[:, None, None, None] + _LEAST**2 * torch.eye(3, dtype=torch.float64)
 
     def _fit_density(self, moved: Tensor, second: Tensor) -> None:
         """mu and S with their mirror images, of rest frames that moved by (G, 6J), with second moments (G, 6J, 6J)."""

@@ -124,8 +124,9 @@ def few_rigs(left_out: str | None, folder: Path, *, rigs: int) -> PoseDataset:
     apart = train.with_names(subject=[f"{who}/{p}" for who, p in zip(np.asarray(train.subject), part, strict=True)])
     factors = torch.stack(_SHIPPED.frame_factors(JOINTS), 1)
     frames = {}
-    for group in sorted(set(zip(apart.rig, apart.subject, strict=True))):
-        freedom = _SHIPPED.degrees_of_freedom
+    freedom = _SHIPPED.degrees_of_freedom
+    assert freedom is not None
+    for group in sorted(set(zip(np.asarray(apart.rig), np.asarray(apart.subject), strict=True))):
         scale = ((freedom - 2) / torch.randn(freedom, generator=generator).square().sum()).sqrt()
         white = torch.randn(*factors.shape[:3], 1, generator=generator, dtype=torch.float64)
         frames[group] = scale * (factors @ white)[..., 0]
