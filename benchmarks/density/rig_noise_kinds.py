@@ -104,9 +104,9 @@ def _estimate(left_out: str | None, folder: Path, draws: int) -> Estimate:
     return estimate(groups_of(_splits(left_out, folder)["train"], JOINTS), JOINTS, draws=draws)
 
 
-def estimated_anew(left_out: str | None, folder: Path, *, draws: int) -> RigNoise:
-    """Rest frames as the training poses have them, without the left-out rig; the rest as shipped."""
-    found = _estimate(left_out, folder, draws).rig_noise()
+def estimated_anew(left_out: str | None, folder: Path, *, draws: int, of_all_rigs: bool = False) -> RigNoise:
+    """Rest frames as the training poses have them, without the left-out rig or of all rigs; the rest as shipped."""
+    found = _estimate(None if of_all_rigs else left_out, folder, draws).rig_noise()
     return replace(_SHIPPED, parent_frame=found.parent_frame, child_frame=found.child_frame)
 
 
@@ -165,6 +165,12 @@ KINDS: dict[str, Kind] = {
             partial(estimated_anew, draws=draws)
         )
         for draws in (DRAWS, 10, 50)
+    },
+    **{
+        f"the same of all training rigs, {draws} draws a person": Kind(
+            partial(estimated_anew, draws=draws, of_all_rigs=True)
+        )
+        for draws in (DRAWS, 50)
     },
 }
 

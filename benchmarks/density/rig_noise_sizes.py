@@ -27,6 +27,8 @@ from poseprior import PoseDataset, RigNoise, read_poses
 from poseprior.skeleton import JOINT_NAMES, JOINT_SETS
 
 BODY = tuple(range(1, 22))
+#: Of EM, at most: it is slow where the data say little about how a size is split between the two sides.
+_STEPS = 500
 
 
 def body_poses(folder: Path) -> PoseDataset:
@@ -88,12 +90,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the body's sizes, JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    body = estimate(groups_of(body_poses(args.data), BODY), BODY, draws=args.draws)
+    body = estimate(groups_of(body_poses(args.data), BODY), BODY, draws=args.draws, steps=_STEPS)
     print(table(body, RigNoise.estimated("body")))
     if args.out:
         write_json(args.out, json.loads(json.dumps(asdict(with_shipped(body)))))
     hands = JOINT_SETS["hands"]
-    found = estimate(groups_of(hand_poses(args.data), hands), hands, draws=args.draws)
+    found = estimate(groups_of(hand_poses(args.data), hands), hands, draws=args.draws, steps=_STEPS)
     print(table(found, RigNoise.estimated("hands")))
     print(f"EM took {body.steps} and {found.steps} steps.")
 
