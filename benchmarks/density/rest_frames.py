@@ -52,6 +52,11 @@ class Estimate:
         """(J, 2, 3) rest frames by rig and person, as `turned` takes them."""
         return {(group.rig, group.person): own for group, own in zip(self.groups, self.frames, strict=True)}
 
+    def showing(self, place: int) -> list[Group]:
+        """The groups that show a joint, given by its place in `joints`, on either side."""
+        partner = self.joints.index(skeleton.MIRROR[self.joints[place]])
+        return [group for group in self.groups if bool(group.shown[place]) or bool(group.shown[partner])]
+
     def rig_noise(self) -> RigNoise:
         """The sizes of rest frames of left and middle joints, degrees^2, and no other noise."""
         degrees = self.covariance * (180.0 / torch.pi) ** 2

@@ -49,10 +49,10 @@ def table(found: Estimate, shipped: RigNoise) -> str:
         name = JOINT_NAMES[joint]
         if name not in noise.parent_frame:
             continue
-        showing = [group for group in found.groups if bool(group.shown[k])]
+        rigs = {group.rig for group in found.showing(k)}
         sides = [_cell(each, side, name) for side in ("parent_frame", "child_frame") for each in (shipped, noise)]
         angles = [f"{_angle(each, name):.1f}" for each in (shipped, noise)]
-        rows.append([name, f"{len({g.rig for g in showing})}, {len(showing)}", *sides, *angles])
+        rows.append([name, f"{len(rigs)}, {len(found.showing(k))}", *sides, *angles])
     head = ["joint", "rigs, people", "parent, shipped", "estimated", "child, shipped", "estimated"]
     return markdown_table([*head, "angle, shipped", "estimated"], rows)
 
@@ -73,9 +73,7 @@ def with_shipped(found: Estimate) -> RigNoise:
     """The estimated rest frames of joints that two rigs or more measure; everything else as shipped."""
     shipped, noise = RigNoise.estimated("body"), found.rig_noise()
     single = {
-        JOINT_NAMES[joint]
-        for k, joint in enumerate(found.joints)
-        if len({group.rig for group in found.groups if bool(group.shown[k])}) < 2
+        JOINT_NAMES[joint] for k, joint in enumerate(found.joints) if len({group.rig for group in found.showing(k)}) < 2
     }
     sides = (
         {**getattr(shipped, side), **{j: rows for j, rows in getattr(noise, side).items() if j not in single}}
