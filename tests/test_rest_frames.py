@@ -24,7 +24,7 @@ KNOWN = RigNoise(
         "left_knee": [[30.0, 0.0, 20.0], [0.0, 120.0, 0.0], [20.0, 0.0, 40.0]],
     },
 )
-PEOPLE, POSES = 100, 60
+PEOPLE, POSES = 60, 60
 
 
 def _people() -> PoseDataset:
@@ -67,7 +67,8 @@ def test_known_sizes_are_found(found: Estimate) -> None:
     for side in ("parent_frame", "child_frame"):
         for joint, matrix in getattr(KNOWN, side).items():
             off = torch.tensor(getattr(noise, side)[joint]) - torch.tensor(matrix)
-            assert float(off.abs().max()) < 30.0, (side, joint, off)
+            # 60 draws of a rest frame: a variance is known to a fifth, and less well which side it belongs to.
+            assert float(off.abs().max()) < 35.0, (side, joint, off)
 
 
 def test_people_who_only_pose_differently_have_small_sizes() -> None:
