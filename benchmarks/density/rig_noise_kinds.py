@@ -7,7 +7,7 @@ training rigs for `hdm05`, which is never trained on. Everything is on 17 joints
   surface    per cent of simulated surface fits below the 1st percentile of the prior's samples: val poses whose hinges and
              shares are blurred as fits of SMPL-X blur them; the mean over the three trainings
 
-  python -m benchmarks.density.rig_noise_kinds --data DIR --out runs/rig_noise_kinds [--only none "isotropic 0.15 rad"]
+  python -m benchmarks.density.rig_noise_kinds --data DIR --out runs/rig_noise_kinds [--only none "isotropic, 0.15 rad"]
   python -m benchmarks.density.rig_noise_kinds --out runs/rig_noise_kinds --tables     print what was measured, as Markdown
 
 Weights and numbers are kept in the output folder, so that an interrupted run goes on where it stopped.
