@@ -15,14 +15,13 @@ import pytest
 import torch
 
 import poseprior
-from poseprior import GaussianPrior, RigNoise, VAEPrior
+from poseprior import GaussianPrior, VAEPrior
 from poseprior.compat.vposer import VPoser
 from poseprior.fitting import FitBodyConfig, PosePriorTerm
 from poseprior.importer import ImportOptions
 from poseprior.latent import latent_map
 from poseprior.params import pose_from_smplx, pose_to_smplx
 
-KNEE = {"left_knee": [[9.0, 0, 0], [0, 25.0, 0], [0, 0, 25.0]]}
 MEAN = (torch.full((45,), 0.1), torch.full((45,), 0.2))
 COMPONENTS = (torch.eye(45), torch.eye(45))
 HANDS = {"left_hand_pose": torch.zeros(2, 45)}
@@ -59,18 +58,6 @@ def _vposer(version: Any, **options: Any) -> Any:
         (
             lambda **options: pose_to_smplx(POSE, **options), {"flat_hand_mean": True, "hands_components": COMPONENTS},
             "num_pca_comps=None", {"num_pca_comps": 6},
-        ),
-        (
-            RigNoise, {"child_frame": KNEE, "least_unmeasured": 0.5}, "nothing in unmeasured",
-            {"unmeasured": {"left_knee": [1.0] * 3}},
-        ),
-        (
-            RigNoise, {"child_frame": KNEE, "unmeasured_probability": 0.5}, "nothing in unmeasured or shares",
-            {"shares": [("spine1", "spine2", 8.0)]},
-        ),
-        (
-            RigNoise, {"unmeasured": {"left_knee": [1.0] * 3}, "degrees_of_freedom": 4},
-            "nothing in parent_frame, child_frame or shares", {"parent_frame": KNEE},
         ),
         (ImportOptions, {"split": "none", "fractions": (0.6, 0.2, 0.2)}, "split='none'", {"split": "person"}),
         (FitBodyConfig, {"learning_rate": 0.2}, "optimizer='lbfgs'", {"optimizer": "adam"}),
