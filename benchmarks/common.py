@@ -21,7 +21,6 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, PosePrior
-from poseprior.io.atomic import replacing, write_json
 
 #: Tangent noise under which held-out densities are measured, radians.
 JITTER = 0.02
@@ -70,7 +69,9 @@ def train_once(
     if not path.exists():
         prior, data = build(), splits()
         checkpoint = path.with_suffix(".checkpoint")
-        config = FitConfig(**{**(options or {}), "checkpoint_dir": str(checkpoint)})
+        settled = {**prior.default_fit, **(options or {})}
+        places = {} if settled.get("max_steps") == 0 else {"checkpoint_dir": str(checkpoint)}
+        config = FitConfig(**{**(options or {}), **places})
         if prior.fit(data["train"], val=data["val"], config=config).stopped == "interrupted":
             # `fit` returns the best weights so far; saving them would pass them off as trained.
             sys.exit("interrupted: run the same command again to go on")
@@ -106,8 +107,15 @@ def file_digest(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write numbers and names as JSON, a whole file or none."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,6 @@ import argparse
 import tempfile
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +22,6 @@ from tqdm import tqdm
 import poseprior
 from poseprior import skeleton
 from poseprior.fitting import BodyFit, BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
-from poseprior.fitting.solver.state import BodyState
 from poseprior.params import pose_to_smplx
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise, score
@@ -205,9 +203,7 @@ def _fits(poses: Tensor, model: nn.Module, out: Path) -> list[Section]:
         hidden = " (hidden)" if listed in ("left_elbow", "left_wrist") else ""
         rows.append((f"{listed}{hidden}", *(f"{float(error[:, column].mean()):.0f}" for error in errors.values())))
     rows.append(("seconds", *(f"{value:.1f}" for value in seconds.values())))
-    state = next(iter(fits.values())).state
-    shape = {"betas": torch.zeros_like(state.betas[:1]), "expression": torch.zeros_like(state.expression[:1])}
-    body = replace(next(iter(fits.values())), state=BodyState(pose=truth[None], transl=place[None], **shape))
+    body = {**pose_to_smplx(truth), "transl": place}
     captions = {
         name: [f"{float(error[k].mean()):.0f} mm off" for k in range(len(truth))] for name, error in errors.items()
     }

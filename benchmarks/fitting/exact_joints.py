@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import poseprior
 from poseprior import PosePrior
 from poseprior.fitting import BodyFit, BodyPoints, FitBodyConfig, Joints3D, fit_body, stand_in_body
-from poseprior.io.npz import read_poses
+from poseprior.io import read_poses
 
 _BODY = 22
 _MISSED, _FAR = 3.0, 50.0  # mm

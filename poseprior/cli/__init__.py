@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from .._checks import nearest
 from .._version import __version__
-from ._arguments import option_names
+from ._arguments import flag_of, option_names
 from ._data import ACTIONS, DataCommand
 from ._export import Export
 from ._fit import Fit
@@ -94,7 +95,21 @@ def _parsed(name: str, rest: list[str]) -> Any:
 
 
 def _in_flags(message: str, command: Any) -> str:
-    """A message of the library, which names an argument, in the words of the command line: `max_poses: ...` is a flag."""
-    name, colon, rest = message.removeprefix("FitConfig.").partition(":")
-    is_flag = command is not None and colon and name in option_names(command)
-    return f"--{name.replace('_', '-')}:{rest}" if is_flag else message
+    """A message of the library, which names arguments, in the words of the command line: `max_poses: ...` is a flag.
+
+    Names of several words, such as `max_poses`, are flags further on in the message too.
+    """
+    if command is None:
+        return message
+    names = option_names(command)
+    first, colon, rest = message.removeprefix("FitConfig.").partition(":")
+    if colon and first in names:
+        message = f"{flag_of(first)}:{rest}"
+    pair = rf"(?<![\w./\\'(-])({'|'.join(names)})=('[^']*'|[\d.]+\b)"
+    message = re.sub(pair, lambda found: flag_of(found[1]) + " " + found[2].strip("'"), message) if names else message
+    long = "|".join(name for name in names if "_" in name)
+    return (
+        re.sub(rf"(?<![\w./\\'-])({long})(?![\w./\\'(-])", lambda found: flag_of(found[0]), message)
+        if long
+        else message
+    )

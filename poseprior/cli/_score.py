@@ -40,8 +40,8 @@ class Score:
     """Write log_prob, percentile and attribution of every pose here."""
     max_poses: int | None = None
     """Score only the first so many poses. Default: 1000; with --workers all of every file."""
-    worst: int = 10
-    """Print this many of the least plausible poses."""
+    worst: int | None = None
+    """Print this many of the least plausible poses. Default: 10."""
     seed: int = 0
     """Of the samples the poses are compared with."""
     device: str = "cpu"
@@ -59,12 +59,12 @@ class Score:
 
         if self.workers is not None:
             task = ScoreFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
-            return over_files(task, self.data, self.out, self.workers, json=self.json)
+            return over_files(task, self.data, self.out, self.workers, json=self.json, worst=self.worst)
         if self.out is not None:
             raise ValueError("--out: expected it with --workers alone; --json writes the scores of one file.")
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
-        check_whole("--worst", self.worst)
+        worst = check_whole("--worst", 10 if self.worst is None else self.worst)
         check_suffix("--json", self.json, ".json")
         prior = load_prior(self.prior, self.device)
         most = 1000 if self.max_poses is None else self.max_poses
@@ -83,7 +83,7 @@ class Score:
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        _print_worst(result, shown, self.worst)
+        _print_worst(result, shown, worst)
         if self.json is not None:
             joints = list(prior.joints)
             columns = {

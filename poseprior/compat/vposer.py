@@ -17,6 +17,7 @@ import roma
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_effect
 from ..models.vae.base import BaseVAE
 from ..pretrained.loading import load
 from ..prior import LatentPosePrior
@@ -106,9 +107,13 @@ class VPoser(nn.Module):
     ) -> Any:
         """Encode, draw a latent, decode. `input_type` is ignored: the shape tells rotvecs from matrices.
 
+        `output_type` is that of v1; v2 returns both.
+
         Returns:
             v2: what `decode` returns, with "poZ_body_mean", "poZ_body_std" and "q_z"; v1: (decoded, q_z).
         """
+        if self.version == 2:
+            check_effect("output_type", output_type, "matrot", "version 2, which returns both types", "version=1")
         q_z = self.encode(pose_body)
         latent = q_z.rsample()
         if self.version == 1:

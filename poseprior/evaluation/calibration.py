@@ -34,8 +34,6 @@ from ..training.rig_noise import RigNoise
 LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
 #: The quantile of the samples whose distance from their median is the unit of standard scores.
 _LOW = 0.16
-#: Poses in one call of a prior.
-MAX_ROWS = 4096
 _REFERENCE = 512
 #: Knees that turn by less than this about axes other than their hinge are those of a skeleton solver, radians.
 _HINGED = math.radians(6.0)
@@ -165,20 +163,14 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
     for rows, mask in rows_by_mask(observed & modelled):
         if not bool(mask.any()):
             continue
-        own = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        own = prior.log_prob(reference, observed=mask)
         median, low = own.quantile(0.5), own.quantile(_LOW)
-        value = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))
+        value = prior.log_prob(pose[rows], observed=mask)
         result[rows] = ((value - median) / (median - low).clamp_min(1e-6)).to(result)
     return result
 
 
 @torch.no_grad()
-def log_prob_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
-    """(B,) log-densities, some rows at a time."""
-    parts = zip(pose.split(MAX_ROWS), observed.split(MAX_ROWS), strict=True)
-    return torch.cat([prior.log_prob(p, observed=o) for p, o in parts])
-
-
 def calibrate(
     prior: PosePrior,
     data: PoseDataset,

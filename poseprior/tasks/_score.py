@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .._checks import check_whole
-from ..evaluation.calibration import MAX_ROWS, Calibration, log_prob_rows, standard_scores
+from .._chunks import ROWS
+from ..evaluation.calibration import Calibration, standard_scores
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
@@ -139,8 +140,8 @@ def sample_percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: T
         return calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
     result = pose.new_zeros(len(pose))
     for rows, mask in rows_by_mask(seen):
-        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
-        own = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))[:, None]
+        usual = prior.log_prob(reference, observed=mask)
+        own = prior.log_prob(pose[rows], observed=mask)[:, None]
         # Mid-rank: a pose with nothing observed stands in the middle.
         result[rows] = 50.0 * ((usual < own).to(pose).mean(1) + (usual <= own).to(pose).mean(1))
     return result
@@ -151,18 +152,18 @@ def _conditional_surprise(prior: PosePrior, pose: Tensor, mask: Tensor, joints: 
     without = mask.expand(len(joints), -1).clone()
     without[torch.arange(len(joints), device=joints.device), joints] = False
     marginal = []
-    for rows in pose.split(max(1, MAX_ROWS // len(joints))):
+    for rows in pose.split(max(1, ROWS // len(joints))):
         rest = rows.repeat_interleave(len(joints), 0)
         marginal.append(prior.log_prob(rest, observed=without.repeat(len(rows), 1)).reshape(len(rows), -1))
-    return torch.cat(marginal) - log_prob_rows(prior, pose, mask.expand(len(pose), -1))[:, None]
+    return torch.cat(marginal) - prior.log_prob(pose, observed=mask)[:, None]
 
 
 def _replacement_surprise(prior: PosePrior, pose: Tensor, mask: Tensor, joints: Tensor, candidates: Tensor) -> Tensor:
     """max_c log p(x with x_j = c) - log p(x), at least 0, (R, k); c from (C, 55, 3) candidates."""
     swap = torch.nn.functional.one_hot(joints, NUM_JOINTS).bool()[:, None, :, None]  # (k, 1, 55, 1)
-    own = log_prob_rows(prior, pose, mask.expand(len(pose), -1))
+    own = prior.log_prob(pose, observed=mask)
     gains = []
     for row in pose:
         swapped = torch.where(swap, candidates.to(row), row).flatten(0, 1)
-        gains.append(log_prob_rows(prior, swapped, mask.expand(len(swapped), -1)).reshape(len(joints), -1).amax(1))
+        gains.append(prior.log_prob(swapped, observed=mask).reshape(len(joints), -1).amax(1))
     return (torch.stack(gains) - own[:, None]).clamp_min(0.0)

@@ -136,7 +136,7 @@ def adapt(
 
 
 def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
-    pose, seen, usable, constant = moving_rows(prior, *data.all_poses())
+    pose, seen, usable, _, constant = moving_rows(prior, *data.all_poses())
     count = int(usable.sum())
     if count < LEAST_POSES:
         why = (

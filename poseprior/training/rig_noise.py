@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import skeleton
-from .._checks import check_choice, check_mapping, check_number, check_whole, quoted
+from .._checks import check_choice, check_effect, check_mapping, check_number, check_whole, quoted
 from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
 #: A 3 x 3 covariance, degrees^2, row by row.
@@ -51,7 +51,7 @@ class RigNoise:
             data says that the first joint's value is imputed.
 
     Raises:
-        ValueError: a name that is no joint, a right joint, or a matrix that is no covariance.
+        ValueError: a name that is no joint, a right joint, a matrix that is no covariance, or a number without effect.
 
     >>> noise = RigNoise(child_frame={"left_knee": [[9.0, 0, 0], [0, 25.0, 0], [0, 0, 25.0]]})
     >>> noise.apply(torch.zeros(2, 55, 3), torch.ones(2, 55, dtype=torch.bool)).shape
@@ -85,6 +85,14 @@ class RigNoise:
                     _check_numbers(f"RigNoise.unmeasured[{joint!r}]", value)
                 else:
                     _check_covariance(f"RigNoise.{name}[{joint!r}]", value)
+        moves, frames = bool(self.unmeasured or self.shares), bool(self.parent_frame or self.child_frame)
+        for name, usual, read, what in (
+            ("least_unmeasured", 1.0, bool(self.unmeasured), "unmeasured"),
+            ("unmeasured_probability", 1.0, moves, "unmeasured or shares"),
+            ("degrees_of_freedom", None, frames or bool(self.shares), "parent_frame, child_frame or shares"),
+        ):
+            if not read:
+                check_effect(f"RigNoise.{name}", getattr(self, name), usual, f"nothing in {what}", what)
         for first, second, size in _checked_shares(self.shares):
             _check_joint("RigNoise.shares", first)
             _check_joint("RigNoise.shares", second)
@@ -196,6 +204,11 @@ class RigNoise:
                     chosen[k] = root[tables.moved.index(joint)]
             result.append(chosen)
         return result[0], result[1]
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """SMPL-X indices of the joints that it moves, both sides."""
+        return tuple(self._tables.moved)
 
     @cached_property
     def _tables(self) -> _Tables:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..drawing.canvas import new_figure
 from ..fitting import BodyFit, Target
+from ..fitting.body.hand_convention import HandConvention
 from ..io.atomic import replacing
+from ..params import pose_from_smplx
 from .fits import FitView
 
 if TYPE_CHECKING:
@@ -20,9 +23,25 @@ if TYPE_CHECKING:
 _CELL = 2.9  # inches
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Bodies that are known, as `FitView` takes them."""
+
+    pose: Tensor
+    params: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module, given: Mapping[str, Tensor]) -> _Known:
+        """From keyword arguments of the model."""
+        pose, _ = pose_from_smplx(given, **HandConvention.of(model).options())
+        sizes: dict[str, Any] = {"transl": 3, "betas": model.num_betas, "expression": model.num_expression_coeffs}
+        zeros = {name: pose.new_zeros(len(pose), int(size)) for name, size in sizes.items()}
+        return cls(pose, {**zeros, **given})
+
+
 def plot_fits(
     model: nn.Module,
-    fits: Mapping[str, BodyFit],
+    fits: Mapping[str, BodyFit | Mapping[str, Tensor]],
     target: Target,
     *,
     frames: Sequence[int] | None = None,
@@ -34,7 +53,8 @@ def plot_fits(
 
     Args:
         model: the model of the fits.
-        fits: what `fit_body` returned, by the name that heads its column.
+        fits: what `fit_body` returned, by the name that heads its column; or known bodies, as keyword arguments of the
+            model: a pose, and where they are known `transl`, `betas` and `expression`, which are zero otherwise.
         target: what all of them were fitted to.
         frames: which frames to draw; None takes the first four.
         captions: by the fit's name, a line under each drawn frame.
@@ -50,7 +70,8 @@ def plot_fits(
     """
     if not fits:
         raise ValueError("fits: expected at least one fit by its name, got none.")
-    total = len(next(iter(fits.values())).pose)
+    bodies = {name: fit if isinstance(fit, BodyFit) else _Known.of(model, fit) for name, fit in fits.items()}
+    total = len(next(iter(bodies.values())).pose)
     chosen = list(range(min(4, total))) if frames is None else list(frames)
     if not chosen or not all(0 <= frame < total for frame in chosen):
         raise ValueError(f"frames: expected some of 0 to {total - 1}, got {chosen}.")
@@ -61,8 +82,8 @@ def plot_fits(
             )
     figure = new_figure(figsize=(_CELL * len(fits), (_CELL + 0.35) * len(chosen)))
     grid = figure.subplots(len(chosen), len(fits), squeeze=False)
-    for column, (name, fit) in enumerate(fits.items()):
-        view = FitView(model, fit, target)
+    for column, (name, body) in enumerate(bodies.items()):
+        view = FitView(model, body, target)
         for row, frame in enumerate(chosen):
             axes = grid[row, column]
             view.draw(axes, frame)

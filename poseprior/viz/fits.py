@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,21 @@ _SKIN = np.array([0.62, 0.72, 0.90])
 _MARGIN = 0.15
 _SPACING, _DEPTH = 1.2, 1.4  # metres between the bodies of a scene, side by side and one behind the other
 _GROUND = np.array([0.55, 0.57, 0.60])
+
+
+class Bodies(Protocol):
+    """What is drawn: a `BodyFit`, or bodies that are known.
+
+    Attributes:
+        pose: (B, 55, 3) rotvecs.
+        params: keyword arguments of the model, `transl`, `betas` and `expression` among them.
+    """
+
+    @property
+    def pose(self) -> Tensor: ...
+
+    @property
+    def params(self) -> dict[str, Tensor]: ...
 
 
 def plot_fit(
@@ -157,7 +172,7 @@ def bodies_scene(
 class FitView:
     """Bodies and points as they are seen: by the target's camera, or from the front."""
 
-    def __init__(self, model: nn.Module, fit: BodyFit, target: Target) -> None:
+    def __init__(self, model: nn.Module, fit: Bodies, target: Target) -> None:
         self.faces = _faces(model)
         vertices = torch.as_tensor(_vertices(model, fit))
         limit = NUM_WITHOUT_CONTOUR if not getattr(model, "use_face_contour", False) else 144
@@ -210,7 +225,7 @@ class FitView:
         axes.set_yticks([])
 
 
-def _vertices(model: nn.Module, fit: BodyFit) -> NDArray[np.float64]:
+def _vertices(model: nn.Module, fit: Bodies) -> NDArray[np.float64]:
     """(B, V, 3) of the best hypothesis."""
     with torch.no_grad():
         params = {name: value.detach() for name, value in fit.params.items()}
@@ -230,7 +245,7 @@ def _faces(model: nn.Module) -> NDArray[np.int64]:
     return faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])]
 
 
-def upright(fit: BodyFit) -> NDArray[np.float64]:
+def upright(fit: Bodies) -> NDArray[np.float64]:
     """(3, 3) turn that stands the bodies up along y: their frame may have y down (a camera's) or z up (motion capture's)."""
     import roma
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .descent import descend
 from .inverse_kinematics import point_bones
-from .minimise import minimise
 from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
@@ -126,7 +126,7 @@ def _minima(
     part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
     candidates, steps = _first_steps(part, candidates.bodies(rows), own_stage)
     own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
-    candidates, last, count = minimise(part, candidates, own_stage, near=True)
+    candidates, last, count = descend(part, candidates, own_stage, near=True)
     with torch.no_grad():
         energy = part.total(candidates, own_stage)
         good = (part.num_outliers(candidates) == 0) & torch.isfinite(energy)
@@ -186,7 +186,7 @@ def restart(
     rows, candidate = _narrowed(rows, wanted, candidate, split)
     part, before = _of(problem, state, rows, split)
     own_stage = stage.rows(rows, bodies)
-    candidate, last, count = minimise(part, candidate, own_stage, near=True)
+    candidate, last, count = descend(part, candidate, own_stage, near=True)
     with torch.no_grad():
         better = (part.evidence(candidate, own_stage) < part.evidence(before, own_stage))[0] & wanted[rows]
         lower = (part.total(before, own_stage) - part.total(candidate, own_stage))[0]  # above 0: the candidate is lower
@@ -239,7 +239,7 @@ def _first_steps(
                 break
         scales = problem.inlier_scales(candidates, _TOLERANCE)
         first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
-        candidates, _, count = minimise(problem, candidates, first, idle)
+        candidates, _, count = descend(problem, candidates, first, idle)
         done += count
     return candidates, done
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from ..._checks import check_choice, check_groups
+from ..._checks import check_choice, check_effect, check_groups
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
@@ -68,11 +68,8 @@ class GaussianPrior(PosePrior):
         super().__init__(joints)
         check_choice("covariance", covariance, ("diagonal", "full"))
         groups = check_groups("groups", groups)
-        if groups is not None and covariance == "diagonal":
-            raise ValueError(
-                "groups: has no effect on a diagonal covariance, whose joints are independent; leave groups out, or give "
-                "covariance='full'."
-            )
+        if covariance == "diagonal":
+            check_effect("groups", groups, None, "covariance='diagonal'", "covariance='full'")
         self.covariance_kind = covariance
         self.chart = TangentChart(len(self.joints))
         if covariance == "full":
