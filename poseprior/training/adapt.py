@@ -13,7 +13,6 @@ from torch import Tensor
 from .. import skeleton
 from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset, as_dataset
-from ..models.shared.mirror import reflect
 from ..prior import PosePrior
 from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
@@ -215,7 +214,7 @@ class _Search:
     def rig_map(self) -> RigMap:
         """The conventions that the unknowns stand for."""
         shared, own, spread = self._unknown[:2], self._unknown[2:4], self._unknown[4]
-        both = torch.where(self._alone, shared, (shared + reflect(shared[:, self._partner])) / math.sqrt(2.0))
+        both = torch.where(self._alone, shared, (shared + skeleton.reflect(shared[:, self._partner])) / math.sqrt(2.0))
         white = math.sqrt(_TIED) * both + math.sqrt(1.0 - _TIED) * own
         frames = (self._factor @ white[..., None])[..., 0]
         factor = torch.where(self._free, (_SPREAD * spread).exp(), torch.ones_like(spread))
