@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,9 @@ def train_once(
     if not path.exists():
         prior, data = build(), splits()
         checkpoint = path.with_suffix(".checkpoint")
-        settled = {**prior.default_fit, **(options or {})}
-        places = {} if settled.get("max_steps") == 0 else {"checkpoint_dir": str(checkpoint)}
-        config = FitConfig(**{**(options or {}), **places})
+        config = FitConfig(**(options or {}))
+        if config.resolve(prior.default_fit).max_steps > 0:  # a closed form has no checkpoints
+            config = replace(config, checkpoint_dir=str(checkpoint))
         if prior.fit(data["train"], val=data["val"], config=config).stopped == "interrupted":
             # `fit` returns the best weights so far; saving them would pass them off as trained.
             sys.exit("interrupted: run the same command again to go on")

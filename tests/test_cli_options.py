@@ -289,6 +289,13 @@ def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Ca
     assert not (tmp_path / "R").exists()
 
 
+def test_names_of_options_in_paths_stay_as_they_are(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    for name in ("max_steps", "a max_steps", "seed=3"):
+        missing = tmp_path / name / "max_val_poses.npz"
+        code, text = said("train", "gaussian", "--data", str(missing), "--out", str(tmp_path / "R"))
+        assert code == 2 and str(missing) in text
+
+
 #: Small options of every model that `poseprior train` has.
 _SMALL: dict[str, tuple[str, ...]] = {
     "gaussian": ("--covariance", "full"),
@@ -350,3 +357,10 @@ def test_rows_that_do_not_apply_say_so(poses: str, said: Callable[..., tuple[int
     assert code == 0 and max(len(line) for line in text.splitlines() if line.startswith(" ")) < 80
     assert "NLL of each joint alone: not available: cannot marginalise" in text
     assert "legs hidden: mean_mm" in text and "not available: no conditional of this part" in text
+
+
+def test_messages_of_the_library_name_flags(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    command = ("data", "import", str(tmp_path), "--out", str(tmp_path / "S"), "--split", "none")
+    code, text = said(*command, "--fractions", "0.6", "0.2", "0.2")
+    assert code == 2 and "--fractions: has no effect with --split none, got" in text
+    assert "leave it out, or give --split person" in text

@@ -90,6 +90,27 @@ def test_one_error_and_a_remedy_that_works(
     call(**{key: value for key, value in idle.items() if key != name})
 
 
+def test_resolutions_are_those_of_files(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from poseprior.viz import plot_poses
+
+    with pytest.raises(ValueError, match="dpi: has no effect with path=None, got 80; leave it out, or give path"):
+        plot_poses(POSE, dpi=80)
+    plot_poses(POSE, dpi=20, path=tmp_path / "a.png")
+    plot_poses(POSE, path=tmp_path / "b.png")
+    small, usual = (int.from_bytes((tmp_path / name).read_bytes()[16:20], "big") for name in ("a.png", "b.png"))
+    assert small < 0.2 * usual
+
+
+def test_hidden_joints_are_those_of_completions(tmp_path: Path) -> None:
+    from poseprior.export import export_onnx
+
+    with pytest.raises(
+        ValueError, match="hide: has no effect with no 'complete' in what, got 'left_elbow'; leave it out, or"
+    ):
+        export_onnx(GaussianPrior("body"), tmp_path / "a.onnx", hide="left_elbow")
+
+
 def test_a_weight_needs_a_prior() -> None:
     smplx = pytest.importorskip("smplx")
     from tempfile import TemporaryDirectory

@@ -97,19 +97,17 @@ def _parsed(name: str, rest: list[str]) -> Any:
 def _in_flags(message: str, command: Any) -> str:
     """A message of the library, which names arguments, in the words of the command line: `max_poses: ...` is a flag.
 
-    Names of several words, such as `max_poses`, are flags further on in the message too.
+    Further on in the message, too, arguments with a value (`split='none'`) and names of several words are flags.
     """
-    if command is None:
+    names = set() if command is None else option_names(command)
+    if not names:
         return message
-    names = option_names(command)
     first, colon, rest = message.removeprefix("FitConfig.").partition(":")
     if colon and first in names:
         message = f"{flag_of(first)}:{rest}"
-    pair = rf"(?<![\w./\\'(-])({'|'.join(names)})=('[^']*'|[\d.]+\b)"
-    message = re.sub(pair, lambda found: flag_of(found[1]) + " " + found[2].strip("'"), message) if names else message
-    long = "|".join(name for name in names if "_" in name)
-    return (
-        re.sub(rf"(?<![\w./\\'-])({long})(?![\w./\\'(-])", lambda found: flag_of(found[0]), message)
-        if long
-        else message
-    )
+    before, after = r"(?<![\w./\\'-])", r"(?![\w./\\'(-])"  # not in a path or a longer name
+    # In Python code, f(name=1), it stays as it is.
+    with_value = rf"{before}(?<!\()({'|'.join(names)})=('[^']*'|[\d.]+\b)"
+    message = re.sub(with_value, lambda found: flag_of(found[1]) + " " + found[2].strip("'"), message)
+    long = [name for name in names if "_" in name]
+    return re.sub(f"{before}({'|'.join(long)}){after}", lambda found: flag_of(found[0]), message) if long else message

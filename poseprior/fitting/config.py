@@ -14,7 +14,7 @@ _ADAM_RATE = 0.1
 
 @dataclass(frozen=True)
 class FitBodyConfig:
-    """How `fit_body` searches. What it minimises is decided by the targets and terms, but for the regularisers below.
+    """How `fit_body` searches. Targets and terms decide what is minimised; here only the regularisers change it.
 
     Attributes:
         optimizer: "lbfgs" (batched, a line search for each body), or "adam": Adam runs the last stage, and L-BFGS goes on
@@ -24,7 +24,7 @@ class FitBodyConfig:
             before it only look for the basin of attraction, in at most 13 steps each.
         num_starts: starts of each body, all in one batch: in 2D different facing directions first, then samples of the
             prior, or without a prior draws around the rest pose, N(0, rest_sigma^2 I). None is 16 for 2D keypoints (4
-            without a prior), otherwise 1, and 4 in latent space.
+            without a prior); for points in 3D it is 1, or 4 in latent space.
         space: "pose", or "latent" to move the latent of a `LatentPosePrior` in place of its joints.
         fit_shape: move betas, under N(0, I).
         fit_expression: move the expression, under N(0, I), when a face is seen.

@@ -35,10 +35,10 @@ class PosePriorTerm(EnergyTerm):
     minimises. With "mean" one nat a joint counts as one nat a measurement, for losses that are means.
 
     Args:
-        prior: any fitted prior. What it cannot marginalise must be in `params`.
+        prior: any fitted prior. It must be able to marginalise what `params` leaves out.
         weight: of the energy.
         joints: score these joints only (the prior's marginal); None is all that the prior models.
-        joint_weights: by joint name, for joints that shall count less or more than 1; 0 leaves a joint out. With the
+        joint_weights: by joint name, for joints that should count less or more than 1; 0 leaves a joint out. With the
             different weights in ascending order, w_1 < w_2 < ..., and w_0 = 0, the energy is the sum over k of
             (w_k - w_(k-1)) (-log p(joints of weight w_k or more)), each a marginal of the prior. Where joints are
             independent, that is the weighted sum of their energies.

@@ -21,12 +21,12 @@ _HINGES = ("left_knee", "right_knee", "left_elbow", "right_elbow")
 _HINGE, _BENDS = 1.5, 8.0
 #: Poses are in degrees where more than this share of their rotvecs is longer than 2 pi.
 _BEYOND = 0.1
-#: Sides are swapped where exchanging them makes poses likelier, by this many nats at the median, and this share of poses.
+#: Sides are swapped where exchanging them makes poses likelier: by this many nats at the median, and this share of them.
 _LIKELIER, _MOST = 10.0, 0.75
-#: Only finger joints that the prior bends by more than this, degrees, tell the mean hand from the flat one. A joint is near
-#: the flat hand where its mean is within this share of the prior's bend. This many such joints are needed.
+#: Only finger joints that the prior bends by more than the first, degrees, tell the mean hand from the flat one. A joint is
+#: near the flat hand where its mean is within the second, a share of the prior's bend. The third says how many must be.
 _BENT, _FLAT, _FINGERS = 10.0, 0.4, 4
-#: A convention is looked for where this many poses show the joint.
+#: A joint is looked at where this many poses show it.
 _LEAST_POSES = 8
 
 

@@ -28,15 +28,14 @@ def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions
         For each field why it is not read, and what to give so that it is.
     """
     unread: dict[str, tuple[str, str]] = {}
-    if prior.num_parameters == 0 or options.max_steps == 0:
-        why = (
-            "training takes no steps (max_steps is 0)", "give max_steps above 0 too"
-        ) if prior.num_parameters else (
-            f"{type(prior).__name__} has no parameters that steps could train", "take another prior"
-        )  # fmt: skip
-        names = _OF_STEPS if prior.num_parameters else ("max_steps", *_OF_STEPS)
-        # The start of some models draws its poses in batches.
-        unread |= dict.fromkeys((*names, *(("batch_size",) if prior.closed_form else ())), why)
+    # The start of models without a closed form may draw its poses in batches.
+    of_steps = (*_OF_STEPS, "batch_size") if prior.closed_form else _OF_STEPS
+    if prior.num_parameters == 0:
+        why = (f"{type(prior).__name__} has no parameters that steps could train", "take another prior")
+        unread |= dict.fromkeys(("max_steps", *of_steps), why)
+    elif options.max_steps == 0:
+        why = ("training takes no steps (max_steps is 0)", "give max_steps above 0 too")
+        unread |= dict.fromkeys(of_steps, why)
     elif options.checkpoint_dir is None:
         unread["checkpoint_every"] = ("no checkpoints are written (there is no checkpoint_dir)", "give checkpoint_dir")
     if val is None and "patience" not in unread:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..drawing.canvas import new_figure
+from ..drawing.canvas import new_figure, save_picture
 from ..fitting import BodyFit, Target
 from ..fitting.body.hand_convention import HandConvention
-from ..io.atomic import replacing
 from ..params import pose_from_smplx
 from .fits import FitView
 
@@ -46,7 +44,7 @@ def plot_fits(
     *,
     frames: Sequence[int] | None = None,
     captions: Mapping[str, Sequence[str]] | None = None,
-    dpi: int = 110,
+    dpi: int | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """Draw a row for each frame and a column for each fit, as `plot_fit` draws one.
@@ -58,8 +56,8 @@ def plot_fits(
         target: what all of them were fitted to.
         frames: which frames to draw; None takes the first four.
         captions: by the fit's name, a line under each drawn frame.
-        dpi: of the saved file.
-        path: where to write a PNG; None writes nothing.
+        dpi: of the saved file; None is 110. Only with `path`.
+        path: where to save the picture (.png, .pdf, .svg by suffix); None saves none.
 
     Returns:
         The matplotlib Figure.
@@ -92,7 +90,5 @@ def plot_fits(
             if captions is not None and name in captions:
                 axes.set_xlabel(captions[name][row], fontsize=11)
     figure.tight_layout()
-    if path is not None:
-        with replacing(Path(path)) as temporary:
-            figure.savefig(temporary, dpi=dpi, format="png")
+    save_picture(figure, path, dpi, usual_dpi=110)
     return figure

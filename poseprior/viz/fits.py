@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..drawing.canvas import new_figure
+from ..drawing.canvas import new_figure, save_picture
 from ..fitting import BodyFit, BodyPoints, Keypoints2D, Target
 from ..io.atomic import replacing
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
@@ -50,7 +50,7 @@ def plot_fit(
     *,
     frames: Sequence[int] | None = None,
     titles: Sequence[str] | None = None,
-    dpi: int = 110,
+    dpi: int | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Draw fitted bodies under what they were fitted to.
@@ -64,8 +64,8 @@ def plot_fit(
         target: what it was fitted to.
         frames: which frames to draw; None takes 12 spread over all.
         titles: one for each.
-        dpi: of the saved file.
-        path: where to write a PNG; None writes nothing.
+        dpi: of the saved file; None is 110. Only with `path`.
+        path: where to save the picture (.png, .pdf, .svg by suffix); None saves none.
 
     Returns:
         The matplotlib Figure.
@@ -86,9 +86,7 @@ def plot_fit(
         "point", fontsize=8, color="0.3",
     )  # fmt: skip
     figure.tight_layout(rect=(0, 0.03, 1, 1))
-    if path is not None:
-        with replacing(Path(path)) as temporary:
-            figure.savefig(temporary, dpi=dpi, format="png")
+    save_picture(figure, path, dpi, usual_dpi=110)
     return figure
 
 

@@ -192,6 +192,8 @@ def test_options_that_nothing_reads_are_refused(
     usual = inspect.signature(make).parameters[name].default
     make(**joints, **without)
     make(**joints, **without, **{name: usual})
+    if name in ("prior_count", "dropout", "input_noise", "max_log_scale"):
+        make(**joints, **without, **{name: 0.0})
 
 
 @pytest.mark.parametrize(
@@ -199,13 +201,14 @@ def test_options_that_nothing_reads_are_refused(
     [
         (GaussianMixturePrior, {"num_components": 1, "prior_count": 3.0}, {"prior_count": 50.0}),
         (GlobalFlow, {"couplings": 0, "hidden": 8, "dropout": 0.5}, {"hidden": 96, "dropout": 0.2}),
+        (GlobalFlow, {"preset": "default", "couplings": 0, "noise": 0.3, "most_log_scale": 1.0}, {"input_noise": 0.1}),
         (VAEPrior, {"latent_dim": 2, "depth": 0, "dropout": 0.5}, {"dropout": 0.1}),
     ],
 )
 def test_files_with_options_that_nothing_reads_load(
     kind: type[poseprior.PosePrior], idle: dict[str, Any], usual: dict[str, Any]
 ) -> None:
-    config = {**kind((16, 18), **{**idle, **usual}).get_config(), **idle}
+    config = {"joints": [16, 18], **idle}
     assert {name: kind.from_config(config).get_config()[name] for name in usual} == usual
 
 

@@ -24,7 +24,7 @@ def test_a_known_body_is_drawn_as_its_fit_is(tmp_path: Path) -> None:
     target = Joints3D(model().joints[:, :22].detach(), layout="smpl_22")
     fit = fit_body(model, target, config=FitBodyConfig(iterations=2, fit_shape=False))
     zero = {**pose_to_smplx(fit.pose), "transl": fit.params["transl"]}
-    figure = plot_fits(model, {"fit": fit, "the same": fit.params, "of a pose": zero}, target, dpi=40)
+    figure = plot_fits(model, {"fit": fit, "the same": fit.params, "of a pose": zero}, target)
     first, *others = (np.stack([path.vertices for path in axes.collections[0].get_paths()]) for axes in figure.axes)
     assert len(others) == 2 and np.ptp(first) > 1.0
     for mesh in others:

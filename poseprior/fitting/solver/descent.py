@@ -22,9 +22,9 @@ def descend(
 ) -> tuple[BodyState, Minimum, int]:
     """Minimise the energy of a stage for every body.
 
-    L-BFGS runs in rounds: the preconditioner of a round is the curvature where the bodies stand at its start. Where the
-    user chose Adam, Adam first takes the stages of the final energies; L-BFGS goes on from its best point, since Adam does
-    not come to rest along stiff directions.
+    L-BFGS runs in rounds: the preconditioner of a round is the curvature where the bodies stand at its start. With
+    `optimizer="adam"`, stages of the final energies begin with Adam, and L-BFGS goes on from its best point: Adam alone
+    does not converge along stiff directions.
 
     Args:
         problem, state, stage: what is minimised, from where.

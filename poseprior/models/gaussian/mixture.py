@@ -63,10 +63,12 @@ class GaussianMixturePrior(PosePrior):
         self.em_iterations = check_whole("em_iterations", em_iterations, most=100_000)
         self.em_poses = check_whole("em_poses", em_poses, least=1)
         self.prior_count = check_number("prior_count", prior_count, least=0.0)
-        if self.num_components == 1:
-            check_effect("prior_count", self.prior_count, _PRIOR_COUNT, "num_components=1", "num_components above 1")
-        if self.em_iterations == 0:
-            check_effect("prior_count", self.prior_count, _PRIOR_COUNT, "em_iterations=0", "em_iterations above 0")
+        for idle, cause, remedy in (
+            (self.num_components == 1, "num_components=1", "num_components above 1"),
+            (self.em_iterations == 0, "em_iterations=0", "em_iterations above 0"),
+        ):
+            if idle and self.prior_count:  # 0 switches off what is not there
+                check_effect("prior_count", self.prior_count, _PRIOR_COUNT, cause, remedy)
         self.chart = TangentChart(len(self.joints))
         self.factors = IndependentGroupsMixture(
             self.joints, check_groups("groups", groups), num_components=self.num_components

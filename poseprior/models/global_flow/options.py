@@ -9,6 +9,7 @@ from typing import Any
 from ..._checks import check_effect, check_mapping, check_number, check_share, check_whole
 
 _OF_NETWORKS = ("hidden", "layers", "dropout", "input_noise", "max_log_scale")
+_OLDER_NAMES = ("noise", "most_log_scale")
 
 
 def checked_options(
@@ -38,7 +39,8 @@ def checked_options(
         usual = inspect.signature(make).parameters
         for name in (*_OF_NETWORKS, "context_dim"):
             value = checked.get(name, context_dim)
-            check_effect(name, value, usual[name].default, "couplings=0", "couplings above 0")
+            if value:  # 0 switches off what is not there
+                check_effect(name, value, usual[name].default, "couplings=0", "couplings above 0")
     return checked
 
 
@@ -46,5 +48,5 @@ def without_idle_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """A saved configuration without what has no effect: older versions took options of networks beside couplings=0."""
     if check_mapping("config", config).get("couplings") != 0:
         return config
-    idle = {*_OF_NETWORKS, "context_dim", "context_dropout"}
+    idle = {*_OF_NETWORKS, *_OLDER_NAMES, "context_dim", "context_dropout"}
     return {name: value for name, value in config.items() if name not in idle}

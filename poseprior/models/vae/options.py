@@ -107,7 +107,7 @@ class VAEOptions:
         if self.flow_layers and self.latent_dim < 2:
             raise ValueError("flow_layers: coupling layers need latent_dim of 2 or more, got 1; use flow_layers=0.")
         for name, usual, other in _NEEDS:
-            if not getattr(self, other):
+            if not getattr(self, other) and getattr(self, name):  # 0 switches off what is not there
                 check_effect(name, getattr(self, name), usual, f"{other}=0", f"{other} above 0")
 
 
