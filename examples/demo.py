@@ -136,8 +136,8 @@ def _scores(prior: poseprior.PosePrior, good: Tensor, out: Path) -> list[Section
         rows.append((name, f"{float(result.percentile[k]):.1f}", f"{low:.1f}", blame))
     plot_poses(poses, titles=list(names), columns=3, path=out / "scores.png", dpi=110)
     text = (
-        "The same pose, whole and broken, in percentiles: of the body among people whom the prior has not seen, and of its "
-        "worst joint among those of the prior's own samples. One broken joint among twenty good ones shows in the second "
+        "The same pose, whole and broken, in percentiles among people whom the prior has not seen: of the body, and of its "
+        "worst joint. One broken joint among twenty good ones shows in the second "
         "number, a broken body in the first. Below 1 is implausible."
     )
     return [

@@ -159,6 +159,7 @@ CASES: dict[str, Case] = {
         **{**_HANDS, "joints": (*LIMBS, *FINGERS), "pair": (16, 25), "data": lambda: parts_apart()},
     ),
     "vae": Case(lambda joints: _small_vae(VAEPrior, joints), **_LATENT),
+    "vae-published": Case(lambda joints: VAEPrior.published(joints, latent_dim=4), **_LARGE),
     "body-vae": Case(lambda joints: _small_vae(BodyVAE, joints, posterior="diagonal"), **{**_LATENT, "heavy": True}),
     "body-vae-published": Case(lambda joints: BodyVAE.published(joints, latent_dim=4), **_LARGE),
     "hand-vae": Case(lambda joints: _small_vae(HandVAE, joints), **{**_HANDS, **_LATENT}),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..tasks import ScoreResult
 
-#: A joint that is more surprising than this, nats, does not fit; a pose below this percentile is implausible.
+#: A pose's worst joint below this percentile does not fit; a pose below this percentile is implausible.
 _ODD, _RARE = 5, 1
 
 
@@ -93,6 +93,7 @@ class Score:
                 "log_prob": result.log_prob.tolist(),
                 "percentile_kind": result.percentile_kind,
                 "percentile": result.percentile.tolist(),
+                "joint_percentile_kind": result.joint_percentile_kind,
                 "joint_percentile": result.joint_percentile.tolist(),
                 "part_percentile": {
                     part: [None if math.isnan(v) else v for v in values.tolist()]
@@ -111,14 +112,12 @@ def _print_worst(result: ScoreResult, shown: Tensor, count: int) -> None:
     from ..skeleton import JOINT_NAMES
 
     excess, joint = result.attribution.max(-1)
-    odd, rare = (excess > _ODD) & shown, (result.percentile < _RARE) & shown
+    odd, rare = (result.joint_percentile < _ODD) & shown, (result.percentile < _RARE) & shown
     print(
         f"{int(odd.sum()):,} poses with a joint that does not fit, {int(rare.sum()):,} that are implausible as a whole"
     )
-    print(
-        f"surprise: of the joint to blame, nats more than usual; above {_ODD} it does not fit, whatever the others do"
-    )
-    print("worst joint: percentile of that, among the prior's own samples")
+    print("surprise: of the joint to blame, nats more than usual")
+    print(f"worst joint: percentile of that among {result.joint_percentile_kind}; below {_ODD} the joint does not fit")
     print(f"whole pose: percentile among {result.percentile_kind}; below {_RARE} is implausible")
     print("   pose  surprise  joint to blame   worst joint  whole pose   log_prob  verdict")
     for row in excess.where(shown, -torch.inf).argsort(descending=True)[: min(count, int(shown.sum()))].tolist():

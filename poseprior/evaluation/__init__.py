@@ -3,7 +3,7 @@
 from .calibration import Calibration, calibrate, standard_scores
 from .completion import COMPLETION_PATTERNS, completion_metrics, moved_keypoint_mask
 from .report import evaluate, format_table
-from .sample_metrics import sample_metrics
+from .samples import sample_metrics
 
 __all__ = [
     "COMPLETION_PATTERNS",

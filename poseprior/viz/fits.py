@@ -17,6 +17,7 @@ from ..drawing.canvas import new_figure, save_picture
 from ..fitting import BodyFit, BodyPoints, Keypoints2D, Target
 from ..io.atomic import replacing
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
+from ..rotations import rotvec_to_rotmat
 from ._trimesh import import_trimesh
 
 _COLUMNS = 4
@@ -245,9 +246,7 @@ def _faces(model: nn.Module) -> NDArray[np.int64]:
 
 def upright(fit: Bodies) -> NDArray[np.float64]:
     """(3, 3) turn that stands the bodies up along y: their frame may have y down (a camera's) or z up (motion capture's)."""
-    import roma
-
-    up = roma.rotvec_to_rotmat(fit.pose[:, 0].detach())[:, :, 1].median(0).values.cpu().numpy()
+    up = rotvec_to_rotmat(fit.pose[:, 0].detach())[:, :, 1].median(0).values.cpu().numpy()
     axis = int(np.abs(up).argmax())
     high = np.sign(up[axis]) * np.eye(3)[axis]
     side = np.eye(3)[1 if axis == 0 else 0]

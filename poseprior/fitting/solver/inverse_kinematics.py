@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import roma
 import torch
 from torch import Tensor
 
+from ...rotations import nearest_rotmat, rotmat_to_rotvec
 from ..targets import Keypoints2D
 from .problem import FitProblem
 from .state import BodyState
@@ -65,7 +65,7 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
         size = (share * wanted.norm(dim=-1) * arm.norm(dim=-1)).sum(-1)[..., None, None]
         eye = torch.eye(3, dtype=size.dtype, device=pose.device)
         covariance = torch.where(size > 0, covariance + _SMALLEST_TURN * size * eye, eye)
-        turn = roma.special_procrustes(covariance)
+        turn = nearest_rotmat(covariance)
         still = torch.tensor([chain[c] not in movable for c in level.tolist()], device=pose.device)
         turn = torch.where(still[:, None, None], eye, turn).to(pose)
         if int(level[0]) == 0:
@@ -77,7 +77,7 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
             turned[:, level] = turn @ before
     placed = turned @ rotation
     local = torch.cat((placed[:, :1], placed[:, parents[1:]].mT @ placed[:, 1:]), 1)
-    found = pose.index_copy(1, torch.tensor(chain, device=pose.device), roma.rotmat_to_rotvec(local.double()).to(pose))
+    found = pose.index_copy(1, torch.tensor(chain, device=pose.device), rotmat_to_rotvec(local.double()).to(pose))
     return replace(
         state, pose=found.unflatten(0, (starts, bodies)),
         transl=state.transl + (moved[:, 0] - position[:, 0]).unflatten(0, (starts, bodies)),
