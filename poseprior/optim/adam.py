@@ -1,4 +1,4 @@
-"""`adam`: `torch.optim.Adam` on the rows of a batch, for energies too rough for L-BFGS."""
+"""`adam`: `torch.optim.Adam` on the rows of a batch, for energies too rough or too noisy for L-BFGS."""
 
 from __future__ import annotations
 
