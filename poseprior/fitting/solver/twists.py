@@ -14,7 +14,7 @@ that are lower than their neighbours there are minimised.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -90,9 +90,14 @@ def _modes(problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage) 
     found = state.bodies(torch.zeros(0, dtype=torch.long, device=energy.device))
     whose, joints = [found.pose.new_zeros(0, dtype=torch.long)], [found.pose.new_zeros(0, dtype=torch.long)]
     for arm in _arms(problem):
-        for some in torch.arange(len(energy), device=energy.device).split(_MOST_ROWS // (_THETAS * _PHIS)):
+        takes_back = _moves_points(problem, stage, arm[2])
+        half = turned(problem, state, arm, takes_back, (0.0, math.pi), (0.0, math.pi))
+        unseen = (
+            (problem.num_outliers(half) == 0).all(0).nonzero()[:, 0]
+        )  # points on the skin show turns, joints do not
+        for some in unseen.split(_MOST_ROWS // (_THETAS * _PHIS)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
-            poses = turned(part, state.bodies(some), arm, _sees(part, own, arm[2]))
+            poses = turned(part, state.bodies(some), arm, takes_back[some], _angles(_THETAS), _angles(_PHIS))
             total = torch.nan_to_num(part.total(poses, own), nan=torch.inf).unflatten(0, (_THETAS, _PHIS))
             lowest, phi = total.min(1)
             around = torch.minimum(lowest.roll(1, 0), lowest.roll(-1, 0))
@@ -133,7 +138,14 @@ def _arms(problem: FitProblem) -> Iterator[tuple[int, int, int]]:
             yield arm
 
 
-def turned(problem: FitProblem, state: BodyState, arm: tuple[int, int, int], takes_back: Tensor) -> BodyState:
+def _angles(count: int) -> tuple[float, ...]:
+    return tuple(2.0 * math.pi * k / count for k in range(count))
+
+
+def turned(
+    problem: FitProblem, state: BodyState, arm: tuple[int, int, int], takes_back: Tensor, thetas: Sequence[float],
+    phis: Sequence[float],
+) -> BodyState:  # fmt: skip
     """The grid of poses, theta by theta: (T P, B) of one start of B bodies.
 
     Args:
@@ -141,6 +153,7 @@ def turned(problem: FitProblem, state: BodyState, arm: tuple[int, int, int], tak
         state: (1, B).
         arm: shoulder, elbow and wrist.
         takes_back: (B,) bool, whether the wrist takes back the turn of the forearm.
+        thetas, phis: T angles of the upper arm and P of the forearm, radians.
     """
     shoulder, elbow, wrist = arm
     pose = state.pose[0]
@@ -151,25 +164,25 @@ def turned(problem: FitProblem, state: BodyState, arm: tuple[int, int, int], tak
         along = position[:, place[lower]] - position[:, place[upper]]
         return normalize((rotation[:, place[upper]].mT @ along[..., None])[..., 0], dim=-1)
 
-    theta, phi = (torch.arange(n).to(pose)[:, None, None] * (2.0 * math.pi / n) for n in (_THETAS, _PHIS))
+    theta, phi = (torch.tensor(angles).to(pose)[:, None, None] for angles in (thetas, phis))
     first = (theta * bone(shoulder, elbow))[:, None]
     second = (phi * bone(elbow, wrist))[None]
-    many = pose.expand(_THETAS, _PHIS, *pose.shape).clone()
+    many = pose.expand(len(theta), len(phi), *pose.shape).clone()
     many[..., shoulder, :] = tangent_to_rotvec(first, pose[:, shoulder])
     many[..., elbow, :] = tangent_to_rotvec(second, tangent_to_rotvec(pose[:, elbow], -first))
     back = tangent_to_rotvec(pose[:, wrist], -second)
     many[..., wrist, :] = torch.where(takes_back[:, None], back, pose[:, wrist])
-    return replace(state.expand(_THETAS * _PHIS), pose=many.flatten(0, 1))
+    return replace(state.expand(len(theta) * len(phi)), pose=many.flatten(0, 1))
 
 
-def _sees(problem: FitProblem, stage: Stage, joint: int) -> Tensor:
+def _moves_points(problem: FitProblem, stage: Stage, joint: int) -> Tensor:
     """(B,) bool: whether the joint's rotation moves a measured point."""
-    seen = torch.zeros_like(stage.chosen[0][:, 0])
+    moves = torch.zeros_like(stage.chosen[0][:, 0])
     for number, target in enumerate(problem.targets):
-        moved = problem.points.carried[problem.place_of(number), problem.points.chain.index(joint)] > 0
-        moved[: len(target.joints)] &= torch.tensor([j != joint for j in target.joints], device=moved.device)
-        seen = seen | ((target.confidence > 0) & stage.chosen[number] & moved).any(-1)
-    return seen
+        below = problem.points.carried[problem.place_of(number), problem.points.chain.index(joint)] > 0
+        itself = torch.tensor([j == joint for j in target.joints] + [False] * len(target.vertices), device=below.device)
+        moves = moves | ((target.confidence > 0) & stage.chosen[number] & below & ~itself).any(-1)
+    return moves
 
 
 def _first(of: Tensor, good: Tensor, bodies: int) -> tuple[Tensor, Tensor]:
