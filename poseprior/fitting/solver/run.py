@@ -256,7 +256,7 @@ class FitRun:
         return candidates_2d(problem, state, target, number, chosen, wanted, samples, self.drawn)
 
     def _starts_of_points(self) -> BodyState:
-        """Where inverse kinematics begins: the start, and the rest pose where a prior's mean was to be the start."""
+        """Where inverse kinematics begins: the start; and where that is a prior's mean, the rest pose as a second one."""
         if self.prior is None or self.given_pose:
             return self.start
         pose = self.start.pose.clone()
