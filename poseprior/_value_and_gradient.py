@@ -43,3 +43,28 @@ class ValueAndGradient(torch.autograd.Function):
 ValueAndGradient.forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL)]
 )
+
+
+class ValueAndBackward(torch.autograd.Function):
+    """A function of several tensors that gives its backward function with its value, as one operation for autograd.
+
+    `apply(function, *tensors)`: `function(*tensors)` gives the value and the function from the value's gradient to those of
+    the tensors. Its value consists of operations that autograd derives: second derivatives go through it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., tuple[Tensor, Callable[[Tensor], Any]]], *tensors: Tensor) -> Tensor:
+        value, ctx.gradients = function(*tensors)
+        ctx.function = function
+        ctx.save_for_backward(*tensors)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if not torch.is_grad_enabled():
+            return None, *ctx.gradients(grad)
+        tensors = ctx.saved_tensors  # create_graph: the gradients must be differentiable themselves
+        value, _ = ctx.function(*tensors)
+        wanted = [tensor for tensor in tensors if tensor.requires_grad]
+        found = iter(torch.autograd.grad(value, wanted, grad, create_graph=True))
+        return None, *(next(found) if tensor.requires_grad else None for tensor in tensors)

@@ -124,7 +124,7 @@ def _peer_training_rate(model: Timed, seconds: float) -> float:
 
 
 def _training_rate(name: str, steps: int) -> float:
-    """Poses a second of `fit`, everything that its steps do: a long fit minus a short one."""
+    """Poses a second of `fit`, everything that its steps do: a long fit minus a short one, the best of three."""
     poses, shipped = synthetic_poses(4000, seed=0), poseprior.load(name)
 
     def seconds(count: int) -> float:
@@ -133,7 +133,8 @@ def _training_rate(name: str, steps: int) -> float:
         prior.fit(poses, config=FitConfig(max_steps=count, batch_size=TRAIN_BATCH, progress=False))
         return time.process_time() - start
 
-    return steps * TRAIN_BATCH / (seconds(3 + steps) - seconds(3))
+    seconds(3)  # warms up
+    return max(steps * TRAIN_BATCH / (seconds(3 + steps) - seconds(3)) for _ in range(3))
 
 
 def matmul_peak() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -323,3 +324,27 @@ def test_far_parents_do_not_run_away_along_a_limb() -> None:
     samples = prior.sample(60_000, generator=torch.Generator().manual_seed(0))
     assert torch.isfinite(samples).all()
     assert torch.isfinite(prior.log_prob(samples)).all()
+
+
+def test_gradients_of_weights_are_those_that_autograd_derives() -> None:
+    """First and second derivatives of training's path, whose components have a hand-written gradient."""
+    prior = JointFlow("body", hidden=8, num_components=3).double().eval()
+    pose = prior.sample(5, generator=torch.Generator().manual_seed(0))
+    names, weights = zip(*prior.named_parameters(), strict=True)
+
+    def score_matching(log_prob: Callable[[Tensor], Tensor]) -> Tensor:
+        x = pose.clone().requires_grad_(True)
+        value = log_prob(x).sum()
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        return value + 0.5 * gradient.square().sum()
+
+    ours = torch.autograd.grad(score_matching(prior.log_prob), weights, allow_unused=True)
+
+    def traced(x: Tensor) -> Tensor:
+        return torch.func.vmap(prior.log_prob)(x)  # eager operations alone
+
+    expected = torch.autograd.grad(score_matching(traced), weights, allow_unused=True)
+    for name, own, other in zip(names, ours, expected, strict=True):
+        assert (own is None) == (other is None), name
+        if own is not None:
+            torch.testing.assert_close(own, other, msg=lambda text, name=name: f"{name}: {text}")

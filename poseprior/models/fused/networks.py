@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..shared.student_t import standard_log_prob
-from ..shared.triangular import unit_lower_solve
+from ..shared.triangular import unit_lower_product, unit_lower_solve
 
 #: Weights (in, out) and biases (out,) of one network, or (G, in, out) and (G, 1, out) of G networks side by side.
 Layers = Sequence[tuple[Tensor, Tensor]]
@@ -97,12 +97,8 @@ def components(
     bounded, bound_gradient = kind.bound(numbers[:, 4:7])
     precision = bounded.exp()
     e = (residual - numbers[:, 1:4]) * precision
-    if kind.solved:
-        f = torch.stack(unit_lower_solve(numbers[:, 7:].unbind(1), e.unbind(1)), 1)  # type: ignore[arg-type]
-    else:
-        f = e.clone()
-        f[:, 1:].addcmul_(numbers[:, 7:9], e[:, :1])
-        f[:, 2].addcmul_(numbers[:, 9], e[:, 1])
+    white = unit_lower_solve if kind.solved else unit_lower_product
+    f = torch.stack(white(numbers[:, 7:].unbind(1), e.unbind(1)), 1)  # type: ignore[arg-type]
     square = f.square().sum(1)
     logits = numbers[:, 0].split(kind.sizes, 1)
     log_weight = torch.cat([some.log_softmax(1) for some in logits], 1) if len(logits) > 1 else logits[0].log_softmax(1)

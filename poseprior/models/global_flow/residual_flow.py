@@ -13,6 +13,7 @@ from ..fused import residual_flow as fused
 from ..fused.density import Poses
 from ..fused.networks import scaled_tanh
 from ..shared.cache import WeightCache, is_frozen
+from ..shared.dropout import Dropout
 from .whitening import BlockWhitening, RadialTails
 
 _LAYOUT_SEED = 20
@@ -52,7 +53,7 @@ class MixedCoupling(nn.Module):
         steps: list[nn.Module] = []
         width = self.kept + context
         for _ in range(layers):
-            steps += [nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout)]
+            steps += [nn.Linear(width, hidden), nn.SiLU(), Dropout(dropout)]
             width = hidden
         last = nn.Linear(width, 2 * (len(mixing) - self.kept))
         nn.init.zeros_(last.weight)

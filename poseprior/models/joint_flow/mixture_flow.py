@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from ... import skeleton
 from ..._tracing import is_traced
+from ..._value_and_gradient import ValueAndBackward
 from ..charts.chart import Chart, observed_weight
 from ..fused import joint_mixture as fused
 from ..fused.density import Poses
-from ..fused.networks import ComponentKind, clamp
+from ..fused.networks import ComponentKind, clamp, components
 from ..shared.cache import WeightCache, is_frozen
+from ..shared.dropout import Dropout
 from ..shared.grouped_mlp import GroupedLinear
 from .conditionals import JointConditionals, grouped_affine
 from .graph import mirror_source
-from .triangular_mixture import BROAD, Mixture, decode, draw, draw_of_noise, encode, log_prob
+from .triangular_mixture import BROAD, Mixture, broad_terms, decode, draw, draw_of_noise, encode, whitener
 
 #: Numbers for each component: a logit, a centre (3), log-precisions (3) and shears (3).
 _PER_COMPONENT = 10
@@ -74,7 +76,7 @@ class JointMixtureFlow(JointConditionals):
         self.layers = nn.ModuleList(
             GroupedLinear(self.num_groups, a, b, gain=g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)
         )
-        self.dropout = nn.Dropout(options["dropout"])
+        self.dropout = Dropout(options["dropout"])
         self.regression = GroupedLinear(self.num_groups, self.num_inputs, 3, gain=0.0)
         self.log_diagonal = nn.Parameter(torch.zeros(self.num_groups, 1, 3))
         self.lower = nn.Parameter(torch.zeros(self.num_groups, 3, 3))
@@ -116,26 +118,70 @@ class JointMixtureFlow(JointConditionals):
         """Between a joint's own frame and that of the network it uses; an involution."""
         return own * (self.flip if places is None else self.flip[places])
 
+    def _numbers(self, inputs: Tensor, groups: Tensor | None) -> Tensor:
+        """(P, 10, K, B) outputs of the networks for inputs (P, B, I): logits, centres, log-precisions, shears."""
+        h = inputs.mT
+        for layer in self.layers[:-1]:
+            h = self.dropout(nn.functional.silu(_affine(layer, h, groups)))
+        # The weights are stored component by component.
+        out = self.layers[-1]
+        assert isinstance(out, GroupedLinear)
+        weight, bias = (t.unflatten(-1, (-1, _PER_COMPONENT)).mT.flatten(-2) for t in (out.weight, out.bias))
+        if groups is not None:
+            weight, bias = weight[groups], bias[groups]
+        return torch.baddbmm(bias.mT, weight.mT, h).unflatten(1, (_PER_COMPONENT, -1))
+
+    def _of_groups(self, groups: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Log-diagonals (P, 1, 3) of the whiteners of the residuals, and what is below their diagonals (P, 3, 3)."""
+        if groups is None:
+            return self.log_diagonal, self.lower
+        return self.log_diagonal[groups], self.lower[groups]
+
     def _mixture(self, inputs: Tensor, places: Tensor | None) -> Mixture:
         groups = self._groups(places)
-        h = inputs
-        for layer in self.layers[:-1]:
-            h = self.dropout(nn.functional.silu(grouped_affine(layer, h, groups)))
-        raw = grouped_affine(self.layers[-1], h, groups).unflatten(-1, (-1, _PER_COMPONENT))
-        weight, centre, log_precision, shear = raw.split([1, 3, 3, 3], -1)
+        numbers = self._numbers(inputs, groups).permute(0, 3, 2, 1)
+        weight, centre, log_precision, shear = numbers.split([1, 3, 3, 3], -1)
+        log_diagonal, lower = self._of_groups(groups)
         return Mixture(
             log_weight=weight[..., 0].log_softmax(-1),
             centre=centre,
             log_precision=log_precision.clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION),
             shear=shear,
             mean=grouped_affine(self.regression, inputs, groups),
-            log_diagonal=self.log_diagonal if groups is None else self.log_diagonal[groups],
-            lower=self.lower if groups is None else self.lower[groups],
+            log_diagonal=log_diagonal,
+            lower=lower,
             broad_weight=self.options["broad_weight"],
         )
 
     def log_prob(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
-        return log_prob(self._flip(own, places), self._mixture(inputs, places))
+        # Poses stand last here: the components' arithmetic runs along contiguous memory.
+        groups, broad_weight = self._groups(places), self.options["broad_weight"]
+        y = self._flip(own, places).mT
+        log_diagonal, lower = self._of_groups(groups)
+        residual = torch.bmm(whitener(log_diagonal, lower), y - _affine(self.regression, inputs.mT, groups))
+        parts = self._numbers(inputs, groups), residual[:, :, None]
+        # Of tensors that torch.func or the compiler transforms autograd derives the components' operations.
+        learned = self._components(*parts)[0] if is_traced() else ValueAndBackward.apply(self._components, *parts)
+        learned = learned + (log_diagonal.sum(-1, keepdim=True) + math.log1p(-broad_weight))
+        level, rate = broad_terms(y, broad_weight)
+        broad = level[:, None] + y.square().sum(1, keepdim=True) * rate[:, None]
+        return torch.cat([learned, broad], 1).logsumexp(1)
+
+    def _components(
+        self, numbers: Tensor, residual: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+        """(P, K, B) logarithms of weight times density of the learned components, and their backward function."""
+        value, gradients = components(self._kind(), numbers, residual)
+
+        def backward(grad: Tensor) -> tuple[Tensor, Tensor]:
+            to_numbers, to_residual = gradients(grad)
+            return to_numbers, to_residual.sum(2, keepdim=True)
+
+        return value, backward
+
+    def _kind(self) -> ComponentKind:
+        bound = clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION)
+        return ComponentKind((self.options["num_components"],), bound, solved=False, dof=None)
 
     def fused_log_prob(self, rotvec: Tensor, chart: Chart, observed: Tensor | None) -> Tensor | None:
         tensors = self._tensors()
@@ -155,17 +201,17 @@ class JointMixtureFlow(JointConditionals):
         groups = self.group
         there = (self.slots < len(self.slots)).to(self.lower.dtype)[..., None]
         first, *middle, last = (layer for layer in self.layers if isinstance(layer, GroupedLinear))
-        whitener = (torch.diag_embed(self.log_diagonal[:, 0].exp()) + self.lower.tril(-1)).mT[groups]
+        to_residual = whitener(self.log_diagonal, self.lower).mT[groups]
         # Units of the first layer, then the whitened residual of the regression: affine in the inputs and own coordinates.
-        weight = torch.cat([first.weight[groups], -self.regression.weight[groups] @ whitener], -1).unflatten(1, (-1, 4))
-        bias = torch.cat([first.bias[groups], -self.regression.bias[groups] @ whitener], -1)
+        weight = torch.cat([first.weight[groups], -self.regression.weight[groups] @ to_residual], -1).unflatten(
+            1, (-1, 4)
+        )
+        bias = torch.cat([first.bias[groups], -self.regression.bias[groups] @ to_residual], -1)
         from_parents = (weight[:, :, :3] * self.slot_sign[:, :, :3, None] * there[..., None]).flatten(1, 2)
-        own = nn.functional.pad(self.flip.mT * whitener, (weight.shape[-1] - 3, 0))
+        own = nn.functional.pad(self.flip.mT * to_residual, (weight.shape[-1] - 3, 0))
         absent = weight[:, :, 3]
         outputs = torch.arange(last.bias.shape[-1], device=bias.device).view(-1, _PER_COMPONENT).T.flatten()
         broad_weight = self.options["broad_weight"]
-        bound = clamp(_LEAST_LOG_PRECISION, _MOST_LOG_PRECISION)
-        kind = ComponentKind((len(outputs) // _PER_COMPONENT,), bound, solved=False, dof=None)
         return fused.JointMixtureTables(
             slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
             first=torch.cat([from_parents, own], 1),
@@ -179,7 +225,7 @@ class JointMixtureFlow(JointConditionals):
             broad_level=bias.new_tensor([[math.log(broad_weight * share) + b.level] for b, share in BROAD]),
             broad_rate=bias.new_tensor([[b.rate] for b, _ in BROAD]),
             most_input=_MOST_INPUT,
-            kind=kind,
+            kind=self._kind(),
         )
 
     def encode(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> Tensor:
@@ -216,3 +262,11 @@ class JointMixtureFlow(JointConditionals):
             self.regression.bias[g].copy_(solved[-1:])
             self.log_diagonal[g, 0].copy_(t.diagonal().log())
             self.lower[g].copy_(t.tril(-1))
+
+
+def _affine(layer: nn.Module, x: Tensor, groups: Tensor | None) -> Tensor:
+    """As `grouped_affine`, with poses last: (P, inputs, B) to (P, outputs, B)."""
+    assert isinstance(layer, GroupedLinear)
+    if groups is None:
+        return torch.baddbmm(layer.bias.mT, layer.weight.mT, x)
+    return torch.baddbmm(layer.bias[groups].mT, layer.weight[groups].mT, x)

@@ -20,7 +20,6 @@ from ..._tracing import is_traced
 from ..shared.broad_tails import BroadComponent
 from ..shared.triangular import Triple, lower_solve, unit_lower_product, unit_lower_solve
 
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
 _BISECTIONS = 60
 #: Traced code cuts the bracket into this many parts at once, which is worth this many halvings: its graph is shorter.
@@ -56,17 +55,13 @@ class Mixture(NamedTuple):
 
     def residuals(self, y: Tensor) -> Triple:
         """Standardised residuals f of y (P, B, 3) under each learned component, three (P, B, K)."""
-        z = torch.bmm(y - self.mean, self.whitener().transpose(1, 2))
+        z = torch.bmm(y - self.mean, whitener(self.log_diagonal, self.lower).mT)
         first, second, third = ((z[..., None, :] - self.centre) * self.log_precision.exp()).unbind(-1)
         return unit_lower_product(self._shear_entries(), (first, second, third))
 
     def _shear_entries(self) -> Triple:
         a, b, c = self.shear.unbind(-1)
         return a, b, c
-
-    def whitener(self) -> Tensor:
-        """(P, 3, 3) T."""
-        return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal[:, 0].exp())
 
     def log_weights(self) -> Tensor:
         """(P, B, K + 2) log-weights of all components, the broad ones last."""
@@ -88,17 +83,15 @@ def _constants(like: Tensor, values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
-def log_prob(y: Tensor, mixture: Mixture) -> Tensor:
-    """(P, B) log-density of y (P, B, 3)."""
-    b = mixture.broad_weight
-    first, second, third = mixture.residuals(y)
-    square = first.square() + second.square() + third.square()
-    learned = mixture.log_weight + mixture.log_precision.sum(-1) - 0.5 * square
-    learned = learned + (mixture.log_diagonal.sum(-1, keepdim=True) + (math.log1p(-b) - 3.0 * _HALF_LOG_2PI))
-    level = _constants(y, [math.log(b * share) + broad.level for broad, share in BROAD])
-    rate = _constants(y, [broad.rate for broad, _ in BROAD])
-    tail = level + y.square().sum(-1, keepdim=True) * rate
-    return torch.logsumexp(torch.cat([learned, tail], -1), -1)
+def whitener(log_diagonal: Tensor, lower: Tensor) -> Tensor:
+    """(P, 3, 3) lower-triangular T of its log-diagonals (P, 1, 3) and what is below them (P, 3, 3)."""
+    return lower.tril(-1) + torch.diag_embed(log_diagonal[:, 0].exp())
+
+
+def broad_terms(like: Tensor, broad_weight: float) -> tuple[Tensor, Tensor]:
+    """(2,) log-densities at 0 of the broad components, their weights included, and (2,) their slopes in |y|^2."""
+    level = _constants(like, [math.log(broad_weight * share) + broad.level for broad, share in BROAD])
+    return level, _constants(like, [broad.rate for broad, _ in BROAD])
 
 
 def encode(y: Tensor, mixture: Mixture) -> Tensor:
@@ -153,7 +146,7 @@ def draw_of_noise(mixture: Mixture, noise: Tensor, uniform: Tensor) -> Tensor:
     first, second, third = noise.unbind(-1)
     e = torch.stack(unit_lower_solve((a, b, c), (first, second, third)), -1)
     z = centre + e * torch.exp(-log_precision)
-    residual = lower_solve(mixture.whitener()[:, None], z)
+    residual = lower_solve(whitener(mixture.log_diagonal, mixture.lower)[:, None], z)
     stddev = _constants(noise, [broad.stddev for broad, _ in BROAD])[(chosen - learned).clamp_min(0)][..., None]
     return torch.where((chosen >= learned)[..., None], stddev * noise, mixture.mean + residual)
 

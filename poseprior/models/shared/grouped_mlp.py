@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .dropout import Dropout
+
 
 class GroupedLinear(nn.Module):
     """G affine maps side by side, y_g = x_g W_g + b_g.
@@ -53,7 +55,7 @@ class GroupedMLP(nn.Module):
         self.hidden = nn.ModuleList(GroupedLinear(groups, a, b) for a, b in pairwise(sizes))
         # Small last weights: a fresh network hardly moves the Gaussian it starts from.
         self.out = GroupedLinear(groups, hidden, outputs, gain=0.05)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def tensors(self) -> list[Tensor]:
         """All parameters, without walking the module tree."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..shared.dropout import Dropout
+
 #: Distinct random masks in a training batch.
 _MASKS = 8
 
@@ -27,7 +29,7 @@ class ResidualMLP(nn.Module):
         super().__init__()
         self.first = nn.Linear(inputs, hidden)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden))
+            nn.Sequential(nn.LayerNorm(hidden), nn.SiLU(), Dropout(dropout), nn.Linear(hidden, hidden))
             for _ in range(depth)
         )
         self.last = nn.Linear(hidden, outputs)
