@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from .inverse_kinematics import point_bones
+from .lowest_mode import lowest_mode
 from .minimise import minimise
 from .outcome import Outcome
 from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
-from .twists import lowest_mode
 
 #: Steps of the first minimisation from inverse kinematics.
 _STEPS = 25
@@ -44,13 +44,14 @@ _LONGER = 2
 
 
 def fit_from_points(
-    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
+    problem: FitProblem, starts: BodyState, samples: Tensor, stage: Stage, consistent: Callable[[BodyState], BodyState]
 ) -> tuple[Outcome, Tensor]:
     """Fit bodies whose points are exact: to the minimum next to inverse kinematics, then to the lowest mode around it.
 
     Args:
         problem, stage, consistent: as of `restart`.
         starts: (S, B) poses that inverse kinematics begins with; those after the first are for bodies that it does not fit.
+        samples: poses (N, 55, 3), as of `lowest_mode`.
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
@@ -77,7 +78,7 @@ def fit_from_points(
     if not len(rows):
         return Outcome(state, converged, steps), reached
     part = Outcome(state.bodies(rows), converged[rows], steps)
-    part = lowest_mode(problem.of_bodies(rows), part, stage.rows(rows, bodies))
+    part = lowest_mode(problem.of_bodies(rows), part, stage.rows(rows, bodies), samples)
     converged = converged.index_copy(0, rows, part.converged)
     return Outcome(state.replaced(rows, part.state), converged, part.steps), reached
 

@@ -99,7 +99,7 @@ class FitRun:
             return self._through(stages, bar)
         with torch.no_grad():
             starts = self._starts_of_points()
-        found, done = fit_from_points(self.problem, starts, stages[-1], self._consistent)
+        found, done = fit_from_points(self.problem, starts, self.samples[0], stages[-1], self._consistent)
         rows = (~done).nonzero()[:, 0]
         if len(rows) == len(done):
             return self._through(stages, bar)
