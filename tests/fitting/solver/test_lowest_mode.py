@@ -1,4 +1,4 @@
-"""Turns of arms about their own bones: joints do not show them, and fits to exact joints end in the lowest mode of them."""
+"""Exact joints do not show turns of arms about their bones, nor hands without fingers: fits find the lowest mode of them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _HIGHER = math.log(9.0)  # nats between two modes of 0.9 and 0.1
 
 
 class TwoModes(EnergyTerm):
-    """-log of a mixture of two Gaussians over an arm's shoulder and elbow: 0.9 around one pose, 0.1 around another."""
+    """-log of a mixture of two Gaussians over some joints: 0.9 around one pose, 0.1 around another."""
 
-    def __init__(self, arm: tuple[int, int, int], likely: Tensor, unlikely: Tensor) -> None:
-        self.joints = arm[:2]
+    def __init__(self, joints: tuple[int, ...], likely: Tensor, unlikely: Tensor) -> None:
+        self.joints = joints
         self.modes = [(weight, pose[list(self.joints)]) for weight, pose in ((0.9, likely), (0.1, unlikely))]
 
     def __call__(
@@ -66,7 +66,7 @@ def test_the_lower_of_two_modes_is_found_from_the_higher(
     target = Joints3D(torch.cat((joints, torch.full((1, 33, 3), math.nan)), 1), sigma=0.001)
     config = FitBodyConfig(optimizer=optimizer, fit_shape=False)
     fits = [
-        fit_body(model, target, terms=[TwoModes(arm, lower, higher)], config=config, start=start[None])
+        fit_body(model, target, terms=[TwoModes(arm[:2], lower, higher)], config=config, start=start[None])
         for start in (higher, lower)
     ]
     for fit in fits:
@@ -74,6 +74,17 @@ def test_the_lower_of_two_modes_is_found_from_the_higher(
         assert (points(fit.pose, transl=fit.params["transl"]) - joints).norm(dim=-1).max() < 0.001
     assert abs(float(fits[0].energy - fits[1].energy)) < 0.05
     assert float(fits[0].energies["term"]) < -math.log(0.9) + 0.5 * _HIGHER
+
+
+def test_of_two_modes_of_a_hand_without_fingers_the_lower_is_found(model: nn.Module) -> None:
+    likely, unlikely = torch.zeros(2, 55, 3).unbind()
+    unlikely[20], likely[20] = torch.tensor([0.4, 1.6, -0.3]), torch.tensor([0.1, 0.1, 0.2])
+    joints = BodyPoints(model, joints=range(55))(unlikely[None])
+    joints[:, 22:] = math.nan
+    term = TwoModes((20,), likely, unlikely)
+    config = FitBodyConfig(fit_shape=False)
+    fit = fit_body(model, Joints3D(joints, sigma=0.001), terms=[term], config=config, start=unlikely[None])
+    assert bool(fit.converged) and geodesic_distance(fit.pose[0], likely)[20] < 0.05
 
 
 def test_points_on_the_skin_keep_the_arm_in_the_higher_mode(model: nn.Module) -> None:
@@ -87,7 +98,7 @@ def test_points_on_the_skin_keep_the_arm_in_the_higher_mode(model: nn.Module) ->
         joints = BodyPoints(model, joints=range(55))(pose[None])
     targets: list[Target] = [Joints3D(joints, sigma=0.001), Markers(markers, vertices=skin, sigma=0.001)]
     config = FitBodyConfig(fit_shape=False)
-    fit = fit_body(model, targets, terms=[TwoModes(arm, likely, pose)], config=config, start=pose[None])
+    fit = fit_body(model, targets, terms=[TwoModes(arm[:2], likely, pose)], config=config, start=pose[None])
     assert geodesic_distance(fit.pose[0], pose)[list(arm)].max() < 0.1
 
 
