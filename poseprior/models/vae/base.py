@@ -260,6 +260,8 @@ class BaseVAE(BoundedPrior):
 
     def _assemble(self, parts: list[tuple[GroupView, Tensor]]) -> Tensor:
         """(..., J, 3) of every view's rotvecs."""
+        if len(parts) == 1 and parts[0][0].is_whole(len(self.joints)):
+            return parts[0][1]
         full = parts[0][1].new_zeros(*parts[0][1].shape[:-2], len(self.joints), 3)
         for view, rotvec in parts:
             places = torch.tensor(view.places, device=full.device)

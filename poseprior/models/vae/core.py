@@ -15,8 +15,8 @@ from ...rotations import (
     quat_multiply,
     rotmat_to_rotvec,
     rotmat_to_unitquat,
+    rotvec_to_rotmat,
     rotvec_to_unitquat,
-    tangent_to_rotvec,
     unitquat_log,
     unitquat_to_rotmat,
 )
@@ -77,7 +77,7 @@ class VAECore(nn.Module):
         if options.flow_hidden is not None:  # only with flow_layers
             self.flow = LatentFlow(dim, layers=options.flow_layers, hidden=options.flow_hidden)
         self._triangle = torch.tril_indices(dim, dim, -1)
-        self.cache = WeightCache(1)
+        self.cache, self.mean_cache = WeightCache(1), WeightCache(1)
         if options.encode_starts > 1:  # the points that further starts of `encode` are made of
             self.register_buffer("spread_points", normal_points(_SPREAD_POINTS, dim), persistent=False)
             self.register_buffer("start_points", normal_points(options.encode_starts - 1, dim), persistent=False)
@@ -110,10 +110,9 @@ class VAECore(nn.Module):
 
     def to_rotvec(self, rotmat: Tensor, residual: Tensor | None = None) -> Tensor:
         """(..., J, 3) rotvecs of decoded M^-1 R, turned by Exp(residual) if given."""
-        relative = rotmat_to_rotvec(rotmat)
         if residual is not None:
-            relative = tangent_to_rotvec(residual, relative)
-        return tangent_to_rotvec(relative, self.mean)
+            rotmat = rotmat @ rotvec_to_rotmat(residual)
+        return rotmat_to_rotvec(self.mean_cache((self.mean,), None, lambda: rotvec_to_rotmat(self.mean)) @ rotmat)
 
     # ------------------------------------------------------------------ q(z | pose)
 

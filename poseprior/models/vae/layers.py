@@ -76,7 +76,7 @@ class LatentFlow(nn.Module):
         for k, net in enumerate(self.nets):
             if k % 2 == 0:
                 z = z @ self.rotation[k // 2]
-            first, second = z[..., : self._half], z[..., self._half :]
+            first, second = z.tensor_split((self._half,), -1)
             kept, moved = (first, second) if k % 2 == 0 else (second, first)
             log_scale, shift = self._affine(net, kept)
             moved = moved * log_scale.exp() + shift
@@ -87,7 +87,7 @@ class LatentFlow(nn.Module):
     def inverse(self, u: Tensor) -> Tensor:
         """z (..., dim) of u (..., dim)."""
         for k, net in reversed(list(enumerate(self.nets))):
-            first, second = u[..., : self._half], u[..., self._half :]
+            first, second = u.tensor_split((self._half,), -1)
             kept, moved = (first, second) if k % 2 == 0 else (second, first)
             log_scale, shift = self._affine(net, kept)
             moved = (moved - shift) * (-log_scale).exp()
