@@ -2,18 +2,20 @@
 
 Joints in 3D do not show how an arm is turned about its bones, nor where a hand points whose fingers nobody measured. There
 priors with several modes have several minima. They are looked for by energies alone: on a grid of turns of each arm, and
-with the hands, feet and heads of samples. Only the promising poses are minimised.
+with the hands, feet and heads of samples. Rotvecs that have grown beyond pi are another: their shorter twins may cost less.
+Only the promising poses are minimised.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ...rotations import geodesic_distance
+from ...rotations import geodesic_distance, wrap_rotvec
 from .minimise import minimise
 from .outcome import Outcome
 from .problem import FitProblem
@@ -94,6 +96,10 @@ def _other_poses(
             theta = order[number, body]
             chosen = poses.rows((theta * PHIS + phi[theta, body]) * len(some) + body)
             yield chosen, some[body], shoulder.expand(len(body), -1)
+    long = state.pose[0].norm(dim=-1) > math.pi
+    poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
+    rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
+    yield poses.bodies(rows), rows, long[rows]
     joints = hidden_joints(problem, stage)
     for some in joints.any(-1).nonzero()[:, 0].split(max(1, _MOST_ROWS // len(samples))):
         part, own = problem.of_bodies(some), stage.rows(some, len(energy))
