@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from poseprior.fitting import BodyPoints, EnergyTerm, FitBodyConfig, Joints3D, Markers, Target, fit_body
 from poseprior.fitting.energy import PoseParams
 from poseprior.fitting.solver.initial import start_state
+from poseprior.fitting.solver.lowest_mode import lowest_mode
+from poseprior.fitting.solver.outcome import Outcome
 from poseprior.fitting.solver.problem import FitProblem
+from poseprior.fitting.solver.stages import Stage
+from poseprior.fitting.solver.state import Variables
 from poseprior.fitting.solver.twists import turned
 from poseprior.rotations import geodesic_distance, tangent_to_rotvec
 
@@ -122,3 +126,20 @@ def test_turns_leave_every_measured_joint_where_it_is(
     torch.testing.assert_close(moved[..., arm[0]], torch.tensor([0.5, 2.0]).repeat_interleave(3)[:, None].expand(6, 6))
     assert moved[..., others].max() < 1e-6
     assert (moved[1::3, :, arm[2]].max() > 0.9) == fingers
+
+
+def test_a_rotvec_that_is_longer_than_half_a_turn_comes_back(model: nn.Module, people: Tensor) -> None:
+    """The rest regulariser pulls the numbers of a rotvec to zero, and those of a rotation by 5.5 rad are as well -0.8."""
+    target = Joints3D(BodyPoints(model, joints=range(55))(people), sigma=0.001)
+    target.to(model.v_template)  # type: ignore[arg-type]
+    free = tuple(range(1, 22))
+    problem = FitProblem(model, [target], [], free, FitBodyConfig())
+    state = start_state(model.v_template, 6, 10, 10, None, None)  # type: ignore[arg-type]
+    state.pose[0] = people
+    knee = people[0, 4]
+    state.pose[0, 0, 4] = knee * (1.0 - 2.0 * math.pi / knee.norm())
+    stage = Stage(Variables(joints=free), 50, [target.confidence > 0])
+    found = lowest_mode(problem, Outcome(state, torch.zeros(6, dtype=torch.bool), 0), stage, people)
+    before, after = (problem.total(each, stage)[0] for each in (state, found.state))
+    assert before[0] - after[0] > 100.0 and found.state.pose[0, 0, 4].norm() < math.pi
+    assert bool(found.converged[0])
