@@ -13,6 +13,7 @@ on, judges the prior of all other rigs. Everything is on 17 joints, the body wit
   python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs [--only mixture gaussian] [--rigs uiprmd]
   python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs --shipped   the priors that ship, on hdm05
   python -m benchmarks.density.left_out_rigs --out runs/left_out_rigs --tables    print what was measured, as Markdown
+  python -m benchmarks.density.left_out_rigs --other-movements   NLL of an oracle of other people and other movements
 
 Weights and numbers are kept in the output folder, so that an interrupted run goes on where it stopped. A prior that cannot
 marginalise is trained on the joints that the left-out rig shows: `daz` has no wrists.
@@ -23,6 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +75,35 @@ def poses_of_rig(folder: Path, rig: str) -> PoseDataset:
     return data.select(chosen)
 
 
-def oracle_nll(folder: Path, rig: str) -> float:
-    """NLL at the jitter of mixtures fitted to other people of the rig, the best number of components."""
+def oracle_nll(folder: Path, rig: str, *, other_movements: bool = False) -> float:
+    """NLL at the jitter of mixtures fitted to other people of the rig, the best number of components.
+
+    Args:
+        folder: of the pose files.
+        rig: its name.
+        other_movements: fit to other people and other movements, of a rig whose recordings are named RIG_MOVEMENT_...
+    """
     data = poses_of_rig(folder, rig)
     people = np.asarray(data.subject)
-    folds = np.array_split(np.unique(people), min(_FOLDS, len(np.unique(people))))
+    movements = np.asarray([name.split("_")[1] if other_movements else "" for name in np.asarray(data.sequence)])
     best = float("inf")
     for components in _ORACLE_COMPONENTS:
         total = 0.0
-        for fold in folds:
-            test = np.isin(people, fold)
+        for same_people, same_movements in product(_folds(people), _folds(movements)):
+            test = same_people & same_movements
+            train = ~same_people & ~same_movements if other_movements else ~same_people
             prior = poseprior.GaussianMixturePrior(JOINTS, num_components=components)
-            prior.fit(data.select(np.flatnonzero(~test)), config=poseprior.FitConfig(jitter=JITTER, progress=False))
+            prior.fit(data.select(np.flatnonzero(train)), config=poseprior.FitConfig(jitter=JITTER, progress=False))
             pose, observed = data.select(np.flatnonzero(test)).all_poses()
             total += float(nll(prior, pose, observed).sum())
         best = min(best, total / len(data))
     return best
+
+
+def _folds(labels: np.ndarray) -> list[np.ndarray]:
+    """(N,) bool masks of up to five groups of labels."""
+    names = np.unique(labels)
+    return [np.isin(labels, part) for part in np.array_split(names, min(_FOLDS, len(names)))]
 
 
 def nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
@@ -187,6 +202,11 @@ def measure(family: str, rig: str, folder: Path, out: Path, *, shipped: bool) ->
     return judge(prior, poses_of_rig(folder / "smplx_body", rig), val, RECIPES[FAMILIES[family]])
 
 
+def oracle(folder: Path, rig: str, out: Path) -> float:
+    """`oracle_nll`, measured once and kept in the output folder."""
+    return float(_cached(out / f"oracle-{rig}.json", partial(oracle_nll, folder, rig)))
+
+
 def _cached(path: Path, compute: Callable[[], Any]) -> Any:
     if not path.exists():
         write_json(path, compute())
@@ -200,11 +220,15 @@ def main() -> None:
     parser.add_argument("--rigs", nargs="+", choices=RIGS, default=list(RIGS))
     parser.add_argument("--shipped", action="store_true", help="judge the priors that ship, on hdm05")
     parser.add_argument("--tables", action="store_true", help="print what was measured; nothing is trained")
+    parser.add_argument("--other-movements", action="store_true", help="only an oracle of other movements, on uiprmd")
     args = parser.parse_args()
     torch.set_num_threads(1)
     body = args.data / "smplx_body"
+    if args.other_movements:
+        print(f"{oracle_nll(body, 'uiprmd', other_movements=True) - oracle(body, 'uiprmd', args.out):.1f} nats above")
+        return
     for rig in RIGS:
-        _cached(args.out / f"oracle-{rig}.json", partial(oracle_nll, body, rig))
+        oracle(body, rig, args.out)
     for family in () if args.tables else args.only:
         for rig in ["hdm05"] if args.shipped else args.rigs:
             name = f"shipped-{family}" if args.shipped else family
