@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from torch import Tensor
 
 import poseprior
 from poseprior import FitConfig, PoseDataset, PosePrior
-from poseprior.io.atomic import replacing, write_json
 
 #: Tangent noise under which held-out densities are measured, radians.
 JITTER = 0.02
@@ -70,7 +70,9 @@ def train_once(
     if not path.exists():
         prior, data = build(), splits()
         checkpoint = path.with_suffix(".checkpoint")
-        config = FitConfig(**{**(options or {}), "checkpoint_dir": str(checkpoint)})
+        config = FitConfig(**(options or {}))
+        if config.resolve(prior.default_fit).max_steps > 0:  # a closed form has no checkpoints
+            config = replace(config, checkpoint_dir=str(checkpoint))
         if prior.fit(data["train"], val=data["val"], config=config).stopped == "interrupted":
             # `fit` returns the best weights so far; saving them would pass them off as trained.
             sys.exit("interrupted: run the same command again to go on")
@@ -106,8 +108,15 @@ def file_digest(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write numbers and names as JSON, a whole file or none."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

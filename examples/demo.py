@@ -12,7 +12,6 @@ import argparse
 import tempfile
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +22,6 @@ from tqdm import tqdm
 import poseprior
 from poseprior import skeleton
 from poseprior.fitting import BodyFit, BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
-from poseprior.fitting.solver.state import BodyState
 from poseprior.params import pose_to_smplx
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise, score
@@ -138,8 +136,8 @@ def _scores(prior: poseprior.PosePrior, good: Tensor, out: Path) -> list[Section
         rows.append((name, f"{float(result.percentile[k]):.1f}", f"{low:.1f}", blame))
     plot_poses(poses, titles=list(names), columns=3, path=out / "scores.png", dpi=110)
     text = (
-        "The same pose, whole and broken, in percentiles: of the body among people whom the prior has not seen, and of its "
-        "worst joint among those of the prior's own samples. One broken joint among twenty good ones shows in the second "
+        "The same pose, whole and broken, in percentiles among people whom the prior has not seen: of the body, and of its "
+        "worst joint. One broken joint among twenty good ones shows in the second "
         "number, a broken body in the first. Below 1 is implausible."
     )
     return [
@@ -205,9 +203,7 @@ def _fits(poses: Tensor, model: nn.Module, out: Path) -> list[Section]:
         hidden = " (hidden)" if listed in ("left_elbow", "left_wrist") else ""
         rows.append((f"{listed}{hidden}", *(f"{float(error[:, column].mean()):.0f}" for error in errors.values())))
     rows.append(("seconds", *(f"{value:.1f}" for value in seconds.values())))
-    state = next(iter(fits.values())).state
-    shape = {"betas": torch.zeros_like(state.betas[:1]), "expression": torch.zeros_like(state.expression[:1])}
-    body = replace(next(iter(fits.values())), state=BodyState(pose=truth[None], transl=place[None], **shape))
+    body = {**pose_to_smplx(truth), "transl": place}
     captions = {
         name: [f"{float(error[k].mean()):.0f} mm off" for k in range(len(truth))] for name, error in errors.items()
     }

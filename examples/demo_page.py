@@ -7,8 +7,6 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from poseprior.io.atomic import replacing
-
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6577; --paper: #f7f8fa; --card: #fff; --line: #dfe3ea; }
 @media (prefers-color-scheme: dark) {
@@ -55,7 +53,7 @@ class Section:
 
 
 def write_page(path: Path, title: str, introduction: str, sections: list[Section], *, code: str, foot: str) -> None:
-    """Write the page beside its name and rename it: what this is, how to begin, the sections, how it was made."""
+    """Write the page: what this is, how to begin, the sections, how it was made."""
     body = "".join(_section(section) for section in sections)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
@@ -64,8 +62,7 @@ def write_page(path: Path, title: str, introduction: str, sections: list[Section
         f'<pre>{html.escape(code)}</pre>{body}<p class="soft">{html.escape(foot)}</p></main>'
         f"</body></html>\n"
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page)
+    path.write_text(page)
 
 
 def _section(section: Section) -> str:

@@ -19,7 +19,7 @@ import tyro
 
 import poseprior
 from poseprior.fitting import BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
-from poseprior.io.synthetic import synthetic_poses
+from poseprior.io import synthetic_poses
 
 
 @dataclasses.dataclass(frozen=True)

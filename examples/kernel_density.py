@@ -7,11 +7,10 @@ nats: with v ~ N(0, s^2 I_3) and w ~ N(0, 1), the quaternion (v, w) / |(v, w)| i
 
 import math
 
-import roma
 import torch
 
 from poseprior import PosePrior
-from poseprior.rotations import rotvec_to_unitquat
+from poseprior.rotations import quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 
 
 class KernelDensity(PosePrior):
@@ -53,7 +52,7 @@ class KernelDensity(PosePrior):
         centres = self.centres[torch.multinomial(weights, num_samples, replacement=True, generator=generator).T]
         noise = torch.randn(centres.shape, generator=generator, dtype=self.dtype, device=self.device)
         noise[..., :3] *= self.scale
-        return roma.unitquat_to_rotvec(roma.quat_product(centres, roma.quat_normalize(noise)))
+        return unitquat_to_rotvec(quat_multiply(centres, noise / noise.norm(dim=-1, keepdim=True)))
 
     def _sample(self, num, generator, context):
         rest = self._zeros(1)

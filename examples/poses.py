@@ -46,8 +46,8 @@ def config(prior: PosePrior, args: argparse.Namespace) -> FitConfig:
     """The prior's own options; a short run on synthetic poses."""
     if args.data is not None:
         return FitConfig(minutes=args.minutes)
-    steps = 0 if prior.closed_form else SYNTHETIC_STEPS
-    return FitConfig(minutes=args.minutes, max_steps=steps, eval_every=20, max_val_poses=256)
+    steps = {} if prior.closed_form else {"max_steps": SYNTHETIC_STEPS, "eval_every": 20}
+    return FitConfig(minutes=args.minutes, max_val_poses=256, **steps)
 
 
 def evaluation_size(args: argparse.Namespace) -> dict[str, int]:

@@ -10,7 +10,7 @@ import torch
 from poses import arguments, evaluation_size, splits
 
 import poseprior
-from poseprior.evaluation.report import evaluate, format_table
+from poseprior.evaluation import evaluate, format_table
 
 
 def main() -> None:

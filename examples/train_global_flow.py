@@ -10,7 +10,7 @@ import torch
 from poses import arguments, config, evaluation_size, splits, summary
 
 import poseprior
-from poseprior.evaluation.report import evaluate, format_table
+from poseprior.evaluation import evaluate, format_table
 from poseprior.rotations import geodesic_distance
 
 

@@ -105,6 +105,27 @@ def check_switch(name: str, value: object) -> bool:
     return value
 
 
+def check_effect(name: str, value: object, usual: object, cause: str, remedy: str) -> None:
+    """Refuse an option that nothing reads beside the others, unless it has its usual value.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        usual: what holds where the option is left out.
+        cause: why nothing reads it, such as `couplings=0`.
+        remedy: what to give so that it is read.
+
+    Raises:
+        ValueError: naming the option, the value, the cause and the remedy.
+    """
+    if value is usual or (usual is not None and value == usual):
+        return
+    got = quoted(value)
+    if "\n" in got or got.startswith("<"):  # tensors, generators
+        got = f"a {type(value).__name__}"
+    raise ValueError(f"{name}: has no effect with {cause}, got {got}; leave it out, or give {remedy}.")
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Refuse what is not one of a few words.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_switch, check_whole
+from ._checks import check_effect, check_switch, check_whole
 
 _SIDES = ("left", "right")
 _REMEDY = (
@@ -32,6 +32,8 @@ class HandSpace:
             raise ValueError(
                 f"hands_components: expected them with num_pca_comps={num_pca_comps}, got None; {_REMEDY}."
             )
+        if flat:
+            check_effect("hands_mean", mean, None, "flat_hand_mean=True", "flat_hand_mean=False")
         if flat is False and mean is None:
             raise ValueError(
                 "hands_mean: expected (left, right) with flat_hand_mean=False, got None; pass hands_meanl/r of the "

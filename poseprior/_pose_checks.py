@@ -102,10 +102,10 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
 
 def _without_turns(rotvec: Tensor, seen: Tensor) -> Tensor:
     """The same rotations (B, J, 3) with norms of at most pi, computed in double precision; zero where not seen."""
-    wide = torch.where(seen[..., None], rotvec.double(), 0.0)
-    angle = wide.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
+    precise = torch.where(seen[..., None], rotvec.double(), 0.0)
+    angle = precise.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
     turns = torch.round(angle.detach() / (2.0 * math.pi))
-    return wide * ((angle - 2.0 * math.pi * turns) / angle)
+    return precise * ((angle - 2.0 * math.pi * turns) / angle)
 
 
 def _layout_hint(pose: Tensor) -> str:

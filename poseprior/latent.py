@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ._checks import check_choice, check_number, check_whole
+from ._checks import check_choice, check_effect, check_number, check_whole
 from .optim import adam
 from .prior import LatentPosePrior
 from .rotations import geodesic_path, rotvec_to_tangent
@@ -58,6 +58,8 @@ def latent_map(
     check_number("prior_weight", prior_weight, least=0.0)
     check_whole("steps", steps)
     check_number("learning_rate", learning_rate, above=0.0)
+    if steps == 0:
+        check_effect("learning_rate", learning_rate, _LATENT_RATE, "steps=0", "steps above 0")
     batch = start.shape[:-1]
 
     def energy(rows: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ._checks import check_floating
+from ._checks import check_effect, check_floating
 from ._hands import HandSpace
 from .skeleton import NUM_JOINTS, PART_SLICES
 
@@ -51,8 +51,9 @@ def pose_from_smplx(
             or None is unobserved and zero. `betas`, `transl`, `expression` and the like are ignored.
         hands_components: (left, right), each (n or 45, 45): `hands_components` of the model file.
         hands_mean: (left, right), each (45,): `hands_mean` of the model file.
-        flat_hand_mean: False when the hands are relative to `hands_mean`, which is then added. None means True for
-            hands given as 45 numbers without `hands_mean`, False with it; PCA hands must say.
+        flat_hand_mean: False when the hands are relative to `hands_mean`, which is then added; True, without
+            `hands_mean`, when they are relative to the flat hand. None means True for hands given as 45 numbers without
+            `hands_mean`, False with it; PCA hands must say.
         num_pca_comps: number of PCA coefficients. Only needed where rotations look the same: for 45 of them, or 3 of a
             batch of 15.
 
@@ -110,7 +111,7 @@ def pose_to_smplx(
     Args:
         pose: (*batch, 55, 3) rotvecs, radians.
         flat: (*batch, J * 3) values, else (*batch, J, 3).
-        hands_components, hands_mean, flat_hand_mean: as in `pose_from_smplx`.
+        hands_components, hands_mean, flat_hand_mean: as in `pose_from_smplx`; components with `num_pca_comps` alone.
         num_pca_comps: write hands as this many coefficients, the least-squares projection onto the first components.
             Lossy unless the hand lies in their span: the other directions are lost.
 
@@ -119,6 +120,8 @@ def pose_to_smplx(
     """
     _check_pose(pose)
     hands = HandSpace(hands_components, hands_mean, flat_hand_mean, num_pca_comps)
+    if num_pca_comps is None:
+        check_effect("hands_components", hands_components, None, "num_pca_comps=None", "num_pca_comps")
     params = {}
     for name, part in PART_SLICES.items():
         value = pose[..., part, :]

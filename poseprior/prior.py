@@ -23,8 +23,8 @@ from ._tracing import is_traced
 from .io.dataset import PoseDataset
 from .trainable import Trainable
 
-if TYPE_CHECKING:  # `fit` and `adapt` call upwards: training and tasks know priors, priors do not know them
-    from .training.fit import FitConfig, FitResult
+if TYPE_CHECKING:  # `fit` and `adapt` are training, which knows priors: they import it when they are called
+    from .training import FitConfig, FitResult
 
 _Self = TypeVar("_Self", bound="PosePrior")
 
@@ -207,16 +207,16 @@ class PosePrior(Compilable, Trainable):
         self, train: PoseDataset | Tensor, *, val: PoseDataset | Tensor | None = None, config: FitConfig | None = None
     ) -> FitResult:
         """Train on poses, in place; see `poseprior.training.fit`, which has the same arguments."""
-        from .training.fit import fit
+        from . import training
 
-        return fit(self, train, val=val, config=config)
+        return training.fit(self, train, val=val, config=config)
 
     @final
     def adapt(self, poses: PoseDataset | Tensor, *, steps: int = 200, seed: int = 0) -> PosePrior:
         """A prior for the rig that recorded the poses, from 100 or more of them; see `poseprior.tasks.adapt`."""
-        from .training.adapt import adapt
+        from . import training
 
-        return adapt(self, poses, steps=steps, seed=seed)
+        return training.adapt(self, poses, steps=steps, seed=seed)
 
     @final
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -84,6 +84,11 @@ MIRROR: tuple[int, ...] = tuple(JOINT_NAMES.index(_other_side(name)) for name in
 REFLECTION = (1.0, -1.0, -1.0)
 
 
+def reflect(rotvec: Tensor) -> Tensor:
+    """Mirror images (x, -y, -z) of rotvecs (*batch, 3), which belong to the joints of the other side; its own inverse."""
+    return rotvec * torch.tensor(REFLECTION, dtype=rotvec.dtype, device=rotvec.device)
+
+
 def mirror(pose: Tensor) -> Tensor:
     """Reflect poses in the sagittal (left/right) plane.
 
@@ -93,8 +98,7 @@ def mirror(pose: Tensor) -> Tensor:
     Returns:
         (*batch, 55, 3): sides swapped, then (x, -y, -z) on every joint. An involution.
     """
-    sign = torch.tensor(REFLECTION, dtype=pose.dtype, device=pose.device)
-    return pose[..., list(MIRROR), :] * sign
+    return reflect(pose[..., list(MIRROR), :])
 
 
 def mirror_observed(observed: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ PAIR: Joints = (16, 20)
 FINGERS: Joints = (25, 26, 37, 40, 41, 52)
 FINGER_PAIR: Joints = (25, 26)
 _SHORT = FitConfig(max_steps=60, batch_size=128, warmup_steps=5, eval_every=30, progress=False)
-_CLOSED = replace(_SHORT, max_steps=0)
+_CLOSED = FitConfig(max_steps=0, progress=False)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Case:
 
     def few_steps(self) -> FitConfig:
         """A fit of two training steps at most."""
-        return replace(self.config, max_steps=min(self.config.max_steps or 0, 2), eval_every=2)
+        return replace(self.config, max_steps=2, eval_every=2) if self.config.max_steps else self.config
 
 
 def _product(joints: Joints) -> PosePrior:
@@ -159,6 +159,7 @@ CASES: dict[str, Case] = {
         **{**_HANDS, "joints": (*LIMBS, *FINGERS), "pair": (16, 25), "data": lambda: parts_apart()},
     ),
     "vae": Case(lambda joints: _small_vae(VAEPrior, joints), **_LATENT),
+    "vae-published": Case(lambda joints: VAEPrior.published(joints, latent_dim=4), **_LARGE),
     "body-vae": Case(lambda joints: _small_vae(BodyVAE, joints, posterior="diagonal"), **{**_LATENT, "heavy": True}),
     "body-vae-published": Case(lambda joints: BodyVAE.published(joints, latent_dim=4), **_LARGE),
     "hand-vae": Case(lambda joints: _small_vae(HandVAE, joints), **{**_HANDS, **_LATENT}),

@@ -275,8 +275,64 @@ def test_a_configuration_file_is_checked(
 
 def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
     command = ("train", "joint-flow", "--data", poses, "--out", str(tmp_path / "R"), "--published")
-    code, text = said(*command, "--hidden", "64")
-    assert code == 2 and "'hidden': the published architecture takes no such option" in text
+    code, text = said(*command, "--hidden", "64", "--dropout", "0.1")
+    assert code == 2 and text.count("\n") == 1
+    assert "--hidden, --dropout: --published, whose architecture is fixed, takes --num-particles alone" in text
+    code, text = said(*(word.replace("joint", "global") for word in command), "--layers", "2")
+    assert code == 2 and "--layers: --published, whose architecture is fixed, takes none" in text
+    command = ("train", "gaussian", "--data", poses, "--out", str(tmp_path / "R"))
+    code, text = said(*command, "--learning-rate", "0.1")
+    assert code == 2 and "--learning-rate: training takes no steps (--max-steps is 0)" in text
+    assert "leave it out, or give --max-steps above 0 too" in text
+    code, text = said(*command, "--max-steps", "2", "--patience", "3")
+    assert code == 2 and "--patience: there are no validation poses, so 3 would have no effect" in text
+    assert not (tmp_path / "R").exists()
+
+
+def test_names_of_options_in_paths_stay_as_they_are(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    for name in ("max_steps", "a max_steps", "seed=3"):
+        missing = tmp_path / name / "max_val_poses.npz"
+        code, text = said("train", "gaussian", "--data", str(missing), "--out", str(tmp_path / "R"))
+        assert code == 2 and str(missing) in text
+
+
+#: Small options of every model that `poseprior train` has.
+_SMALL: dict[str, tuple[str, ...]] = {
+    "gaussian": ("--covariance", "full"),
+    "mixture": ("--num-components", "2", "--em-iterations", "3"),
+    "joint-flow": ("--hidden", "4", "--max-steps", "2"),
+    "global-flow": ("--hidden", "4", "--max-steps", "2", "--patience", "4"),
+    "order-agnostic": ("--hidden", "4", "--max-steps", "2", "--learning-rate", "0.01"),
+    "vae": ("--hidden", "4", "--latent-dim", "2", "--max-steps", "2"),
+    "hand-vae": ("--hidden", "4", "--latent-dim", "2", "--max-steps", "2"),
+    "body-vae": ("--published", "--latent-dim", "2", "--max-steps", "2"),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_configuration_of_a_run_repeats_it(
+    model: str, tmp_path: Path, said: Callable[..., tuple[int, str]]
+) -> None:
+    """Options that the run did not read are not in the file; the file is taken, with and without validation poses."""
+    data = poseprior.io.synthetic_poses(60, seed=0)
+    poses, observed = (array.numpy() for array in data.all_poses())
+    whole = np.ones_like(observed) if model == "hand-vae" else observed
+    for name in ("train", "val")[: 2 if model == "global-flow" else 1]:
+        np.savez(tmp_path / f"{name}_poses.npz", poses=poses, observed=whole)
+    first, second = tmp_path / "R", tmp_path / "S"
+    small = ("--no-evaluate", "--seed", "3", *_SMALL[model])
+    code, text = said("train", model, "--data", str(tmp_path), "--out", str(first), *small)
+    assert code == 0, text
+    written = tomllib.loads((first / "config.toml").read_text())
+    assert ("learning_rate" in written) == ("--max-steps" in small)
+    assert ("patience" in written) == (model == "global-flow")
+    code, text = said("train", "--config", str(first / "config.toml"), "--out", str(second))
+    assert code == 0, text
+    again = tomllib.loads((second / "config.toml").read_text())
+    assert {**again, "out": ""} == {**written, "out": ""}
+    one, two = poseprior.load(first), poseprior.load(second)
+    assert one.metadata["training"]["config"] == two.metadata["training"]["config"]
+    assert all((a == b).all() for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
 def test_a_file_that_needs_options_of_the_reader_says_how_to_give_them(
@@ -301,3 +357,10 @@ def test_rows_that_do_not_apply_say_so(poses: str, said: Callable[..., tuple[int
     assert code == 0 and max(len(line) for line in text.splitlines() if line.startswith(" ")) < 80
     assert "NLL of each joint alone: not available: cannot marginalise" in text
     assert "legs hidden: mean_mm" in text and "not available: no conditional of this part" in text
+
+
+def test_messages_of_the_library_name_flags(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    command = ("data", "import", str(tmp_path), "--out", str(tmp_path / "S"), "--split", "none")
+    code, text = said(*command, "--fractions", "0.6", "0.2", "0.2")
+    assert code == 2 and "--fractions: has no effect with --split none, got" in text
+    assert "leave it out, or give --split person" in text

@@ -38,6 +38,8 @@ def test_submodules_load_on_first_use() -> None:
 import sys
 import poseprior
 assert "poseprior.tasks" not in sys.modules
+poseprior.GaussianPrior("body")
+assert "poseprior.training" not in sys.modules  # `fit` and `adapt` import it
 assert {"scale", "tasks"} <= set(dir(poseprior)) and "import_module" not in dir(poseprior)
 assert callable(poseprior.tasks.score) and callable(poseprior.latent.project)
 try:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, LatentPosePrior, PosePrior
+from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, JointFlow, LatentPosePrior, PosePrior
 from poseprior.rotations import (
     HAAR_LOG_DENSITY_AT_ZERO,
     add_tangent_noise,
@@ -145,7 +145,8 @@ def test_denoise_is_the_gaussian_posterior(method: str, hidden: int | None) -> N
     joints = tuple(j for j in JOINTS if j != hidden)
     if hidden is not None:
         observed[hidden] = False
-    got = denoise(prior, noisy, sigma, method=method, observed=observed, num_samples=1024, generator=_generator())  # type: ignore[arg-type]
+    options: dict[str, Any] = {"num_samples": 1024, "generator": _generator()} if method == "mean" else {}
+    got = denoise(prior, noisy, sigma, method=method, observed=observed, **options)  # type: ignore[arg-type]
     expected = _posterior_mean(data, noisy, sigma, joints)
     # Second order in angles of 0.05, and for "mean" a Monte Carlo error of about 0.014 / sqrt(1024).
     torch.testing.assert_close(got[:, list(joints)], expected, atol=2e-3, rtol=0)
@@ -239,9 +240,25 @@ def test_every_prior_does_every_task(prior: PosePrior) -> None:
     pose = prior.sample(3, generator=_generator())
     assert score(prior, pose, num_reference=32).attribution.isfinite().all()
     for method in ("map", "mean"):
-        clean = denoise(prior, pose, 0.1, method=method, num_samples=16)  # type: ignore[arg-type]
+        samples = 16 if method == "mean" else None
+        clean = denoise(prior, pose, 0.1, method=method, num_samples=samples)  # type: ignore[arg-type]
         assert clean.shape == pose.shape and clean.isfinite().all()
     assert interpolate(prior, pose[0], pose[1], 4).isfinite().all()
+
+
+def test_options_that_the_method_does_not_read_are_refused() -> None:
+    prior, data = _fitted()
+    remedy = "leave it out, or give method='mean'"
+    for given in ({"num_samples": 16}, {"generator": _generator()}):
+        with pytest.raises(ValueError, match=f"{next(iter(given))}: has no effect with method='map', got .*; {remedy}"):
+            denoise(prior, data[:2], 0.1, **given)  # type: ignore[arg-type]
+    flow = JointFlow("body", hidden=4)
+    for method in ("auto", "latent"):
+        with pytest.raises(
+            ValueError, match=rf"pull: has no effect with method='{method}' and a .*; leave it out, or give"
+        ):
+            interpolate(flow, data[0], data[1], 3, method=method, pull=0.2)  # type: ignore[arg-type]
+    assert interpolate(flow, data[0], data[1], 3, method="geodesic", pull=0.2).isfinite().all()
 
 
 def test_errors() -> None:

@@ -23,7 +23,6 @@ import torch
 from benchmarks.common import parser_for, write_json
 from benchmarks.density.left_out_rigs import FAMILIES, JOINTS, nll, poses_of_rig, rows_of, trained
 from poseprior import PoseDataset, PosePrior, read_poses
-from poseprior.evaluation.calibration import log_prob_rows
 from poseprior.tasks import adapt
 
 NUM_POSES = 200
@@ -56,9 +55,9 @@ def measure(prior: PosePrior, data: PoseDataset, pair: tuple[int, int], seed: in
         if name == "others":
             seen = torch.zeros(55, dtype=torch.bool)
             seen[list(JOINTS)] = True
-            low = log_prob_rows(found, found.sample(2000), seen.expand(2000, -1)).quantile(0.01)
+            low = found.log_prob(found.sample(2000), observed=seen).quantile(0.01)
             whole = observed[:, list(JOINTS)].all(1)
-            value = log_prob_rows(found, pose[whole], seen.expand(int(whole.sum()), -1))
+            value = found.log_prob(pose[whole], observed=seen)
             row["below 1"] = 100.0 * float((value < low).float().mean())
     return row
 

@@ -15,7 +15,7 @@ import poseprior
 from benchmarks.common import file_stem, markdown_head, markdown_row, parser_for, train_once
 from benchmarks.priors import BODY
 from poseprior import PoseDataset, PosePrior, skeleton
-from poseprior.evaluation.completion import COMPLETION_PATTERNS, moved_keypoint_mask
+from poseprior.evaluation import COMPLETION_PATTERNS, moved_keypoint_mask
 from poseprior.io import read_split
 from poseprior.kinematics import keypoint_positions
 

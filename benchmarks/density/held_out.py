@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import JITTER, file_stem, markdown_table, parser_for, train_once, write_text
+from benchmarks.common import JITTER, file_stem, markdown_table, parser_for, train_once, write_json, write_text
 from benchmarks.priors import BODY
 from poseprior import PoseDataset, PosePrior, skeleton
-from poseprior.evaluation.report import evaluate
+from poseprior.evaluation import evaluate
 from poseprior.io import read_split
-from poseprior.io.atomic import write_json
 
 #: Joints that every frame of the data observes: what flows that cannot take masks are compared on.
 ALWAYS_OBSERVED = tuple(j for j in skeleton.JOINT_SETS["body"] if j not in (10, 11, 13, 14, 20, 21))

@@ -33,11 +33,9 @@ import torch
 from torch import Tensor
 
 import poseprior
-from benchmarks.common import markdown_head, markdown_row, parser_for, train_once
+from benchmarks.common import markdown_head, markdown_row, parser_for, train_once, write_json
 from poseprior import PoseDataset, PosePrior, read_poses
-from poseprior.evaluation.calibration import calibrate, log_prob_rows, standard_scores
-from poseprior.io.atomic import write_json
-from poseprior.models.shared.masks import rows_by_mask
+from poseprior.evaluation import calibrate, standard_scores
 from poseprior.recipes import RECIPES, Recipe, read_parts
 from poseprior.rotations import add_tangent_noise
 
@@ -108,7 +106,7 @@ def _folds(labels: np.ndarray) -> list[np.ndarray]:
 
 def nll(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
     """(B,) NLL at the jitter, over the 17 joints."""
-    return -log_prob_rows(prior, jittered(pose), observed & _mask())
+    return -prior.log_prob(jittered(pose), observed=observed & _mask())
 
 
 def jittered(pose: Tensor) -> Tensor:
@@ -169,9 +167,10 @@ def judge(prior: PosePrior, data: PoseDataset, val: PoseDataset, recipe: Recipe)
 def own_percentile(prior: PosePrior, reference: Tensor, pose: Tensor, observed: Tensor) -> Tensor:
     """(B,) per cent of the prior's samples `reference` that are less likely than each pose, under the pose's mask."""
     result = torch.zeros(len(pose))
-    for rows, mask in rows_by_mask(observed):
-        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
-        value = log_prob_rows(prior, pose[rows], observed[rows])
+    masks, which = observed.unique(dim=0, return_inverse=True)
+    for number, mask in enumerate(masks):
+        rows = which == number
+        usual, value = (prior.log_prob(some, observed=mask) for some in (reference, pose[rows]))
         result[rows] = 100.0 * (usual[None] < value[:, None]).float().mean(1)
     return result
 

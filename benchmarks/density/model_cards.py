@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import poseprior
 from benchmarks.common import markdown_table, parser_for, write_text
 from poseprior import skeleton
-from poseprior.pretrained.loading import PretrainedPrior, pretrained_files
 
 OPEN = "<!-- numbers: python -m benchmarks.density.model_cards -->\n"
 CLOSE = "<!-- /numbers -->"
@@ -22,11 +22,11 @@ _BLOCK = re.compile(re.escape(OPEN) + ".*?" + re.escape(CLOSE), re.DOTALL)
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "models"
 
 
-def _parts(info: PretrainedPrior) -> dict[str, dict[str, dict[str, float]]]:
+def _parts(info: Any) -> dict[str, dict[str, dict[str, float]]]:
     return {name: value for name, value in info.metrics.items() if isinstance(value, dict)}
 
 
-def _sign(info: PretrainedPrior) -> str:
+def _sign(info: Any) -> str:
     return "≤ " if any(p["test"]["log_prob_kind"] == "lower_bound" for p in _parts(info).values()) else ""
 
 
@@ -45,9 +45,9 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"
 
 
-def numbers(info: PretrainedPrior) -> str:
+def numbers(info: Any) -> str:
     """The table of one card."""
-    meta = poseprior.load(pretrained_files()[info.name]).metadata
+    meta = poseprior.load(info).metadata
     training, versions = meta["training"], meta["versions"]
     rows = []
     sign = _sign(info)

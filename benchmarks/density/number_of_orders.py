@@ -15,7 +15,6 @@ import torch
 import poseprior
 from benchmarks.common import gradient_step, machine_line, markdown_head, markdown_row, parser_for, processor_ms
 from poseprior import OrderAgnosticPrior, PoseDataset
-from poseprior.evaluation.calibration import log_prob_rows
 from poseprior.rotations import add_tangent_noise
 
 _JITTER = 0.1  # rad
@@ -55,7 +54,7 @@ def _nll(prior: OrderAgnosticPrior, data: PoseDataset, count: int) -> float:
     pose, observed = data.all_poses()
     rows = torch.randperm(len(pose), generator=generator)[:count]
     noisy = add_tangent_noise(pose[rows], _JITTER, generator=generator)
-    return -float(log_prob_rows(prior, noisy, observed[rows]).mean())
+    return -float(prior.log_prob(noisy, observed=observed[rows]).mean())
 
 
 if __name__ == "__main__":

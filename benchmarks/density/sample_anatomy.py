@@ -13,7 +13,6 @@ from torch import Tensor
 import poseprior
 from benchmarks.common import parser_for
 from poseprior import skeleton
-from poseprior.pretrained.loading import pretrained_files
 from poseprior.recipes import read_parts
 from poseprior.rotations import geodesic_distance
 
@@ -63,7 +62,7 @@ def main() -> None:
     print("body, recordings:", body_facts(*body.all_poses()))
     pose, observed = hands.all_poses()
     print("hands, recordings:", hand_facts(pose[observed[:, list(_RIGHT)].all(1)]))
-    for name in pretrained_files():
+    for name in poseprior.list_pretrained():
         prior = poseprior.load(name)
         drawn = prior.sample(DRAWS, generator=torch.Generator().manual_seed(0))
         modelled = torch.zeros(DRAWS, skeleton.NUM_JOINTS, dtype=torch.bool)

@@ -22,7 +22,6 @@ from benchmarks.density.scoreboard_page import page
 from benchmarks.hands.right_hands import read_right
 from benchmarks.priors import BODY, published_global_flow
 from poseprior import GaussianPrior, PoseDataset, PosePrior, read_poses
-from poseprior.pretrained.loading import pretrained_files
 from poseprior.recipes import RECIPES, read_parts
 
 #: Shipped priors of each table; the full Gaussian of the body is the shipped one.
@@ -106,7 +105,8 @@ def main() -> None:
     for part, shipped in SHIPPED.items():
         baselines = [] if args.only else [title for title, *_ in BASELINES[part]]
         files = {title: baseline_file(part, title, data[part], args.cache) for title in baselines}
-        files |= {f"`{name}`": pretrained_files()[name] for name in shipped if not args.only or name in args.only}
+        known = poseprior.list_pretrained()
+        files |= {f"`{name}`": known[name].path for name in shipped if not args.only or name in args.only}
         rows[part] = []
         for title, path in files.items():
             print(f"{part}: {title}", flush=True)

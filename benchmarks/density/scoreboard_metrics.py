@@ -11,7 +11,7 @@ from benchmarks.common import gradient_step, processor_ms
 from benchmarks.hands.metrics import completion
 from benchmarks.hands.right_hands import right_mask
 from poseprior import PoseDataset, PosePrior, skeleton
-from poseprior.evaluation.report import evaluate
+from poseprior.evaluation import evaluate
 from poseprior.rotations import add_tangent_noise, geodesic_distance
 from poseprior.tasks import denoise
 

@@ -15,15 +15,12 @@ from pathlib import Path
 import torch
 from tqdm import trange
 
-from benchmarks.common import JITTER, parser_for
+from benchmarks.common import JITTER, parser_for, write_json
 from benchmarks.density.held_out import ALWAYS_OBSERVED
 from poseprior import FitConfig
 from poseprior.io import read_split
-from poseprior.io.atomic import write_json
-from poseprior.models.charts.tangent import TangentChart
-from poseprior.training.batches import BatchSource
-from poseprior.training.initial_poses import InitialPoses
-from poseprior.training.validation import jittered_rows
+from poseprior.models.charts import TangentChart
+from poseprior.training import BatchSource, InitialPoses, jittered_rows
 
 #: Widths that come closest to the parameters of the order-agnostic prior (464,816 for 19 joints).
 SHAPES = {"MAF": (5, (256, 256)), "NSF": (3, (128, 128))}

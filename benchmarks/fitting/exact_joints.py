@@ -31,7 +31,7 @@ import poseprior
 from benchmarks.common import measure_once
 from poseprior import PosePrior
 from poseprior.fitting import BodyFit, BodyPoints, FitBodyConfig, Joints3D, fit_body, stand_in_body
-from poseprior.io.npz import read_poses
+from poseprior.io import read_poses
 
 _BODY = 22
 _MISSED, _FAR = 3.0, 50.0  # mm

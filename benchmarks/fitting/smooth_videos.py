@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import poseprior
-from poseprior import PoseDataset
+from poseprior import PoseDataset, skeleton
 from poseprior.fitting import (
     BodyFit,
     BodyPoints,
@@ -90,7 +90,7 @@ def _clips(options: argparse.Namespace) -> list[Tensor]:
         pose[:, 0] = tangent_to_rotvec(tangent_to_rotvec(pose[:, 0], yaw), upside_down)
         for side, first in ((0, 25), (1, 40)):
             hand = hands[(2 * number + side) % len(hands)]
-            pose[:, first : first + 15] = hand if side == 1 else hand * torch.tensor([1.0, -1.0, -1.0])
+            pose[:, first : first + 15] = hand if side == 1 else skeleton.reflect(hand)
         found.append(pose)
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.hands.right_hands import RIGHT_HAND, right_mask
 from poseprior import HandVAE, LatentPosePrior, PosePrior
-from poseprior.evaluation.sample_metrics import sample_metrics
+from poseprior.evaluation import sample_metrics
 from poseprior.kinematics import tip_positions
 from poseprior.latent import interpolate_latent
 from poseprior.rotations import geodesic_distance, rotvec_to_tangent, tangent_to_rotvec

@@ -13,11 +13,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
 from benchmarks.common import markdown_head, markdown_row, parser_for
+from poseprior.rotations import nearest_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
 from poseprior.skeleton import JOINT_NAMES, JOINT_SETS
 
 _LEAST_FRAMES = 30
@@ -32,7 +32,7 @@ def main() -> None:
         np.concatenate([part[key] for part in parts]) for key in ("hand_pose", "side", "sitting", "word")
     )
     right = side == 1  # nearly all are
-    rotation = roma.rotvec_to_rotmat(torch.from_numpy(pose[right]).double())
+    rotation = rotvec_to_rotmat(torch.from_numpy(pose[right]).double())
     offsets, sittings = word_offsets(rotation, sitting[right], word[right])
     between, within = components(offsets, sittings)
     print(markdown_head(["joint", "between sittings", "within sittings"]))
@@ -53,7 +53,7 @@ def word_offsets(rotation: Tensor, sitting: np.ndarray, word: np.ndarray) -> tup
         centre = _mean(torch.stack(list(means.values())))
         # The centre is made of the same means: their spread about it is too small by this factor.
         factor = math.sqrt(len(means) / (len(means) - 1))
-        offsets += [factor * roma.rotmat_to_rotvec(centre.mT @ mean) for mean in means.values()]
+        offsets += [factor * rotmat_to_rotvec(centre.mT @ mean) for mean in means.values()]
         sittings += list(means)
     return torch.stack(offsets), np.asarray(sittings)
 
@@ -69,7 +69,7 @@ def components(offsets: Tensor, sittings: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _mean(rotation: Tensor) -> Tensor:
-    return roma.special_procrustes(rotation.mean(0))
+    return nearest_rotmat(rotation.mean(0))
 
 
 if __name__ == "__main__":

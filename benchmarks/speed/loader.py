@@ -16,7 +16,7 @@ import torch
 
 from poseprior import FitConfig, GaussianMixturePrior, GlobalFlow, JointFlow, PosePrior, RigNoise, read_poses
 from poseprior.io import PoseDataset
-from poseprior.training.batches import BatchSource
+from poseprior.training import BatchSource
 
 
 def rate(work: Callable[[int], object], poses: int, *, seconds: float = 3.0) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from .._checks import nearest
 from .._version import __version__
-from ._arguments import option_names
+from ._arguments import flag_of, option_names
 from ._data import ACTIONS, DataCommand
 from ._export import Export
 from ._fit import Fit
@@ -94,7 +95,19 @@ def _parsed(name: str, rest: list[str]) -> Any:
 
 
 def _in_flags(message: str, command: Any) -> str:
-    """A message of the library, which names an argument, in the words of the command line: `max_poses: ...` is a flag."""
-    name, colon, rest = message.removeprefix("FitConfig.").partition(":")
-    is_flag = command is not None and colon and name in option_names(command)
-    return f"--{name.replace('_', '-')}:{rest}" if is_flag else message
+    """A message of the library, which names arguments, in the words of the command line: `max_poses: ...` is a flag.
+
+    Further on in the message, too, arguments with a value (`split='none'`) and names of several words are flags.
+    """
+    names = set() if command is None else option_names(command)
+    if not names:
+        return message
+    first, colon, rest = message.removeprefix("FitConfig.").partition(":")
+    if colon and first in names:
+        message = f"{flag_of(first)}:{rest}"
+    before, after = r"(?<![\w./\\'-])", r"(?![\w./\\'(-])"  # not in a path or a longer name
+    # In Python code, f(name=1), it stays as it is.
+    with_value = rf"{before}(?<!\()({'|'.join(names)})=('[^']*'|[\d.]+\b)"
+    message = re.sub(with_value, lambda found: flag_of(found[1]) + " " + found[2].strip("'"), message)
+    long = [name for name in names if "_" in name]
+    return re.sub(f"{before}({'|'.join(long)}){after}", lambda found: flag_of(found[0]), message) if long else message

@@ -89,6 +89,11 @@ def option_names(command: Any) -> set[str]:
     return {flag[2:].replace("-", "_") for option in _options(type(command), None) for flag in option.flags}
 
 
+def flag_of(name: str) -> str:
+    """What the command line calls a field: `--max-poses` of `max_poses`."""
+    return f"--{name.replace('_', '-')}"
+
+
 def _is_flag(word: str) -> bool:
     """`--out` and `-n`, but not `-3` or `-`."""
     return len(word) > 1 and word[0] == "-" and not _is(float, word)
@@ -127,7 +132,7 @@ def _options(command: type, default: Any) -> list[_Option]:
         if is_dataclass(kind) and isinstance(kind, type):
             found += _options(kind, None)
             continue
-        flag = f"--{field.name.replace('_', '-')}"
+        flag = flag_of(field.name)
         metavar = next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), field.name.upper())
         aliases = next((mark.aliases for mark in marks if getattr(mark, "aliases", None)), ())
         count: int | None = 1

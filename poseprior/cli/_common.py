@@ -38,7 +38,7 @@ def load_prior(name: str, device: str = "cpu", *, flag: str = "PRIOR") -> PosePr
         return load(name, device=device)
 
 
-def need(flag: str, package: str, extra: str) -> None:
+def require_package(flag: str, package: str, extra: str) -> None:
     """Refuse an option before any work is done, where the package that it needs is not installed."""
     try:
         found = importlib.util.find_spec(package) is not None
@@ -112,7 +112,7 @@ def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
     if path.suffix.lower() not in allowed:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {str(path)!r}.")
     if path.suffix.lower() in _NEEDS:
-        need(flag, *_NEEDS[path.suffix.lower()])
+        require_package(flag, *_NEEDS[path.suffix.lower()])
     with said_of(flag):
         require_writable(path)
 

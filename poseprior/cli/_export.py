@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ._busy import busy
-from ._common import check_suffix, hidden_joints, load_prior, need
+from ._common import check_suffix, hidden_joints, load_prior, require_package
 from ._parse import Prior
 
 
@@ -29,7 +29,7 @@ class Export:
 
         check_suffix("--onnx", self.onnx, ".onnx")
         for package in ("onnx", "onnxscript", "onnxruntime"):
-            need("--onnx", package, "onnx")
+            require_package("--onnx", package, "onnx")
         if bool(self.hide) != ("complete" in self.what):
             raise ValueError("--hide: expected joints with --what complete, and only then; as --hide left_arm.")
         hide = hidden_joints(self.hide)

@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from .._checks import check_number
-from ._common import check_suffix, load_prior, need, said_of
+from ._common import check_suffix, load_prior, require_package, said_of
 from ._over_files import FitFile, over_files
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs no
 
 
 _CHUNK = 64
-_FINGERS = range(25, 55)
+_FINGERS, _HAND_PRIOR = range(25, 55), "hand-mixture"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class Fit:
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
     prior: str = "body-mixture"
     """A shipped prior's name (poseprior list), a .safetensors file, a run folder, hf://owner/repo/file, or none."""
-    hand_prior: str = "hand-mixture"
-    """Judges fingers that are seen, where the prior does not know them; as --prior, or none."""
+    hand_prior: str | None = None
+    """Judges fingers that are seen, where the prior does not know them; as --prior, or none. Default: hand-mixture."""
     model: Path | None = None
     """Folder for smplx.create (models/smplx/SMPLX_NEUTRAL.npz: models); the licence-free stand-in body if not given."""
     gender: str = "neutral"
@@ -90,7 +90,7 @@ class Fit:
         from ..io.keypoints import read_keypoints
         from ..viz import fit_scene, plot_fit
 
-        need("fit", "smplx", "fitting")
+        require_package("fit", "smplx", "fitting")
         for flag, path, suffix in (("out", self.out, ".npz"), ("png", self.png, ".png"), ("html", self.html, ".html")):
             check_suffix(f"--{flag}", path, suffix)
         if self.out.exists() and self.keypoints.exists() and self.out.samefile(self.keypoints):
@@ -146,18 +146,25 @@ class Fit:
         from ..fitting import PosePriorTerm
 
         seen = any(bool(target.confidence[:, k].any()) for k, part in enumerate(target.parts) if "hand" in part)
-        if not seen or prior is None or any(j in _FINGERS for j in prior.joints):
+        judged = prior is not None and any(j in _FINGERS for j in prior.joints)
+        if (prior is None or judged) and self.hand_prior not in (None, "none"):
+            why = "no prior is used" if prior is None else f"{self.prior} knows fingers itself"
+            raise ValueError(f"--hand-prior: {why}, so {self.hand_prior} would not be used; leave it out.")
+        if not seen and self.hand_prior not in (None, "none"):
+            print("note: no finger is seen: --hand-prior is not used")
+        if not seen or prior is None or judged:
             return []
-        hands = self._load(self.hand_prior, "--hand-prior")
+        name = self.hand_prior or _HAND_PRIOR
+        hands = self._load(name, "--hand-prior")
         if hands is None:
             return []
         twice = set(hands.joints) & set(prior.joints)
         if twice or not set(hands.joints) & set(_FINGERS):
             raise ValueError(
-                f"--hand-prior: expected a prior of fingers alone beside --prior {self.prior}, got {self.hand_prior}; take "
+                f"--hand-prior: expected a prior of fingers alone beside --prior {self.prior}, got {name}; take "
                 "hand-mixture, or none, or one prior of both (--prior whole-body)."
             )
-        print(f"fingers are seen: {self.hand_prior} judges them (--hand-prior)")
+        print(f"fingers are seen: {name} judges them (--hand-prior)")
         return [PosePriorTerm(hands, reduction="sum", name="hand_prior")]
 
     def _target(self, found: KeypointFile) -> Target:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ._busy import busy
-from ._common import all_of, check_suffix, need
+from ._common import all_of, check_suffix, require_package
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from torch import Tensor
@@ -39,9 +39,9 @@ class ExportMesh:
                 f"--model: expected a folder with --body model, and with it alone, got --body {self.body}."
             )
         if self.body == "figure":
-            need("--body figure", "scipy", "viz")
+            require_package("--body figure", "scipy", "viz")
         else:
-            need(f"--body {self.body}", "smplx", "fitting")
+            require_package(f"--body {self.body}", "smplx", "fitting")
         poses = all_of(self.data, flag="POSES").poses
         if not 0 <= self.index < len(poses):
             raise ValueError(f"--index: expected 0 to {len(poses) - 1}, got {self.index}.")

@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .._checks import check_option_names
+from ._arguments import flag_of
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..prior import PosePrior
@@ -40,10 +40,21 @@ class Model:
         """The prior, unfitted; given a vector of length `context_dim`, where the class takes one."""
         context = {"context_dim": context_dim} if context_dim else {}
         if getattr(self, "published", False):
-            make = self.kind.published  # type: ignore[attr-defined]
-            check_option_names(make, self.given(), "the published architecture")
-            return make(joints, **self.given(), **context)
+            self._check_published()
+            return self.kind.published(joints, **self.given(), **context)  # type: ignore[attr-defined]
         return self.kind(joints, **self.given(), **context)
+
+    def _check_published(self) -> None:
+        """Refuse options that the published architecture does not have."""
+        taken = inspect.signature(self.kind.published).parameters  # type: ignore[attr-defined]
+        own = [flag_of(field.name) for field in fields(self) if field.name in taken]
+        foreign = [flag_of(name) for name in self.given() if name not in taken]
+        if foreign:
+            raise ValueError(
+                f"{', '.join(foreign)}: --published, whose architecture is fixed, takes {' and '.join(own) or 'none'}"
+                f"{' alone' if own else ''} of a model's options; leave {'them' if len(foreign) > 1 else 'it'} out, or "
+                "leave out --published."
+            )
 
     def settled(self) -> dict[str, Any]:
         """Every option that the constructor takes, given or not."""

@@ -99,11 +99,11 @@ def write_config(path: Path, values: Mapping[str, Any], *, model: Model | None) 
     """
     from ..io.atomic import replacing
 
-    plain = _plain(values)
+    entries = _toml_value(values)
     if model is not None:
-        plain = {"model": model.name(), **plain, "options": _plain(model.settled())}
-    tables = [name for name, value in plain.items() if isinstance(value, dict)]  # TOML has them last
-    ordered = {name: value for name, value in plain.items() if name not in tables} | {t: plain[t] for t in tables}
+        entries = {"model": model.name(), **entries, "options": _toml_value(model.settled())}
+    tables = [name for name, value in entries.items() if isinstance(value, dict)]  # TOML has them last
+    ordered = {name: value for name, value in entries.items() if name not in tables} | {t: entries[t] for t in tables}
     with replacing(path) as temporary:
         temporary.write_text(_HEAD.format(path=path) + tomli_w.dumps(ordered))
 
@@ -132,12 +132,12 @@ def rig_noise_of(text: str) -> RigNoise | None:
     return RigNoise.from_dict(values)
 
 
-def _plain(value: Any) -> Any:
+def _toml_value(value: Any) -> Any:
     """A value as TOML has them: no None, tuples and mappings as lists and dicts, paths as text."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items() if one is not None}
+        return {name: _toml_value(one) for name, one in value.items() if one is not None}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_toml_value(one) for one in value]
     return value

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..tasks import ScoreResult
 
-#: A joint that is more surprising than this, nats, does not fit; a pose below this percentile is implausible.
+#: A pose's worst joint below this percentile does not fit; a pose below this percentile is implausible.
 _ODD, _RARE = 5, 1
 
 
@@ -40,8 +40,8 @@ class Score:
     """Write log_prob, percentile and attribution of every pose here."""
     max_poses: int | None = None
     """Score only the first so many poses. Default: 1000; with --workers all of every file."""
-    worst: int = 10
-    """Print this many of the least plausible poses."""
+    worst: int | None = None
+    """Print this many of the least plausible poses. Default: 10."""
     seed: int = 0
     """Of the samples the poses are compared with."""
     device: str = "cpu"
@@ -59,12 +59,12 @@ class Score:
 
         if self.workers is not None:
             task = ScoreFile(prior=self.prior, seed=self.seed, max_poses=self.max_poses, device=self.device)
-            return over_files(task, self.data, self.out, self.workers, json=self.json)
+            return over_files(task, self.data, self.out, self.workers, json=self.json, worst=self.worst)
         if self.out is not None:
             raise ValueError("--out: expected it with --workers alone; --json writes the scores of one file.")
         if self.max_poses is not None:
             check_whole("--max-poses", self.max_poses, least=1)
-        check_whole("--worst", self.worst)
+        worst = check_whole("--worst", 10 if self.worst is None else self.worst)
         check_suffix("--json", self.json, ".json")
         prior = load_prior(self.prior, self.device)
         most = 1000 if self.max_poses is None else self.max_poses
@@ -83,7 +83,7 @@ class Score:
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        _print_worst(result, shown, self.worst)
+        _print_worst(result, shown, worst)
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -93,6 +93,7 @@ class Score:
                 "log_prob": result.log_prob.tolist(),
                 "percentile_kind": result.percentile_kind,
                 "percentile": result.percentile.tolist(),
+                "joint_percentile_kind": result.joint_percentile_kind,
                 "joint_percentile": result.joint_percentile.tolist(),
                 "part_percentile": {
                     part: [None if math.isnan(v) else v for v in values.tolist()]
@@ -111,14 +112,12 @@ def _print_worst(result: ScoreResult, shown: Tensor, count: int) -> None:
     from ..skeleton import JOINT_NAMES
 
     excess, joint = result.attribution.max(-1)
-    odd, rare = (excess > _ODD) & shown, (result.percentile < _RARE) & shown
+    odd, rare = (result.joint_percentile < _ODD) & shown, (result.percentile < _RARE) & shown
     print(
         f"{int(odd.sum()):,} poses with a joint that does not fit, {int(rare.sum()):,} that are implausible as a whole"
     )
-    print(
-        f"surprise: of the joint to blame, nats more than usual; above {_ODD} it does not fit, whatever the others do"
-    )
-    print("worst joint: percentile of that, among the prior's own samples")
+    print("surprise: of the joint to blame, nats more than usual")
+    print(f"worst joint: percentile of that among {result.joint_percentile_kind}; below {_ODD} the joint does not fit")
     print(f"whole pose: percentile among {result.percentile_kind}; below {_RARE} is implausible")
     print("   pose  surprise  joint to blame   worst joint  whole pose   log_prob  verdict")
     for row in excess.where(shown, -torch.inf).argsort(descending=True)[: min(count, int(shown.sum()))].tolist():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from . import _train_options as train_options
 from ._busy import busy
 from ._common import reading
 from ._models import Global, HandVae
+from ._other_run import refuse_another_run, reproducible
 from ._run_config import rig_noise_of, write_config
 from ._train_options import LOOP, TrainOptions
 
@@ -42,7 +43,6 @@ class Train(TrainOptions):
         from .. import skeleton
         from ..evaluation.report import format_table
         from ..recipes import read_parts, together
-        from ..training.fit import fit_defaults
         from ..training.tensorboard import tensorboard_installed
 
         if self.out.exists() and not self.out.is_dir():
@@ -57,17 +57,17 @@ class Train(TrainOptions):
                 parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
         asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
-        config = self._fit_config(recipe)
-        options = config.resolve(fit_defaults(prior))
+        config, options, unread = self._fit_config(recipe, prior, splits)
         origin["data_digest"] = splits["train"].digest()
-        self._refuse_foreign_run(origin, options)
+        if not self.overwrite:
+            refuse_another_run(self.out / "prior.safetensors", origin, options)
         _say(main_rank, "training on " + _describe(splits["train"]))
         if "val" in splits:
             _say(main_rank, "selecting on " + _describe(splits["val"]))
         for name in ("checkpoint", "tb"):  # a run folder always has the same rooms, also when a closed form needs none
             (self.out / name).mkdir(parents=True, exist_ok=True)
         if main_rank:
-            self._write_config(options)
+            self._write_config(options, unread)
             if not tensorboard_installed():
                 print('no curves in tb/: TensorBoard is not installed; pip install "poseprior[train]"')
         # EM has a bar of its own, steps too.
@@ -77,7 +77,7 @@ class Train(TrainOptions):
             return 0
         prior.metadata["recipe"] = origin
         prior.metadata["licence"] = self.licence or "unspecified"
-        prior.metadata["training"]["config"] = _reproducible(options)
+        prior.metadata["training"]["config"] = reproducible(options)
         prior.save(self.out / "prior.safetensors")  # once more below, with its numbers: they take a while, and can fail
         if result.stopped == "closed_form":
             print(f"fitted in closed form, {result.seconds:.0f} s")
@@ -122,10 +122,10 @@ class Train(TrainOptions):
         if any((self.out / "tb").iterdir()):
             print(f"curves: tensorboard --logdir {self.out / 'tb'}")
 
-    def _write_config(self, options: FitOptions) -> None:
-        """Everything that decided the run, whoever decided it."""
-        values = {name: getattr(self, name) for name in train_options.names()}
-        values |= {name: getattr(options, name) for name in LOOP}
+    def _write_config(self, options: FitOptions, unread: Collection[str]) -> None:
+        """Everything that decided the run, whoever decided it, without the options that it did not read."""
+        values = {name: getattr(self, name) for name in train_options.names() if name not in unread}
+        values |= {name: getattr(options, name) for name in LOOP if name not in unread}
         if options.rig_noise is not None and (self.rig_noise or "").endswith(".json"):
             values["rig_noise"] = asdict(options.rig_noise)
         if self.model is not None:
@@ -220,51 +220,35 @@ class Train(TrainOptions):
             return asked, self.model.build(asked, context_dim=context_dim), {**made, "context": self.context}
         return asked, self.model.build(asked), made
 
-    def _fit_config(self, recipe: Recipe | None) -> FitConfig:
+    def _fit_config(
+        self, recipe: Recipe | None, prior: PosePrior, splits: dict[str, PoseDataset]
+    ) -> tuple[FitConfig, FitOptions, Collection[str]]:
+        """How to train, with every option settled, and the names of the options that this training does not read."""
         from ..training import FitConfig
+        from ..training.fit import fit_defaults
+        from ..training.tensorboard import tensorboard_installed
+        from ..training.unread import refuse_unread, unread_fields
 
-        start = FitConfig() if recipe is None else recipe.fit_config()
         given = {name: getattr(self, name) for name in LOOP if getattr(self, name) is not None}
         if self.rig_noise is not None:
             given["rig_noise"] = rig_noise_of(self.rig_noise)
-        return replace(
-            start, **given, device=self.device, checkpoint_dir=str(self.out / "checkpoint"),
-            tensorboard_dir=str(self.out / "tb"),
-        )  # fmt: skip
-
-    def _refuse_foreign_run(self, origin: dict[str, Any], options: FitOptions) -> None:
-        from ..pretrained.loading import load
-
-        path = self.out / "prior.safetensors"
-        if not path.exists() or self.overwrite:
-            return
-        metadata = load(path).metadata
-        found = {**(metadata.get("recipe") or {}), **_weighty(metadata.get("training", {}).get("config", {}))}
-        asked = json.loads(json.dumps({**origin, **_weighty(_reproducible(options))}))
-        differing = [name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name)]
-        if differing:
-            listed = "; ".join(f"{name} was {found.get(name)!r}, is {asked.get(name)!r}" for name in differing)
-            raise ValueError(
-                f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
-            )
+        places: dict[str, Any] = {"checkpoint_dir": str(self.out / "checkpoint")}
+        if tensorboard_installed():
+            places["tensorboard_dir"] = str(self.out / "tb")
+        start = FitConfig() if recipe is None else recipe.fit_config()
+        config = replace(start, **given, **places, device=self.device)
+        defaults = fit_defaults(prior)
+        unread = unread_fields(prior, splits.get("val"), config.resolve(defaults))
+        refuse_unread(FitConfig(**given), unread, defaults)
+        # A recipe, and the folder of a run, serve trainings that read them and others.
+        config = replace(config, **dict.fromkeys(unread))
+        return config, config.resolve(defaults), unread
 
 
 def _is_one_pass(prior: PosePrior, options: FitOptions) -> bool:
     from ..models import GaussianPrior
 
     return isinstance(prior, GaussianPrior) and options.max_steps == 0 and options.progress
-
-
-def _reproducible(options: FitOptions) -> dict[str, Any]:
-    """The options that decide the weights."""
-    places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
-    return {name: value for name, value in asdict(options).items() if name not in places}
-
-
-def _weighty(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of the loop that a run must share with the one it goes on from: all but how long it is."""
-    kept = {name: value for name, value in options.items() if name not in ("max_steps", "minutes", "patience")}
-    return {**kept, "closed form": options.get("max_steps") == 0}
 
 
 def _start_distributed() -> bool:

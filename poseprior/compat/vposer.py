@@ -13,13 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import roma
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_effect
 from ..models.vae.base import BaseVAE
 from ..pretrained.loading import load
 from ..prior import LatentPosePrior
+from ..rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from ..skeleton import NUM_JOINTS, PART_SLICES
 
 _BODY = PART_SLICES["body_pose"]
@@ -98,7 +99,7 @@ class VPoser(nn.Module):
             output_type = "matrot"
         if output_type == "aa":
             return rotvec[:, None]
-        matrot = roma.unitquat_to_rotmat(roma.rotvec_to_unitquat(rotvec)).flatten(-2)
+        matrot = rotvec_to_rotmat(rotvec).flatten(-2)
         return matrot[:, None] if output_type == "matrot" else {"pose_body": rotvec, "pose_body_matrot": matrot}
 
     def forward(
@@ -106,9 +107,13 @@ class VPoser(nn.Module):
     ) -> Any:
         """Encode, draw a latent, decode. `input_type` is ignored: the shape tells rotvecs from matrices.
 
+        `output_type` is that of v1; v2 returns both.
+
         Returns:
             v2: what `decode` returns, with "poZ_body_mean", "poZ_body_std" and "q_z"; v1: (decoded, q_z).
         """
+        if self.version == 2:
+            check_effect("output_type", output_type, "matrot", "version 2, which returns both types", "version=1")
         q_z = self.encode(pose_body)
         latent = q_z.rsample()
         if self.version == 1:
@@ -137,7 +142,7 @@ class VPoser(nn.Module):
         if flat.shape[1] == 3 * _NUM_BODY:
             rotvec = flat.unflatten(1, (_NUM_BODY, 3))
         elif flat.shape[1] == 9 * _NUM_BODY:
-            rotvec = roma.rotmat_to_rotvec(flat.unflatten(1, (_NUM_BODY, 3, 3)))
+            rotvec = rotmat_to_rotvec(flat.unflatten(1, (_NUM_BODY, 3, 3)))
         else:
             raise ValueError(
                 f"pose_body: expected (N, 63) rotvecs or (N, 189) matrices of 21 joints, got {tuple(pose_body.shape)}; "

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_number, check_whole
-from ..io.atomic import replacing
+from .._checks import check_whole
 from ..rotations import quat_conjugate, quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
 from ..skeleton import JOINT_SETS, NUM_JOINTS, resolve_joints
 from . import solid_figure
-from .canvas import new_figure
+from .canvas import new_figure, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +43,7 @@ def plot_poses(
     columns: int | None = None,
     keep_heading: bool = False,
     legend: bool = True,
-    dpi: int = 150,
+    dpi: int | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """Draw a grid of poses, each from the front and from its three-quarter left.
@@ -60,7 +58,7 @@ def plot_poses(
         keep_heading: False turns every figure about the vertical to face the viewer (tilt is kept); True draws
             `global_orient` as it is.
         legend: explain the colours and views at the foot of the picture.
-        dpi: of the saved file.
+        dpi: of the saved file; None is 150. Only with `path`.
         path: where to save the picture (.png, .pdf, .svg by suffix); an existing file is replaced atomically.
 
     Returns:
@@ -79,7 +77,6 @@ def plot_poses(
         raise ValueError(f"titles: expected {len(pose)}, one for each pose, got {len(titles)}.")
     if columns is not None:
         check_whole("columns", columns, least=1)
-    check_number("dpi", dpi, above=0.0)
     body, hands = choose_panels(pose, joints)
     cells = [_cell(p if keep_heading else face_the_viewer(p), body, hands) for p in pose]
     # One size for every cell: the widest of each panel, the highest of each row.
@@ -119,10 +116,7 @@ def plot_poses(
             )
     if legend:
         _legend(figure, hands, body, grown)
-    if path is not None:
-        with replacing(path) as temporary:
-            # The format is given, since matplotlib adds a suffix of its own to a path without one.
-            figure.savefig(temporary, dpi=dpi, format=Path(path).suffix[1:] or "png")
+    save_picture(figure, path, dpi, usual_dpi=150)
     return figure
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,15 @@ from ..prior import PosePrior
 from ..rotations import add_tangent_noise, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS, NUM_JOINTS
 from ..training.rig_noise import RigNoise
+from .surprise import joint_surprise
 
 #: Percentiles that a table holds.
 LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
 #: The quantile of the samples whose distance from their median is the unit of standard scores.
 _LOW = 0.16
-#: Poses in one call of a prior.
-MAX_ROWS = 4096
 _REFERENCE = 512
+#: Where `Calibration.to_dict` has the tables of the most surprising joint.
+_WORST_JOINT = "worst_joint"
 #: Knees that turn by less than this about axes other than their hinge are those of a skeleton solver, radians.
 _HINGED = math.radians(6.0)
 _KNEES = [JOINT_NAMES.index(name) for name in ("left_knee", "right_knee")]
@@ -103,31 +104,56 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Tables of standard scores by kind of pose: "hinged" knees, "free" knees, and "any" where no knee is observed."""
+    """Tables of scores by kind of pose: "hinged" knees, "free" knees, and "any" where no knee is observed.
+
+    Attributes:
+        tables: of the standard scores of whole poses.
+        worst_joint: of the scores of each pose's most surprising joint, see `surprise`; empty where it was not measured.
+    """
 
     tables: Mapping[str, Table]
+    worst_joint: Mapping[str, Table] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Calibration({', '.join(self.tables)})"
 
     def percentile(self, pose: Tensor, observed: Tensor, score: Tensor) -> Tensor:
         """Percentiles (B,), 0 to 100, of poses (B, 55, 3) with masks (B, 55) and standard scores (B,)."""
-        result = torch.empty_like(score)
-        kinds = knee_kinds(pose, observed)
-        for k, name in enumerate(KINDS):
-            rows = kinds == k
-            if bool(rows.any()):
-                result[rows] = self.tables.get(name, self.tables["any"]).percentile(score[rows])
-        return result
+        return _percentile(self.tables, pose, observed, score)
+
+    def joint_percentile(self, pose: Tensor, observed: Tensor, score: Tensor) -> Tensor:
+        """As `percentile`, for the scores (B,) of each pose's most surprising joint."""
+        return _percentile(self.worst_joint, pose, observed, score)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON-able form that `from_dict` takes back."""
-        return {name: asdict(table) for name, table in self.tables.items()}
+        whole, joint = ({k: asdict(table) for k, table in some.items()} for some in (self.tables, self.worst_joint))
+        return {**whole, _WORST_JOINT: joint} if joint else whole
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """From `to_dict`."""
-        return cls(tables={name: Table(**{**t, "scores": tuple(t["scores"])}) for name, t in values.items()})
+
+        def tables(some: Mapping[str, Any]) -> dict[str, Table]:
+            return {k: Table(**{**t, "scores": tuple(t["scores"])}) for k, t in some.items() if k != _WORST_JOINT}
+
+        return cls(tables=tables(values), worst_joint=tables(values.get(_WORST_JOINT, {})))
+
+
+def calibration_of(prior: PosePrior) -> Calibration | None:
+    """The calibration that a prior's file holds."""
+    values = prior.metadata.get("calibration")
+    return None if values is None else Calibration.from_dict(values)
+
+
+def _percentile(tables: Mapping[str, Table], pose: Tensor, observed: Tensor, score: Tensor) -> Tensor:
+    result = torch.empty_like(score)
+    kinds = knee_kinds(pose, observed)
+    for k, name in enumerate(KINDS):
+        rows = kinds == k
+        if bool(rows.any()):
+            result[rows] = tables.get(name, tables["any"]).percentile(score[rows])
+    return result
 
 
 KINDS = ("hinged", "free", "any")
@@ -165,20 +191,14 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
     for rows, mask in rows_by_mask(observed & modelled):
         if not bool(mask.any()):
             continue
-        own = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
+        own = prior.log_prob(reference, observed=mask)
         median, low = own.quantile(0.5), own.quantile(_LOW)
-        value = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))
+        value = prior.log_prob(pose[rows], observed=mask)
         result[rows] = ((value - median) / (median - low).clamp_min(1e-6)).to(result)
     return result
 
 
 @torch.no_grad()
-def log_prob_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> Tensor:
-    """(B,) log-densities, some rows at a time."""
-    parts = zip(pose.split(MAX_ROWS), observed.split(MAX_ROWS), strict=True)
-    return torch.cat([prior.log_prob(p, observed=o) for p, o in parts])
-
-
 def calibrate(
     prior: PosePrior,
     data: PoseDataset,
@@ -216,36 +236,40 @@ def calibrate(
     names = ["unknown"] * len(some)
     rig, person = (np.asarray(names if v is None else v) for v in (some.rig, some.subject))
     observed = _hide_parts(prior, observed, generator)
-    reference = prior.sample(_REFERENCE, generator=torch.Generator(prior.device).manual_seed(seed)).cpu()
+    reference = prior.sample(_REFERENCE, generator=torch.Generator(prior.device).manual_seed(seed))
 
-    def scores(noise: RigNoise | None, sigma: float) -> Tensor:
+    keep = observed[:, list(prior.joints)].any(1) & prior.can_score(observed)
+    if not bool(keep.any()):
+        raise ValueError(f"data: none of the {len(data)} poses is one that the prior can score; give poses that are.")
+    rig, person = rig[keep.numpy()], person[keep.numpy()]
+
+    def scores(noise: RigNoise | None, sigma: float) -> tuple[Tensor, Tensor]:
+        """Of whole poses, and of the most surprising joint of each."""
         moved = pose if noise is None else noise.apply(pose, observed, some.imputed, generator=generator)
         moved = add_tangent_noise(moved, sigma, generator=generator)
-        return standard_scores(
-            prior, moved.to(prior.device), observed.to(prior.device), reference.to(prior.device)
-        ).cpu()
+        shown = moved[keep].to(prior.device), observed[keep].to(prior.device)
+        joints = joint_surprise(prior, *shown, reference)
+        return standard_scores(prior, *shown, reference).cpu(), joints.score.cpu()
 
-    keep = (observed[:, list(prior.joints)].any(1) & prior.can_score(observed)).numpy()
-    if not keep.any():
-        raise ValueError(f"data: none of the {len(data)} poses is one that the prior can score; give poses that are.")
+    def table(which: int, *names: str) -> Table:
+        """From several passes together; `which` of the two scores."""
+        pooled = torch.cat([found[name][which] for name in names])
+        return Table.of(pooled, np.tile(rig, len(names)), np.tile(person, len(names)))  # type: ignore[arg-type]
 
-    def table(*parts: Tensor) -> Table:
-        pooled = torch.cat([part[torch.from_numpy(keep)] for part in parts])
-        return Table.of(pooled, np.tile(rig[keep], len(parts)), np.tile(person[keep], len(parts)))  # type: ignore[arg-type]
-
-    passes: list[tuple[RigNoise | None, float]] = [(None, 0.0), (None, jitter)]
-    if rig_noise is not None:
-        passes[1:] = [
-            (replace(rig_noise, unmeasured_probability=0.0), 0.0), (replace(rig_noise, unmeasured_probability=1.0), jitter)
-        ]  # fmt: skip
-    raw, *noisy = (scores(*one) for one in tqdm(passes, desc="calibration", disable=not progress))
+    passes: dict[str, tuple[RigNoise | None, float]] = {"raw": (None, 0.0)}
     if rig_noise is None:
-        return Calibration(tables={"any": table(raw, *noisy)})
-    hinged, free = noisy
-    tables = {"any": table(raw, hinged, free, free)}
-    if set(_KNEES) & set(prior.joints):
-        tables |= {"hinged": table(raw, hinged), "free": table(free)}
-    return Calibration(tables=tables)
+        passes["jittered"] = (None, jitter)
+    else:
+        passes["hinged"] = (replace(rig_noise, unmeasured_probability=0.0), 0.0)
+        passes["free"] = (replace(rig_noise, unmeasured_probability=1.0), jitter)
+    bar = tqdm(passes.items(), desc="calibration", disable=not progress)
+    found = {name: scores(*how) for name, how in bar}
+    # Poses with free knees count as often as those with hinged ones.
+    kinds = {"any": tuple(passes) if rig_noise is None else ("raw", "hinged", "free", "free")}
+    if rig_noise is not None and set(_KNEES) & set(prior.joints):
+        kinds |= {"hinged": ("raw", "hinged"), "free": ("free",)}
+    whole, joint = ({kind: table(k, *names) for kind, names in kinds.items()} for k in range(2))
+    return Calibration(tables=whole, worst_joint=joint)
 
 
 def _hide_parts(prior: PosePrior, observed: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..training.validation import mean_active_dims, mean_haar_log_density, mean_nll, scorable_rows
 from .completion import completion_metrics
-from .sample_metrics import sample_metrics
+from .samples import sample_metrics
 
 _PER_JOINT_POSES = 4096
 

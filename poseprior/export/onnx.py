@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import quoted
+from .._checks import check_effect, quoted
 from ..io.atomic import replacing
 from ..prior import LatentPosePrior, PosePrior
 from .functions import Function, function_of
@@ -41,7 +41,7 @@ def export_onnx(
         path: of the file, ending in `.onnx`. Several functions go into several files, with their names before that.
         what: of "log_prob" (pose to log_prob), "grad" (pose to log_prob and its gradient), "sample" (normal and, where it
             is an input, uniform noise to pose), "decode" (latent to pose) and "complete" (pose and noise to completed).
-        hide: joints that "complete" draws, as `poseprior.skeleton.resolve_joints` takes them.
+        hide: joints that "complete", and it alone, draws, as `poseprior.skeleton.resolve_joints` takes them.
 
     Returns:
         The file of each function.
@@ -58,6 +58,8 @@ def export_onnx(
         raise ValueError(f"what: expected one or more different names, got {quoted(names)}.")
     if prior.context_dim:
         raise ValueError("prior: expected a prior without context; graphs have no input for one.")
+    if "complete" not in names:
+        check_effect("hide", hide or (), (), "no 'complete' in what", "what=('complete',)")
     _require_packages()
     hidden = skeleton.resolve_joints(hide if isinstance(hide, str) else list(hide)) if hide else ()
     plain = copy.deepcopy(prior).to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)

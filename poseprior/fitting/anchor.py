@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from typing import final
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import check_number
+from ..models.shared.student_t import standard_log_prob
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_joints
@@ -93,13 +93,7 @@ class PoseAnchor(EnergyTerm):
         sigma = torch.where(known, self._sigma, torch.ones_like(self._sigma)).to(pose)
         x = rotvec_to_tangent(pose.index_select(-2, self._joints.to(pose.device)), self._estimate.to(pose))
         squared = x.square().sum(-1) / sigma.square()
-        if self.dof is None:
-            energy = 0.5 * squared + 1.5 * math.log(2.0 * math.pi)
-        else:
-            d, k = self.dof, 3.0
-            constant = math.lgamma(0.5 * d) - math.lgamma(0.5 * (d + k)) + 0.5 * k * math.log(d * math.pi)
-            energy = 0.5 * (d + k) * torch.log1p(squared / d) + constant
-        energy = energy + 3.0 * sigma.log() + haar_log_density(x)
+        energy = 3.0 * sigma.log() - standard_log_prob(squared, self.dof) + haar_log_density(x)
         energy = (energy * known.to(energy)).sum(-1)
         if self.reduction == "mean":
             energy = energy / max(len(self._joints), 1)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_whole
+from .._checks import check_effect, check_whole
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import require_smplx
@@ -48,7 +48,7 @@ def fit_body(
         model: SMPL-X model of the smplx package, any hand convention; its own parameters are not changed.
         targets: `Joints3D`, `Keypoints2D`, `Markers`, or several of them, of the same B frames.
         prior: a fitted prior, or a `PosePriorTerm` made with reduction="sum"; None for the rest regulariser alone.
-        prior_weight: of `prior`; 1 is the posterior.
+        prior_weight: of `prior`, unless that is a `PosePriorTerm`, which has its own; 1 is the posterior.
         terms: more energies in nats summed over joints, such as a hand prior's `PosePriorTerm` or a `PoseAnchor`. They are
             called with poses (S, B, 55, 3), S starts of B bodies.
         start: a pose to start from (keyword dict of the model, or rotvecs (B, 55, 3)), such as a regressor's. Its root is
@@ -160,8 +160,15 @@ def _prior_term(
             )
         term: PosePriorTerm | None = prior
     else:
+        if prior is None:
+            check_effect("prior_weight", weight, 1.0, "prior=None", "a prior")
         term = None if prior is None else PosePriorTerm(prior, weight=weight, reduction="sum")
     if config.space == "latent" and not (term and isinstance(term.prior, LatentPosePrior)):
         got: Any = "no prior" if term is None else type(term.prior).__name__
         raise ValueError(f"config: space='latent' expects a prior with a latent space (a VAE, GlobalFlow), got {got}.")
+    if config.space == "latent" and term is not None and not term.judges_latents:
+        raise ValueError(
+            "prior: expected a PosePriorTerm without robust, joints and joint_weights with space='latent', since a latent is "
+            "judged as a whole; leave them out, or fit in space='pose'."
+        )
     return term

@@ -19,9 +19,10 @@ from .layout_points import in_layout
 ROBUST = 4.5
 #: Width, metres, of the wall that keeps bodies in front of a camera.
 _WALL_SIGMA = 0.05
-#: Coordinates beyond this, pixels or metres, mark missing points in some tools; smaller sigmas are in the wrong unit.
+#: Some tools mark missing points by coordinates beyond the first, pixels or metres. A sigma below the second is in a wrong
+#: unit.
 _FARTHEST, _LEAST_SIGMA = 1e6, 1e-6
-#: Sigmas; an outlier threshold beyond this is none: None says so.
+#: The largest outlier threshold, sigmas. A larger one would cut nothing off, which is what None is for.
 _LARGEST_ROBUST = 1e6
 
 
@@ -32,7 +33,7 @@ class Target(ABC):
 
         rho = 1/2 q c^2 / (c^2 + q),   q = |r|^2 / sigma^2,
 
-    nats: the Gaussian's for small r, and never more than c^2 / 2, so that outliers are let go (Geman and McClure 1987). `c`
+    nats: the Gaussian's for small r, and at most c^2 / 2, so that an outlier pulls on nothing (Geman and McClure 1987). `c`
     is `robust`; None is the Gaussian itself. A confidence in [0, 1] multiplies the energy of its point.
 
     Attributes:

@@ -35,10 +35,10 @@ class PosePriorTerm(EnergyTerm):
     minimises. With "mean" one nat a joint counts as one nat a measurement, for losses that are means.
 
     Args:
-        prior: any fitted prior. What it cannot marginalise must be in `params`.
+        prior: any fitted prior. It must be able to marginalise what `params` leaves out.
         weight: of the energy.
         joints: score these joints only (the prior's marginal); None is all that the prior models.
-        joint_weights: by joint name, for joints that shall count less or more than 1; 0 leaves a joint out. With the
+        joint_weights: by joint name, for joints that should count less or more than 1; 0 leaves a joint out. With the
             different weights in ascending order, w_1 < w_2 < ..., and w_0 = 0, the energy is the sum over k of
             (w_k - w_(k-1)) (-log p(joints of weight w_k or more)), each a marginal of the prior. Where joints are
             independent, that is the weighted sum of their energies.
@@ -141,7 +141,7 @@ class PosePriorTerm(EnergyTerm):
         return self
 
     @property
-    def plain(self) -> bool:
+    def is_log_density(self) -> bool:
         """Whether it is -log p of all the prior's joints times weight and schedule: no cap, no weights or choice of joints."""
         whole = self._levels == [(1.0, self.prior.joints)]
         return whole and self.robust is None and self.reduction == "sum"
@@ -158,10 +158,20 @@ class PosePriorTerm(EnergyTerm):
             log_prob = torch.logaddexp(log_prob, torch.full_like(log_prob, floor))
         return -log_prob
 
+    @property
+    def judges_latents(self) -> bool:
+        """Whether it can be called with latents: no cap, no weights or choice of joints, which are those of a pose."""
+        return self.latent_dim is not None and self._levels == [(1.0, self.prior.joints)] and self.robust is None
+
     def _latent_energy(self, latent: Tensor) -> Tensor:
         if not isinstance(self.prior, LatentPosePrior):
             raise ValueError(
                 f"latent: {type(self.prior).__name__} has no latent space; pass a pose, or use a VAE or GlobalFlow."
+            )
+        if not self.judges_latents:
+            raise ValueError(
+                "latent: expected a term without robust, joints and joint_weights, since a latent is judged as a whole; make "
+                "the term without them, or pass the decoded pose."
             )
         if latent.shape[-1:] != (self.prior.latent_dim,):
             raise ValueError(f"latent: expected (*batch, {self.prior.latent_dim}), got {tuple(latent.shape)}.")
@@ -209,9 +219,10 @@ def _levels(
     for name, value in (weights or {}).items():
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"joint_weights: expected finite numbers of 0 or more, got {value} for {name}.")
-        for joint in skeleton.resolve_joints([name] if name not in skeleton.JOINT_SETS else name):
-            if joint in of:
-                of[joint] = float(value)
+        named = [j for j in skeleton.resolve_joints([name] if name not in skeleton.JOINT_SETS else name) if j in of]
+        if not named:
+            raise ValueError(f"joint_weights: expected joints that are scored, got {name}; leave it out.")
+        of |= dict.fromkeys(named, float(value))
     steps = sorted(set(of.values()) - {0.0})
     if not steps:
         raise ValueError("joint_weights: expected some joint with a weight above 0, got none.")

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .._checks import check_choice, check_number, check_text, check_whole
+from .._checks import check_choice, check_effect, check_number, check_text, check_whole
 
 #: Options that may differ between an import and its resumption: they choose among rows that are on disk.
 FREE_OPTIONS = ("cap",)
+_FRACTIONS = (0.8, 0.1, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class ImportOptions:
     trim: float = 0.1
     thin: float = 1.5
     split: Literal["amass", "person", "none"] = "amass"
-    fractions: Sequence[float] = (0.8, 0.1, 0.1)
+    fractions: Sequence[float] = _FRACTIONS
     cap: int | None = None
     context: str | None = None
     model_type: str | None = None
@@ -59,6 +60,8 @@ class ImportOptions:
             raise ValueError(
                 f"fractions: expected the shares of train, val and test, which sum to 1, got {tuple(self.fractions)}."
             )
+        if self.split != "person":
+            check_effect("fractions", tuple(self.fractions), _FRACTIONS, f"split={self.split!r}", "split='person'")
         if self.cap is not None:
             check_whole("cap", self.cap, least=1)
         for name in ("context", "model_type"):

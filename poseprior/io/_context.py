@@ -38,7 +38,7 @@ def every_row(context: NDArray[np.float32], key: str, n: int) -> NDArray[np.floa
             f"context: {key!r} has {n} numbers and there are {n} poses, so they may be one number for each pose or one "
             f"context for all; save it as ({n}, 1) or as (1, {n})."
         )
-    wide = np.atleast_2d(context)
-    if len(wide) not in (1, n):
+    rows = np.atleast_2d(context)
+    if len(rows) not in (1, n):
         raise ValueError(f"context: expected ({n}, C) or (1, C) under {key!r} for {n} poses, got {context.shape}.")
-    return np.broadcast_to(wide, (n, wide.shape[1]))
+    return np.broadcast_to(rows, (n, rows.shape[1]))

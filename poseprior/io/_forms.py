@@ -85,35 +85,35 @@ def to_rotvecs(key: str, value: Tensor, form: str) -> Tensor:
     """
     if form == "rotvec":
         return value
-    wide = value.double()
-    broken = ~torch.isfinite(wide).all(-1)
-    wide = torch.where(broken[..., None], torch.zeros_like(wide), wide)
-    present = wide[~broken]
+    precise = value.double()
+    broken = ~torch.isfinite(precise).all(-1)
+    precise = torch.where(broken[..., None], torch.zeros_like(precise), precise)
+    present = precise[~broken]
     if form.startswith("quaternion"):
-        rotvec = _from_quaternions(key, wide, present, form)
+        rotvec = _from_quaternions(key, precise, present, form)
     elif form == "matrix":
-        matrix = wide.unflatten(-1, (3, 3))
-        off = (matrix @ matrix.mT - torch.eye(3, dtype=wide.dtype)).abs().amax((-1, -2))[~broken]
+        matrix = precise.unflatten(-1, (3, 3))
+        off = (matrix @ matrix.mT - torch.eye(3, dtype=precise.dtype)).abs().amax((-1, -2))[~broken]
         if bool((off > _LOOSE).any()) or bool((torch.linalg.det(matrix[~broken]) < 0).any()):
             raise ValueError(
                 f"key '{key}': expected rotation matrices (orthonormal, determinant 1), got others, off by up to "
                 f"{float(off.max()):.2g}; pass rotations= as what the file holds."
             )
-        identity = torch.eye(3, dtype=wide.dtype).expand_as(matrix)
+        identity = torch.eye(3, dtype=precise.dtype).expand_as(matrix)
         rotvec = rotmat_to_rotvec(nearest_rotmat(torch.where(broken[..., None, None], identity, matrix)))
     else:
-        rotvec = _from_halves(key, wide, present, form)
+        rotvec = _from_halves(key, precise, present, form)
     return torch.where(broken[..., None], torch.full_like(rotvec, torch.nan), rotvec)
 
 
-def _from_quaternions(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
+def _from_quaternions(key: str, precise: Tensor, present: Tensor, form: str) -> Tensor:
     norm = present.norm(dim=-1)
     if bool(((norm - 1).abs() > _LOOSE).any()):
         raise ValueError(
             f"key '{key}': expected quaternions of length 1, got lengths {float(norm.min()):.3g} to {float(norm.max()):.3g}; "
             "pass rotations= as what the file holds."
         )
-    if wide.shape[1] >= _MANY_JOINTS:
+    if precise.shape[1] >= _MANY_JOINTS:
         # Most joints of people turn by less than 120 degrees, so that the scalar part is the largest by far.
         first, last = (float((present[..., k].abs() > 0.5).double().mean()) for k in (0, 3))
         said, other = (first, last) if form == "quaternion_wxyz" else (last, first)
@@ -123,20 +123,20 @@ def _from_quaternions(key: str, wide: Tensor, present: Tensor, form: str) -> Ten
                 f"key '{key}': expected {form}, got values whose scalar part stands at the other end: all but a few joints would "
                 f"turn by more than 120 degrees; pass rotations={right!r}."
             )
-    xyzw = wide.roll(-1, -1) if form == "quaternion_wxyz" else wide
+    xyzw = precise.roll(-1, -1) if form == "quaternion_wxyz" else precise
     length = xyzw.norm(dim=-1, keepdim=True)
-    unit = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=wide.dtype)
+    unit = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=precise.dtype)
     return unitquat_to_rotvec(torch.where(length > 0, xyzw / length.clamp_min(1e-30), unit))
 
 
-def _from_halves(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
+def _from_halves(key: str, precise: Tensor, present: Tensor, form: str) -> Tensor:
     exact = [name for name in _SIX if _orthonormal(present, name)]
     if exact and form not in exact:
         raise ValueError(
             f"key '{key}': expected {form}, {_SIX[form]}, got values that are orthonormal as {exact[0]}; pass "
             f"rotations={exact[0]!r}."
         )
-    first, second = _pair(wide, form)
+    first, second = _pair(precise, form)
     if bool((torch.linalg.cross(*_pair(present, form)).norm(dim=-1) < 1e-6).any()):
         raise ValueError(
             f"key '{key}': expected 6D of two directions, got two that are parallel or zero; drop the rows."
@@ -145,7 +145,7 @@ def _from_halves(key: str, wide: Tensor, present: Tensor, form: str) -> Tensor:
     second = torch.nn.functional.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
     matrix = torch.stack((first, second, torch.linalg.cross(first, second)), -1)
     lost = (matrix.square().sum((-1, -2)) < 2.5)[..., None, None]
-    matrix = torch.where(lost, torch.eye(3, dtype=wide.dtype), matrix)
+    matrix = torch.where(lost, torch.eye(3, dtype=precise.dtype), matrix)
     return rotmat_to_rotvec(matrix.mT.contiguous() if form == "6d_rows" else matrix)
 
 

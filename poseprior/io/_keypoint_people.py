@@ -29,10 +29,10 @@ def follow(frames: Sequence[People], person: int | None) -> People:
     width = max(people.shape[1] for people in frames)
     chosen, last, missed = [], None, 0
     for people in frames:
-        wide = np.zeros((len(people), width, 3), np.float32)
-        wide[:, : people.shape[1]] = people
-        wide[~np.isfinite(wide).all(-1)] = 0.0  # JSON's null: a point that was not found
-        one = _choose(wide, person, last, missed)
+        padded = np.zeros((len(people), width, 3), np.float32)
+        padded[:, : people.shape[1]] = people
+        padded[~np.isfinite(padded).all(-1)] = 0.0  # JSON's null: a point that was not found
+        one = _choose(padded, person, last, missed)
         missed = missed + 1 if one is None else 0
         one = np.zeros((width, 3), np.float32) if one is None else one
         chosen.append(one)

@@ -24,7 +24,7 @@ _MOST_ARRAYS = 5000
 #: Bytes of an array that is read when its file is opened: opening the archive once more takes longer.
 _LITTLE = 4096
 #: An array larger than this may not unfold to more than so many times its size in the file; masks compress far better.
-_SMALL, _SMALL_MASK, _MOST_UNFOLDED = 64 * 2**20, 512 * 2**20, 100
+_SMALL, _SMALL_MASK, _MOST_EXPANSION = 64 * 2**20, 512 * 2**20, 100
 
 
 class ArrayFile(Mapping[str, NDArray[Any]]):
@@ -217,7 +217,7 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | str:
         return short(error)
     if header.dtype.kind != "O" and header.offset + header.nbytes != info.file_size:
         return "its size is not what its header says"
-    limit = max(_MOST_UNFOLDED * info.compress_size, _SMALL_MASK if header.dtype.kind == "b" else _SMALL)
+    limit = max(_MOST_EXPANSION * info.compress_size, _SMALL_MASK if header.dtype.kind == "b" else _SMALL)
     if info.file_size > limit:
         return f"{info.compress_size} bytes would unfold to {info.file_size}, which no recording does"
     return header

@@ -48,11 +48,11 @@ class Options:
         check_switch("constant_parts_unobserved", self.constant_parts_unobserved)
         HandSpace(*(getattr(self, name) for name in _HANDS))
 
-    def require_effect(self, where: str) -> None:
-        """Refuse options that nothing in the files needed."""
+    def require_effect(self, where: str, *, fps: float | None) -> None:
+        """Refuse options that nothing in the files needed, and a frame rate where all files say another."""
         asked = {"side": self.side is not None, "layout": self.layout != Layout()}
         asked |= {f"ignore={key!r}": True for key in self.ignore}
-        asked |= {name: getattr(self, name) is not None for name in _HANDS}
+        asked |= {name: getattr(self, name) is not None for name in _HANDS} | {"fps": fps is not None}
         if isinstance(self.rotations, Mapping):
             asked |= {f"rotations[{key!r}]": True for key in self.rotations}
         for name, given in asked.items():

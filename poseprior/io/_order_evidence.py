@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..skeleton import REFLECTION
 from ._npy import as_float64
 from ._orders import FINGERS, Order
 
@@ -20,7 +21,7 @@ _FINGER = np.array([
     [[0.3, -0.6, 0.2], [0.3, 0.3, 0.3]], [[0, 0, 0], [0.3, 0.3, 0.3]], [[0.2, -0.3, 0.2], [0.3, 0.3, 0.3]],
 ])  # fmt: skip
 _JAW = np.array([[0.15, 0, 0], [0.2, 0.04, 0.04]])
-_LEFT = np.array([1.0, -1.0, -1.0])
+_LEFT = np.array(REFLECTION)
 _STILL = 1e-6
 #: Nats a pose by which one order must lead: by itself, and where only its jaw bends about one axis.
 _LEAD, _LEAD_WITH_HINGE = 6.0, 2.0

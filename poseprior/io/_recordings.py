@@ -135,7 +135,9 @@ def _read(
     try:
         file = choose_group(everything.without(skipped), options.group)
         rate: Any = _first(file, RATES)
-        rate = fps if rate is None else rate
+        if rate is None or bool(np.all(np.asarray(rate) == fps)):
+            rate = fps
+            options.applied.add("fps")
         chosen = None if select is None else _choose(file, rate, path.stem, select)
         if chosen is not None:
             file = file.rows(*chosen)

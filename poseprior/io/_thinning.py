@@ -95,7 +95,10 @@ def _search(moved: Any, at: int, start: int, n: int) -> int:
 
 
 def _quaternions(rotvec: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, J, 3) rotvecs to (N, J, 4) unit quaternions; float64 because the cosine of a small angle is compared."""
+    """(N, J, 3) rotvecs to (N, J, 4) unit quaternions; float64 because the cosine of a small angle is compared.
+
+    In numpy a quarter faster than `rotations.rotvec_to_unitquat`, and derivatives are not needed here.
+    """
     quat = np.empty((*rotvec.shape[:-1], 4))
     for start in range(0, len(rotvec), _CHUNK):  # in the cache, several times faster than all at once
         vector = rotvec[start : start + _CHUNK].astype(np.float64)

@@ -18,7 +18,7 @@ from ._open import ArrayFile, require_file, short
 from ._plain_code import conversion_code
 
 _DEEPEST = 8
-_SMALL, _MOST_UNFOLDED = 64 * 2**20, 20
+_SMALL, _MOST_EXPANSION = 64 * 2**20, 20
 
 
 @dataclass
@@ -35,7 +35,7 @@ def open_torch(path: Path) -> ArrayFile:
         ValueError: no torch file, a damaged one, or one that holds more than tensors, numbers, text and dicts of them.
     """
     require_file(path, ".pt")
-    most = max(_SMALL, _MOST_UNFOLDED * path.stat().st_size)
+    most = max(_SMALL, _MOST_EXPANSION * path.stat().st_size)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

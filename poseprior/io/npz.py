@@ -124,7 +124,7 @@ def read_poses(
         raise ValueError(
             f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=."
         )
-    options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files")
+    options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
     return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..rotations import quat_multiply, rotvec_to_unitquat, unitquat_to_rotvec
-from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR, NUM_JOINTS
+from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR, NUM_JOINTS, REFLECTION
 from .dataset import PoseDataset
 
 MODES = ("stand", "walk", "sit", "reach")
@@ -190,7 +190,7 @@ def _apply_limits(pose: _Array) -> None:
         pose[:, joint] = np.clip(pose[:, joint], low, high)
         other = MIRROR[joint]
         if other != joint:
-            sign = np.array([1.0, -1.0, -1.0])
+            sign = np.array(REFLECTION)
             pose[:, other] = np.clip(pose[:, other] * sign, low, high) * sign
 
 

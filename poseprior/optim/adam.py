@@ -7,14 +7,20 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import check_number, check_whole
+from .._checks import check_number, check_switch, check_whole
 from .energy import Energy, Minimum, value_and_gradient
 
 _BETAS = (0.9, 0.99)
 
 
 def adam(
-    energy: Energy, start: Tensor, *, iterations: int = 300, learning_rate: float = 0.05, tolerance: float = 1e-3
+    energy: Energy,
+    start: Tensor,
+    *,
+    iterations: int = 300,
+    learning_rate: float = 0.05,
+    tolerance: float = 1e-3,
+    noisy: bool = False,
 ) -> Minimum:
     """The lowest point that Adam meets, row by row, with a learning rate that falls to zero along a cosine.
 
@@ -26,6 +32,8 @@ def adam(
         iterations: steps.
         learning_rate: the first step's length in every coordinate.
         tolerance: relative gain over the last tenth of the steps below which a row counts as converged.
+        noisy: the energy is an estimate that differs from call to call, of a random batch of data, so that the lowest
+            value says little: the point is the last one, with its value there, and no row counts as converged.
 
     Raises:
         ValueError: numbers out of range.
@@ -33,6 +41,7 @@ def adam(
     check_whole("iterations", iterations)
     check_number("learning_rate", learning_rate, above=0.0)
     check_number("tolerance", tolerance, least=0.0)
+    check_switch("noisy", noisy)
     point = start.detach().clone()
     optimizer = torch.optim.Adam([point], lr=learning_rate, betas=_BETAS)
     best, lowest = point.clone(), torch.full_like(point[:, 0], math.inf)
@@ -48,5 +57,7 @@ def adam(
         optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / iterations))
         point.grad = torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
         optimizer.step()
+    if noisy:
+        return Minimum(point, value, torch.zeros_like(value, dtype=torch.bool), iterations)
     settled = before - lowest <= tolerance * lowest.abs().clamp_min(1.0)
     return Minimum(best, lowest, settled & torch.isfinite(lowest), iterations)

@@ -55,26 +55,26 @@ def parse(address: str) -> Address:
     if match is None:
         raise ValueError(
             "path: expected hf://owner/repo/file.safetensors, optionally with @revision and then #sha256=<64 hex digits>, "
-            f"got {_shown(address)}."
+            f"got {shown(address)}."
         )
     for part in ("owner", "repo"):
         name = match[part]
         if not _NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
             raise ValueError(
                 f"path: expected a hub's {part} of letters, digits, '-', '_' and '.' (96 at most, none of '.-' at either end, "
-                f"no '--' or '..'), got {_shown(name)} in {_shown(address)}."
+                f"no '--' or '..'), got {shown(name)} in {shown(address)}."
             )
     file, revision, sha256 = match["file"], match["revision"], match["sha256"]
     odd = any(piece in ("", ".", "..") or piece != piece.strip() for piece in file.split("/"))
     if odd or not file.isprintable() or len(file) > _LONGEST_PATH or re.search(r'[\\?%*:|"<>]', file):
         raise ValueError(
             f"path: expected a path inside the repository, such as body/flow.safetensors, without '..', blanks at the ends of "
-            f'names or any of \\ ? % * : | " < >, got {_shown(file)} in {_shown(address)}.'
+            f'names or any of \\ ? % * : | " < >, got {shown(file)} in {shown(address)}.'
         )
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
         raise ValueError(
             f"path: expected a branch, a tag or a commit after '@', of letters, digits and '-', '_', '.', '/', got "
-            f"{_shown(revision)} in {_shown(address)}."
+            f"{shown(revision)} in {shown(address)}."
         )
     return Address(f"{match['owner']}/{match['repo']}", file, revision, None if sha256 is None else sha256.lower())
 
@@ -163,7 +163,7 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A part of an address for a message, without what looks like a password."""
     return quoted(_TOKEN.sub("***", text))
 

@@ -27,6 +27,7 @@ class PretrainedPrior:
         class_name: of the prior.
         joints: names of the joints it models.
         num_parameters: trained numbers.
+        path: of the file.
         num_bytes: size of the file.
         metrics: held-out numbers by part ("body", "hands"); every NLL at `metrics["jitter"]` radians.
         licence: of the weights.
@@ -37,6 +38,7 @@ class PretrainedPrior:
     class_name: str
     joints: tuple[str, ...]
     num_parameters: int
+    path: Path
     num_bytes: int
     metrics: Mapping[str, Any]
     licence: str
@@ -127,6 +129,6 @@ def _describe(name: str, file: Path) -> PretrainedPrior:
     meta = read_metadata(file)
     return PretrainedPrior(
         name=name, description=meta["description"], class_name=meta["class"], joints=tuple(meta["joints"]),
-        num_parameters=meta["num_parameters"], num_bytes=file.stat().st_size, metrics=meta["metrics"],
+        num_parameters=meta["num_parameters"], path=file, num_bytes=file.stat().st_size, metrics=meta["metrics"],
         licence=meta["licence"],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -18,6 +19,11 @@ SUCCESSORS = {
     f"{name}-smooth": name
     for name in ("body-mixture", "body-joint-flow", "body-global-flow", "body-order-agnostic", "hand-mixture")
 }
+#: A file's page, or its download, on the Hugging Face hub.
+_OF_THE_HUB = re.compile(
+    r"https?://(www\.)?huggingface\.co/(?P<repo>[^/]+/[^/]+)/(blob|resolve)/(?P<revision>[^/]+)/(?P<file>[^?#]+)([?#].*)?",
+    re.I,
+)
 
 
 def load(path: str | os.PathLike[str] | PretrainedPrior, *, device: str | torch.device = "cpu") -> PosePrior:
@@ -53,6 +59,11 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
     if isinstance(path, str):
         if path.startswith(hub.PREFIX):
             return hub.fetch(path)
+        if "://" in path and not os.path.exists(path):
+            raise ValueError(
+                f"path: expected a name, a file, a run folder or hf://owner/repo/file, got the address {hub.shown(path)}; "
+                f"{_instead_of(path)}."
+            )
         known = pretrained_files()
         if path in known:
             return known[path]
@@ -67,3 +78,15 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
             )
     inside = Path(path) / "prior.safetensors"
     return inside if inside.is_file() else Path(path)
+
+
+def _instead_of(address: str) -> str:
+    """What to pass in place of an address that is not one of a hub."""
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() == "file":
+        return f"pass {('/' + rest.lstrip('/'))!r}"
+    found = _OF_THE_HUB.fullmatch(address)
+    if found is None:
+        return "download the file and pass its path, or pass hf://owner/repo/file for one on the Hugging Face hub"
+    revision = "" if found["revision"] == "main" else f"@{found['revision']}"
+    return f"pass 'hf://{found['repo']}/{found['file']}{revision}', or download the file and pass its path"

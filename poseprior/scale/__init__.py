@@ -2,11 +2,21 @@
 
 `run_files` spreads a folder over the processes of one machine, with `ScoreFile`, `CompleteFile` or `CheckFile` as the task.
 `score`, `complete` and `fit` are transforms of a Ray data set (the extra `ray`), on one machine or on a cluster, to which
-`need_ray` connects.
+`require_ray` connects.
 """
 
 from .file_tasks import CheckFile, CompleteFile, ScoreFile
 from .many_files import FilesReport, run_files
-from .ray_data import complete, fit, need_ray, score
+from .ray_data import complete, fit, require_ray, score
 
-__all__ = ["CheckFile", "CompleteFile", "FilesReport", "ScoreFile", "complete", "fit", "need_ray", "run_files", "score"]
+__all__ = [
+    "CheckFile",
+    "CompleteFile",
+    "FilesReport",
+    "ScoreFile",
+    "complete",
+    "fit",
+    "require_ray",
+    "run_files",
+    "score",
+]

@@ -62,6 +62,7 @@ class ScoreFile(_PriorTask):
             arrays["attribution"] = result.attribution[:, joints]
             arrays = {name: value.cpu().numpy() for name, value in arrays.items()}
             arrays |= {"joints": np.array([JOINT_NAMES[j] for j in joints]), "percentile_kind": result.percentile_kind}
+            arrays |= {"joint_percentile_kind": result.joint_percentile_kind}
             with replacing(target) as beside, beside.open("wb") as file:
                 np.savez_compressed(file, **arrays)
 

@@ -117,7 +117,7 @@ def fit(
         `betas`, `body_pose`, ...) under its name.
 
     Raises:
-        ValueError: as `score`; no camera for 2D keypoints; a config that smooths over frames.
+        ValueError: as `score`; no camera for 2D keypoints, or one for 3D; a config that smooths over frames.
     """
     _require_columns(dataset, "keypoints")
     work = FitBatch(
@@ -168,7 +168,7 @@ class _Worker:
 def _map(
     dataset: Dataset, work: Any, prior: PosePrior | str | None, workers: int | None, batch_size: int, *, poses: bool = True
 ) -> Dataset:  # fmt: skip
-    ray = need_ray()
+    ray = require_ray()
     check_whole("batch_size", batch_size, least=1)
     if workers is not None:
         check_whole("workers", workers, least=1)
@@ -192,7 +192,7 @@ def _map(
     )  # fmt: skip
 
 
-def need_ray() -> Any:
+def require_ray() -> Any:
     """The package, connected to a cluster (a local one is started where none is named).
 
     Raises:

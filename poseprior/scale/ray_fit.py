@@ -59,6 +59,8 @@ class FitBatch:
         if self.sigma is not None:
             more["sigma"] = self.sigma
         if points.shape[-1] == 3:
+            if self.focal is not None:
+                raise ValueError("focal, center: expected none for 3D keypoints, which no camera sees; leave them out.")
             return Joints3D(points, **more)
         if self.focal is None or self.center is None:
             raise ValueError("focal, center: expected a camera for 2D keypoints, got none.")

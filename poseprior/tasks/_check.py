@@ -25,7 +25,7 @@ BOUNDS = (0.0, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0)
 _SAMPLES = 1024
 #: A mean rotation disagrees where it is farther from the prior's than both of these: standard deviations of the prior, and
 #: degrees. A spread disagrees where it is more than this many times the prior's.
-_FAR, _FAR_DEGREES, _WIDE = 2.0, 10.0, 1.5
+_FAR, _FAR_DEGREES, _MORE_SPREAD = 2.0, 10.0, 1.5
 #: Share of poses below the 5th percentile above which adapting is advised.
 _SHARE_BELOW_5 = 0.15
 #: A joint is compared where this many poses show it.
@@ -164,9 +164,10 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     check_fitted(prior)
     data = as_dataset(poses, "poses").random_subset(max_poses, seed=seed)
     raw, observed = data.all_poses()
-    pose, seen, usable, constant = moving_rows(prior, raw, observed)
+    rows = moving_rows(prior, raw, observed)
+    pose, seen, usable = rows.pose, rows.seen, rows.usable
     if not bool(usable.any()):
-        lost = ", ".join(constant)
+        lost = ", ".join(rows.constant)
         raise ValueError(
             f"poses: expected poses that the prior can score, got none in {len(data)}; it models "
             f"{', '.join(JOINT_NAMES[j] for j in prior.joints[:3])}, ...{f'; {lost} never move' if lost else ''}. Take "
@@ -175,7 +176,7 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
     generator = torch.Generator(prior.device).manual_seed(seed)
     samples = prior.sample(_SAMPLES, generator=generator)
     percentile = sample_percentile(prior, pose[usable], seen[usable], samples)
-    hints = find_hints(prior, raw.to(pose), observed.to(pose.device), samples)
+    hints = find_hints(prior, rows, observed.to(pose.device), samples)
     joints = _compare(prior, pose, seen, samples)
     far = any(joint.disagrees == "rest frame" for joint in joints)
     low = float((percentile < 5.0).float().mean()) > _SHARE_BELOW_5
@@ -211,7 +212,7 @@ def _compare(prior: PosePrior, pose: Tensor, seen: Tensor, samples: Tensor) -> t
         disagrees: Literal["", "rest frame", "spread"] = ""
         if offset > _FAR_DEGREES and distance > _FAR:
             disagrees = "rest frame"
-        elif spread > _WIDE * prior_spread:
+        elif spread > _MORE_SPREAD * prior_spread:
             disagrees = "spread"
         result.append(JointCheck(JOINT_NAMES[joint], offset, spread, prior_spread, disagrees))
     return tuple(result)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_whole
+from .._checks import check_choice, check_effect, check_whole
 from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
 from ..prior import PosePrior
@@ -15,8 +15,8 @@ from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
 from ..training.pose_rows import flatten
 
-#: Markov chains of "mean", for each pose.
-_CHAINS = 16
+#: Markov chains of "mean", and its samples unless told, for each pose.
+_CHAINS, _SAMPLES = 16, 256
 
 
 def denoise(
@@ -26,7 +26,7 @@ def denoise(
     *,
     method: Literal["map", "mean"] = "map",
     observed: Tensor | None = None,
-    num_samples: int = 256,
+    num_samples: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """The clean poses behind noisy ones, y_j = x_j Exp(n_j) with n_j ~ N(0, sigma^2 I).
@@ -43,8 +43,8 @@ def denoise(
         sigma: standard deviation of the noise, radians: a number, or a tensor that broadcasts to (*batch, 55).
         method: "map" or "mean".
         observed: (*batch, 55) bool; None means all. Missing joints are integrated out; `complete` fills them.
-        num_samples: posterior samples of "mean", 16 chains.
-        generator: of "mean", on the prior's device.
+        num_samples: posterior samples of "mean", 16 chains; None is 256. Only with "mean".
+        generator: source of randomness on the prior's device. Only with "mean".
 
     Returns:
         (*batch, 55, 3), norms at most pi on the joints that were denoised; joints that are missing or not modelled
@@ -52,10 +52,13 @@ def denoise(
 
     Raises:
         ValueError: as `PosePrior.log_prob`; an unknown `method`; a `sigma` that is not above 0 or does not broadcast;
-            `num_samples` below 1.
+            `num_samples` below 1; an option of "mean" with "map".
     """
     check_choice("method", method, ("map", "mean"))
-    check_whole("num_samples", num_samples, least=1)
+    if method == "map":
+        for name, value in (("num_samples", num_samples), ("generator", generator)):
+            check_effect(name, value, None, "method='map'", "method='mean'")
+    num_samples = check_whole("num_samples", _SAMPLES if num_samples is None else num_samples, least=1)
     with torch.no_grad():
         prior.log_prob(pose, observed=observed)  # checks the arguments
     batch, flat, seen = flatten(prior, pose, observed)

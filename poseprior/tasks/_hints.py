@@ -9,11 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..evaluation.calibration import log_prob_rows
 from ..prior import PosePrior
 from ..rotations import rotvec_to_tangent, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS, MIRROR
-from ..training.pose_rows import quick_mean, without_constant
+from ..training.pose_rows import MovingRows, quick_mean
 
 HintName = Literal["degrees", "swapped sides", "mean hand", "hinges", "constant", "z up"]
 
@@ -22,12 +21,12 @@ _HINGES = ("left_knee", "right_knee", "left_elbow", "right_elbow")
 _HINGE, _BENDS = 1.5, 8.0
 #: Poses are in degrees where more than this share of their rotvecs is longer than 2 pi.
 _BEYOND = 0.1
-#: Sides are swapped where exchanging them makes poses likelier, by this many nats at the median, and this share of poses.
+#: Sides are swapped where exchanging them makes poses likelier: by this many nats at the median, and this share of them.
 _LIKELIER, _MOST = 10.0, 0.75
-#: Only finger joints that the prior bends by more than this, degrees, tell the mean hand from the flat one. A joint is near
-#: the flat hand where its mean is within this share of the prior's bend. This many such joints are needed.
+#: Only finger joints that the prior bends by more than the first, degrees, tell the mean hand from the flat one. A joint is
+#: near the flat hand where its mean is within the second, a share of the prior's bend. The third says how many must be.
 _BENT, _FLAT, _FINGERS = 10.0, 0.4, 4
-#: A convention is looked for where this many poses show the joint.
+#: A joint is looked at where this many poses show it.
 _LEAST_POSES = 8
 
 
@@ -49,15 +48,22 @@ class Hint:
         return self.text
 
 
-def find_hints(prior: PosePrior, pose: Tensor, observed: Tensor, samples: Tensor) -> tuple[Hint, ...]:
-    """The conventions found in poses (N, 55, 3) with masks (N, 55); `samples` (M, 55, 3) are the prior's."""
+def find_hints(prior: PosePrior, rows: MovingRows, observed: Tensor, samples: Tensor) -> tuple[Hint, ...]:
+    """The conventions found in poses.
+
+    Args:
+        prior: that judges them.
+        rows: the poses, and which of their joints move.
+        observed: (N, 55) bool, all joints that are observed.
+        samples: (M, 55, 3) of the prior.
+    """
+    pose, moving = rows.pose, rows.moving
     if in_degrees(pose, observed):
         text = "degrees: rotations are far beyond 2 pi; multiply the rotvecs by pi / 180."
         return (Hint("degrees", text, True),)
-    still, moving = without_constant(pose, observed)
     found = (
         _swapped(prior, pose, moving), _mean_hand(prior, pose, moving, samples), _hinges(pose, moving),
-        _constant([j for j in still if j in prior.joints]), _vertical(pose, observed),
+        _constant(rows.constant), _vertical(pose, observed),
     )  # fmt: skip
     return tuple(hint for hint in found if hint is not None)
 
@@ -68,9 +74,9 @@ def in_degrees(pose: Tensor, observed: Tensor) -> bool:
     return len(length) > 0 and float((length > 2.0 * math.pi).float().mean()) > _BEYOND
 
 
-def _constant(still: list[int]) -> Hint | None:
+def _constant(still: list[str]) -> Hint | None:
     # The root of a body that is drawn in its own frame does not move.
-    names = [JOINT_NAMES[j] for j in still if j != 0]
+    names = [name for name in still if name != JOINT_NAMES[0]]
     if not names:
         return None
     return Hint(
@@ -106,7 +112,8 @@ def _swapped(prior: PosePrior, pose: Tensor, observed: Tensor) -> Hint | None:
     usable = prior.can_score(both) & both[:, sided].any(1) if sided else torch.zeros_like(both[:, 0])
     if int(usable.sum()) < _LEAST_POSES:
         return None
-    gain = log_prob_rows(prior, pose[usable][:, flip], both[usable]) - log_prob_rows(prior, pose[usable], both[usable])
+    given, seen = pose[usable], both[usable]
+    gain = prior.log_prob(given[:, flip], observed=seen) - prior.log_prob(given, observed=seen)
     if float(gain.median()) < _LIKELIER or float((gain > 0).float().mean()) < _MOST:
         return None
     text = (

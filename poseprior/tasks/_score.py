@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from .._checks import check_whole
-from ..evaluation.calibration import MAX_ROWS, Calibration, log_prob_rows, standard_scores
+from ..evaluation.calibration import calibration_of, standard_scores
+from ..evaluation.surprise import CANDIDATES, joint_surprise
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
 from ..training.pose_rows import flatten
 
-#: Samples whose joints replace a joint of the pose, and samples at most that say how surprising a joint usually is.
-_CANDIDATES, _BASELINE = 16, 128
 #: Parts that are judged by themselves, too.
 _PARTS = ("body", "left_hand", "right_hand")
 
@@ -35,9 +34,10 @@ class ScoreResult:
         percentile_kind: "held-out people" or "own samples".
         part_percentile: for a prior of body and hands the percentile of each part that it models by itself, (*batch,)
             by "body", "left_hand" and "right_hand"; nan where a pose shows nothing of the part. Else empty.
-        joint_percentile: (*batch,) 0 to 100: the share of the prior's own samples, masked the same way, whose least
-            plausible joint is less plausible than that of the pose. One broken joint among many good ones shows here
-            rather than in `percentile`; below 1 that joint is broken.
+        joint_percentile: (*batch,) 0 to 100: as `percentile`, of the pose's most surprising joint alone: the share of poses
+            whose most surprising joint is more surprising. One broken joint among many good ones shows here rather than in
+            `percentile`; below 1 that joint is broken.
+        joint_percentile_kind: "held-out people" or "own samples".
         attribution: (*batch, 55) nats, how much more surprising each joint is than in the prior's own samples; 0 where
             a joint is not observed or not modelled. Above 5 or so the joint does not fit the rest.
         attribution_kind: "conditional" or "replacement", see `score`.
@@ -48,6 +48,7 @@ class ScoreResult:
     percentile_kind: Literal["held-out people", "own samples"]
     part_percentile: Mapping[str, Tensor]
     joint_percentile: Tensor
+    joint_percentile_kind: Literal["held-out people", "own samples"]
     attribution: Tensor
     attribution_kind: Literal["conditional", "replacement"]
 
@@ -96,7 +97,7 @@ def score(
     >>> result.attribution.shape
     torch.Size([2, 55])
     """
-    check_whole("num_reference", num_reference, least=2 * _CANDIDATES)
+    check_whole("num_reference", num_reference, least=2 * CANDIDATES)
     with torch.no_grad():
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too
         batch, flat, seen = flatten(prior, pose, observed)
@@ -109,60 +110,33 @@ def score(
             usable = own.any(1) & prior.can_score(own)
             parts[name] = torch.full_like(percentile, torch.nan)
             parts[name][usable] = sample_percentile(prior, flat[usable], own[usable], reference)
-        attribution = flat.new_zeros(len(flat), NUM_JOINTS)
-        joint_percentile = torch.full_like(percentile, 50.0)
-        for rows, mask in rows_by_mask(seen):
-            joints = mask.nonzero()[:, 0]
-            if len(joints):
-                surprise = _conditional_surprise if prior.can_marginalise else _replacement_surprise
-                candidates, baseline = reference[:_CANDIDATES], reference[_CANDIDATES : _CANDIDATES + _BASELINE]
-                usual = surprise(prior, baseline, mask, joints, candidates)
-                excess = surprise(prior, flat[rows], mask, joints, candidates) - usual.mean(0)
-                attribution[rows[:, None], joints] = excess
-                worst = (usual - usual.mean(0)).amax(1)
-                joint_percentile[rows] = 100.0 * (worst > excess.amax(1, keepdim=True)).to(flat).mean(1)
+        surprise = joint_surprise(prior, flat, seen, reference)
+        calibration = calibration_of(prior)
+        calibrated = calibration is not None and bool(calibration.worst_joint)
+        joint_percentile = surprise.sample_percentile
+        if calibration is not None and calibrated:
+            joint_percentile = calibration.joint_percentile(flat, seen, surprise.score)
     return ScoreResult(
         log_prob=log_prob,
         percentile=percentile.to(pose).reshape(batch),
-        percentile_kind="held-out people" if "calibration" in prior.metadata else "own samples",
+        percentile_kind="own samples" if calibration is None else "held-out people",
         part_percentile={name: part.to(pose).reshape(batch) for name, part in parts.items()},
         joint_percentile=joint_percentile.to(pose).reshape(batch),
-        attribution=attribution.to(pose).reshape(*batch, NUM_JOINTS),
+        joint_percentile_kind="held-out people" if calibrated else "own samples",
+        attribution=surprise.excess.to(pose).reshape(*batch, NUM_JOINTS),
         attribution_kind="conditional" if prior.can_marginalise else "replacement",
     )
 
 
 def sample_percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: Tensor) -> Tensor:
     """(B,) percentiles of poses (B, 55, 3) with masks (B, 55), calibrated where the prior says how."""
-    if "calibration" in prior.metadata:
-        calibration = Calibration.from_dict(prior.metadata["calibration"])
+    calibration = calibration_of(prior)
+    if calibration is not None:
         return calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
     result = pose.new_zeros(len(pose))
     for rows, mask in rows_by_mask(seen):
-        usual = log_prob_rows(prior, reference, mask.expand(len(reference), -1))
-        own = log_prob_rows(prior, pose[rows], mask.expand(len(rows), -1))[:, None]
+        usual = prior.log_prob(reference, observed=mask)
+        own = prior.log_prob(pose[rows], observed=mask)[:, None]
         # Mid-rank: a pose with nothing observed stands in the middle.
         result[rows] = 50.0 * ((usual < own).to(pose).mean(1) + (usual <= own).to(pose).mean(1))
     return result
-
-
-def _conditional_surprise(prior: PosePrior, pose: Tensor, mask: Tensor, joints: Tensor, candidates: Tensor) -> Tensor:
-    """-log p(x_j | x_rest) of (R, 55, 3) poses for the k joints of the mask, (R, k)."""
-    without = mask.expand(len(joints), -1).clone()
-    without[torch.arange(len(joints), device=joints.device), joints] = False
-    marginal = []
-    for rows in pose.split(max(1, MAX_ROWS // len(joints))):
-        rest = rows.repeat_interleave(len(joints), 0)
-        marginal.append(prior.log_prob(rest, observed=without.repeat(len(rows), 1)).reshape(len(rows), -1))
-    return torch.cat(marginal) - log_prob_rows(prior, pose, mask.expand(len(pose), -1))[:, None]
-
-
-def _replacement_surprise(prior: PosePrior, pose: Tensor, mask: Tensor, joints: Tensor, candidates: Tensor) -> Tensor:
-    """max_c log p(x with x_j = c) - log p(x), at least 0, (R, k); c from (C, 55, 3) candidates."""
-    swap = torch.nn.functional.one_hot(joints, NUM_JOINTS).bool()[:, None, :, None]  # (k, 1, 55, 1)
-    own = log_prob_rows(prior, pose, mask.expand(len(pose), -1))
-    gains = []
-    for row in pose:
-        swapped = torch.where(swap, candidates.to(row), row).flatten(0, 1)
-        gains.append(log_prob_rows(prior, swapped, mask.expand(len(swapped), -1)).reshape(len(joints), -1).amax(1))
-    return (torch.stack(gains) - own[:, None]).clamp_min(0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from .. import skeleton
 from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset, as_dataset
-from ..models.shared.mirror import reflect
+from ..optim import adam
 from ..prior import PosePrior
 from ..rigs.adapted import adapted
 from ..rigs.rig_map import RigMap
@@ -119,10 +118,9 @@ def adapt(
         rig_noise = RigNoise.from_dict(stored) if stored else RigNoise.estimated("whole_body")
     known = _poses(prior, as_dataset(poses, "poses"))
     search = _Search(prior, known, rig_noise, jitter, seed)
-    before = search.nll(search.rig_map())
-    for rate in search.rates(steps):
-        search.step(rate)
-    found = search.rig_map()
+    start = search.start()
+    before = search.nll(search.rig_map(start[0]))
+    found = search.rig_map(adam(search.energy, start, iterations=steps, learning_rate=_RATE, noisy=True).point[0])
     result = adapted(prior, **search.by_joint(found)).eval().requires_grad_(False)
     result.metadata = {
         **prior._stored_metadata(),
@@ -136,7 +134,7 @@ def adapt(
 
 
 def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
-    pose, seen, usable, constant = moving_rows(prior, *data.all_poses())
+    pose, seen, usable, _, constant = moving_rows(prior, *data.all_poses())
     count = int(usable.sum())
     if count < LEAST_POSES:
         why = (
@@ -157,9 +155,9 @@ def _poses(prior: PosePrior, data: PoseDataset) -> _Poses:
 
 
 class _Search:
-    """The posterior of a rig's conventions, and the steps towards its maximum.
+    """The posterior of a rig's conventions, as an energy of whitened unknowns.
 
-    Whitened unknowns: `shared` and `own` (2, J, 3) of the two frames, `spread` (J, 3).
+    The unknowns are `shared` and `own` (2, J, 3) of the two frames and `spread` (J, 3), 15 J numbers in all.
     """
 
     def __init__(self, prior: PosePrior, poses: _Poses, noise: RigNoise, jitter: float, seed: int) -> None:
@@ -189,9 +187,6 @@ class _Search:
             full = torch.ones_like(poses.observed[:1]).expand(_SAMPLES, -1)
             usual = prior._log_prob(samples[:, list(prior.joints)], full, None)
         self._typical = usual.median() / len(prior.joints)
-        zeros = torch.zeros(5, len(prior.joints), 3, dtype=prior.dtype, device=prior.device)
-        self._unknown = zeros.requires_grad_()
-        self._optimiser = torch.optim.Adam([self._unknown], lr=_RATE)
 
     def _count_draws(self, samples: Tensor, noisy: bool) -> float:
         """n, see `adapt`; `noisy`: whether the prior was trained with rig noise."""
@@ -206,37 +201,30 @@ class _Search:
         whole = (usual * seen.any(0)).sum()
         return min(1.0 / max(1e-6, 1.0 - float(shown / whole)), max(1.0, self._poses.most_weight))
 
-    @staticmethod
-    def rates(steps: int) -> Iterator[float]:
-        """A cosine from the first step to zero."""
-        for step in range(steps):
-            yield _RATE * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+    def start(self) -> Tensor:
+        """(1, 15 J) unknowns of a rig that has the prior's own conventions."""
+        return self._prior._zeros(5).view(1, -1)
 
-    def rig_map(self) -> RigMap:
-        """The conventions that the unknowns stand for."""
-        shared, own, spread = self._unknown[:2], self._unknown[2:4], self._unknown[4]
-        both = torch.where(self._alone, shared, (shared + reflect(shared[:, self._partner])) / math.sqrt(2.0))
+    def rig_map(self, unknown: Tensor) -> RigMap:
+        """The conventions that unknowns (15 J,) stand for."""
+        shared, own, spread = unknown.view(5, -1, 3).split([2, 2, 1])
+        both = torch.where(self._alone, shared, (shared + skeleton.reflect(shared[:, self._partner])) / math.sqrt(2.0))
         white = math.sqrt(_TIED) * both + math.sqrt(1.0 - _TIED) * own
         frames = (self._factor @ white[..., None])[..., 0]
-        factor = torch.where(self._free, (_SPREAD * spread).exp(), torch.ones_like(spread))
+        factor = torch.where(self._free, (_SPREAD * spread[0]).exp(), torch.ones_like(spread[0]))
         return RigMap(frames[0], frames[1], factor, self.centre)
 
-    def step(self, rate: float) -> None:
-        """One of Adam's."""
+    def energy(self, unknown: Tensor) -> Tensor:
+        """(1,) negative log-posterior over n of unknowns (1, 15 J), from a random batch of the poses."""
         poses, generator = self._poses, self._generator
         rows = torch.randperm(len(poses.rotvec), generator=generator, device=self._prior.device)[:_BATCH]
-        with torch.enable_grad():
-            noisy = add_tangent_noise(poses.rotvec[rows], self._jitter, generator=generator)
-            seen = poses.observed[rows]
-            shortfall = self._typical * seen.sum(1) - self._log_prob(self.rig_map(), noisy, seen)
-            scale = 3.0 * seen.sum(1)  # a nat for each coordinate
-            far = scale * torch.log1p(shortfall.clamp_min(0.0) / scale)
-            loss = torch.where(shortfall > 0, far, shortfall).mean()
-            loss = loss + 0.5 * self._unknown.square().sum() / self.weight
-            self._optimiser.zero_grad()
-            self._optimiser.param_groups[0]["lr"] = rate
-            (self._unknown.grad,) = torch.autograd.grad(loss, self._unknown)
-        self._optimiser.step()
+        noisy = add_tangent_noise(poses.rotvec[rows], self._jitter, generator=generator)
+        seen = poses.observed[rows]
+        shortfall = self._typical * seen.sum(1) - self._log_prob(self.rig_map(unknown[0]), noisy, seen)
+        scale = 3.0 * seen.sum(1)  # a nat for each coordinate
+        far = scale * torch.log1p(shortfall.clamp_min(0.0) / scale)
+        loss = torch.where(shortfall > 0, far, shortfall).mean()
+        return loss + 0.5 * unknown.square().sum(1) / self.weight
 
     def nll(self, rig_map: RigMap) -> float:
         """Mean NLL of the poses under the jitter, the same noise in every call."""

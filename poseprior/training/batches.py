@@ -141,7 +141,6 @@ class BatchSource:
 def _reflected(pose: Tensor, observed: Tensor, flip: Tensor, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Some joints of poses (B, 55, 3) and masks (B, 55), of their mirror images where `flip` (B,) says so."""
     own, other = list(joints), [skeleton.MIRROR[j] for j in joints]
-    sign = torch.where(flip[:, None, None], pose.new_tensor(skeleton.REFLECTION), pose.new_ones(3))
     flip = flip[:, None]
     seen = torch.where(flip, observed[:, other], observed[:, own])
-    return sign * torch.where(flip[..., None], pose[:, other], pose[:, own]), seen
+    return torch.where(flip[..., None], skeleton.reflect(pose[:, other]), pose[:, own]), seen

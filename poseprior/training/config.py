@@ -18,8 +18,8 @@ class FitConfig:
     that is given below.
 
     Attributes:
-        max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one:
-            the fields of the optimiser and of checkpoints then have nothing to act on.
+        max_steps: optimiser steps (5000); 0 keeps the closed-form start, which is the default of models that have one.
+            `fit` then refuses the fields that only steps read: those of the optimiser, of early stopping and of checkpoints.
         minutes: wall-clock budget of everything that training does, over all resumed runs together; the learning rate's
             cosine ends with whichever of `max_steps` and `minutes` ends first. Without it there is no limit.
         batch_size: poses a step, over all ranks together (512).
@@ -36,9 +36,10 @@ class FitConfig:
         rig_noise: random conventions of capture rigs on every training and validation pose, see `RigNoise`; without it
             none.
         subject_balance: frames of a subject with n frames are drawn with weight n^-subject_balance; 0 draws frames
-            evenly, 1 draws subjects evenly (0). Subjects of one name in two rigs are two subjects.
+            evenly, 1 draws subjects evenly (0). Subjects of one name in two rigs are two subjects; frames of nobody in
+            particular are one subject's.
         rig_balance: a rig with n frames is drawn with weight n^(1 - rig_balance); 0 draws frames evenly, 1 draws rigs
-            evenly (0).
+            evenly (0). Frames of no rig in particular are one rig's.
         seed: of everything random in the run (0).
         eval_every: steps between validations (250).
         patience: stop after this many validations without a new best; 0 never stops early (0).
@@ -46,7 +47,7 @@ class FitConfig:
         checkpoint_dir: where to write `state.safetensors`; without it none is written.
         checkpoint_every: steps between checkpoints (500).
         resume: continue from the checkpoint in `checkpoint_dir` when there is one (True).
-        tensorboard_dir: where to write TensorBoard events, when tensorboard is installed; without it none are written.
+        tensorboard_dir: where to write TensorBoard events, which needs tensorboard; without it none are written.
         device: "cpu", "cuda", ...; without it the GPU when there is one.
         progress: show a tqdm bar (True).
 

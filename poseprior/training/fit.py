@@ -15,6 +15,8 @@ from .config import FitConfig, FitOptions, FitResult
 from .generators import borrowed_generators
 from .initial_poses import InitialPoses
 from .loop import run_loop
+from .tensorboard import tensorboard_installed
+from .unread import refuse_unread, unread_fields
 
 __all__ = ["FitConfig", "FitResult", "fit", "start_from"]
 
@@ -47,7 +49,8 @@ def fit(
 
     Raises:
         ValueError: poses that show none of the prior's joints, a context that the prior does not take or the lack of one
-            that it does, or options that do not go together.
+            that it does, options that do not go together, or a field of `config` that this training does not read (with
+            another value than holds without it).
     """
     options = _settled(prior, config)
     train = as_dataset(train, "train")
@@ -55,6 +58,12 @@ def fit(
     _check_contexts(prior, train, "train")
     if val is not None:
         _check_contexts(prior, val, "val")
+    refuse_unread(config or FitConfig(), unread_fields(prior, val, options), fit_defaults(prior))
+    if options.tensorboard_dir is not None and not tensorboard_installed():
+        raise ValueError(
+            "FitConfig.tensorboard_dir: needs tensorboard, which is not installed; leave it out, or run: pip install "
+            '"poseprior[train]"'
+        )
     if prior.fitted and options.max_steps == 0 and not prior.closed_form:
         raise ValueError(
             f"config: expected max_steps above 0 to train a fitted {type(prior).__name__} further, got 0; or fit a new one."

@@ -46,29 +46,25 @@ class MovingRows(NamedTuple):
         pose: (N, 55, 3), of the prior's dtype.
         seen: (N, 55) bool, observed modelled joints that move.
         usable: (N,) bool, the poses that the prior can score.
-        constant: names of its joints that never move.
+        moving: (N, 55) bool, observed joints that move, those that the prior does not model too.
+        constant: names of the prior's joints that never move.
     """
 
     pose: Tensor
     seen: Tensor
     usable: Tensor
+    moving: Tensor
     constant: list[str]
 
 
 def moving_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> MovingRows:
     """Of poses (N, 55, 3) with masks (N, 55)."""
-    still, moving = without_constant(pose, observed)
-    _, flat, seen = flatten(prior, pose, moving)
-    names = [JOINT_NAMES[joint] for joint in still if joint in prior.joints]
-    return MovingRows(flat, seen, seen.any(1) & prior.can_score(seen), names)
-
-
-def without_constant(pose: Tensor, observed: Tensor) -> tuple[list[int], Tensor]:
-    """Joints that never move in poses (N, 55, 3), and the mask (N, 55) in which they are not observed."""
     still = constant_joints(pose, observed)
     moving = observed.clone()
     moving[:, still] = False
-    return still, moving
+    _, flat, seen = flatten(prior, pose, moving)
+    names = [JOINT_NAMES[joint] for joint in still if joint in prior.joints]
+    return MovingRows(flat, seen, seen.any(1) & prior.can_score(seen), moving.to(flat.device), names)
 
 
 def constant_joints(pose: Tensor, observed: Tensor) -> list[int]:

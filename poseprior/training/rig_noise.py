@@ -197,6 +197,11 @@ class RigNoise:
             result.append(chosen)
         return result[0], result[1]
 
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """SMPL-X indices of the joints that it moves, both sides."""
+        return tuple(self._tables.moved)
+
     @cached_property
     def _tables(self) -> _Tables:
         return _Tables.of(self)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..drawing.canvas import new_figure
-from ..io.atomic import replacing
+from ..drawing.canvas import new_figure, save_picture
 from ..tasks import CheckResult
 
 if TYPE_CHECKING:
@@ -17,13 +15,13 @@ _POSES, _PRIOR, _OFF = "#0072B2", "#8A94A0", "#D55E00"
 _BINS = 20
 
 
-def plot_check(result: CheckResult, *, dpi: int = 130, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_check(result: CheckResult, *, dpi: int | None = None, path: str | os.PathLike[str] | None = None) -> Figure:
     """Draw percentiles of the poses, and for each joint the mean's offset and the spreads of poses and prior.
 
     Args:
         result: what `poseprior.tasks.check` returned.
-        dpi: of the saved file.
-        path: where to write a PNG; None writes nothing.
+        dpi: of the saved file; None is 130. Only with `path`.
+        path: where to save the picture (.png, .pdf, .svg by suffix); None saves none.
 
     Returns:
         The matplotlib Figure.
@@ -52,7 +50,5 @@ def plot_check(result: CheckResult, *, dpi: int = 130, path: str | os.PathLike[s
     right.legend(fontsize=8)
     right.set_title(f"advice: {result.advice}", fontsize=10)
     figure.tight_layout()
-    if path is not None:
-        with replacing(Path(path)) as temporary:
-            figure.savefig(temporary, dpi=dpi, format="png")
+    save_picture(figure, path, dpi, usual_dpi=130)
     return figure

@@ -6,17 +6,18 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..drawing.canvas import new_figure
+from ..drawing.canvas import new_figure, save_picture
 from ..fitting import BodyFit, BodyPoints, Keypoints2D, Target
 from ..io.atomic import replacing
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
+from ..rotations import rotvec_to_rotmat
 from ._trimesh import import_trimesh
 
 _COLUMNS = 4
@@ -27,6 +28,21 @@ _SPACING, _DEPTH = 1.2, 1.4  # metres between the bodies of a scene, side by sid
 _GROUND = np.array([0.55, 0.57, 0.60])
 
 
+class Bodies(Protocol):
+    """What is drawn: a `BodyFit`, or bodies that are known.
+
+    Attributes:
+        pose: (B, 55, 3) rotvecs.
+        params: keyword arguments of the model, `transl`, `betas` and `expression` among them.
+    """
+
+    @property
+    def pose(self) -> Tensor: ...
+
+    @property
+    def params(self) -> dict[str, Tensor]: ...
+
+
 def plot_fit(
     model: nn.Module,
     fit: BodyFit,
@@ -34,7 +50,7 @@ def plot_fit(
     *,
     frames: Sequence[int] | None = None,
     titles: Sequence[str] | None = None,
-    dpi: int = 110,
+    dpi: int | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Draw fitted bodies under what they were fitted to.
@@ -48,8 +64,8 @@ def plot_fit(
         target: what it was fitted to.
         frames: which frames to draw; None takes 12 spread over all.
         titles: one for each.
-        dpi: of the saved file.
-        path: where to write a PNG; None writes nothing.
+        dpi: of the saved file; None is 110. Only with `path`.
+        path: where to save the picture (.png, .pdf, .svg by suffix); None saves none.
 
     Returns:
         The matplotlib Figure.
@@ -70,9 +86,7 @@ def plot_fit(
         "point", fontsize=8, color="0.3",
     )  # fmt: skip
     figure.tight_layout(rect=(0, 0.03, 1, 1))
-    if path is not None:
-        with replacing(Path(path)) as temporary:
-            figure.savefig(temporary, dpi=dpi, format="png")
+    save_picture(figure, path, dpi, usual_dpi=110)
     return figure
 
 
@@ -157,7 +171,7 @@ def bodies_scene(
 class FitView:
     """Bodies and points as they are seen: by the target's camera, or from the front."""
 
-    def __init__(self, model: nn.Module, fit: BodyFit, target: Target) -> None:
+    def __init__(self, model: nn.Module, fit: Bodies, target: Target) -> None:
         self.faces = _faces(model)
         vertices = torch.as_tensor(_vertices(model, fit))
         limit = NUM_WITHOUT_CONTOUR if not getattr(model, "use_face_contour", False) else 144
@@ -210,7 +224,7 @@ class FitView:
         axes.set_yticks([])
 
 
-def _vertices(model: nn.Module, fit: BodyFit) -> NDArray[np.float64]:
+def _vertices(model: nn.Module, fit: Bodies) -> NDArray[np.float64]:
     """(B, V, 3) of the best hypothesis."""
     with torch.no_grad():
         params = {name: value.detach() for name, value in fit.params.items()}
@@ -230,11 +244,9 @@ def _faces(model: nn.Module) -> NDArray[np.int64]:
     return faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])]
 
 
-def upright(fit: BodyFit) -> NDArray[np.float64]:
+def upright(fit: Bodies) -> NDArray[np.float64]:
     """(3, 3) turn that stands the bodies up along y: their frame may have y down (a camera's) or z up (motion capture's)."""
-    import roma
-
-    up = roma.rotvec_to_rotmat(fit.pose[:, 0].detach())[:, :, 1].median(0).values.cpu().numpy()
+    up = rotvec_to_rotmat(fit.pose[:, 0].detach())[:, :, 1].median(0).values.cpu().numpy()
     axis = int(np.abs(up).argmax())
     high = np.sign(up[axis]) * np.eye(3)[axis]
     side = np.eye(3)[1 if axis == 0 else 0]

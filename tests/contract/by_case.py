@@ -90,6 +90,7 @@ INTEGRALS: dict[str, Check] = {
     "completion_moments": lambda case, prior: sampling.check_completion_moments(
         prior, shown_poses(), slack=case.completion_slack
     ),
+    "completion_by_rejection": lambda case, prior: sampling.check_completion_by_rejection(prior, shown_poses()),
     "latents": latents,
     "far_poses_are_pulled_back": lambda case, prior: density.check_far_poses_are_pulled_back(prior, shown_poses()),
     "conditions": conditions,

@@ -50,6 +50,9 @@ class Fault:
     broken: Patch
 
 
+#: Families with a way of their own to complete poses.
+_COMPLETING = ("gaussian-full", "mixture", "joint-flow", "global-flow", "order-agnostic", "vae", "adapted")
+
 FAULTS: dict[str, Fault] = {
     **{
         f"sampler noise x 0.7, {case}": Fault(case, "sample_moments", noise(0.7))
@@ -83,6 +86,19 @@ FAULTS: dict[str, Fault] = {
         "mixture", "sample_moments", choice(lambda original, prior, given: torch.ones_like(given), "_sample")
     ),
     "completions ignore what is observed": Fault("gaussian-full", "completion_moments", change_method("_complete", blind)),
+    **{
+        f"completions ignore what is observed, by rejection, {case}": Fault(
+            case, "completion_by_rejection", change_method("_complete", blind)
+        )
+        for case in _COMPLETING
+    },
+    **{
+        # Of the public method alone: some samplers are completions of nothing.
+        f"noise of completions x 0.7, by rejection, {case}": Fault(
+            case, "completion_by_rejection", noise(0.7, "complete", width=3 if case == "order-agnostic" else None)
+        )
+        for case in _COMPLETING
+    },
     "component of a completion from the prior": Fault(
         "mixture", "completion_moments", choice(of_nothing_observed, "_complete")
     ),

@@ -49,9 +49,9 @@ def noise(factor: float, method: str = "_sample", *, width: int | None = None) -
         drawn = _NORMAL(*shape, **kwargs)
         return factor * drawn if width is None or drawn.shape[-1] == width else drawn
 
-    def around(original: Any, self: PosePrior, *args: Any) -> Tensor:
+    def around(original: Any, self: PosePrior, *args: Any, **kwargs: Any) -> Tensor:
         with patch.object(torch, "randn", scaled):
-            return original(self, *args)
+            return original(self, *args, **kwargs)
 
     return change_method(method, around)
 

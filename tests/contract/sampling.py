@@ -17,6 +17,9 @@ from .oracles import SIGMAS, Average, Frame, effective, full_pose, log_density, 
 _SAMPLES, _DRAWS = 10_000, 12_000
 #: For one completed joint: poses, repeats of each, draws of each repeat, draws of the proposal.
 _POSES, _REPEATS, _EACH, _INNER = 3, 40, 25, 3_000
+#: Of samples whose observed joint lies in a ball: the share that does, and how many samples are nearer to the middle than
+#: the ball's centre.
+_IN_BALL, _OFF_CENTRE = 0.3, 0.7
 
 
 def check_sample_moments(prior: PosePrior, near: Tensor, *, context: Tensor | None = None, slack: float = 0.0) -> None:
@@ -108,6 +111,36 @@ def check_completion_moments(prior: PosePrior, near: Tensor, *, slack: float = 0
             rows = frame.features(filled[:, :, [hidden]].flatten(0, 1)).unflatten(0, (_EACH, _REPEATS)).mean(0)
             expected = Average.weighted(frame.features(draws.rotvec), log_p - draws.log_q)
             _assert_same(Average.of(rows), expected, slack)
+
+
+def check_completion_by_rejection(prior: PosePrior, near: Tensor) -> None:
+    """Samples whose observed joint is in a ball keep their law when `complete` draws their other joint anew.
+
+    If x ~ p and an event is about the observed joint alone, then (observed of x, draw of p(missing | observed of x)) given
+    the event has the law of x given the event. The ball is off the centre and holds a share of the samples: rejection
+    sampling of the condition, which no density takes part in. Averages are those of functions of both joints.
+
+    Args:
+        prior: over two joints.
+        near: (N, 55, 3) poses where the density is.
+    """
+    # Where each row takes many draws inside there are fewer rows.
+    share = 3 if hasattr(prior, "bound") else 2 if hasattr(prior, "num_particles") else 1
+    samples = prior.sample(_SAMPLES // share, generator=seeded(13))
+    frame = Frame.around(near, prior.joints)
+    for hidden in prior.joints:
+        observed = mask_of(*(j for j in range(55) if j != hidden))
+        if not completes(prior, samples[:1], observed):
+            continue
+        shown = [j for j in prior.joints if j != hidden]
+        place = Frame.around(near, shown).whiten(samples[:, shown]).flatten(1)
+        centre = place[place.norm(dim=1).argsort()[int(_OFF_CENTRE * len(place))]]
+        inside = (place - centre).norm(dim=1).argsort()[: int(_IN_BALL * len(place))]
+        accepted = samples[inside]
+        drawn = prior.complete(torch.where(observed[:, None], accepted, 0.0), observed, generator=seeded(14))[0]
+        first, second = (frame.features(rows[:, list(prior.joints)]) for rows in (drawn, accepted))
+        change = Average.of(first - second)  # the observed joint is the same in both
+        _assert_same(change, Average(torch.zeros_like(change.value), torch.zeros_like(change.error)), 0.0)
 
 
 def check_completing_everything_is_sampling(prior: PosePrior) -> None:

@@ -90,6 +90,9 @@ def test_fingers_that_are_seen_have_a_prior_of_their_own(
     assert "--hand-prior: expected a prior of fingers alone" in capsys.readouterr().err
     error("whole-body")
     assert "judges them" not in capsys.readouterr().out
+    for judge, why in (("whole-body", "whole-body knows fingers itself"), ("none", "no prior is used")):
+        assert main([*options, judge, "--hand-prior", "hand-mixture"]) == 2
+        assert f"--hand-prior: {why}, so hand-mixture would not be used" in capsys.readouterr().err
 
 
 def test_many_frames_go_in_chunks(

@@ -217,7 +217,7 @@ def test_bad_options() -> None:
         GaussianPrior("body", covariance="round")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"groups: expected a partition of the joints"):
         GaussianPrior((1, 2, 3), covariance="full", groups=[[1], [2]])
-    with pytest.raises(ValueError, match=r"groups: has no effect on a diagonal covariance"):
+    with pytest.raises(ValueError, match=r"groups: has no effect with covariance='diagonal'"):
         GaussianPrior((1, 2), groups=[[1], [2]])
     with pytest.raises(ValueError, match=r"joints: unknown name 'elbows'"):
         GaussianPrior("elbows")

@@ -250,7 +250,7 @@ def test_errors_say_what_to_do() -> None:
         GlobalFlow((16, 18), blocks=[([16], [])])
     with pytest.raises(ValueError, match=r"blocks: block 0 is given \[1\]; expected positions of earlier blocks"):
         GlobalFlow((16, 18), blocks=[([16], [1]), ([18], [])])
-    with pytest.raises(ValueError, match=r"context_dropout: has no effect without context_dim, got 0.5"):
+    with pytest.raises(ValueError, match=r"context_dropout: has no effect with context_dim=0, got 0.5"):
         GlobalFlow(context_dropout=0.5)
     observed = torch.ones(4, 55, dtype=torch.bool)
     observed[:2, 18], observed[2:, 20] = False, False

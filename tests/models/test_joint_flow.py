@@ -18,9 +18,10 @@ from torch import Tensor, nn
 import poseprior
 from poseprior import FitConfig, JointFlow, PoseDataset, skeleton
 from poseprior.models.charts.compact import CompactChart
-from poseprior.models.joint_flow.graph import depth_levels, mirror_source, parent_joints
+from poseprior.models.joint_flow.graph import depth_levels, parent_joints
 from poseprior.models.joint_flow.mixture_flow import JointMixtureFlow
 from poseprior.models.joint_flow.realnvp import JointRealNVP
+from poseprior.models.shared.mirror import mirror_views
 from poseprior.rotations import geodesic_distance, random_rotvec
 
 _CONFIG = FitConfig(max_steps=40, batch_size=128, warmup_steps=5, eval_every=20, progress=False)
@@ -222,8 +223,11 @@ def test_joints_recorded_apart_are_independent(architecture: str) -> None:
 
 
 def test_hands_share_networks_through_the_mirror() -> None:
-    parents = parent_joints(skeleton.JOINT_SETS["hands"], extra=True)
-    assert all(mirror_source(parents)[j] == skeleton.MIRROR[j] for j in range(40, 55))
+    hands = skeleton.JOINT_SETS["hands"]
+    parents = parent_joints(hands, extra=True)
+    views = mirror_views([[j] for j in hands], hands, parents=parents)
+    assert [view.network for view in views] == [*range(15), *range(15)]
+    assert [view.mirrored for view in views] == [False] * 15 + [True] * 15
     prior = JointFlow((16, 17, 18, 19), extra_parents=False).eval()
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.2)

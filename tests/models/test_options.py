@@ -157,6 +157,61 @@ def test_published_constructors_take_no_option_that_does_not_apply() -> None:
             make(hidden=10)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(
+    ("make", "idle", "cause", "remedy"),
+    [
+        (GaussianMixturePrior, {"num_components": 1, "prior_count": 3.0}, "num_components=1", {"num_components": 2}),
+        (GaussianMixturePrior, {"em_iterations": 0, "prior_count": 3.0}, "em_iterations=0", {"em_iterations": 1}),
+        (GaussianPrior, {"groups": [[16, 18]]}, "covariance='diagonal'", {"covariance": "full"}),
+        (GlobalFlow, {"couplings": 0, "hidden": 8}, "couplings=0", {"couplings": 1}),
+        (GlobalFlow, {"couplings": 0, "layers": 2}, "couplings=0", {"couplings": 1}),
+        (GlobalFlow, {"couplings": 0, "dropout": 0.5}, "couplings=0", {"couplings": 1}),
+        (GlobalFlow, {"couplings": 0, "input_noise": 0.5}, "couplings=0", {"couplings": 1}),
+        (GlobalFlow, {"couplings": 0, "max_log_scale": 1.0}, "couplings=0", {"couplings": 1}),
+        (GlobalFlow, {"couplings": 0, "context_dim": 2}, "couplings=0", {"couplings": 1}),
+        (GlobalFlow, {"context_dropout": 0.5}, "context_dim=0", {"context_dim": 2}),
+        (VAEPrior, {"flow_layers": 0, "flow_hidden": 8}, "flow_layers=0", {"flow_layers": 1}),
+        (VAEPrior, {"encode_steps": 0, "encode_starts": 2}, "encode_steps=0", {"encode_steps": 1}),
+        (VAEPrior, {"depth": 0, "dropout": 0.5}, "depth=0", {"depth": 1}),
+        (VAEPrior, {"refine_steps": 2}, "reconstruction_weight=0", {"reconstruction_weight": 1.0}),
+        (VAEPrior, {"kl_weight": 0.0, "kl_warmup": 2}, "kl_weight=0", {"kl_weight": 1.0}),
+        (VAEPrior, {"kl_weight": 0.0, "free_bits": 2.0}, "kl_weight=0", {"kl_weight": 1.0}),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(
+    make: Callable[..., poseprior.PosePrior], idle: dict[str, Any], cause: str, remedy: dict[str, Any]
+) -> None:
+    joints = {"joints": (16, 18)}
+    name = list(idle)[-1]
+    with pytest.raises(
+        ValueError, match=rf"{name}: has no effect with {cause}, got .*; leave it out, or give {next(iter(remedy))}"
+    ):
+        make(**joints, **idle)
+    make(**joints, **{**idle, **remedy})
+    without = {key: value for key, value in idle.items() if key != name}
+    usual = inspect.signature(make).parameters[name].default
+    make(**joints, **without)
+    make(**joints, **without, **{name: usual})
+    if name in ("prior_count", "dropout", "input_noise", "max_log_scale"):
+        make(**joints, **without, **{name: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "idle", "usual"),
+    [
+        (GaussianMixturePrior, {"num_components": 1, "prior_count": 3.0}, {"prior_count": 50.0}),
+        (GlobalFlow, {"couplings": 0, "hidden": 8, "dropout": 0.5}, {"hidden": 96, "dropout": 0.2}),
+        (GlobalFlow, {"preset": "default", "couplings": 0, "noise": 0.3, "most_log_scale": 1.0}, {"input_noise": 0.1}),
+        (VAEPrior, {"latent_dim": 2, "depth": 0, "dropout": 0.5}, {"dropout": 0.1}),
+    ],
+)
+def test_files_with_options_that_nothing_reads_load(
+    kind: type[poseprior.PosePrior], idle: dict[str, Any], usual: dict[str, Any]
+) -> None:
+    config = {"joints": [16, 18], **idle}
+    assert {name: kind.from_config(config).get_config()[name] for name in usual} == usual
+
+
 def test_numbers_of_numpy_are_plain_in_the_configuration() -> None:
     import numpy as np
 

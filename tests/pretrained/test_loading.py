@@ -27,6 +27,32 @@ def test_an_unknown_name_lists_the_names(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(name in str(caught.value) for name in ("body-gaussian", *pretrained.pretrained_files()))
 
 
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("http://example.com/prior.safetensors", "download the file and pass its path, or pass hf://owner/repo/file"),
+        ("ftp://example.com/prior.safetensors", "download the file and pass its path, or pass hf://owner/repo/file"),
+        ("https://huggingface.co/me/priors", "download the file and pass its path, or pass hf://owner/repo/file"),
+        (
+            "https://huggingface.co/me/priors/resolve/main/a/b.safetensors?download=true",
+            "pass 'hf://me/priors/a/b.safetensors', or",
+        ),
+        (
+            "https://huggingface.co/me/priors/blob/v2/b.safetensors",
+            "pass 'hf://me/priors/b.safetensors@v2', or download",
+        ),
+        ("file:///tmp/b.safetensors", "pass '/tmp/b.safetensors'"),
+    ],
+)
+def test_an_address_is_told_what_to_pass_instead(address: str, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=r"path: expected a name, a file, .*, got the address") as caught:
+        poseprior.load(address)
+    assert remedy in str(caught.value)
+    assert main(["info", address]) == 2
+    error = capsys.readouterr().err
+    assert "PRIOR: expected a name" in error and remedy in error and error.count("\n") == 1
+
+
 def test_a_name_is_the_shipped_prior_and_a_path_is_a_path(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +76,7 @@ def test_list_describes_every_shipped_file_without_reading_tensors(monkeypatch: 
     assert list(infos) == sorted(pretrained.pretrained_files())
     for name, info in infos.items():
         assert info.name == name
-        assert info.num_bytes < 8_000_000
+        assert info.path.stat().st_size == info.num_bytes < 8_000_000
         assert info.num_parameters > 0
         assert info.licence == "MIT"
         assert info.description

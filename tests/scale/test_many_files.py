@@ -138,6 +138,8 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path, capsys: pytest.
     assert "--out: expected a folder for the results with --workers" in capsys.readouterr().err
     assert main(["score", NAME, "--data", str(folder), "--workers", "1", "--out", "x", "--json", "y.json"]) == 2
     assert "--json: expected none with --workers" in capsys.readouterr().err
+    assert main(["score", NAME, "--data", str(folder), "--workers", "1", "--out", "x", "--worst", "3"]) == 2
+    assert "--worst: expected none with --workers" in capsys.readouterr().err
 
 
 class _Dies(ScoreFile):

@@ -87,9 +87,9 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     script = """
 import os
 os.environ |= {"RAY_ADDRESS": "127.0.0.1:1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "5"}
-from poseprior.scale.ray_data import need_ray
+from poseprior.scale.ray_data import require_ray
 try:
-    need_ray()
+    require_ray()
 except ValueError as error:
     print("refused:", error)
 """

@@ -20,7 +20,7 @@ from poseprior.io import synthetic_poses, write_poses
 from poseprior.training.batches import BatchSource
 from poseprior.training.state import FILE_NAME
 
-QUICK = FitConfig(max_steps=12, batch_size=32, warmup_steps=2, eval_every=4, checkpoint_every=100, progress=False)
+QUICK = FitConfig(max_steps=12, batch_size=32, warmup_steps=2, eval_every=4, progress=False)
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,8 @@ from poseprior.training.state import FILE_NAME
 from poseprior.training.tensorboard import TensorBoardLog
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
-QUICK = FitConfig(max_steps=60, batch_size=64, warmup_steps=5, eval_every=20, checkpoint_every=20, progress=False)
+CLOSED = FitConfig(max_steps=0, progress=False)
+QUICK = FitConfig(max_steps=60, batch_size=64, warmup_steps=5, eval_every=20, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
 
 def test_resume_after_fewer_steps_equals_one_run(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     train, val = splits
-    config = replace(QUICK, checkpoint_dir=str(tmp_path / "c"), eval_every=20)
+    config = replace(QUICK, checkpoint_dir=str(tmp_path / "c"), checkpoint_every=20)
     constant = replace(config, final_lr_fraction=0.999)  # the cosine depends on max_steps; keep it all but flat
     first = GaussianPrior("body")
     first.fit(train, val=val, config=replace(constant, max_steps=20))
@@ -193,7 +194,7 @@ def test_a_selection_penalty_chooses_with_the_nll(
 def test_a_closed_form_fitted_again_is_that_of_the_new_data(
     splits: tuple[PoseDataset, ...], build: Callable[..., PosePrior]
 ) -> None:
-    config = replace(QUICK, max_steps=0)
+    config = CLOSED
     prior, fresh = build("body"), build("body")
     prior.fit(splits[0], config=config)
     prior.metadata["licence"] = "of the first data"
@@ -218,7 +219,7 @@ def test_a_start_without_steps_is_measured_on_what_the_prior_can_score() -> None
     observed[5, 20] = False  # one row without a wrist: too rare to be a block of its own
     ragged = PoseDataset(poses, observed)
     flow = GlobalFlow("body", hidden=8)
-    result = flow.fit(ragged, val=ragged, config=replace(QUICK, max_steps=0, jitter=0.0, mirror=False))
+    result = flow.fit(ragged, val=ragged, config=replace(CLOSED, jitter=0.0, mirror=False))
     rows = flow.can_score(observed)
     assert 0 < int(rows.sum()) < 600
     expected = -flow.log_prob(poses[rows], observed=observed[rows]).mean()
@@ -230,7 +231,7 @@ def test_a_left_hand_prior_has_a_closed_form_on_right_hands() -> None:
     observed = data.observed.clone()
     observed[:, list(JOINT_SETS["left_hand"])] = False
     right = PoseDataset(data.poses, observed)
-    result = GaussianPrior("left_hand").fit(right, config=replace(QUICK, max_steps=0))
+    result = GaussianPrior("left_hand").fit(right, config=CLOSED)
     loop = GaussianPrior("left_hand").fit(right, config=replace(QUICK, max_steps=1))
     assert result.train_nll == pytest.approx(loop.train_nll, abs=2.0)
 
@@ -238,7 +239,7 @@ def test_a_left_hand_prior_has_a_closed_form_on_right_hands() -> None:
 @pytest.mark.parametrize("steps", [0, 2])
 def test_data_that_show_none_of_the_joints_are_refused(splits: tuple[PoseDataset, ...], steps: int) -> None:
     empty = PoseDataset(torch.zeros(3, 55, 3), torch.zeros(3, 55, dtype=torch.bool))
-    config = replace(QUICK, max_steps=steps)
+    config = replace(QUICK, max_steps=steps) if steps else CLOSED
     prior = GaussianPrior((1, 2))
     with pytest.raises(ValueError, match=r"val: none of the 3 poses observes the prior's joints \(left_hip.*give"):
         prior.fit(splits[0], val=empty, config=config)
@@ -270,7 +271,7 @@ def test_interrupt_keeps_the_state_and_the_weights(
         return draw(self, step)
 
     monkeypatch.setattr(BatchSource, "batch", interrupted)
-    config = replace(QUICK, checkpoint_dir=str(tmp_path))
+    config = replace(QUICK, checkpoint_dir=str(tmp_path), checkpoint_every=20)
     assert GaussianPrior("body").fit(train, val=val, config=config).stopped == "interrupted"
     resumed = GaussianPrior("body")
     resumed.fit(train, val=val, config=config)
@@ -295,7 +296,7 @@ def test_interrupt_before_the_first_step_keeps_what_the_weights_come_from(
 
 def test_a_checkpoint_of_another_run_is_refused(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     train, val = splits
-    config = replace(QUICK, checkpoint_dir=str(tmp_path))
+    config = replace(QUICK, checkpoint_dir=str(tmp_path), checkpoint_every=20)
     GaussianPrior("body").fit(train, val=val, config=config)
     with pytest.raises(ValueError, match=r"belongs to another run: .*seed was 0, is 3.*resume=False"):
         GaussianPrior("body").fit(train, val=val, config=replace(config, seed=3))

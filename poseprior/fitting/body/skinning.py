@@ -1,4 +1,4 @@
-"""Joints and a few skinned vertices of a posed body, with the gradient written out.
+"""Joints and a few skinned vertices of a posed body, with a hand-written gradient.
 
 Forward kinematics and linear blend skinning,
 

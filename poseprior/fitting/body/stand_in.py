@@ -36,8 +36,8 @@ def stand_in_body(folder: str | os.PathLike[str], *, num_betas: int = 10) -> Pat
 
     The file is `folder/smplx/SMPLX_NEUTRAL.npz`: 10,475 vertices, 55 joints, 300 shape and 100 expression columns of
     which the first ten each do something (`SHAPE_NAMES`, `EXPRESSIONS` beside this module), no pose correctives. It is
-    the same file every time. It is *not* SMPL-X: parameters fitted to one body do not carry over to the other but for
-    the pose, and vertices correspond only at the 21 that `smplx` reads as keypoints. docs/stand_in_body.md says more.
+    the same file every time. It is *not* SMPL-X: of the parameters fitted to one body, only the pose carries over to the
+    other, and vertices correspond only at the 21 that `smplx` reads as keypoints. docs/stand_in_body.md says more.
 
     Args:
         folder: where; made when missing.
@@ -82,7 +82,7 @@ def _is_ours(path: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def _arrays() -> dict[str, np.ndarray[Any, Any]]:
-    """What the file holds, by the names that `smplx` reads. Not to be written to: kept for the next call."""
+    """What the file holds, by the names that `smplx` reads. Read-only: cached for the next call."""
     mesh = body_mesh(np.zeros(len(SHAPE_NAMES)))
     neutral = figure(np.zeros(len(SHAPE_NAMES)))
     regressor = _regressor(mesh)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ...kinematics import END_OFFSETS, REST_OFFSETS
+from ...skeleton import REFLECTION
 from .stand_in_tubes import Array
 
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # the order of a hand's joints, three each
-_FLIP = np.tile([1.0, -1.0, -1.0], 15)
+_FLIP = np.tile(REFLECTION, 15)
 
 
 def _flexion_axes() -> Array:

@@ -33,7 +33,7 @@ _DAMPING = 1e-3
 
 
 def preconditioner(problem: FitProblem, state: BodyState, stage: Stage) -> Callable[[Tensor], Tensor]:
-    """A function from gradients (S P, D) to approximate Newton steps; it takes frames of a sequence as independent."""
+    """A function from gradients (S P, D) to approximate Newton steps, in which the frames of a sequence are independent."""
     frames = stage.variables.frames
     alone = replace(stage.variables, frames=1, shape=stage.variables.shape and frames == 1)
     stage = replace(stage, variables=alone)

@@ -10,7 +10,7 @@ from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
 
-#: Modes whose body points lie this close together, metres, on average, are one.
+#: Modes whose body points are closer together than this on average, metres, count as one.
 SAME_MODE = 0.02
 _DIFFERENCE = 1e-2
 _MOST_ROWS = 512
@@ -19,8 +19,8 @@ _MOST_ROWS = 512
 def mode_weights(problem: FitProblem, state: BodyState, stage: Stage, energy: Tensor) -> Tensor:
     """(S, B) weights of modes: proportional to exp(-E) det(H)^(-1/2), by Laplace's approximation.
 
-    H is the Hessian of the energy in the fit's natural steps, from differences of gradients. Its eigenvalues are raised to
-    1e-2, so that a direction that nothing fixes counts the same for all modes. A mode that repeats a better one gets 0.
+    H is the Hessian of the energy in the fit's natural steps, from differences of gradients. Its eigenvalues count as at
+    least 1e-2, so that a direction that nothing fixes counts the same for all modes. A mode that repeats a better one gets 0.
     The weights say how the posterior mass divides among the modes that were *found*; modes that no start reached have none.
 
     Args:

@@ -16,7 +16,7 @@ from .state import BodyState, decode_hands
 
 #: Poses (1 + N, 55, 3), the mean first, and in latent space their latents (1 + N, D).
 Samples = tuple[Tensor, Tensor | None]
-#: Standard deviations of a shape that no body has.
+#: Shape coefficients beyond this, standard deviations, belong to no body.
 _LARGEST_BETA = 1e3
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import roma
 import torch
 from torch import Tensor
 
+from ...rotations import nearest_rotmat, rotmat_to_rotvec
 from ..targets import Keypoints2D
 from .problem import FitProblem
 from .state import BodyState
@@ -16,7 +16,7 @@ from .state import BodyState
 #: Factor on the weight of a point for each joint between it and the joint that turns. The nearest points decide where a
 #: bone points; those farther out decide only how it turns about its own length.
 _DECAY = 1e-3
-#: Share of the identity in each alignment, so that of all rotations that align the points equally well the smallest is taken.
+#: Weight of the identity in each alignment: of all rotations that align the points equally well it selects the smallest.
 _SMALLEST_TURN = 1e-6
 
 
@@ -28,7 +28,7 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
     measured, bones point exactly at the measured joints, and only differences in bone length are left.
 
     Args:
-        problem: what is fitted; targets in 2D have no say.
+        problem: what is fitted; 2D targets are not used.
         state: the poses that joints are turned from; joints that no measured point decides stay as they are.
         chosen: of each target, (B, K) bool, the points that count.
     """
@@ -60,12 +60,12 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
             there = torch.where(anchored[:, level, None], anchor[:, level], moved[:, level])[:, :, None]
             arm = (own[:, None] - position[:, level, None]) @ before.mT
             wanted = measured[:, None] - there
-        arm, wanted, share = arm.double(), wanted.double(), share.double()  # a small turn is few digits of a sum
+        arm, wanted, share = arm.double(), wanted.double(), share.double()  # single precision would lose small turns
         covariance = (share[..., None] * wanted).mT @ arm
         size = (share * wanted.norm(dim=-1) * arm.norm(dim=-1)).sum(-1)[..., None, None]
         eye = torch.eye(3, dtype=size.dtype, device=pose.device)
         covariance = torch.where(size > 0, covariance + _SMALLEST_TURN * size * eye, eye)
-        turn = roma.special_procrustes(covariance)
+        turn = nearest_rotmat(covariance)
         still = torch.tensor([chain[c] not in movable for c in level.tolist()], device=pose.device)
         turn = torch.where(still[:, None, None], eye, turn).to(pose)
         if int(level[0]) == 0:
@@ -77,7 +77,7 @@ def point_bones(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
             turned[:, level] = turn @ before
     placed = turned @ rotation
     local = torch.cat((placed[:, :1], placed[:, parents[1:]].mT @ placed[:, 1:]), 1)
-    found = pose.index_copy(1, torch.tensor(chain, device=pose.device), roma.rotmat_to_rotvec(local.double()).to(pose))
+    found = pose.index_copy(1, torch.tensor(chain, device=pose.device), rotmat_to_rotvec(local.double()).to(pose))
     return replace(
         state, pose=found.unflatten(0, (starts, bodies)),
         transl=state.transl + (moved[:, 0] - position[:, 0]).unflatten(0, (starts, bodies)),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...rotations import geodesic_distance, wrap_rotvec
-from .minimise import minimise
+from .descent import descend
 from .outcome import Outcome
 from .problem import FitProblem
 from .stages import Stage
@@ -62,7 +62,7 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tens
         if not len(of):
             return Outcome(state, converged, steps)
         part, own = problem.of_bodies(of), stage.rows(of, bodies)
-        candidates, last, count = minimise(part, candidates, own, near=True)
+        candidates, last, count = descend(part, candidates, own, near=True)
         steps += count
         gain = energy[of] - part.total(candidates, own)[0]
         better = ((gain > 0) & last.converged) | (gain > _CLEARLY)
@@ -116,7 +116,7 @@ def _promising(
     if not len(of):
         return candidates, of, 0
     part, own = problem.of_bodies(of), replace(stage.rows(of, len(energy)), iterations=_STEPS)
-    candidates, _, steps = minimise(part, candidates, own, near=True)
+    candidates, _, steps = descend(part, candidates, own, near=True)
     gain = energy[of] - part.total(candidates, own)[0]
     away = (moved & (geodesic_distance(candidates.pose[0], state.pose[0, of]) > _BACK)).any(-1)
     keep = ((gain > _CLEARLY) | ((gain > -_STILL_ABOVE) & away)).nonzero()[:, 0]

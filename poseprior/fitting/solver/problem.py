@@ -184,13 +184,13 @@ class FitProblem:
         return self._surrogates[id(term)]
 
     def _coarse(self, term: EnergyTerm) -> EnergyTerm:
-        return self.surrogate(term) if isinstance(term, PosePriorTerm) and term.plain else term
+        return self.surrogate(term) if isinstance(term, PosePriorTerm) and term.is_log_density else term
 
     def total(self, state: BodyState, stage: Stage) -> Tensor:
         """(S, B) nats."""
         return torch.stack(list(self.energies(state, stage).values())).sum(0)
 
-    def minimise(
+    def lbfgs(
         self,
         state: BodyState,
         stage: Stage,
@@ -218,7 +218,7 @@ class FitProblem:
         with torch.no_grad():
             return variables.apply(state, found.point), found
 
-    def minimise_with_adam(self, state: BodyState, stage: Stage, steps: int) -> tuple[BodyState, Minimum]:
+    def adam(self, state: BodyState, stage: Stage, steps: int) -> tuple[BodyState, Minimum]:
         """The lowest state that Adam meets, and the `Minimum`."""
         start = stage.variables.zero(state)
         found = adam(self._energy(state, stage), start, iterations=steps, learning_rate=self.config.learning_rate)

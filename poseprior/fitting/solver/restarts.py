@@ -1,8 +1,8 @@
 """Fits that start from inverse kinematics on the measured points in 3D.
 
-A tolerant outlier threshold lets a limb that starts far from its points take them for outliers, the more so the smaller
-the noise that the user expects. A body whose bones already point at the points needs no tolerance: all points count, and
-the minimum is a few steps away in the same basin. `fit_from_points` is the whole fit where the points are exact;
+Under a tolerant outlier threshold, a limb that starts far from its points can treat them as outliers; the smaller the
+expected noise, the more often. A body whose bones already point at the measured points needs no tolerance: all points
+count, and the minimum is a few steps away in the same basin. `fit_from_points` is the whole fit where the points are exact;
 `restart` is a second attempt for bodies that left points out after the usual stages.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .descent import descend
 from .inverse_kinematics import point_bones
 from .lowest_mode import lowest_mode
-from .minimise import minimise
 from .outcome import Outcome
 from .problem import FitProblem
 from .stages import Stage
@@ -24,8 +24,8 @@ from .state import BodyState
 
 #: Steps of the first minimisation from inverse kinematics.
 _STEPS = 25
-#: A candidate is worth minimising when its farthest point is nearer than this, metres, or nearer than this share of the
-#: distance at which the body stands now.
+#: A candidate is minimised only if its farthest point is nearer than this, metres, or nearer than this share of the
+#: body's present distance.
 _NEAR, _NEARER = 0.1, 0.5
 #: Outlier threshold of the first steps, in units of the farthest point's distance: no point is an outlier.
 _TOLERANCE = 2.0
@@ -36,10 +36,10 @@ _EXACT = 0.005
 #: Fewest points of a body that is fitted from its points alone, and most points that a restart may leave out.
 _FEWEST_POINTS = 3
 _MOST_LEFT_OUT = 3
-#: Standard deviation, metres, that exact points have in the very first steps, and how many these are: with less, a chain
-#: of joints is so stiff that it turns about its bones in small steps only.
+#: Standard deviation given to exact points in the very first steps, metres, and the number of these steps. With a smaller
+#: one a chain of joints is so stiff that it turns about its bones in small steps only.
 _LOOSE, _LOOSE_STEPS = 0.005, 25
-#: Exact points make energies stiff: their last stage may take so many times the steps of others.
+#: Exact points make energies stiff: their last stage may take this many times the usual steps.
 _LONGER = 2
 
 
@@ -98,7 +98,7 @@ def _minimum(
     part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
     candidates, steps = _first_steps(part, candidates.bodies(rows), own_stage)
     own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
-    candidates, last, count = minimise(part, candidates, own_stage, near=True)
+    candidates, last, count = descend(part, candidates, own_stage, near=True)
     with torch.no_grad():
         fits = (part.num_outliers(candidates) == 0) & torch.isfinite(part.total(candidates, own_stage))
     converged = good.index_copy(0, rows, last.converged)
@@ -111,9 +111,9 @@ def restart(
 ) -> Outcome:  # fmt: skip
     """A second attempt for bodies that left points out; of both attempts, the one that `FitProblem.evidence` prefers.
 
-    There are two candidates: inverse kinematics from where the body stands, and from where the fit began. Terms that
-    cannot be split by body (`EnergyTerm.select`) make all bodies take part; the result is used for those alone that left
-    points out.
+    There are two candidates: inverse kinematics from where the body stands, and from where the fit began. With a
+    term that cannot be split by body (`EnergyTerm.select`) all bodies take part; the result is used only for those that
+    left points out.
 
     Args:
         problem: what is fitted.
@@ -156,7 +156,7 @@ def restart(
     rows, candidate = _narrowed(rows, wanted, candidate, split)
     part, before = _of(problem, state, rows, split)
     own_stage = stage.rows(rows, bodies)
-    candidate, last, count = minimise(part, candidate, own_stage, near=True)
+    candidate, last, count = descend(part, candidate, own_stage, near=True)
     with torch.no_grad():
         better = (part.evidence(candidate, own_stage) < part.evidence(before, own_stage))[0] & wanted[rows]
         lower = (part.total(before, own_stage) - part.total(candidate, own_stage))[0]  # above 0: the candidate is lower
@@ -209,7 +209,7 @@ def _first_steps(
                 break
         scales = problem.inlier_scales(candidates, _TOLERANCE)
         first = replace(stage, iterations=steps, coarse=True, outlier_scales=scales, data_weight=data_weight)
-        candidates, _, count = minimise(problem, candidates, first, idle)
+        candidates, _, count = descend(problem, candidates, first, idle)
         done += count
     return candidates, done
 

@@ -17,10 +17,10 @@ from ..energy import PoseParams
 from ..result import BodyFit
 from ..targets import Keypoints2D, Target
 from ..term import PosePriorTerm
+from .descent import descend
 from .hypotheses import mode_weights, repeats
 from .initial import hand_coefficients, initial_state
 from .measured_joints import torso_points
-from .minimise import minimise
 from .outcome import Outcome
 from .problem import FitProblem
 from .restarts import fit_from_points, restart
@@ -87,7 +87,7 @@ class FitRun:
                 with torch.no_grad():
                     state = between_seen(found.state, torch.stack([v.any(-1) for v in self.visible]).any(0))
                     self._require_finite(state, last)
-                state, end, steps = minimise(self.problem, state, last)
+                state, end, steps = descend(self.problem, state, last)
                 found = Outcome(state, end.converged.repeat_interleave(frames, 0), found.steps + steps)
                 bar.update()
         return self._result(found, last)
@@ -128,7 +128,7 @@ class FitRun:
                 if number == len(stages) - 1:
                     self._require_finite(state, stage)
             before = state
-            state, last, count = minimise(problem, state, stage, idle)
+            state, last, count = descend(problem, state, stage, idle)
             converged, steps = last.converged, steps + count
             with torch.no_grad():
                 if idle is not None:  # idle starts repeat the first: they go where it goes

@@ -22,7 +22,7 @@ class Stage:
         median_factor: the threshold is raised to this times a body's median residual at the start of the stage, so that few
             points begin as outliers; 0 leaves it at `outlier_scale`.
         outlier_scales: for each target (S, B, 1), the factors that this gives; see `FitProblem.with_outlier_scales`.
-        data_weight: factor on the energies of targets, below 1 where everything else shall settle first.
+        data_weight: factor on the energies of targets, below 1 where everything else should settle first.
         regularised: whether terms and regularisers count; the first stage places the root without them.
         coarse: whether Gaussian surrogates stand in for the priors.
         smooth: standard deviation of second differences over the frames of a problem, radians and metres; None for frames

@@ -6,13 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-import roma
 import torch
 from torch import Tensor
 
 from ... import skeleton
 from ...prior import LatentPosePrior, PosePrior
-from ...rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
+from ...rotations import (
+    frechet_mean,
+    nearest_rotmat,
+    rotmat_to_rotvec,
+    rotvec_to_rotmat,
+    rotvec_to_tangent,
+    tangent_to_rotvec,
+)
 from ..targets import Keypoints2D, Target
 from .problem import FitProblem
 from .stages import Stage
@@ -74,9 +80,9 @@ def place_in_3d(problem: FitProblem, state: BodyState, chosen: Sequence[Tensor])
     covariance = (share * (y - y_mean)).mT @ (p - p_mean)
     # A little of the identity keeps the rotation defined for one point, or points on a line.
     covariance = covariance + 1e-6 * torch.eye(3, dtype=p.dtype, device=p.device)
-    turn = roma.special_procrustes(covariance.double()).to(p)
-    old = roma.rotvec_to_rotmat(state.pose[..., 0, :])
-    root = roma.rotmat_to_rotvec((turn @ old).double()).to(p)
+    turn = nearest_rotmat(covariance.double()).to(p)
+    old = rotvec_to_rotmat(state.pose[..., 0, :])
+    root = rotmat_to_rotvec((turn @ old).double()).to(p)
     pelvis = body[..., 0, :] - state.transl
     shift = y_mean[..., 0, :] - (turn @ p_mean[..., 0, :, None])[..., 0] - pelvis
     shift = shift + (turn @ (pelvis + state.transl)[..., None])[..., 0]
@@ -195,7 +201,7 @@ def _facing(rotation: Tensor | None, like: Tensor) -> Tensor:
     root = tangent_to_rotvec(yaw, flip)[:, None].expand(-1, like.shape[1], -1)
     if rotation is None:
         return root
-    inverse = roma.rotmat_to_rotvec(rotation.mT.to(like))
+    inverse = rotmat_to_rotvec(rotation.mT.to(like))
     return tangent_to_rotvec(root, inverse.expand_as(root))
 
 

@@ -14,7 +14,7 @@ from ..energy import EnergyTerm, PoseParams
 from ..term import PosePriorTerm, factor_at
 
 _SAMPLES = 1000
-#: Added to variances, rad^2: a joint that hardly moves in the samples must not hold a fit back that is still far away.
+#: Added to variances, rad^2: it keeps joints that hardly move in the samples from holding back a fit that is still far away.
 _FLOOR = 1e-3
 
 

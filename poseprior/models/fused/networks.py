@@ -97,8 +97,8 @@ def components(
     bounded, bound_gradient = kind.bound(numbers[:, 4:7])
     precision = bounded.exp()
     e = (residual - numbers[:, 1:4]) * precision
-    white = unit_lower_solve if kind.solved else unit_lower_product
-    f = torch.stack(white(numbers[:, 7:].unbind(1), e.unbind(1)), 1)  # type: ignore[arg-type]
+    triangular = unit_lower_solve if kind.solved else unit_lower_product
+    f = torch.stack(triangular(numbers[:, 7:].unbind(1), e.unbind(1)), 1)  # type: ignore[arg-type]
     square = f.square().sum(1)
     logits = numbers[:, 0].split(kind.sizes, 1)
     log_weight = torch.cat([some.log_softmax(1) for some in logits], 1) if len(logits) > 1 else logits[0].log_softmax(1)
@@ -108,20 +108,17 @@ def components(
         weight = log_weight.exp()
         for out, own, some in zip(*(t.split(kind.sizes, 1) for t in (result[:, 0], weight, grad)), strict=True):
             torch.sub(some, own * some.sum(1, keepdim=True), out=out)
-        to_e = f * (grad * standard_slope(square, kind.dof))[:, None]
-        first, second, third = to_e.unbind(1)
-        a, b, d = numbers[:, 7:].unbind(1)
-        if kind.solved:  # L f = e: the entries act with a minus, and on f itself
-            second.addcmul_(d, third, value=-1.0)
-            first.addcmul_(a, second, value=-1.0).addcmul_(b, third, value=-1.0)
-        known = f if kind.solved else e
-        torch.mul(to_e[:, 1:], known[:, :1], out=result[:, 7:9])
-        torch.mul(third, known[:, 1], out=result[:, 9])
+        to_f = f * (grad * standard_slope(square, kind.dof))[:, None]
+        first, second, third = to_f.unbind(1)
+        a, b, c = numbers[:, 7:].unbind(1)
+        # The transposed system is the same one, last row first.
+        to_e = torch.stack(triangular((c, b, a), (third, second, first))[::-1], 1)
+        # Of L f = e the entries act with a minus, and on f itself.
+        known, to_rows = (f, to_e) if kind.solved else (e, to_f)
+        torch.mul(to_rows[:, 1:], known[:, :1], out=result[:, 7:9])
+        torch.mul(to_rows[:, 2], known[:, 1], out=result[:, 9])
         if kind.solved:
             result[:, 7:].neg_()
-        else:
-            first.addcmul_(a, second).addcmul_(b, third)
-            second.addcmul_(d, third)
         result[:, 4:7] = bound_gradient(torch.addcmul(grad[:, None], to_e, e))
         to_residual = to_e.mul_(precision)
         torch.neg(to_residual, out=result[:, 1:4])

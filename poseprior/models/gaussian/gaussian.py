@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from ..._checks import check_choice, check_groups
+from ..._checks import check_choice, check_effect, check_groups
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.masks import unobserved_poses
-from ..shared.truncation_mass import log_truncation_mass
+from ..shared.truncation_mass import draw_truncated, log_truncation_mass
 from .grouped_mixture import IndependentGroupsMixture, groups_from_data
 
 #: EM steps for a covariance with missing joints; it converges in far fewer on real masks.
@@ -68,11 +68,8 @@ class GaussianPrior(PosePrior):
         super().__init__(joints)
         check_choice("covariance", covariance, ("diagonal", "full"))
         groups = check_groups("groups", groups)
-        if groups is not None and covariance == "diagonal":
-            raise ValueError(
-                "groups: has no effect on a diagonal covariance, whose joints are independent; leave groups out, or give "
-                "covariance='full'."
-            )
+        if covariance == "diagonal":
+            check_effect("groups", groups, None, "covariance='diagonal'", "covariance='full'")
         self.covariance_kind = covariance
         self.chart = TangentChart(len(self.joints))
         if covariance == "full":
@@ -147,10 +144,9 @@ class GaussianPrior(PosePrior):
             z, _ = self.chart(rotvec, observed)
             return self.chart.inverse(self.factors.draw(z, observed, self.chart.scale, num_samples, generator))
         shape = (num_samples, *rotvec.shape)
-        drawn = torch.full(shape, torch.inf, dtype=rotvec.dtype, device=rotvec.device)
-        outside = torch.ones(shape[:-1], dtype=torch.bool, device=rotvec.device)
-        while bool(outside.any()):  # the truncated Gaussian, by rejection
+
+        def draw() -> Tensor:
             noise = torch.randn(shape, generator=generator, dtype=rotvec.dtype, device=rotvec.device)
-            drawn = torch.where(outside[..., None], self.mean + self.log_scale.exp() * noise, drawn)
-            outside = (drawn * self.chart.scale).square().sum(-1) > torch.pi**2
-        return self.chart.inverse(drawn)
+            return self.mean + self.log_scale.exp() * noise
+
+        return self.chart.inverse(draw_truncated(draw, self.chart.scale))

@@ -9,12 +9,14 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from ..._checks import check_groups, check_number, check_whole
+from ..._checks import check_effect, check_groups, check_number, check_whole
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
 from ..shared.masks import unobserved_poses
 from .grouped_mixture import IndependentGroupsMixture, groups_from_data
+
+_PRIOR_COUNT = 50.0
 
 
 @final
@@ -33,10 +35,11 @@ class GaussianMixturePrior(PosePrior):
         groups: independent groups of joints; None puts all in one. `fit` learns them.
         em_iterations: most EM steps.
         em_poses: EM reads a random subset of at most this many poses (before mirroring).
-        prior_count: pseudo-poses of the pooled covariance in every component, against collapse.
+        prior_count: pseudo-poses of the pooled covariance in every component, against collapse. Only with several
+            components and EM steps.
 
     Raises:
-        ValueError: an option of another type or out of range.
+        ValueError: an option of another type, out of range or without effect.
 
     >>> GaussianMixturePrior("left_hand", num_components=2).sample(3).shape
     torch.Size([3, 55, 3])
@@ -53,13 +56,19 @@ class GaussianMixturePrior(PosePrior):
         groups: Sequence[Sequence[int]] | None = None,
         em_iterations: int = 40,
         em_poses: int = 50_000,
-        prior_count: float = 50.0,
+        prior_count: float = _PRIOR_COUNT,
     ) -> None:
         super().__init__(joints)
         self.num_components = check_whole("num_components", num_components, least=1, most=1024)
         self.em_iterations = check_whole("em_iterations", em_iterations, most=100_000)
         self.em_poses = check_whole("em_poses", em_poses, least=1)
         self.prior_count = check_number("prior_count", prior_count, least=0.0)
+        for idle, cause, remedy in (
+            (self.num_components == 1, "num_components=1", "num_components above 1"),
+            (self.em_iterations == 0, "em_iterations=0", "em_iterations above 0"),
+        ):
+            if idle and self.prior_count:  # 0 switches off what is not there
+                check_effect("prior_count", self.prior_count, _PRIOR_COUNT, cause, remedy)
         self.chart = TangentChart(len(self.joints))
         self.factors = IndependentGroupsMixture(
             self.joints, check_groups("groups", groups), num_components=self.num_components
@@ -70,6 +79,12 @@ class GaussianMixturePrior(PosePrior):
             "joints": list(self.joints), "num_components": self.num_components, "groups": self.factors.groups,
             "em_iterations": self.em_iterations, "em_poses": self.em_poses, "prior_count": self.prior_count,
         }  # fmt: skip
+
+    @classmethod
+    def _upgrade_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Older versions took a `prior_count` that has no effect."""
+        idle = config.get("num_components") == 1 or config.get("em_iterations") == 0
+        return {name: value for name, value in config.items() if not (idle and name == "prior_count")}
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)

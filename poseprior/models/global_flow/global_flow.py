@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from ..._checks import check_number, check_share, check_whole
 from ..._tracing import is_traced
 from ...prior import LatentPosePrior
 from ...trainable import TrainingPoses
@@ -21,6 +20,7 @@ from ..fused.density import Poses
 from ..shared.architectures import from_architecture
 from ..shared.conditioning import flagged_context, settled_context_dropout
 from .blocks import blocks_from_masks, check_blocks, refuse_broken_blocks, trailing_blocks, whole_blocks
+from .options import checked_options, without_idle_options
 from .realnvp import GlobalRealNVP
 from .residual_flow import ResidualFlow
 from .whitening import block_membership
@@ -54,11 +54,13 @@ class GlobalFlow(LatentPosePrior):
         context_dropout: probability in training that the conditioning vector is withheld, so that one model serves
             without it; None means 0.2. Only with `context_dim`.
 
+    The options of the networks, and `context_dim`, which the networks see, go with `couplings` above 0 alone.
+
     Attributes:
         architecture: "default" or "published".
 
     Raises:
-        ValueError: an option of another type or out of range.
+        ValueError: an option of another type, out of range or without effect.
 
     >>> prior = GlobalFlow("body")
     >>> prior.decode(torch.zeros(2, prior.latent_dim)).shape
@@ -92,14 +94,11 @@ class GlobalFlow(LatentPosePrior):
         context_dim: int = 0,
         context_dropout: float | None = None,
     ) -> None:
-        options = {
-            "couplings": check_whole("couplings", couplings, most=32),
-            "hidden": check_whole("hidden", hidden, least=1, most=4096),
-            "layers": check_whole("layers", layers, least=1, most=16),
-            "dropout": check_share("dropout", dropout),
-            "input_noise": check_number("input_noise", input_noise, least=0.0, most=100.0),
-            "max_log_scale": check_number("max_log_scale", max_log_scale, least=0.0, most=20.0),
-        }
+        networks = {
+            "hidden": hidden, "layers": layers, "dropout": dropout, "input_noise": input_noise,
+            "max_log_scale": max_log_scale,
+        }  # fmt: skip
+        options = checked_options(GlobalFlow, couplings, context_dim, networks)
         self._build(joints, blocks, context_dim, context_dropout, options)
 
     @classmethod
@@ -171,7 +170,7 @@ class GlobalFlow(LatentPosePrior):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> GlobalFlow:
         renamed = {"noise": "input_noise", "most_log_scale": "max_log_scale"}
-        return from_architecture(cls, cls.published, config, renamed=renamed)
+        return from_architecture(cls, cls.published, without_idle_options(config), renamed=renamed)
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)

@@ -1,4 +1,4 @@
-"""Which joints depend on which: parents, mirror sharing and sampling order of `JointFlow`."""
+"""Which joints depend on which: parents and sampling order of `JointFlow`."""
 
 from __future__ import annotations
 
@@ -43,16 +43,6 @@ def parent_joints(
             chosen += [j for j in _EXTRA_PARENTS.get(joint, ()) if j in known and j not in chosen]
         result[joint] = tuple(chosen)
     return result
-
-
-def mirror_source(parents: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
-    """For each joint the joint whose network it uses: its left counterpart where parents are mirror images too."""
-    source = {}
-    for joint, own in parents.items():
-        other = skeleton.MIRROR[joint]
-        same = other < joint and parents.get(other) == tuple(skeleton.MIRROR[c] for c in own)
-        source[joint] = other if same else joint
-    return source
 
 
 def depth_levels(parents: Mapping[int, tuple[int, ...]]) -> list[list[int]]:

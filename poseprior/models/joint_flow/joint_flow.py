@@ -51,7 +51,8 @@ class JointFlow(LatentPosePrior):
         input_dropout: probability in training that a network sees a parent as unobserved.
         extra_parents: give joints more parents than the nearest modelled ancestor.
         groups: independent groups of joints, across which there are no parents; None puts all in one. `fit` learns them.
-        share_mirror: right joints use the left joints' networks through the mirror (`fit` sets it to its `mirror`).
+        share_mirror: right joints use the left joints' networks through the mirror. `fit` without `mirror` gives every
+            joint a network of its own.
         num_particles: for `complete`, where it is not exact otherwise; may be changed at any time.
 
     Attributes:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import skeleton
 from ..._tracing import is_traced
 from ..._value_and_gradient import ValueAndBackward
 from ..charts.chart import Chart, observed_weight
@@ -20,8 +19,8 @@ from ..fused.networks import ComponentKind, clamp, components
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.dropout import Dropout
 from ..shared.grouped_mlp import GroupedLinear
+from ..shared.mirror import mirror_views
 from .conditionals import JointConditionals, grouped_affine
-from .graph import mirror_source
 from .triangular_mixture import BROAD, Mixture, broad_terms, decode, draw, draw_of_noise, encode, whitener
 
 #: Numbers for each component: a logit, a centre (3), log-precisions (3) and shears (3).
@@ -58,19 +57,17 @@ class JointMixtureFlow(JointConditionals):
         super().__init__()
         self.options = dict(options)
         place = {joint: k for k, joint in enumerate(parents)}
-        source = mirror_source(parents) if options["share_mirror"] else {joint: joint for joint in parents}
-        owners = sorted(set(source.values()))
+        views = mirror_views([[j] for j in parents], tuple(parents), share=options["share_mirror"], parents=parents)
         width = max(1, *(len(c) for c in parents.values())) if len(parents) > 1 else 1
         # One slot past the last joint stands for "no such parent joint".
         slots = [[place[p] for p in own] + [len(place)] * (width - len(own)) for own in parents.values()]
-        sign = [(1.0, 1.0, 1.0) if source[j] == j else skeleton.REFLECTION for j in parents]
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
-        self.register_buffer("group", torch.tensor([owners.index(source[j]) for j in parents]), persistent=False)
-        self.register_buffer("flip", torch.tensor(sign)[:, None], persistent=False)
-        sign4 = torch.tensor([[*row, 1.0] for row in sign])[:, None].expand(-1, width, 4)
+        self.register_buffer("group", torch.tensor([view.network for view in views]), persistent=False)
+        self.register_buffer("flip", torch.tensor([view.signs for view in views])[:, None], persistent=False)
+        sign4 = torch.tensor([[*view.signs, 1.0] for view in views])[:, None].expand(-1, width, 4)
         self.register_buffer("slot_sign", sign4.contiguous(), persistent=False)
         self.register_buffer("no_joint", torch.tensor([0.0, 0.0, 0.0, 1.0]), persistent=False)
-        self.num_inputs, self.num_groups = 4 * width, len(owners)
+        self.num_inputs, self.num_groups = 4 * width, 1 + max(view.network for view in views)
         hidden, outputs = options["hidden"], options["num_components"] * _PER_COMPONENT
         sizes, gains = (self.num_inputs, *[hidden] * options["layers"], outputs), (*[1.0] * options["layers"], 0.02)
         self.layers = nn.ModuleList(

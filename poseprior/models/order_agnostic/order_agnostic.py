@@ -56,7 +56,8 @@ class OrderAgnosticPrior(PosePrior):
         input_noise: noise in training on what networks see of other joints, in standard deviations of each joint (of
             0.1 rad where it moves less).
         groups: independent groups of joints; None puts all in one. `fit` learns them.
-        share_mirror: groups that are mirror images of each other share networks (`fit` sets it to its `mirror`).
+        share_mirror: groups that are mirror images of each other share networks. `fit` without `mirror` gives every group
+            its own.
 
     Raises:
         ValueError: an option of another type or out of range.

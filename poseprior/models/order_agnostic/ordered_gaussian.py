@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..._tracing import is_traced
 from ..shared.cache import WeightCache
+from ..shared.masks import distinct_masks
 
 #: Sets of orders whose tables are cached.
 _CACHED_ARRANGEMENTS = 32
@@ -88,17 +89,13 @@ def arrange(ranks: Tensor, observed: Tensor, given: Tensor | None = None) -> tup
         in every order; index is None where P is 1. Traced code, which cannot compare masks, takes all to be distinct: P is
         B, and index None.
     """
-    size = ranks.shape[1]
-    late = (~observed).long() * size
-    if given is not None:
-        late = late - (given & observed).long() * size
-    if is_traced():
-        return (ranks[:, None] + late).argsort(-1).flatten(0, 1), None
-    if bool((late == late[:1]).all()):
-        return (ranks + late[0]).argsort(-1), None
-    distinct, inverse = torch.unique(late, dim=0, return_inverse=True)
-    perm = (ranks[:, None] + distinct).argsort(-1).flatten(0, 1)
-    start = torch.arange(len(ranks), device=late.device)[:, None] * len(distinct)
+    masks = torch.stack([~observed, torch.zeros_like(observed) if given is None else given & observed], 1)
+    masks, inverse = (masks, None) if is_traced() else distinct_masks(masks)
+    late, first = masks.long().unbind(1)
+    perm = (ranks[:, None] + (late - first) * ranks.shape[1]).argsort(-1).flatten(0, 1)
+    if inverse is None:
+        return perm, None
+    start = torch.arange(len(ranks), device=perm.device)[:, None] * len(masks)
     return perm, (start + inverse).flatten()
 
 

@@ -1,7 +1,12 @@
 """Broad components: a little mass everywhere, so that densities and their gradients stay alive far from the data.
 
 A broad component is an isotropic Gaussian, wide enough to hold any rotation and narrow enough to pull a pose back from
-anywhere. A model adds it to its mixture with a small weight.
+anywhere. A model adds it to its mixture with a small weight: `OrderAgnosticPrior`, `JointFlow` and the VAEs do.
+
+The others have tails of another kind. The log-density of a Gaussian, and of a mixture of Gaussians, falls with the square
+of the distance: it is finite on all of SO(3), and its gradient grows with the distance. The published flows keep such
+tails of their base. `GlobalFlow` bends the coordinates of the whole pose along their radius (`whitening.RadialTails`): a
+flow of all joints at once has no mixture for each joint to add a component to.
 """
 
 from __future__ import annotations

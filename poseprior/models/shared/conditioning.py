@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._checks import check_share, quoted
+from ..._checks import check_effect, check_share
 
 #: Default probability that training withholds the conditioning vector.
 _CONTEXT_DROPOUT = 0.2
@@ -19,10 +19,7 @@ def settled_context_dropout(value: float | None, context_dim: int) -> float | No
     """
     if context_dim:
         return _CONTEXT_DROPOUT if value is None else check_share("context_dropout", value)
-    if value is not None:
-        raise ValueError(
-            f"context_dropout: has no effect without context_dim, got {quoted(value)}; leave it out, or give context_dim."
-        )
+    check_effect("context_dropout", value, None, "context_dim=0", "context_dim above 0")
     return None
 
 

@@ -1,22 +1,18 @@
 """Sharing of one network between the left side and the right, through the mirror.
 
-The mirror image of a rotvec (x, y, z) is (x, -y, -z), at the joint of the other side.
+The mirror image of a rotvec (x, y, z) is (x, -y, -z), at the joint of the other side (`skeleton.reflect`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from ... import skeleton
-
-
-def reflect(rotvec: Tensor) -> Tensor:
-    """Mirrored rotvecs (..., 3), or their standard deviations up to sign; its own inverse."""
-    return rotvec * torch.tensor(skeleton.REFLECTION, dtype=rotvec.dtype, device=rotvec.device)
 
 
 @dataclass(frozen=True)
@@ -47,23 +43,39 @@ class GroupView:
 
     def reflect(self, rotvec: Tensor) -> Tensor:
         """Between the network's rotvecs and the prior's, (..., Jg, 3); its own inverse."""
-        return reflect(rotvec) if self.mirrored else rotvec
+        return skeleton.reflect(rotvec) if self.mirrored else rotvec
+
+    @property
+    def signs(self) -> tuple[float, float, float]:
+        """What `reflect` multiplies x, y and z with."""
+        return skeleton.REFLECTION if self.mirrored else (1.0, 1.0, 1.0)
 
 
-def mirror_views(groups: Sequence[Sequence[int]], joints: tuple[int, ...], *, share: bool = True) -> list[GroupView]:
+def mirror_views(
+    groups: Sequence[Sequence[int]],
+    joints: tuple[int, ...],
+    *,
+    share: bool = True,
+    parents: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+) -> list[GroupView]:
     """One view for each group; a group whose mirror image came before shares its network.
 
     Args:
         groups: disjoint sorted groups of joints, SMPL-X indices.
         joints: all joints of the prior.
         share: whether mirror images share a network.
+        parents: by joint, the joints that its network sees beside the group. Only groups whose parents are mirror images
+            too, one by one, share a network.
     """
     place = {joint: k for k, joint in enumerate(joints)}
     views: list[GroupView] = []
     networks: dict[tuple[int, ...], int] = {}
     for group in groups:
         image = tuple(sorted(skeleton.MIRROR[j] for j in group))
-        if share and image in networks:
+        alike = all(
+            parents.get(skeleton.MIRROR[j], ()) == tuple(skeleton.MIRROR[c] for c in parents.get(j, ())) for j in group
+        )
+        if share and alike and image in networks:
             views.append(GroupView(networks[image], [place[skeleton.MIRROR[j]] for j in image], True))
         else:
             networks[tuple(group)] = len(networks)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def standard_log_prob(square: Tensor, dof: int | None) -> Tensor:
+def standard_log_prob(square: Tensor, dof: float | None) -> Tensor:
     """Log-density where |e|^2 = `square`, in nats.
 
     Args:

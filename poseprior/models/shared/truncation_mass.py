@@ -8,6 +8,7 @@ Dividing by the mass inside makes the density on SO(3) integrate to one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -43,6 +44,19 @@ def log_truncation_mass(mean: Tensor, covariance: Tensor) -> Tensor:
     if bool(risky.any()):
         result = result.masked_scatter(risky, _quadrature(mean[risky], covariance[risky]))
     return result
+
+
+def draw_truncated(draw: Callable[[], Tensor], scale: Tensor | float = 1.0) -> Tensor:
+    """Draws (..., 3) with |scale x| <= pi, by rejection: `draw` is called again for those beyond.
+
+    Args:
+        draw: gives independent draws (..., 3), of the same shape in every call.
+        scale: (..., 3) radians per unit of x.
+    """
+    drawn = draw()
+    while bool((outside := (drawn * scale).square().sum(-1, keepdim=True) > math.pi**2).any()):
+        drawn = torch.where(outside, draw(), drawn)
+    return drawn
 
 
 def _quadrature(mean: Tensor, covariance: Tensor) -> Tensor:

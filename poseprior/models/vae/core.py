@@ -21,6 +21,7 @@ from ...rotations import (
     unitquat_to_rotmat,
 )
 from ..shared.cache import WeightCache, is_frozen
+from ..shared.masks import distinct_masks
 from .layers import LatentFlow, ResidualMLP, normal_points
 from .options import VAEOptions
 from .rotation_likelihood import RotationNoise
@@ -153,19 +154,21 @@ class VAECore(nn.Module):
 
     def _linear_posterior(self, centred: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (B, D), square root of the covariance (B, D, D) and its log-determinant, one solve for each mask."""
+        if observed is not None and is_traced():
+            gain, root, log_det = self._linear_map(observed)
+            return (gain @ centred[..., None])[..., 0], root, log_det
+        index = None
         if observed is None:
             tensors = (self.encode_map, self.encode_log_noise)
             frozen = is_frozen(self, tensors)
             gain, root, log_det = self.cache(tensors, None, self._linear_map) if frozen else self._linear_map()
+        else:
+            masks, index = distinct_masks(observed)
+            gain, root, log_det = self._linear_map(masks)
+        if index is None:
             rows = centred.shape[0]
             return centred @ gain[0].T, root.expand(rows, -1, -1), log_det.expand(rows)
-        if is_traced():
-            gain, root, log_det = self._linear_map(observed)
-            return (gain @ centred[..., None])[..., 0], root, log_det
-        masks, index = torch.unique(observed, dim=0, return_inverse=True)
-        gain, root, log_det = self._linear_map(masks)
-        mean = centred @ gain[0].T if len(masks) == 1 else (gain[index] @ centred[..., None])[..., 0]
-        return mean, root[index], log_det[index]
+        return (gain[index] @ centred[..., None])[..., 0], root[index], log_det[index]
 
     def _linear_map(self, masks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """For M masks (M, J), or one of all joints: the map of features to the mean (M, D, 6J), and as above (M, ...)."""

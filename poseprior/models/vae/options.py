@@ -8,15 +8,15 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ... import skeleton
-from ..._checks import check_choice, check_mapping, check_number, check_share, check_switch, check_whole, quoted
+from ..._checks import check_choice, check_effect, check_mapping, check_number, check_share, check_switch, check_whole
 
 #: Importance samples of a bound at most.
 MOST_BOUND_SAMPLES = 65536
 #: Default of `flow_hidden`.
 _FLOW_HIDDEN = 128
-#: Options, the values that switch them off, and the options that must be above 0 for them to have an effect.
+#: Options, their defaults, and the options that must be above 0 for them to have an effect.
 _NEEDS = (
-    ("flow_hidden", None, "flow_layers"), ("encode_starts", 1, "encode_steps"),
+    ("flow_hidden", None, "flow_layers"), ("encode_starts", 1, "encode_steps"), ("dropout", 0.1, "depth"),
     ("refine_steps", 0, "reconstruction_weight"), ("kl_warmup", 0, "kl_weight"), ("free_bits", 0.0, "kl_weight"),
 )  # fmt: skip
 
@@ -106,12 +106,9 @@ class VAEOptions:
             object.__setattr__(self, name, value)
         if self.flow_layers and self.latent_dim < 2:
             raise ValueError("flow_layers: coupling layers need latent_dim of 2 or more, got 1; use flow_layers=0.")
-        for name, unused, other in _NEEDS:
-            if not getattr(self, other) and getattr(self, name) != unused:
-                raise ValueError(
-                    f"{name}: has no effect with {other}=0, got {quoted(getattr(self, name))}; leave it out, or give "
-                    f"{other} above 0."
-                )
+        for name, usual, other in _NEEDS:
+            if not getattr(self, other) and getattr(self, name):  # 0 switches off what is not there
+                check_effect(name, getattr(self, name), usual, f"{other}=0", f"{other} above 0")
 
 
 #: The architecture of the literature: 2 million parameters for 30 joints and z = 24 (1.94 M; 1.82 M for one hand, 1.88 M
@@ -125,15 +122,14 @@ PUBLISHED: Mapping[str, Any] = MappingProxyType({
 def upgrade_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """Options of this version that mean what a configuration of any version says.
 
-    Older versions held all options but joints and groups in a mapping `options`, and wrote some that had no effect.
+    Older versions held all options but joints and groups in a mapping `options`, and took some that have no effect; a
+    later one still took `dropout` with `depth` 0.
     """
-    if "options" not in config:
-        return dict(config)
-    inner = dict(check_mapping("options", config["options"]))
-    for name, _, other in _NEEDS:
-        if inner.get(other) == 0:
-            inner.pop(name, None)
-    return {**{name: value for name, value in config.items() if name != "options"}, **inner}
+    inner = check_mapping("options", config.get("options", {}))
+    options = {**{name: value for name, value in config.items() if name != "options"}, **inner}
+    taken = _NEEDS if "options" in config else [need for need in _NEEDS if need[0] == "dropout"]
+    idle = {name for name, _, other in taken if options.get(other) == 0}
+    return {name: value for name, value in options.items() if name not in idle}
 
 
 def refuse_joints_outside(within: str, joints: Sequence[int], owner: str) -> None:

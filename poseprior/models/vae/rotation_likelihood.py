@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...rotations import haar_log_density
 from ..shared.broad_tails import BroadComponent
 from ..shared.triangular import lower_solve
+from ..shared.truncation_mass import draw_truncated
 
 #: Narrow standard deviations stay above this, radians: jitter is 0.02, and a collapsed one would be a spike.
 _FLOOR = 0.01
@@ -84,17 +85,16 @@ class RotationNoise(nn.Module):
         wide, broad = level > weight[:, 0], level > weight[:, :2].sum(-1)
         eye = torch.eye(3, dtype=lower.dtype, device=lower.device)
         chosen = torch.where(wide[..., None, None], _WIDENING * lower, lower)
-        return torch.where(broad[..., None, None], _BROAD_STDDEV * eye, chosen)
+        return torch.where(broad[..., None, None], self._broad.stddev * eye, chosen)
 
     def draw(self, lower: Tensor, generator: torch.Generator | None) -> Tensor:
         """Residuals (..., J, 3) of covariance factors (..., J, 3, 3), each truncated at |e| = pi by rejection."""
         shape = lower.shape[:-1]
         level = torch.rand(shape[:-1], generator=generator, dtype=lower.dtype, device=lower.device)
         chosen = self.chosen_factor(lower, level)
-        drawn = torch.full(shape, math.inf, dtype=lower.dtype, device=lower.device)
-        outside = torch.ones(shape[:-1], dtype=torch.bool, device=lower.device)
-        while bool(outside.any()):
+
+        def draw() -> Tensor:
             noise = torch.randn(shape, generator=generator, dtype=lower.dtype, device=lower.device)
-            drawn = torch.where(outside[..., None], (chosen @ noise[..., None])[..., 0], drawn)
-            outside = drawn.square().sum(-1) > math.pi**2
-        return drawn
+            return (chosen @ noise[..., None])[..., 0]
+
+        return draw_truncated(draw)

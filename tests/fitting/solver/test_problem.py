@@ -91,10 +91,10 @@ def test_a_term_that_cannot_be_split_keeps_all_bodies_in_every_step(
 
     monkeypatch.setattr(problem_module, "lbfgs", watch)
     problem, state, stage = measured
-    problem.minimise(state, stage)
+    problem.lbfgs(state, stage)
     more = FitProblem(model, problem.targets, [*problem.terms, Leaning()], problem.free, problem.config)
-    more.minimise(state, stage)
-    problem.minimise(state, replace(stage, variables=replace(stage.variables, frames=BODIES)))  # one sequence
+    more.lbfgs(state, stage)
+    problem.lbfgs(state, replace(stage, variables=replace(stage.variables, frames=BODIES)))  # one sequence
     assert given[0] is not None and given[1:] == [None, None]
 
 

@@ -74,10 +74,10 @@ def test_only_the_whole_density_has_a_surrogate(gaussian: poseprior.GaussianPrio
     def term(**options: Any) -> PosePriorTerm:
         return PosePriorTerm(gaussian, **{"reduction": "sum", **options})
 
-    assert term().plain and term(weight=3.0, schedule=(2.0, 1.0)).plain
+    assert term().is_log_density and term(weight=3.0, schedule=(2.0, 1.0)).is_log_density
     everywhere = dict.fromkeys((skeleton.JOINT_NAMES[j] for j in gaussian.joints), 2.0)
     for other in ({"joint_weights": everywhere}, {"joints": ["left_elbow"]}, {"robust": 1.0}, {"reduction": "mean"}):
-        assert not term(**other).plain, other
+        assert not term(**other).is_log_density, other
 
 
 def test_moments_are_kept_until_the_prior_changes(

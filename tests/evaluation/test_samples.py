@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from poseprior.evaluation import sample_metrics as metrics
+from poseprior.evaluation import samples as metrics
 from poseprior.io import synthetic_poses
 from poseprior.kinematics import KEYPOINT_NAMES, keypoint_positions, moving_keypoints
 from poseprior.skeleton import JOINT_NAMES

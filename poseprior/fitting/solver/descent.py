@@ -1,4 +1,4 @@
-"""`minimise`: one stage of a fit, in rounds that each begin with a new preconditioner."""
+"""`descend`: one stage of a fit, by L-BFGS in rounds that each begin with a new preconditioner."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ROUND = 25
 _ADAM_STEPS = 2
 
 
-def minimise(
+def descend(
     problem: FitProblem, state: BodyState, stage: Stage, idle: Tensor | None = None, *, near: bool = False
 ) -> tuple[BodyState, Minimum, int]:
     """Minimise the energy of a stage for every body.
 
-    L-BFGS does it, in rounds: the preconditioner of a round is the curvature where the bodies stand at its start. Where the
-    user chose Adam, Adam first takes the stages of the final energies; L-BFGS goes on from its best point, since Adam does
-    not come to rest along stiff directions.
+    L-BFGS runs in rounds: the preconditioner of a round is the curvature where the bodies stand at its start. With
+    `optimizer="adam"`, stages of the final energies begin with Adam, and L-BFGS goes on from its best point: Adam alone
+    does not converge along stiff directions.
 
     Args:
         problem, state, stage: what is minimised, from where.
@@ -37,11 +37,11 @@ def minimise(
     done = 0
     if problem.config.optimizer == "adam" and stage.final and not near:
         done = _ADAM_STEPS * stage.iterations
-        state, _ = problem.minimise_with_adam(state, stage, done)
+        state, _ = problem.adam(state, stage, done)
     left = stage.iterations
     while True:
         start = preconditioner(problem, state, stage)
-        state, last = problem.minimise(state, replace(stage, iterations=min(left, _ROUND)), start, idle)
+        state, last = problem.lbfgs(state, replace(stage, iterations=min(left, _ROUND)), start, idle)
         left, done = left - last.steps, done + last.steps
         if left <= 0 or last.steps == 0 or bool(last.converged.all()):
             return state, last, done

@@ -1,0 +1,49 @@
+"""Whether the prior that stands in a run folder was made as the one that `poseprior train` is to make."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
+    from ..training.config import FitOptions
+
+
+def refuse_another_run(path: Path, origin: dict[str, Any], options: FitOptions) -> None:
+    """Refuse to write over a prior that was made in another way.
+
+    Args:
+        path: the prior's file, if there is one.
+        origin: how the new prior is made.
+        options: of its training.
+
+    Raises:
+        ValueError: what differs.
+    """
+    from ..pretrained.loading import load
+
+    if not path.exists():
+        return
+    metadata = load(path).metadata
+    found = {**(metadata.get("recipe") or {}), **_of_one_run(metadata.get("training", {}).get("config", {}))}
+    wanted = json.loads(json.dumps({**origin, **_of_one_run(reproducible(options))}))
+    differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    if differing:
+        listed = "; ".join(f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}" for name in differing)
+        raise ValueError(
+            f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
+        )
+
+
+def reproducible(options: FitOptions) -> dict[str, Any]:
+    """The options that decide the weights."""
+    places = ("checkpoint_dir", "checkpoint_every", "resume", "tensorboard_dir", "device", "progress")
+    return {name: value for name, value in asdict(options).items() if name not in places}
+
+
+def _of_one_run(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the loop that a run must share with the one it goes on from: all but how long it is."""
+    kept = {name: value for name, value in options.items() if name not in ("max_steps", "minutes", "patience")}
+    return {**kept, "closed form": options.get("max_steps") == 0}

@@ -1,0 +1,64 @@
+"""Fields of `FitConfig` that a training does not read: values given for them are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..io.dataset import PoseDataset
+from ..prior import PosePrior
+from .config import FitConfig, FitOptions
+
+#: What only steps of the optimiser read.
+_OF_STEPS = (
+    "learning_rate", "weight_decay", "warmup_steps", "final_lr_fraction", "clip_grad_norm", "ema_decay", "eval_every",
+    "patience", "checkpoint_dir", "checkpoint_every",
+)  # fmt: skip
+
+
+def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions) -> dict[str, tuple[str, str]]:
+    """The fields that training `prior` does not read.
+
+    Args:
+        prior: what is trained.
+        val: as of `fit`.
+        options: of the training.
+
+    Returns:
+        For each field why it is not read, and what to give so that it is.
+    """
+    unread: dict[str, tuple[str, str]] = {}
+    # The start of models without a closed form may draw its poses in batches.
+    of_steps = (*_OF_STEPS, "batch_size") if prior.closed_form else _OF_STEPS
+    if prior.num_parameters == 0:
+        why = (f"{type(prior).__name__} has no parameters that steps could train", "take another prior")
+        unread |= dict.fromkeys(("max_steps", *of_steps), why)
+    elif options.max_steps == 0:
+        why = ("training takes no steps (max_steps is 0)", "give max_steps above 0 too")
+        unread |= dict.fromkeys(of_steps, why)
+    elif options.checkpoint_dir is None:
+        unread["checkpoint_every"] = ("no checkpoints are written (there is no checkpoint_dir)", "give checkpoint_dir")
+    if val is None and "patience" not in unread:
+        unread |= dict.fromkeys(("patience", "max_val_poses"), ("there are no validation poses", "give some"))
+    if options.rig_noise is not None and not set(options.rig_noise.joints) & set(prior.joints):
+        unread["rig_noise"] = ("it moves none of the prior's joints", "take sizes for them")
+    return unread
+
+
+def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defaults: Mapping[str, Any]) -> None:
+    """Raise for fields that are given but not read, unless they have the value that holds when they are left out.
+
+    Args:
+        config: what was given.
+        unread: see `unread_fields`.
+        defaults: `fit_defaults` of the prior.
+
+    Raises:
+        ValueError: naming the first such field.
+    """
+    usual = FitConfig().resolve(defaults)
+    for name, (why, remedy) in unread.items():
+        value = getattr(config, name)
+        # No patience is what happens where nothing is validated, whatever the model's own default is.
+        if value not in (None, getattr(usual, name)) and (name, value) != ("patience", 0):
+            raise ValueError(f"FitConfig.{name}: {why}, so {value!r} would have no effect; leave it out, or {remedy}.")
