@@ -1,28 +1,34 @@
 """How many real poses fits miss when the joints that they are given are exact.
 
-    python -m benchmarks.fitting.exact_joints --data ../shared/data --count 1000
+    python -m benchmarks.fitting.exact_joints --data ../shared/data --count 1000 --out runs/exact_joints
 
 Bodies of random shapes stand in poses of `smplx_body/`; their joints, without noise, are what `fit_body` gets. A pose is
 missed when its 22 body joints are more than 3 mm off on average. "above" counts fits that end more than 1 nat above one
 that starts from the true pose, and "wrong" those of them that call themselves converged. A prior or a regulariser may
 pull a fit off the joints by itself; the column "from the truth" says how many are missed then.
 
-Data: val or hdm05 poses of the shared data. About 1 minute for 100 poses and the default methods.
+Fits are stored by chunk in `--out`: interrupt the command, and it goes on where it stopped. Delete the folder when the code
+of fits has changed.
+
+Data: val, test or hdm05 poses of the shared data. About 1 minute for 100 poses and the default methods.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import tempfile
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
 from torch import Tensor, nn
 
 import poseprior
+from benchmarks.common import measure_once
 from poseprior import PosePrior
 from poseprior.fitting import BodyFit, BodyPoints, FitBodyConfig, Joints3D, fit_body, stand_in_body
 from poseprior.io import read_poses
@@ -38,6 +44,8 @@ class Options:
     """Command line."""
 
     data: Path = Path("../shared/data")
+    out: Path = Path("runs/exact_joints")
+    """Results go here."""
     split: Literal["val", "test", "hdm05"] = "val"
     count: int = 100
     """Random poses of the split."""
@@ -66,12 +74,20 @@ def main() -> None:
     print("|---" * 13 + "|")
     for name in methods(options.methods):
         prior = None if name in ("none", "rest") else poseprior.load(name)
-        for points in options.points:
-            for sigma in options.sigmas:
-                for optimizer in options.optimizers:
-                    config = FitBodyConfig(optimizer=optimizer, rest_sigma=None if name == "none" else 0.3)
-                    cells = row(model, pose, truth, points == "all", sigma, prior, config, options.chunk)
-                    print(f"| {name} | {optimizer} | {points} | {1000 * sigma:g} | {' | '.join(cells)} |", flush=True)
+        for points, sigma, optimizer in itertools.product(options.points, options.sigmas, options.optimizers):
+            config = FitBodyConfig(optimizer=optimizer, rest_sigma=None if name == "none" else 0.3)
+            measured = truth.clone()
+            if points == "body":
+                measured[:, _BODY:] = torch.nan
+            parts = []
+            for rows in torch.arange(len(pose)).split(options.chunk):
+                what = {"set": options.split, "count": len(pose), "first": int(rows[0]), "bodies": len(rows), "method": name,
+                        "optimizer": optimizer, "points": points, "sigma": sigma}  # fmt: skip
+                file = options.out / f"{'-'.join(map(str, what.values()))}.json"
+                target = Joints3D(measured[rows], sigma=sigma)
+                run = functools.partial(chunk, model, pose[rows], truth[rows], target, prior, config)
+                parts.append(measure_once(file, what, run))
+            print(f"| {name} | {optimizer} | {points} | {1000 * sigma:g} | {' | '.join(cells(parts))} |", flush=True)
 
 
 def methods(names: tuple[str, ...]) -> list[str]:
@@ -90,37 +106,38 @@ def read_bodies(path: Path, count: int, model: nn.Module) -> tuple[Tensor, Tenso
     return pose, BodyPoints(model, joints=range(55))(pose, betas=betas)
 
 
-def row(
-    model: nn.Module, pose: Tensor, truth: Tensor, fingers: bool, sigma: float, prior: PosePrior | None,
-    config: FitBodyConfig, chunk: int,
-) -> list[str]:  # fmt: skip
-    """Cells of one combination."""
-    measured = truth.clone()
-    if not fingers:
-        measured[:, _BODY:] = torch.nan
-    parts = torch.arange(len(pose)).split(chunk)
+def chunk(
+    model: nn.Module, pose: Tensor, truth: Tensor, target: Joints3D, prior: PosePrior | None, config: FitBodyConfig
+) -> dict[str, Any]:
+    """By body: errors of the fit and of that from the true pose, mm, their energies, nats, whether it converged; seconds."""
     started = time.process_time()
-    fits = [fit_body(model, Joints3D(measured[k], sigma=sigma), prior=prior, config=config) for k in parts]
+    fit = fit_body(model, target, prior=prior, config=config)
     seconds = time.process_time() - started
-    checks = [
-        fit_body(model, Joints3D(measured[k], sigma=sigma), prior=prior, config=config, start=pose[k]) for k in parts
-    ]
-    off, reference = errors(model, fits, truth), errors(model, checks, truth)
-    converged = torch.cat([fit.converged for fit in fits])
-    above = torch.cat([fit.energy - check.energy for fit, check in zip(fits, checks, strict=True)]) > _ABOVE
-    missed = off > _MISSED
+    check = fit_body(model, target, prior=prior, config=config, start=pose)
+    return {
+        "mm": errors(model, fit, truth).tolist(), "mm_from_truth": errors(model, check, truth).tolist(),
+        "energy": fit.energy.tolist(), "energy_from_truth": check.energy.tolist(),
+        "converged": fit.converged.tolist(), "seconds": seconds,
+    }  # fmt: skip
+
+
+def cells(parts: list[dict[str, Any]]) -> list[str]:
+    """Cells of one combination, from its chunks."""
+    off, reference, energy, lowest, converged = (
+        torch.tensor([value for part in parts for value in part[name]])
+        for name in ("mm", "mm_from_truth", "energy", "energy_from_truth", "converged")
+    )
+    missed, above = off > _MISSED, energy - lowest > _ABOVE
     counts = (missed, off > _FAR, reference > _MISSED, missed & converged, above, above & converged, converged)
-    return [*(str(int(c.sum())) for c in counts), f"{float(off.median()):.2f}", f"{100 * seconds / len(pose):.1f}"]
+    seconds = 100 * sum(part["seconds"] for part in parts) / len(off)
+    return [*(str(int(c.sum())) for c in counts), f"{float(off.median()):.2f}", f"{seconds:.1f}"]
 
 
-def errors(model: nn.Module, fits: list[BodyFit], truth: Tensor) -> Tensor:
+def errors(model: nn.Module, fit: BodyFit, truth: Tensor) -> Tensor:
     """(N,) mean distance of the body's joints, mm."""
-    points = BodyPoints(model, joints=range(_BODY))
-    found = [
-        points(f.pose, betas=f.params["betas"], expression=f.params["expression"], transl=f.params["transl"])
-        for f in fits
-    ]
-    return 1000.0 * (torch.cat(found) - truth[:, :_BODY]).norm(dim=-1).mean(-1)
+    params = {name: fit.params[name] for name in ("betas", "expression", "transl")}
+    found = BodyPoints(model, joints=range(_BODY))(fit.pose, **params)
+    return 1000.0 * (found - truth[:, :_BODY]).norm(dim=-1).mean(-1)
 
 
 if __name__ == "__main__":

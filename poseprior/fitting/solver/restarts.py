@@ -9,13 +9,15 @@ count, and the minimum is a few steps away in the same basin. `fit_from_points` 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .descent import descend
 from .inverse_kinematics import point_bones
+from .lowest_mode import lowest_mode
+from .outcome import Outcome
 from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
@@ -31,8 +33,6 @@ _TOLERANCE = 2.0
 _CLEARLY = 0.5
 #: Standard deviation of points, metres, up to which they count as exact.
 _EXACT = 0.005
-#: Rounds of fits to exact points after the first: from the lowest minimum, from draws, from the lowest minimum again.
-_ROUNDS = 3
 #: Fewest points of a body that is fitted from its points alone, and most points that a restart may leave out.
 _FEWEST_POINTS = 3
 _MOST_LEFT_OUT = 3
@@ -43,96 +43,66 @@ _LOOSE, _LOOSE_STEPS = 0.005, 25
 _LONGER = 2
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Where bodies ended.
-
-    Attributes:
-        state: (S, B).
-        converged: (S B,) bool, whether a minimum was reached and no other attempt ended clearly lower.
-        steps: iterations.
-    """
-
-    state: BodyState
-    converged: Tensor
-    steps: int
-
-
 def fit_from_points(
-    problem: FitProblem, starts: BodyState, draws: Callable[[Tensor], BodyState], stage: Stage,
-    consistent: Callable[[BodyState], BodyState],
-) -> tuple[Outcome, Tensor]:  # fmt: skip
-    """Fit bodies whose points are exact.
-
-    Points leave turns about bones and some joints open, so that priors with several modes have several minima here. Every
-    start is minimised. The lowest minimum is the start of a second round: now that the shape is known, the Gaussian that
-    stands in for a prior in the first steps leads to its main mode. Where minima differ, draws (of the prior, or around the
-    rest pose) are tried, too, and a last round begins at the lowest minimum of these.
+    problem: FitProblem, starts: BodyState, samples: Tensor, stage: Stage, consistent: Callable[[BodyState], BodyState]
+) -> tuple[Outcome, Tensor]:
+    """Fit bodies whose points are exact: to the minimum next to inverse kinematics, then to the lowest mode around it.
 
     Args:
         problem, stage, consistent: as of `restart`.
-        starts: (S, B) poses that inverse kinematics begins with.
-        draws: more of them, (S', R), for bodies (R,).
+        starts: (S, B) poses that inverse kinematics begins with; those after the first are for bodies that it does not fit.
+        samples: poses (N, 55, 3), as of `lowest_mode`.
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
         threshold. The others are where their first start is.
     """
-    bodies = starts.transl.shape[1]
-    start = starts.expand(1)
+    count, bodies = starts.transl.shape[:2]
+    state, steps = starts.expand(1), 0
+    reached = torch.zeros(bodies, dtype=torch.bool, device=state.transl.device)
+    converged = reached
     if problem.noise_in_3d() > _EXACT or not problem.can_split(bodies):
-        nowhere = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
-        return Outcome(start, nowhere, 0), nowhere
-    found, energy, converged, steps = _minima(problem, starts, stage, consistent)
-    best = energy.argmin(0, keepdim=True)
-    found, converged, lowest = found.pick(best), converged.gather(0, best)[0], energy.gather(0, best)[0]
-    differ = energy.amax(0) - lowest > _CLEARLY
-    reached = torch.isfinite(lowest)
-    every = reached.nonzero()[:, 0]
-    for tried in range(_ROUNDS):
-        rows = every if tried == 0 else (reached & differ).nonzero()[:, 0]
+        return Outcome(state, converged, 0), reached
+    for number in range(count):
+        rows = (~reached).nonzero()[:, 0]
         if not len(rows):
             break
-        more = draws(rows) if tried == 1 else found.bodies(rows)
-        more, energy, ended, count = _minima(problem.of_bodies(rows), more, stage.rows(rows, bodies), consistent)
-        best, steps = energy.argmin(0, keepdim=True), steps + count
-        gain = lowest[rows] - energy.gather(0, best)[0]
-        differ[rows] = (differ[rows] | (gain.abs() > _CLEARLY)) if tried == 0 else gain > _CLEARLY
-        lower = (gain > 0).nonzero()[:, 0]
-        found = found.replaced(rows[lower], more.pick(best).bodies(lower))
-        lowest = lowest.index_copy(0, rows[lower], energy.gather(0, best)[0, lower])
-        converged = converged.index_copy(0, rows[lower], ended.gather(0, best)[0, lower])
-    return Outcome(start.replaced(every, found.bodies(every)), converged & reached, steps), reached
+        start = starts.bodies(rows).pick(torch.full((1, len(rows)), number, device=rows.device))
+        found, good = _minimum(problem.of_bodies(rows), start, stage.rows(rows, bodies), consistent)
+        good = good.nonzero()[:, 0]
+        rows, steps = rows[good], steps + found.steps
+        state = state.replaced(rows, found.state.bodies(good))
+        converged = converged.index_copy(0, rows, found.converged[good])
+        reached = reached.index_fill(0, rows, True)
+    rows = reached.nonzero()[:, 0]
+    if not len(rows):
+        return Outcome(state, converged, steps), reached
+    part = Outcome(state.bodies(rows), converged[rows], steps)
+    part = lowest_mode(problem.of_bodies(rows), part, stage.rows(rows, bodies), samples)
+    converged = converged.index_copy(0, rows, part.converged)
+    return Outcome(state.replaced(rows, part.state), converged, part.steps), reached
 
 
-def _minima(
-    problem: FitProblem, starts: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
-) -> tuple[BodyState, Tensor, Tensor, int]:
-    """Minima that starts (S, B) lead to by way of inverse kinematics.
-
-    Returns:
-        The states (S, B), their energies (S, B), infinite where the state is no fit, whether they converged (S, B), and
-        the steps.
-    """
-    bodies = starts.transl.shape[1]
-    energies = torch.full_like(starts.transl[..., 0], torch.inf)
-    converged = torch.zeros_like(energies, dtype=torch.bool)
+def _minimum(
+    problem: FitProblem, start: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
+) -> tuple[Outcome, Tensor]:
+    """The minimum that one start of B bodies leads to by way of inverse kinematics, and whether (B,) it is a fit."""
+    bodies = start.transl.shape[1]
+    good = torch.zeros(bodies, dtype=torch.bool, device=start.transl.device)
     with torch.no_grad():
-        candidates = consistent(point_bones(problem, starts, stage.chosen))
-        near = _farthest(problem, candidates, stage.chosen).amin(0) < _NEAR
+        candidates = consistent(point_bones(problem, start, stage.chosen))
+        near = _farthest(problem, candidates, stage.chosen)[0] < _NEAR
         rows = (near & (problem.num_points() >= _FEWEST_POINTS)).nonzero()[:, 0]
     if not len(rows):
-        return starts, energies, converged, 0
+        return Outcome(start, good, 0), good
     part, own_stage = problem.of_bodies(rows), stage.rows(rows, bodies)
     candidates, steps = _first_steps(part, candidates.bodies(rows), own_stage)
     own_stage = replace(own_stage, iterations=_LONGER * own_stage.iterations)
     candidates, last, count = descend(part, candidates, own_stage, near=True)
     with torch.no_grad():
-        energy = part.total(candidates, own_stage)
-        good = (part.num_outliers(candidates) == 0) & torch.isfinite(energy)
-        energies = energies.index_copy(1, rows, torch.where(good, energy, torch.inf))
-        converged = converged.index_copy(1, rows, last.converged.view(energy.shape))
-    return starts.replaced(rows, candidates), energies, converged, steps + count
+        fits = (part.num_outliers(candidates) == 0) & torch.isfinite(part.total(candidates, own_stage))
+    converged = good.index_copy(0, rows, last.converged)
+    return Outcome(start.replaced(rows, candidates), converged, steps + count), good.index_copy(0, rows, fits[0])
 
 
 def restart(

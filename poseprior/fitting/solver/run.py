@@ -21,8 +21,9 @@ from .descent import descend
 from .hypotheses import mode_weights, repeats
 from .initial import hand_coefficients, initial_state
 from .measured_joints import torso_points
+from .outcome import Outcome
 from .problem import FitProblem
-from .restarts import Outcome, fit_from_points, restart
+from .restarts import fit_from_points, restart
 from .stages import Stage
 from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, rest_poses
 from .state import BodyState, Variables
@@ -35,8 +36,6 @@ _JUDGE = 4.0
 _FIRST, _SECOND = 10, 13
 #: Starts of fits to points in 3D in latent space: decoders have local minima, and starts that end alike cost little.
 _LATENT_STARTS = 4
-#: Draws that fits to exact points try where minima differ.
-_DRAWS = 6
 #: The first joint of smplx that is a face landmark.
 _FIRST_LANDMARK = 76
 
@@ -100,7 +99,7 @@ class FitRun:
             return self._through(stages, bar)
         with torch.no_grad():
             starts = self._starts_of_points()
-        found, done = fit_from_points(self.problem, starts, self._draws, stages[-1], self._consistent)
+        found, done = fit_from_points(self.problem, starts, self.samples[0], stages[-1], self._consistent)
         rows = (~done).nonzero()[:, 0]
         if len(rows) == len(done):
             return self._through(stages, bar)
@@ -257,18 +256,12 @@ class FitRun:
         return candidates_2d(problem, state, target, number, chosen, wanted, samples, self.drawn)
 
     def _starts_of_points(self) -> BodyState:
-        """Where inverse kinematics begins: the start, and the rest pose where a prior's mean was to be the start."""
+        """Where inverse kinematics begins: the start; and where that is a prior's mean, the rest pose as a second one."""
         if self.prior is None or self.given_pose:
             return self.start
         pose = self.start.pose.clone()
         pose[..., list(self.prior.joints), :] = 0.0
         return self.start.join(self._consistent(replace(self.start, pose=pose)))
-
-    def _draws(self, rows: Tensor) -> BodyState:
-        """Drawn poses of some bodies, for inverse kinematics to begin with."""
-        several = self._several(self.start.bodies(rows), 1 + _DRAWS)
-        drawn = torch.arange(1, 1 + _DRAWS, device=rows.device)
-        return self._consistent(several.pick(drawn[:, None].expand(-1, len(rows))))
 
     def _several(self, state: BodyState, count: int) -> BodyState:
         """The start, and after it `count` - 1 copies in which drawn poses stand in for it."""

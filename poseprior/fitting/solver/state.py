@@ -73,6 +73,11 @@ class BodyState:
         more = other._values()
         return replace(self, **{name: torch.cat((value, more[name])) for name, value in self._values().items()})
 
+    def beside(self, other: BodyState) -> BodyState:
+        """The bodies of both, start by start."""
+        more = other._values()
+        return replace(self, **{name: torch.cat((value, more[name]), 1) for name, value in self._values().items()})
+
     def where(self, own: Tensor, other: BodyState) -> BodyState:
         """Bodies of this state where `own` (S, B) is true, of the other where it is not."""
         theirs = other._values()

@@ -1,0 +1,148 @@
+"""`lowest_mode`: of several minima that cost the targets the same, the lowest.
+
+Joints in 3D do not show how an arm is turned about its bones, nor where a hand points whose fingers nobody measured. There
+priors with several modes have several minima. They are looked for by energies alone: on a grid of turns of each arm, and
+with the hands, feet and heads of samples. Rotvecs that have grown beyond pi are another: their shorter twins may cost less.
+Only the promising poses are minimised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...rotations import geodesic_distance, wrap_rotvec
+from .descent import descend
+from .outcome import Outcome
+from .problem import FitProblem
+from .stages import Stage
+from .state import BodyState
+from .twists import PHIS, THETAS, arms, grid_of_turns, hidden_joints, hidden_turns, with_joints_of
+
+#: A pose is worth minimising when its energy is at most this above the body's own, nats; a turn of an arm when its neighbours
+#: along theta are higher by more than `_DEEPER`, besides. At most so many turns of an arm are.
+_WORTH, _DEEPER, _MOST_TURNS = 20.0, 0.05, 2
+#: Steps after which a pose is given up when its energy is still this above the body's own, nats, or when it is no lower and
+#: all joints have come back to within this angle, radians.
+_STEPS, _STILL_ABOVE, _BACK = 25, 3.0, 0.5
+#: A mode is another one when its energy is lower by more than this, nats; then the body looks around again.
+_CLEARLY = 0.5
+_ROUNDS = 4
+_MOST_ROWS = 8192
+
+#: Poses of some bodies: one start (1, R), whose they are (R,), and the joints that were moved, (R, 55) bool.
+_Poses = tuple[BodyState, Tensor, Tensor]
+
+
+@torch.no_grad()
+def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tensor) -> Outcome:
+    """Bodies in the lowest mode that is found, each from where it ended.
+
+    Args:
+        problem, stage: what was minimised, at its last stage.
+        found: one start of B bodies, at minima.
+        samples: poses (N, 55, 3) of the prior.
+
+    Returns:
+        The outcome. A body that still finds clearly lower modes in the last round has not converged.
+    """
+    state, converged, steps = found.state, found.converged, found.steps
+    energy = problem.total(state, stage)[0]
+    bodies = len(energy)
+    rows = torch.arange(bodies, device=energy.device)
+    for _ in range(_ROUNDS):
+        part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
+        candidates, of, moved = _joined(state, _other_poses(part, state.bodies(rows), energy[rows], own, samples))
+        candidates, of, count = _promising(problem, state, energy, stage, candidates, rows[of], moved)
+        steps += count
+        if not len(of):
+            return Outcome(state, converged, steps)
+        part, own = problem.of_bodies(of), stage.rows(of, bodies)
+        candidates, last, count = descend(part, candidates, own, near=True)
+        steps += count
+        gain = energy[of] - part.total(candidates, own)[0]
+        better = ((gain > 0) & last.converged) | (gain > _CLEARLY)
+        gain = torch.where(better & (part.num_outliers(candidates)[0] == 0), gain, 0.0)
+        rows, place = _best(of, gain, bodies)
+        state = state.replaced(rows, candidates.bodies(place))
+        converged = converged.index_copy(0, rows, last.converged[place])
+        energy = energy.index_add(0, rows, -gain[place])
+        rows = rows[gain[place] > _CLEARLY]
+        if not len(rows):
+            return Outcome(state, converged, steps)
+    return Outcome(state, converged.index_fill(0, rows, False), steps)
+
+
+def _other_poses(
+    problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage, samples: Tensor
+) -> Iterator[_Poses]:
+    """Poses that are worth minimising."""
+    for arm in arms(problem):
+        shoulder = torch.arange(state.pose.shape[-2], device=energy.device) == arm[0]
+        rows = hidden_turns(problem, state, stage, arm).nonzero()[:, 0]
+        for some in rows.split(_MOST_ROWS // (THETAS * PHIS)):
+            part, own = problem.of_bodies(some), stage.rows(some, len(energy))
+            poses = grid_of_turns(part, state.bodies(some), own, arm)
+            lowest, phi = _total(part, poses, own).unflatten(0, (THETAS, PHIS)).min(1)
+            around = torch.minimum(lowest.roll(1, 0), lowest.roll(-1, 0))
+            mode = (lowest + _DEEPER < around) & (lowest < energy[some] + _WORTH)
+            mode[[0, 1, -1]] = False  # where the body is
+            order = torch.where(mode, lowest, torch.inf).argsort(0)[:_MOST_TURNS]
+            number, body = mode.gather(0, order).nonzero().unbind(1)
+            theta = order[number, body]
+            chosen = poses.rows((theta * PHIS + phi[theta, body]) * len(some) + body)
+            yield chosen, some[body], shoulder.expand(len(body), -1)
+    long = state.pose[0].norm(dim=-1) > math.pi
+    poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
+    rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
+    yield poses.bodies(rows), rows, long[rows]
+    joints = hidden_joints(problem, stage)
+    for some in joints.any(-1).nonzero()[:, 0].split(max(1, _MOST_ROWS // len(samples))):
+        part, own = problem.of_bodies(some), stage.rows(some, len(energy))
+        poses = with_joints_of(state.bodies(some), samples, joints[some])
+        lowest, number = _total(part, poses, own).min(0)
+        body = (lowest < energy[some] + _WORTH).nonzero()[:, 0]
+        yield poses.rows(number[body] * len(some) + body), some[body], joints[some[body]]
+
+
+def _promising(
+    problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage, candidates: BodyState, of: Tensor, moved: Tensor
+) -> tuple[BodyState, Tensor, int]:  # fmt: skip
+    """The first steps of candidates (1, R) of bodies `of` (R,): those that go on, whose they are, and the steps."""
+    if not len(of):
+        return candidates, of, 0
+    part, own = problem.of_bodies(of), replace(stage.rows(of, len(energy)), iterations=_STEPS)
+    candidates, _, steps = descend(part, candidates, own, near=True)
+    gain = energy[of] - part.total(candidates, own)[0]
+    away = (moved & (geodesic_distance(candidates.pose[0], state.pose[0, of]) > _BACK)).any(-1)
+    keep = ((gain > _CLEARLY) | ((gain > -_STILL_ABOVE) & away)).nonzero()[:, 0]
+    return candidates.bodies(keep), of[keep], steps
+
+
+def _joined(state: BodyState, every: Iterator[_Poses]) -> _Poses:
+    """All poses in one; `state` says what bodies are like."""
+    none = torch.zeros(0, dtype=torch.long, device=state.pose.device)
+    found, whose, moved = state.bodies(none), [none], [state.pose.new_zeros(0, state.pose.shape[-2], dtype=torch.bool)]
+    for poses, of, joints in every:
+        found = found.beside(poses)
+        whose.append(of)
+        moved.append(joints)
+    return found, torch.cat(whose), torch.cat(moved)
+
+
+def _total(problem: FitProblem, poses: BodyState, stage: Stage) -> Tensor:
+    return torch.nan_to_num(problem.total(poses, stage), nan=torch.inf)
+
+
+def _best(of: Tensor, gain: Tensor, bodies: int) -> tuple[Tensor, Tensor]:
+    """Bodies to which a candidate is a gain, and the place of the best of each among the candidates (R,) of bodies `of`."""
+    most = torch.zeros(bodies, dtype=gain.dtype, device=gain.device).scatter_reduce(0, of, gain, "amax")
+    best = (gain > 0) & (gain == most[of])
+    places = torch.arange(len(of), device=of.device)
+    first = torch.full((bodies,), len(of), device=of.device).scatter_reduce(0, of[best], places[best], "amin")
+    rows = (first < len(of)).nonzero()[:, 0]
+    return rows, first[rows]

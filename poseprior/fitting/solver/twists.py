@@ -1,0 +1,115 @@
+"""Poses that cost the targets the same: arms turned about their own bones, and joints that move no measured point.
+
+The joints of an arm stay where they are when the upper arm turns about its own length by theta, if the elbow takes the turn
+back, and when the forearm then turns by phi:
+
+    R_shoulder Exp(theta b),   Exp(-theta b) R_elbow Exp(phi f),   Exp(-phi f) R_wrist,
+
+with the directions b and f of the two bones, each in the frame of its upper joint. The wrist takes phi back only where points
+beyond it are measured; otherwise the hand turns along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ...rotations import tangent_to_rotvec
+from .problem import FitProblem
+from .stages import Stage
+from .state import BodyState
+
+#: Shoulder, elbow and wrist of each arm.
+_ARMS = ((16, 18, 20), (17, 19, 21))
+_BODY = 22
+#: Angles theta and phi of the grid.
+THETAS, PHIS = 16, 8
+
+
+def arms(problem: FitProblem) -> Iterator[tuple[int, int, int]]:
+    """The arms that the fit moves and whose turns some term or regulariser judges: shoulder, elbow and wrist."""
+    judged = {joint for term in problem.terms for joint in term.joints}
+    if problem.config.rest_sigma is not None:
+        judged |= set(problem.resting)
+    for arm in _ARMS:
+        if set(arm[:2]) <= set(problem.free) and judged & set(arm):
+            yield arm
+
+
+def hidden_turns(problem: FitProblem, state: BodyState, stage: Stage, arm: tuple[int, int, int]) -> Tensor:
+    """(B,) bool: whether the turns of an arm leave all measured points of a body, fitted to them, where they are.
+
+    Points on the skin of an arm show its turns, joints do not.
+    """
+    takes_back = moves_points(problem, stage, arm[2])
+    half = turned(problem, state, arm, takes_back, (0.0, math.pi), (0.0, math.pi))
+    return (problem.num_outliers(half) == 0).all(0)
+
+
+def grid_of_turns(problem: FitProblem, state: BodyState, stage: Stage, arm: tuple[int, int, int]) -> BodyState:
+    """All turns of an arm on the grid: (T P, B) of one start of B bodies, theta by theta; the first is the body as it is."""
+    thetas, phis = (tuple(2.0 * math.pi * k / n for k in range(n)) for n in (THETAS, PHIS))
+    return turned(problem, state, arm, moves_points(problem, stage, arm[2]), thetas, phis)
+
+
+def turned(
+    problem: FitProblem, state: BodyState, arm: tuple[int, int, int], takes_back: Tensor, thetas: Sequence[float],
+    phis: Sequence[float],
+) -> BodyState:  # fmt: skip
+    """Turns of an arm, theta by theta: (T P, B) of one start of B bodies.
+
+    Args:
+        problem: of the bodies.
+        state: (1, B).
+        arm: shoulder, elbow and wrist.
+        takes_back: (B,) bool, whether the wrist takes back the turn of the forearm.
+        thetas, phis: T angles of the upper arm and P of the forearm, radians.
+    """
+    shoulder, elbow, wrist = arm
+    pose = state.pose[0]
+    rotation, position = problem.points.frames(pose, betas=state.betas[0], expression=state.expression[0])
+    place = {joint: k for k, joint in enumerate(problem.points.chain)}
+
+    def bone(upper: int, lower: int) -> Tensor:
+        along = position[:, place[lower]] - position[:, place[upper]]
+        return normalize((rotation[:, place[upper]].mT @ along[..., None])[..., 0], dim=-1)
+
+    theta, phi = (torch.tensor(angles).to(pose)[:, None, None] for angles in (thetas, phis))
+    first = (theta * bone(shoulder, elbow))[:, None]
+    second = (phi * bone(elbow, wrist))[None]
+    many = pose.expand(len(theta), len(phi), *pose.shape).clone()
+    many[..., shoulder, :] = tangent_to_rotvec(first, pose[:, shoulder])
+    many[..., elbow, :] = tangent_to_rotvec(second, tangent_to_rotvec(pose[:, elbow], -first))
+    back = tangent_to_rotvec(pose[:, wrist], -second)
+    many[..., wrist, :] = torch.where(takes_back[:, None], back, pose[:, wrist])
+    return replace(state.expand(len(theta) * len(phi)), pose=many.flatten(0, 1))
+
+
+def hidden_joints(problem: FitProblem, stage: Stage) -> Tensor:
+    """(B, 55) bool: joints of the body that the fit moves and that move no measured point, such as hands without fingers."""
+    hidden = torch.zeros(len(stage.chosen[0]), 55, dtype=torch.bool, device=stage.chosen[0].device)
+    for joint in problem.free:
+        if joint < _BODY:
+            hidden[:, joint] = ~moves_points(problem, stage, joint)
+    return hidden
+
+
+def with_joints_of(state: BodyState, poses: Tensor, joints: Tensor) -> BodyState:
+    """(N, B) of one start of B bodies: some of the joints, (B, 55) bool, as in each of N poses (N, 55, 3)."""
+    pose = torch.where(joints[..., None], poses.to(state.pose)[:, None], state.pose[0])
+    return replace(state.expand(len(poses)), pose=pose)
+
+
+def moves_points(problem: FitProblem, stage: Stage, joint: int) -> Tensor:
+    """(B,) bool: whether the joint's rotation moves a measured point."""
+    moves = torch.zeros_like(stage.chosen[0][:, 0])
+    for number, target in enumerate(problem.targets):
+        below = problem.points.carried[problem.place_of(number), problem.points.chain.index(joint)] > 0
+        itself = torch.tensor([j == joint for j in target.joints] + [False] * len(target.vertices), device=below.device)
+        moves = moves | ((target.confidence > 0) & stage.chosen[number] & below & ~itself).any(-1)
+    return moves
