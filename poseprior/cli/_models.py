@@ -201,7 +201,7 @@ class Vae(Model):
     """Probability in training that a number in those blocks is dropped."""
     linear_path: bool | None = None
     """Start encoder and decoder as probabilistic PCA."""
-    posterior: Literal["full", "diagonal"] | None = None
+    posterior: Literal["diagonal", "full"] | None = None
     """Covariance of the encoder's posterior."""
     flow_layers: int | None = None
     """Coupling layers of the learned prior on the latent; 0 for a plain N(0, I)."""

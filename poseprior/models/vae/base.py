@@ -74,7 +74,7 @@ class BaseVAE(BoundedPrior):
         depth: int = 2,
         dropout: float = 0.1,
         linear_path: bool = True,
-        posterior: Literal["full", "diagonal"] = "full",
+        posterior: Literal["diagonal", "full"] = "full",
         flow_layers: int = 6,
         flow_hidden: int | None = None,
         adaptive_noise: bool = True,

@@ -68,7 +68,7 @@ class VAEOptions:
     depth: int
     dropout: float
     linear_path: bool
-    posterior: Literal["full", "diagonal"]
+    posterior: Literal["diagonal", "full"]
     flow_layers: int
     flow_hidden: int | None
     adaptive_noise: bool
