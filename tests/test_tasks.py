@@ -111,6 +111,21 @@ def test_score_masks_the_reference_as_the_pose() -> None:
     torch.testing.assert_close(alone.attribution, result.attribution[0, 1], atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("joints", "parts"),
+    [
+        ("body", ()),
+        ("left_hand", ()),
+        ("hands", ("left_hand", "right_hand")),
+        ("whole_body", ("body", "left_hand", "right_hand")),
+    ],
+)
+def test_parts_are_those_that_the_prior_models(joints: str, parts: tuple[str, ...]) -> None:
+    result = score(GaussianPrior(joints), torch.zeros(2, 55, 3), num_reference=32)
+    assert tuple(result.part_percentile) == parts
+    assert all(part.isfinite().all() for part in result.part_percentile.values())
+
+
 def test_score_without_marginals_finds_the_same_culprit() -> None:
     prior = _Small()
     pose = prior.sample(8, generator=_generator())

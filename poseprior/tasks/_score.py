@@ -32,8 +32,8 @@ class ScoreResult:
             samples, masked the same way, that are less likely ("own samples"). Real poses spread over the scale; below
             1 means implausible.
         percentile_kind: "held-out people" or "own samples".
-        part_percentile: for a prior of body and hands the percentile of each part that it models by itself, (*batch,)
-            by "body", "left_hand" and "right_hand"; nan where a pose shows nothing of the part. Else empty.
+        part_percentile: for a prior of several parts ("body", "left_hand", "right_hand") the percentile of each of them by
+            itself, (*batch,) by name; nan where a pose shows nothing of the part. Else empty.
         joint_percentile: (*batch,) 0 to 100: as `percentile`, of the pose's most surprising joint alone: the share of poses
             whose most surprising joint is more surprising. One broken joint among many good ones shows here rather than in
             `percentile`; below 1 that joint is broken.
@@ -104,7 +104,8 @@ def score(
         reference = prior.sample(num_reference, generator=generator)
         percentile = sample_percentile(prior, flat, seen, reference)
         parts = {}
-        for name in _PARTS if sum(bool(set(JOINT_SETS[p]) & set(prior.joints)) for p in _PARTS) > 1 else ():
+        modelled = [name for name in _PARTS if set(JOINT_SETS[name]) & set(prior.joints)]
+        for name in modelled if len(modelled) > 1 else ():
             own = torch.zeros_like(seen)
             own[:, list(JOINT_SETS[name])] = seen[:, list(JOINT_SETS[name])]
             usable = own.any(1) & prior.can_score(own)

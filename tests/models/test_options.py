@@ -193,7 +193,8 @@ def test_options_that_nothing_reads_are_refused(
     make(**joints, **without)
     make(**joints, **without, **{name: usual})
     if name in ("prior_count", "dropout", "input_noise", "max_log_scale"):
-        make(**joints, **without, **{name: 0.0})
+        prior = make(**joints, **without, **{name: 0.0})
+        assert type(prior).from_config(prior.get_config()).get_config() == prior.get_config()
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ class GaussianMixturePrior(PosePrior):
 
     @classmethod
     def _upgrade_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Older versions took a `prior_count` that has no effect."""
+        """Older versions took a `prior_count` that has no effect; 0 is taken, and comes back."""
         idle = config.get("num_components") == 1 or config.get("em_iterations") == 0
-        return {name: value for name, value in config.items() if not (idle and name == "prior_count")}
+        return {name: value for name, value in config.items() if not (idle and name == "prior_count" and value)}
 
     def _fitted_config(self, train: TrainingPoses) -> dict[str, Any]:
         rebuilt = super()._fitted_config(train)

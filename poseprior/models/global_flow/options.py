@@ -48,5 +48,7 @@ def without_idle_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """A saved configuration without what has no effect: older versions took options of networks beside couplings=0."""
     if check_mapping("config", config).get("couplings") != 0:
         return config
-    idle = {*_OF_NETWORKS, *_OLDER_NAMES, "context_dim", "context_dropout"}
-    return {name: value for name, value in config.items() if name not in idle}
+    idle = {*_OF_NETWORKS, *_OLDER_NAMES, "context_dim"}
+    kept = {name: value for name, value in config.items() if not (name in idle and value)}  # 0 is taken, and comes back
+    kept.pop("context_dropout", None)
+    return kept

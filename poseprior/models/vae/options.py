@@ -129,7 +129,8 @@ def upgrade_options(config: Mapping[str, Any]) -> dict[str, Any]:
     options = {**{name: value for name, value in config.items() if name != "options"}, **inner}
     taken = _NEEDS if "options" in config else [need for need in _NEEDS if need[0] == "dropout"]
     idle = {name for name, _, other in taken if options.get(other) == 0}
-    return {name: value for name, value in options.items() if name not in idle}
+    # 0 is taken, and comes back.
+    return {name: value for name, value in options.items() if not (name in idle and value)}
 
 
 def refuse_joints_outside(within: str, joints: Sequence[int], owner: str) -> None:
