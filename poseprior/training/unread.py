@@ -14,6 +14,8 @@ _OF_STEPS = (
     "learning_rate", "weight_decay", "warmup_steps", "final_lr_fraction", "clip_grad_norm", "ema_decay", "eval_every",
     "patience", "checkpoint_dir", "checkpoint_every",
 )  # fmt: skip
+#: What 0 switches off; where nothing reads it, it is off anyway, whatever the model's own default is.
+_OFF_AT_0 = ("weight_decay", "warmup_steps", "clip_grad_norm", "ema_decay", "patience")
 
 
 def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions) -> dict[str, tuple[str, str]]:
@@ -34,7 +36,8 @@ def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions
         why = (f"{type(prior).__name__} has no parameters that steps could train", "take another prior")
         unread |= dict.fromkeys(("max_steps", *of_steps), why)
     elif options.max_steps == 0:
-        why = ("training takes no steps (max_steps is 0)", "give max_steps above 0 too")
+        usual = f", the default of {type(prior).__name__}" if prior.default_fit.get("max_steps") == 0 else ""
+        why = (f"training takes no steps (max_steps is 0{usual})", "give max_steps above 0 too")
         unread |= dict.fromkeys(of_steps, why)
     elif options.checkpoint_dir is None:
         unread["checkpoint_every"] = ("no checkpoints are written (there is no checkpoint_dir)", "give checkpoint_dir")
@@ -46,7 +49,7 @@ def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions
 
 
 def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defaults: Mapping[str, Any]) -> None:
-    """Raise for fields that are given but not read, unless they have the value that holds when they are left out.
+    """Raise for fields that are given but not read, unless they have the value that holds when they are left out, or are off.
 
     Args:
         config: what was given.
@@ -59,6 +62,5 @@ def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defa
     usual = FitConfig().resolve(defaults)
     for name, (why, remedy) in unread.items():
         value = getattr(config, name)
-        # No patience is what happens where nothing is validated, whatever the model's own default is.
-        if value not in (None, getattr(usual, name)) and (name, value) != ("patience", 0):
+        if value not in (None, getattr(usual, name)) and not (name in _OFF_AT_0 and value == 0):
             raise ValueError(f"FitConfig.{name}: {why}, so {value!r} would have no effect; leave it out, or {remedy}.")

@@ -53,6 +53,8 @@ def test_the_values_that_hold_anyway_pass() -> None:
     usual = FitConfig().resolve(GaussianPrior.default_fit)
     whole = FitConfig(**{field.name: getattr(usual, field.name) for field in fields(FitOptions)})
     GaussianPrior((16, 18, 20)).fit(_poses(), config=replace(whole, progress=False))
+    off = FitConfig(weight_decay=0.0, warmup_steps=0, clip_grad_norm=0.0, ema_decay=0.0, patience=0, progress=False)
+    GaussianPrior((16, 18, 20)).fit(_poses(), config=off)  # what 0 switches off
     quiet = FitConfig(max_steps=1, batch_size=8, patience=0, progress=False)
     JointFlow((16, 18, 20), hidden=4).fit(_poses(), config=quiet)  # its own patience is not 0
 
