@@ -282,7 +282,10 @@ def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Ca
     assert code == 2 and "--layers: --published, whose architecture is fixed, takes none" in text
     command = ("train", "gaussian", "--data", poses, "--out", str(tmp_path / "R"))
     code, text = said(*command, "--learning-rate", "0.1")
-    assert code == 2 and "--learning-rate: training takes no steps (--max-steps is 0, the default of GaussianPrior)" in text
+    assert (
+        code == 2
+        and "--learning-rate: training takes no steps (--max-steps is 0, the default of GaussianPrior)" in text
+    )
     assert "leave it out, or give --max-steps above 0 too" in text
     code, text = said(*command, "--max-steps", "2", "--patience", "3")
     assert code == 2 and "--patience: there are no validation poses, so 3 would have no effect" in text

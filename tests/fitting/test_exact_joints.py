@@ -66,6 +66,21 @@ def test_exact_joints_are_reached_without_a_prior(
         assert not fit.num_outliers.any()
 
 
+@pytest.mark.parametrize(("num_starts", "num_hypotheses"), [(3, 1), (None, 2)])
+def test_more_starts_reach_exact_joints_too(
+    model: nn.Module, body_prior: poseprior.PosePrior, num_starts: int | None, num_hypotheses: int
+) -> None:
+    truth = _bodies(model, _wild(3, 1.0))
+    target = Joints3D(torch.cat((truth[:, :22], torch.full((3, 33, 3), math.nan)), 1), sigma=0.001)
+    one = fit_body(model, target, prior=body_prior)
+    config = FitBodyConfig(num_starts=num_starts)
+    more = fit_body(model, target, prior=body_prior, config=config, num_hypotheses=num_hypotheses)
+    assert _off(model, more, truth).max() < 3.0 and not more.num_outliers.any() and more.converged.all()
+    assert more.weights.shape[0] == num_hypotheses
+    if num_hypotheses == 1:
+        assert (more.energy < one.energy + 0.1).all()
+
+
 def test_bodies_far_from_the_mean_are_reached_with_a_prior(model: nn.Module, body_prior: poseprior.PosePrior) -> None:
     truth = _bodies(model, _wild(12, 1.0))
     fit = fit_body(model, Joints3D(truth, sigma=0.001), prior=body_prior)

@@ -26,7 +26,8 @@ def mode_weights(problem: FitProblem, state: BodyState, stage: Stage, energy: Te
     Args:
         problem, stage: the energy of the last stage.
         state: (S, B) minima, in any order.
-        energy: (S, B) their energies.
+        energy: (S, B) their `FitProblem.evidence`: a mode that leaves points out is wide, and its energy alone would make it
+            the heavier one.
     """
     log_volume = torch.stack([_half_log_det(problem, state.pick(_row(k, state)), stage) for k in range(len(energy))])
     score = -energy - log_volume

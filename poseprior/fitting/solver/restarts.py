@@ -83,6 +83,27 @@ def fit_from_points(
     return Outcome(state.replaced(rows, part.state), converged, part.steps), reached
 
 
+@torch.no_grad()
+def with_fits(several: Outcome, found: Outcome, done: Tensor) -> Outcome:
+    """What several starts came to, and after it what `fit_from_points` found; for bodies that it did not fit, the first again.
+
+    Args:
+        several: (S, B).
+        found, done: of `fit_from_points`.
+    """
+    state = several.state.join(found.state.where(done[None], several.state.expand(1)))
+    last = torch.where(done, found.converged, several.converged[: len(done)])
+    return Outcome(state, torch.cat((several.converged, last)), several.steps + found.steps)
+
+
+@torch.no_grad()
+def lowest(problem: FitProblem, every: Outcome, stage: Stage) -> Outcome:
+    """Of several outcomes (S, B) the one that `FitProblem.evidence` prefers for each body."""
+    evidence = torch.nan_to_num(problem.evidence(every.state, stage), nan=torch.inf)
+    best = evidence.argmin(0, keepdim=True)
+    return Outcome(every.state.pick(best), every.converged.view(evidence.shape).gather(0, best)[0], every.steps)
+
+
 def _minimum(
     problem: FitProblem, start: BodyState, stage: Stage, consistent: Callable[[BodyState], BodyState]
 ) -> tuple[Outcome, Tensor]:

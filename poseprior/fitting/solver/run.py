@@ -23,7 +23,7 @@ from .initial import hand_coefficients, initial_state
 from .measured_joints import torso_points
 from .outcome import Outcome
 from .problem import FitProblem
-from .restarts import fit_from_points, restart
+from .restarts import fit_from_points, lowest, restart, with_fits
 from .stages import Stage
 from .starts import between_seen, candidates_2d, is_2d, place_in_3d, place_in_view, prior_poses, rest_poses
 from .state import BodyState, Variables
@@ -94,8 +94,7 @@ class FitRun:
 
     def _frames(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
         """Every frame by itself: from its points alone where these are exact, the others through the stages."""
-        single = not (self.latent or self.hypotheses > 1 or self.config.num_starts not in (None, 1))
-        if not single or is_2d(self.problem.targets) is not None:
+        if self.latent or is_2d(self.problem.targets) is not None:
             return self._through(stages, bar)
         with torch.no_grad():
             starts = self._starts_of_points()
@@ -103,6 +102,9 @@ class FitRun:
         rows = (~done).nonzero()[:, 0]
         if len(rows) == len(done):
             return self._through(stages, bar)
+        if self.hypotheses > 1 or self.config.num_starts not in (None, 1):
+            every = with_fits(self._through(stages, bar), found, done)
+            return every if self.hypotheses > 1 else lowest(self.problem, every, stages[-1])
         if not len(rows):
             bar.update(len(stages))
             return found
@@ -171,7 +173,7 @@ class FitRun:
         weights = torch.ones_like(state.transl[..., 0])
         if len(state.transl) > 1:
             with torch.no_grad():
-                energy = self.problem.total(state, stage)
+                energy = self.problem.evidence(state, stage)
             weights = mode_weights(self.problem, state, stage, energy)
             order = (-weights).argsort(0)[: self.hypotheses]
             weights = weights.gather(0, order)
