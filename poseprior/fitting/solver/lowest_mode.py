@@ -2,8 +2,8 @@
 
 Joints in 3D do not show how an arm is turned about its bones, nor where a hand points whose fingers nobody measured. There
 priors with several modes have several minima. They are looked for by energies alone: on a grid of turns of each arm, and
-with the hands, feet and heads of samples. Rotvecs that have grown beyond pi are another: their shorter twins may cost less.
-Only the promising poses are minimised.
+with the hands, feet, heads and fingers of samples. Rotvecs that have grown beyond pi are another: their shorter twins may
+cost less. Only the promising poses are minimised.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def _other_poses(
     poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
     rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
     yield poses.bodies(rows), rows, long[rows]
-    joints = hidden_joints(problem, stage)
-    for some in joints.any(-1).nonzero()[:, 0].split(max(1, _MOST_ROWS // len(samples))):
-        part, own = problem.of_bodies(some), stage.rows(some, len(energy))
-        poses = with_joints_of(state.bodies(some), samples, joints[some])
-        lowest, number = _total(part, poses, own).min(0)
-        body = (lowest < energy[some] + _WORTH).nonzero()[:, 0]
-        yield poses.rows(number[body] * len(some) + body), some[body], joints[some[body]]
+    for joints in hidden_joints(problem, stage):
+        for some in joints.any(-1).nonzero()[:, 0].split(max(1, _MOST_ROWS // len(samples))):
+            part, own = problem.of_bodies(some), stage.rows(some, len(energy))
+            poses = with_joints_of(state.bodies(some), samples, joints[some])
+            lowest, number = _total(part, poses, own).min(0)
+            body = (lowest < energy[some] + _WORTH).nonzero()[:, 0]
+            yield poses.rows(number[body] * len(some) + body), some[body], joints[some[body]]
 
 
 def _promising(

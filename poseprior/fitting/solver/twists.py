@@ -20,13 +20,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...rotations import tangent_to_rotvec
+from ...skeleton import JOINT_SETS
 from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
 
 #: Shoulder, elbow and wrist of each arm.
 _ARMS = ((16, 18, 20), (17, 19, 21))
-_BODY = 22
+#: Joints whose hidden ones are taken from samples together: of the body, of either hand.
+_PARTS = (range(22), JOINT_SETS["left_hand"], JOINT_SETS["right_hand"])
 #: Angles theta and phi of the grid.
 THETAS, PHIS = 16, 8
 
@@ -90,13 +92,17 @@ def turned(
     return replace(state.expand(len(theta) * len(phi)), pose=many.flatten(0, 1))
 
 
-def hidden_joints(problem: FitProblem, stage: Stage) -> Tensor:
-    """(B, 55) bool: joints of the body that the fit moves and that move no measured point, such as hands without fingers."""
-    hidden = torch.zeros(len(stage.chosen[0]), 55, dtype=torch.bool, device=stage.chosen[0].device)
-    for joint in problem.free:
-        if joint < _BODY:
+def hidden_joints(problem: FitProblem, stage: Stage) -> Iterator[Tensor]:
+    """(B, 55) bool each: joints that a term judges and that move no measured point, of the body, then of each hand's fingers.
+
+    A wrist beyond which no finger is measured, for one, and then the fingers.
+    """
+    judged = {joint for term in problem.terms for joint in term.joints}
+    for part in _PARTS:
+        hidden = torch.zeros(len(stage.chosen[0]), 55, dtype=torch.bool, device=stage.chosen[0].device)
+        for joint in judged.intersection(part, problem.free):
             hidden[:, joint] = ~moves_points(problem, stage, joint)
-    return hidden
+        yield hidden
 
 
 def with_joints_of(state: BodyState, poses: Tensor, joints: Tensor) -> BodyState:

@@ -80,15 +80,16 @@ def test_the_lower_of_two_modes_is_found_from_the_higher(
     assert float(fits[0].energies["term"]) < -math.log(0.9) + 0.5 * _HIGHER
 
 
-def test_of_two_modes_of_a_hand_without_fingers_the_lower_is_found(model: nn.Module) -> None:
+@pytest.mark.parametrize("joint", [20, 40], ids=["left_wrist", "right_index1"])
+def test_of_two_modes_of_a_hand_without_fingers_the_lower_is_found(model: nn.Module, joint: int) -> None:
     likely, unlikely = torch.zeros(2, 55, 3).unbind()
-    unlikely[20], likely[20] = torch.tensor([0.4, 1.6, -0.3]), torch.tensor([0.1, 0.1, 0.2])
+    unlikely[joint], likely[joint] = torch.tensor([0.4, 1.6, -0.3]), torch.tensor([0.1, 0.1, 0.2])
     joints = BodyPoints(model, joints=range(55))(unlikely[None])
     joints[:, 22:] = math.nan
-    term = TwoModes((20,), likely, unlikely)
+    term = TwoModes((joint,), likely, unlikely)
     config = FitBodyConfig(fit_shape=False)
     fit = fit_body(model, Joints3D(joints, sigma=0.001), terms=[term], config=config, start=unlikely[None])
-    assert bool(fit.converged) and geodesic_distance(fit.pose[0], likely)[20] < 0.05
+    assert bool(fit.converged) and geodesic_distance(fit.pose[0], likely)[joint] < 0.05
 
 
 def test_points_on_the_skin_keep_the_arm_in_the_higher_mode(model: nn.Module) -> None:
