@@ -116,7 +116,8 @@ def score(
         calibrated = calibration is not None and bool(calibration.worst_joint)
         joint_percentile = surprise.sample_percentile
         if calibration is not None and calibrated:
-            joint_percentile = calibration.joint_percentile(flat, seen, surprise.score)
+            found = calibration.joint_percentile(flat, seen, surprise.score)
+            joint_percentile = torch.where(seen[:, list(prior.joints)].any(1), found, joint_percentile)
     return ScoreResult(
         log_prob=log_prob,
         percentile=percentile.to(pose).reshape(batch),
@@ -133,7 +134,8 @@ def sample_percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: T
     """(B,) percentiles of poses (B, 55, 3) with masks (B, 55), calibrated where the prior says how."""
     calibration = calibration_of(prior)
     if calibration is not None:
-        return calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
+        found = calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
+        return torch.where(seen[:, list(prior.joints)].any(1), found, torch.full_like(found, 50.0))
     result = pose.new_zeros(len(pose))
     for rows, mask in rows_by_mask(seen):
         usual = prior.log_prob(reference, observed=mask)

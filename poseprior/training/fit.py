@@ -104,10 +104,10 @@ def start_from(prior: Trainable, train: PoseDataset | Tensor, *, config: FitConf
     with borrowed_generators(prior.device) as seed:
         seed(options.seed)
         rebuilt = type(prior).from_config(prior._fitted_config(poses))
-        prior.__dict__ = rebuilt.__dict__
-        if prior.dtype != dtype:
-            prior.to(dtype)
-        prior._initialise(poses)
+        if rebuilt.dtype != dtype:
+            rebuilt.to(dtype)
+        rebuilt._initialise(poses)
+    prior.__dict__ = rebuilt.__dict__  # last: poses that are refused leave the prior as it was
 
 
 def _check_contexts(prior: PosePrior, data: PoseDataset, argument: str) -> None:

@@ -82,3 +82,11 @@ def test_the_surprise_of_a_gaussian_joint_is_its_mahalanobis_distance_given_the_
     # Both surprises also hold the Haar volume at the joint, which hardly varies there.
     torch.testing.assert_close(found.excess[:, [3, 6, 9, 12]], expected, atol=0.1, rtol=0.02)
     assert (found.excess[:, [1, 2, 15]] == 0).all()
+
+
+def test_a_pose_that_shows_nothing_stands_in_the_middle() -> None:
+    prior = poseprior.load("body-gaussian")
+    seen = torch.zeros(2, 55, dtype=torch.bool)
+    seen[1, 40:] = True  # fingers, which the prior does not know
+    result = score(prior, torch.zeros(2, 55, 3), observed=seen, num_reference=32)
+    assert result.percentile.tolist() == result.joint_percentile.tolist() == [50.0, 50.0]

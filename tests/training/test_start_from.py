@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import poseprior
 from poseprior import FitConfig, GlobalFlow, PoseDataset
 from poseprior.io import synthetic_poses
 from poseprior.training import start_from
@@ -52,3 +53,12 @@ def test_weights_are_those_of_the_seed_and_the_global_generator_is_left_alone() 
 def test_a_config_of_another_type_is_refused() -> None:
     with pytest.raises(ValueError, match=r"config: expected a FitConfig, got dict"):
         start_from(GlobalFlow(_JOINTS, hidden=8), _data(), config={"seed": 1})  # type: ignore[arg-type]
+
+
+def test_poses_that_are_refused_leave_the_prior_as_it_was() -> None:
+    prior = poseprior.load("body-mixture")
+    poses = prior.sample(4, generator=torch.Generator().manual_seed(0))
+    before = prior.log_prob(poses)
+    with pytest.raises(ValueError, match="at least num_components=16 poses"):
+        prior.fit(poses)
+    assert prior.fitted and torch.equal(prior.log_prob(poses), before)
