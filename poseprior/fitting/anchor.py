@@ -120,7 +120,7 @@ class PoseAnchor(EnergyTerm):
             return None
         if self._sigma.dim() < 2 or len(self._sigma) == 1:
             return self
-        if len(self._sigma) <= int(bodies.max()):
+        if len(bodies) and len(self._sigma) <= int(bodies.max()):
             self._check_batch(torch.Size((int(bodies.max()) + 1,)))
         part = copy(self)
         part._estimate, part._sigma = self._estimate[bodies], self._sigma[bodies]

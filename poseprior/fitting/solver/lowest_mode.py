@@ -84,7 +84,7 @@ def _other_poses(
     for arm in arms(problem):
         shoulder = torch.arange(state.pose.shape[-2], device=energy.device) == arm[0]
         rows = hidden_turns(problem, state, stage, arm).nonzero()[:, 0]
-        for some in rows.split(_MOST_ROWS // (THETAS * PHIS)):
+        for some in _chunks(rows, THETAS * PHIS):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = grid_of_turns(part, state.bodies(some), own, arm)
             lowest, phi = _total(part, poses, own).unflatten(0, (THETAS, PHIS)).min(1)
@@ -101,12 +101,17 @@ def _other_poses(
     rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
     yield poses.bodies(rows), rows, long[rows]
     for joints in hidden_joints(problem, stage):
-        for some in joints.any(-1).nonzero()[:, 0].split(max(1, _MOST_ROWS // len(samples))):
+        for some in _chunks(joints.any(-1).nonzero()[:, 0], len(samples)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = with_joints_of(state.bodies(some), samples, joints[some])
             lowest, number = _total(part, poses, own).min(0)
             body = (lowest < energy[some] + _WORTH).nonzero()[:, 0]
             yield poses.rows(number[body] * len(some) + body), some[body], joints[some[body]]
+
+
+def _chunks(bodies: Tensor, poses: int) -> Iterator[Tensor]:
+    """The bodies, a few at a time, for so many poses of each."""
+    return (some for some in bodies.split(max(1, _MOST_ROWS // poses)) if len(some))
 
 
 def _promising(
