@@ -39,8 +39,6 @@ def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions
         usual = f", the default of {type(prior).__name__}" if prior.default_fit.get("max_steps") == 0 else ""
         why = (f"training takes no steps (max_steps is 0{usual})", "give max_steps above 0 too")
         unread |= dict.fromkeys(of_steps, why)
-    elif options.checkpoint_dir is None:
-        unread["checkpoint_every"] = ("no checkpoints are written (there is no checkpoint_dir)", "give checkpoint_dir")
     if val is None and "patience" not in unread:
         unread |= dict.fromkeys(("patience", "max_val_poses"), ("there are no validation poses", "give some"))
     if options.rig_noise is not None and not set(options.rig_noise.joints) & set(prior.joints):
@@ -49,7 +47,10 @@ def unread_fields(prior: PosePrior, val: PoseDataset | None, options: FitOptions
 
 
 def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defaults: Mapping[str, Any]) -> None:
-    """Raise for fields that are given but not read, unless they have the value that holds when they are left out, or are off.
+    """Raise for fields that are given but not read.
+
+    Values that hold when the field is left out pass, as does a 0 that switches off what is not there, and fields of steps
+    beside a `max_steps` of 0 that is given.
 
     Args:
         config: what was given.
@@ -62,5 +63,8 @@ def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defa
     usual = FitConfig().resolve(defaults)
     for name, (why, remedy) in unread.items():
         value = getattr(config, name)
+        # One configuration may serve several families: max_steps=0 says for all of them that there are no steps.
+        if config.max_steps == 0 and name in (*_OF_STEPS, "batch_size"):
+            continue
         if value not in (None, getattr(usual, name)) and not (name in _OFF_AT_0 and value == 0):
             raise ValueError(f"FitConfig.{name}: {why}, so {value!r} would have no effect; leave it out, or {remedy}.")
