@@ -24,12 +24,11 @@ from tqdm import tqdm
 
 from .._checks import check_number, check_whole
 from ..io.dataset import PoseDataset
-from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..rotations import add_tangent_noise, rotvec_to_unitquat
-from ..skeleton import JOINT_NAMES, JOINT_SETS, NUM_JOINTS
+from ..skeleton import JOINT_NAMES, JOINT_SETS
 from ..training.rig_noise import RigNoise
-from .surprise import joint_surprise
+from .surprise import joint_surprise, rows_by_shown_joints
 
 #: Percentiles that a table holds.
 LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
@@ -185,12 +184,8 @@ def standard_scores(prior: PosePrior, pose: Tensor, observed: Tensor, reference:
         (B,) in units of the distance from that median to the 16th percentile of the samples; 0 where nothing is
         observed. A Gaussian's standard score, but for the heavier tails of log-densities.
     """
-    modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=pose.device)
-    modelled[list(prior.joints)] = True
     result = pose.new_zeros(len(pose))
-    for rows, mask in rows_by_mask(observed & modelled):
-        if not bool(mask.any()):
-            continue
+    for rows, mask in rows_by_shown_joints(prior, observed):
         own = prior.log_prob(reference, observed=mask)
         median, low = own.quantile(0.5), own.quantile(_LOW)
         value = prior.log_prob(pose[rows], observed=mask)

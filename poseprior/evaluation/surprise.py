@@ -8,6 +8,7 @@ the prior's samples, at least 0 ("replacement"): the same culprits, on another s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,16 +53,12 @@ def joint_surprise(prior: PosePrior, pose: Tensor, observed: Tensor, reference: 
         observed: (B, 55) bool.
         reference: (N, 55, 3) samples of the prior; the first 144 are used.
     """
-    modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=pose.device)
-    modelled[list(prior.joints)] = True
     excess, score = pose.new_zeros(len(pose), NUM_JOINTS), pose.new_zeros(len(pose))
     percentile = torch.full_like(score, 50.0)
     of = _conditional if prior.can_marginalise else _replacement
     candidates, baseline = reference[:CANDIDATES], reference[CANDIDATES : CANDIDATES + BASELINE]
-    for rows, mask in rows_by_mask(observed & modelled):
+    for rows, mask in rows_by_shown_joints(prior, observed):
         joints = mask.nonzero()[:, 0]
-        if not len(joints):
-            continue
         usual = of(prior, baseline, mask, joints, candidates)
         mean = usual.mean(0)
         own = of(prior, pose[rows], mask, joints, candidates) - mean
@@ -71,6 +68,13 @@ def joint_surprise(prior: PosePrior, pose: Tensor, observed: Tensor, reference: 
         score[rows] = ((median - worst) / (high - median).clamp_min(1e-6)).to(score)
         percentile[rows] = 100.0 * (usual_worst > worst[:, None]).to(percentile).mean(1)
     return Surprise(excess=excess, score=score, sample_percentile=percentile)
+
+
+def rows_by_shown_joints(prior: PosePrior, observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of masks (B, 55) that show the same of the prior's joints, and these (55,); without rows that show none."""
+    modelled = torch.zeros(NUM_JOINTS, dtype=torch.bool, device=observed.device)
+    modelled[list(prior.joints)] = True
+    return ((rows, mask) for rows, mask in rows_by_mask(observed & modelled) if bool(mask.any()))
 
 
 def _conditional(prior: PosePrior, pose: Tensor, mask: Tensor, joints: Tensor, candidates: Tensor) -> Tensor:
