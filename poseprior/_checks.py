@@ -105,7 +105,9 @@ def check_switch(name: str, value: object) -> bool:
     return value
 
 
-def check_effect(name: str, value: object, usual: object, cause: str, remedy: str) -> None:
+def check_effect(
+    name: str, value: object, usual: object, cause: str, remedy: str, *, zero_is_off: bool = False
+) -> None:
     """Refuse an option that nothing reads beside the others, unless it has its usual value.
 
     Args:
@@ -114,11 +116,12 @@ def check_effect(name: str, value: object, usual: object, cause: str, remedy: st
         usual: what holds where the option is left out.
         cause: why nothing reads it, such as `couplings=0`.
         remedy: what to give so that it is read.
+        zero_is_off: whether 0 switches off what the option is of, so that it passes where that is not there.
 
     Raises:
         ValueError: naming the option, the value, the cause and the remedy.
     """
-    if value is usual or (usual is not None and value == usual):
+    if value is usual or (usual is not None and value == usual) or (zero_is_off and not value):
         return
     got = quoted(value)
     if "\n" in got or got.startswith("<"):  # tensors, generators

@@ -67,8 +67,8 @@ class GaussianMixturePrior(PosePrior):
             (self.num_components == 1, "num_components=1", "num_components above 1"),
             (self.em_iterations == 0, "em_iterations=0", "em_iterations above 0"),
         ):
-            if idle and self.prior_count:  # 0 switches off what is not there
-                check_effect("prior_count", self.prior_count, _PRIOR_COUNT, cause, remedy)
+            if idle:
+                check_effect("prior_count", self.prior_count, _PRIOR_COUNT, cause, remedy, zero_is_off=True)
         self.chart = TangentChart(len(self.joints))
         self.factors = IndependentGroupsMixture(
             self.joints, check_groups("groups", groups), num_components=self.num_components

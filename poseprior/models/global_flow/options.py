@@ -39,8 +39,7 @@ def checked_options(
         usual = inspect.signature(make).parameters
         for name in (*_OF_NETWORKS, "context_dim"):
             value = checked.get(name, context_dim)
-            if value:  # 0 switches off what is not there
-                check_effect(name, value, usual[name].default, "couplings=0", "couplings above 0")
+            check_effect(name, value, usual[name].default, "couplings=0", "couplings above 0", zero_is_off=True)
     return checked
 
 

@@ -107,8 +107,8 @@ class VAEOptions:
         if self.flow_layers and self.latent_dim < 2:
             raise ValueError("flow_layers: coupling layers need latent_dim of 2 or more, got 1; use flow_layers=0.")
         for name, usual, other in _NEEDS:
-            if not getattr(self, other) and getattr(self, name):  # 0 switches off what is not there
-                check_effect(name, getattr(self, name), usual, f"{other}=0", f"{other} above 0")
+            if not getattr(self, other):
+                check_effect(name, getattr(self, name), usual, f"{other}=0", f"{other} above 0", zero_is_off=True)
 
 
 #: The architecture of the literature: 2 million parameters for 30 joints and z = 24 (1.94 M; 1.82 M for one hand, 1.88 M
