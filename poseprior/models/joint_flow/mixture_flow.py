@@ -21,7 +21,8 @@ from ..shared.dropout import Dropout
 from ..shared.grouped_mlp import GroupedLinear
 from ..shared.mirror import mirror_views
 from .conditionals import JointConditionals, grouped_affine
-from .triangular_mixture import BROAD, Mixture, broad_terms, decode, draw, draw_of_noise, encode, whitener
+from .mixture_inverse import decode
+from .triangular_mixture import BROAD, Mixture, broad_terms, draw, draw_of_noise, encode, whitener
 
 #: Numbers for each component: a logit, a centre (3), log-precisions (3) and shears (3).
 _PER_COMPONENT = 10

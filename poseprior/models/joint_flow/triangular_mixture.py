@@ -5,13 +5,14 @@ A mixture of Gaussians over y in R^3 has closed-form conditionals, themselves mi
     p(y_i | y_<i) = sum_k W_k(y_<i) N(y_i; c_k, s_k),      W_k ~ w_k prod_{l<i} N(y_l; c_k, s_k),
 
 so z_i = Phi^-1(P(Y_i <= y_i | y_<i)) is an invertible map to N(0, I), the density it implies is the mixture itself, and
-draws need no inversion. Source: Rosenblatt, "Remarks on a multivariate transformation" (1952).
+draws need no inversion. The inverse is in `mixture_inverse`. Source: Rosenblatt, "Remarks on a multivariate
+transformation" (1952).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,10 +21,6 @@ from ..._tracing import is_traced
 from ..shared.broad_tails import BroadComponent
 from ..shared.triangular import Triple, lower_solve, unit_lower_product, unit_lower_solve
 
-#: Halvings of a bracket of at most 1e4 standardised units: down to float64 resolution.
-_BISECTIONS = 60
-#: Traced code cuts the bracket into this many parts at once, which is worth this many halvings: its graph is shorter.
-_PARTS, _HALVINGS = 16, 4
 #: The two broad components, in units of the chart, and the weight of each in their sum.
 BROAD = ((BroadComponent(2.5, truncated=False), 0.9), (BroadComponent(6.0, truncated=False), 0.1))
 
@@ -57,11 +54,8 @@ class Mixture(NamedTuple):
         """Standardised residuals f of y (P, B, 3) under each learned component, three (P, B, K)."""
         z = torch.bmm(y - self.mean, whitener(self.log_diagonal, self.lower).mT)
         first, second, third = ((z[..., None, :] - self.centre) * self.log_precision.exp()).unbind(-1)
-        return unit_lower_product(self._shear_entries(), (first, second, third))
-
-    def _shear_entries(self) -> Triple:
         a, b, c = self.shear.unbind(-1)
-        return a, b, c
+        return unit_lower_product((a, b, c), (first, second, third))
 
     def log_weights(self) -> Tensor:
         """(P, B, K + 2) log-weights of all components, the broad ones last."""
@@ -69,13 +63,21 @@ class Mixture(NamedTuple):
         tail = _constants(self.log_weight, broad).expand(*self.log_weight.shape[:-1], len(BROAD))
         return torch.cat([self.log_weight + math.log1p(-self.broad_weight), tail], -1)
 
-    def standardise(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Residuals of all components and their log-slopes d f_i / d y_i, both (P, B, K + 2, 3)."""
+    def standardise(self, y: Tensor) -> Tensor:
+        """(P, B, K + 2, 3) residuals of all components."""
         f = torch.stack(self.residuals(y), -1)
         stddev = _constants(y, [broad.stddev for broad, _ in BROAD])[:, None]
+        return torch.cat([f, y[..., None, :] / stddev], -2)
+
+    def log_slopes(self) -> Tensor:
+        """(P, B, K + 2, 3) logarithms of the derivatives of all components' residuals f_i with respect to y_i."""
         slope = self.log_precision + self.log_diagonal[..., None, :]
-        broad_slope = (-stddev.log()).expand(*slope.shape[:-2], len(BROAD), 3)
-        return torch.cat([f, y[..., None, :] / stddev], -2), torch.cat([slope, broad_slope], -2)
+        broad = _constants(slope, [-math.log(broad.stddev) for broad, _ in BROAD])[:, None]
+        return torch.cat([slope, broad.expand(*slope.shape[:-2], len(BROAD), 3)], -2)
+
+    def double(self) -> Mixture:
+        """The same in float64."""
+        return Mixture(*(t.double() if isinstance(t, Tensor) else t for t in self))  # type: ignore[arg-type]
 
 
 def _constants(like: Tensor, values: list[float]) -> Tensor:
@@ -96,33 +98,12 @@ def broad_terms(like: Tensor, broad_weight: float) -> tuple[Tensor, Tensor]:
 
 def encode(y: Tensor, mixture: Mixture) -> Tensor:
     """Latents (..., 3) of y (..., 3), in float64 inside."""
-    mixture = _double(mixture)
-    f, slope = mixture.standardise(y.double())
-    per_step = slope - 0.5 * f.square()
+    mixture = mixture.double()
+    f = mixture.standardise(y.double())
+    per_step = mixture.log_slopes() - 0.5 * f.square()
     before = torch.cumsum(per_step, -1) - per_step
     log_weight = (mixture.log_weights()[..., None] + before).log_softmax(-2)
     return _to_normal(f, log_weight).to(y.dtype)
-
-
-def decode(latent: Tensor, mixture: Mixture) -> Tensor:
-    """Inverse of `encode`: bisection, then one Newton step that also carries the exact gradient."""
-    mixture = _double(mixture)
-    target = latent.double()
-    y = torch.zeros_like(target)
-    log_weight = mixture.log_weights()
-    for i in range(3):
-        at_zero, slopes = mixture.standardise(y)
-        offset, slope = at_zero[..., i], slopes[..., i]
-        given = log_weight.log_softmax(-1)  # of the components, given the coordinates before
-        found = _bisect(target[..., i], offset.detach(), slope.detach().exp(), given.detach())
-        f = offset + slope.exp() * found[..., None]
-        z = _to_normal(f, given, axis=-1)
-        log_rate = torch.logsumexp(given + slope - 0.5 * f.square(), -1) + 0.5 * z.square()
-        y_i = found + (target[..., i] - z) * torch.exp(-log_rate.detach())
-        y = torch.cat([y[..., :i], y_i[..., None], y[..., i + 1 :]], -1)
-        f = offset + slope.exp() * y_i[..., None]
-        log_weight = log_weight + slope - 0.5 * f.square()
-    return y.to(latent.dtype)
 
 
 def draw(mixture: Mixture, generator: torch.Generator | None) -> Tensor:
@@ -151,16 +132,16 @@ def draw_of_noise(mixture: Mixture, noise: Tensor, uniform: Tensor) -> Tensor:
     return torch.where((chosen >= learned)[..., None], stddev * noise, mixture.mean + residual)
 
 
-def _to_normal(f: Tensor, log_weight: Tensor, *, axis: int = -2) -> Tensor:
-    """Phi^-1(sum_k weight_k Phi(f_k)), from whichever tail is the smaller."""
-    below = torch.logsumexp(log_weight + _log_ndtr(f), axis)
-    above = torch.logsumexp(log_weight + _log_ndtr(-f), axis)
+def _to_normal(f: Tensor, log_weight: Tensor) -> Tensor:
+    """Phi^-1(sum_k weight_k Phi(f_k)) over axis -2, from whichever tail is the smaller."""
+    below = torch.logsumexp(log_weight + log_ndtr(f), -2)
+    above = torch.logsumexp(log_weight + log_ndtr(-f), -2)
     tail = torch.minimum(below, above).clamp_min(-700.0)
     z = torch.special.ndtri(tail.exp())
     return torch.where(below <= above, z, -z)
 
 
-def _log_ndtr(x: Tensor) -> Tensor:
+def log_ndtr(x: Tensor) -> Tensor:
     """log Phi(x)."""
     if not is_traced():
         return torch.special.log_ndtr(x)
@@ -168,51 +149,3 @@ def _log_ndtr(x: Tensor) -> Tensor:
     low, high = x.clamp_max(-1.0), x.clamp_min(-1.0)
     tail = torch.log(0.5 * torch.special.erfcx(-low * math.sqrt(0.5))) - 0.5 * low.square()
     return torch.where(x < -1.0, tail, torch.log1p(-0.5 * torch.erfc(high * math.sqrt(0.5))))
-
-
-def _bisect(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
-    """(...) x with sum_k weight_k Phi(offset_k + slope_k x) = Phi(target), for target (...) and the others (..., K)."""
-    if torch.compiler.is_dynamo_compiling():
-        found: Tensor = _bisect_compiled(target.detach(), offset.detach(), slope.detach(), log_weight.detach())
-        return found
-    most = target.detach().abs()[..., None] + 1.0
-    low = ((-most - offset) / slope).amin(-1)
-    width = ((most - offset) / slope).amax(-1) - low
-    parts, rounds = (_PARTS, _BISECTIONS // _HALVINGS) if is_traced() else (2, _BISECTIONS)
-    inner = torch.arange(1, parts, dtype=low.dtype, device=low.device) / parts
-    for _ in range(rounds):
-        cuts = low[..., None] + width[..., None] * inner
-        f = offset[..., None, :] + slope[..., None, :] * cuts[..., None]
-        below = _to_normal(f, log_weight[..., None, :], axis=-1) < target[..., None]
-        low = low + width * (below.sum(-1) / parts)
-        width = width / parts
-    return (low + 0.5 * width).detach()
-
-
-@torch.library.custom_op(
-    "poseprior::bisect", mutates_args=(), schema="(Tensor t, Tensor o, Tensor s, Tensor w) -> Tensor"
-)
-def _bisect_compiled(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
-    """`_bisect` as one node of a compiled graph: its steps, written out, take minutes to compile."""
-    return _bisect(target, offset, slope, log_weight)
-
-
-@_bisect_compiled.register_fake
-def _(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
-    return torch.empty_like(target)
-
-
-def _bisect_each(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-    stacked = [
-        tensor.expand(info.batch_size, *tensor.shape) if place is None else tensor.movedim(place, 0)
-        for tensor, place in zip(tensors, in_dims, strict=True)
-    ]
-    return _bisect_compiled(*stacked), 0
-
-
-if hasattr(_bisect_compiled, "register_vmap"):  # torch 2.5 and later
-    _bisect_compiled.register_vmap(_bisect_each)
-
-
-def _double(mixture: Mixture) -> Mixture:
-    return Mixture(*(t.double() if isinstance(t, Tensor) else t for t in mixture))  # type: ignore[arg-type]
