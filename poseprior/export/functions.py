@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import check_choice
-from ..models import JointFlow
 from ..prior import LatentPosePrior, PosePrior
 from .draws import draw_of
 
@@ -116,12 +115,7 @@ def function_of(prior: PosePrior, what: str, hide: Iterable[int] = ()) -> Functi
     if what == "decode":
         if not isinstance(prior, LatentPosePrior):
             raise ValueError(
-                f"what: {type(prior).__name__} has no latent space to decode; GlobalFlow and VAEs have one."
-            )
-        if isinstance(prior, JointFlow) and prior.architecture == "default":
-            raise ValueError(
-                "what: decode of a JointFlow searches for roots, which no graph of standard operators does; sample draws "
-                "from the same density."
+                f"what: {type(prior).__name__} has no latent space to decode; JointFlow, GlobalFlow and VAEs have one."
             )
         return Function(prior, _Decode(prior), {"latent": (prior.latent_dim,)}, ("pose",))
     hidden = tuple(sorted(set(hide)))

@@ -107,10 +107,13 @@ def _require_packages() -> None:
 
 
 def _graph(function: Function, name: str) -> torch.onnx.ONNXProgram:
+    from .operators import translations
+
     try:
         made = torch.onnx.export(
             _program(function, with_grad=name == "grad"), (), dynamo=True, optimize=True, verbose=False,
             input_names=list(function.inputs), output_names=list(function.outputs), external_data=False,
+            custom_translation_table=translations(),
         )  # fmt: skip
     except Exception as error:  # of many kinds, all of which say that there is no such graph
         raise ValueError(
@@ -126,7 +129,8 @@ def _program(function: Function, *, with_grad: bool) -> torch.export.ExportedPro
     arguments = function.example()
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} for _ in arguments)
-    program = torch.export.export(function.module, arguments, dynamic_shapes=shapes, strict=False)
+    with torch.set_grad_enabled(with_grad):  # without, graphs have nothing that serves derivatives alone
+        program = torch.export.export(function.module, arguments, dynamic_shapes=shapes, strict=False)
     if not with_grad:
         return program
     from torch._decomp import decomposition_table
