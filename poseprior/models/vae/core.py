@@ -158,7 +158,7 @@ class VAECore(nn.Module):
             gain, root, log_det = self._linear_map(observed)
             return (gain @ centred[..., None])[..., 0], root, log_det
         index = None
-        if observed is None:
+        if observed is None or bool(observed.all()):
             tensors = (self.encode_map, self.encode_log_noise)
             frozen = is_frozen(self, tensors)
             gain, root, log_det = self.cache(tensors, None, self._linear_map) if frozen else self._linear_map()
