@@ -61,6 +61,29 @@ def mixture_draw(raw: Tensor, dof: int | None, *, generator: torch.Generator | N
     chosen = torch.multinomial(log_weight.exp(), 1, generator=generator)
     index = chosen[..., None].expand(-1, 1, 3)
     mean, log_scale, lower = (t.gather(1, index)[:, 0] for t in (mean, log_scale, lower))
-    first, second, third = standard_draw(mean, dof, generator=generator).unbind(-1)
+    return _from_standard(mean, log_scale, lower, standard_draw(mean, dof, generator=generator))
+
+
+def mixture_draw_of_noise(raw: Tensor, standard: Tensor, uniform: Tensor) -> Tensor:
+    """`mixture_draw` as a function of its noise.
+
+    Args:
+        raw: (..., 10 K) network outputs.
+        standard: (..., 3) draws of the standard Student-t.
+        uniform: (...) numbers in [0, 1), which choose the components.
+
+    Returns:
+        (..., 3).
+    """
+    log_weight, mean, log_scale, lower = _split(raw)
+    count = log_weight.shape[-1]
+    chosen = (log_weight.exp().cumsum(-1) <= uniform[..., None]).to(torch.long).sum(-1).clamp_max(count - 1)
+    one = torch.nn.functional.one_hot(chosen, count).to(mean.dtype)[..., None]
+    return _from_standard((mean * one).sum(-2), (log_scale * one).sum(-2), (lower * one).sum(-2), standard)
+
+
+def _from_standard(mean: Tensor, log_scale: Tensor, lower: Tensor, standard: Tensor) -> Tensor:
+    """Draws (..., 3) of components, (..., 3) each, from standard ones."""
+    first, second, third = standard.unbind(-1)
     unit = torch.stack(unit_lower_product(_factor_entries(lower), (first, second, third)), -1)
     return mean + log_scale.exp() * unit

@@ -30,5 +30,12 @@ def standard_draw(like: Tensor, dof: int | None, *, generator: torch.Generator |
     normal = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
     if dof is None:
         return normal
-    square = torch.randn(*like.shape[:-1], dof, generator=generator, dtype=like.dtype, device=like.device).square()
-    return normal / square.mean(-1, keepdim=True).sqrt()
+    other = torch.randn(*like.shape[:-1], dof, generator=generator, dtype=like.dtype, device=like.device)
+    return standard_of_noise(torch.cat([normal, other], -1))
+
+
+def standard_of_noise(normal: Tensor) -> Tensor:
+    """Draws (..., 3) of standard normal numbers (..., 3 + dof); without more than three they are normal themselves."""
+    if normal.shape[-1] == 3:
+        return normal
+    return normal[..., :3] / normal[..., 3:].square().mean(-1, keepdim=True).sqrt()
