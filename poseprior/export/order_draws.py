@@ -69,6 +69,10 @@ class _ChainDraw(nn.Module):
     coordinate: Tensor
     known_whitener: Tensor
     own_factor: Tensor
+    before: Tensor  # (S, K, J), 1 where a joint comes before the joint that step S draws
+    near_visible: Tensor  # (S, K, N), and for the joint of each step its tables given the near joints that do
+    near_whitener: Tensor
+    near_factor: Tensor
 
     def __init__(self, part: OrderAgnosticGroup, ranks: Tensor, hidden: list[bool]) -> None:
         super().__init__()
@@ -81,10 +85,18 @@ class _ChainDraw(nn.Module):
         lead = factor[:, : 3 * self.known, : 3 * self.known].double()
         eye = torch.eye(3 * self.known, dtype=lead.dtype).expand_as(lead)
         known_whitener = torch.linalg.solve_triangular(lead, eye, upper=False).to(factor.dtype)
+        steps = range(self.known, self.size)
+        before = torch.stack([nn.functional.one_hot(perm[:, :step], self.size).sum(1) for step in steps]).to(factor)
         tensors = {"perm": perm, "factor": factor, "coordinate": coordinate, "known_whitener": known_whitener}
-        for name, tensor in (*tensors.items(), ("own_factor", part.base.own_factor())):
+        tensors |= {"own_factor": part.base.own_factor(), "before": before}
+        if part.near_net is not None:
+            joints, tables = perm[:, self.known :].T, part.base.near_tables()
+            visible = before.gather(2, part.base.slots[joints]) * part.base.used[joints]
+            number = part.base.near_set(visible)
+            tensors |= {"near_visible": visible, "near_whitener": tables.whitener[joints, number]}
+            tensors["near_factor"] = tables.factor[joints, number]
+        for name, tensor in tensors.items():
             self.register_buffer(name, tensor.detach().clone())
-        part.base.near_tables()  # caches them, which a graph then holds
 
     def forward(self, z: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
         """(B, J, 3) chart coordinates with the hidden joints drawn, from (B, J, 3) and noise."""
@@ -94,8 +106,7 @@ class _ChainDraw(nn.Module):
         white = [seen @ self.known_whitener.mT]
         each = z.expand(self.orders, *z.shape)
         for step in range(self.known, self.size):
-            number = step - self.known
-            joint = self.perm[:, step]
+            joint, number = self.perm[:, step], step - self.known
             rows = self.factor[:, 3 * step : 3 * step + 3]
             mean = self.part.base.mean.view(-1, 3)[joint][:, None] + torch.cat(white, -1) @ rows[:, :, : 3 * step].mT
             diagonal = rows[:, None, :, 3 * step : 3 * step + 3]
@@ -112,10 +123,10 @@ class _ChainDraw(nn.Module):
     ) -> Tensor:
         """(K, B, 3) draws of the next joint of every order, whose base is N(mean, diagonal diagonal^T)."""
         part, joint = self.part, self.perm[:, step]
-        before = nn.functional.one_hot(self.perm[:, :step], self.size).sum(1).to(z.dtype)  # (K, J)
+        seen = self.before[step - self.known][:, None]
         inputs, plain = part._inputs(z), standard_of_noise(normal)[None].expand(self.orders, -1, -1)
         kind, level = uniform[:, 0], uniform[:, 1].expand(self.orders, -1)
-        raw = _outputs(part.net, joint, part._near_features(inputs, before[:, None].expand(inputs.shape[:-1])))
+        raw = _outputs(part.net, joint, part._near_features(inputs, seen.expand(inputs.shape[:-1])))
         centre = part.base.mean.view(-1, 3)[joint][:, None]
         terms = [
             mean + _times(diagonal, mixture_draw_of_noise(raw, plain, level)),
@@ -124,7 +135,7 @@ class _ChainDraw(nn.Module):
             part.broad.stddev * normal[:, :3] / part.scale[joint][:, None],
         ]
         if part.near_net is not None:
-            terms.append(self._near(z, step, inputs, before, plain, level))
+            terms.append(self._near(z, step, inputs, plain, level))
         # The terms of the mixture in the order of `OrderAgnosticGroup._weights`.
         weights = torch.tensor(part._weights[: len(terms)], dtype=z.dtype, device=z.device)
         chosen = (weights.cumsum(0) <= kind[:, None]).to(torch.long).sum(-1).clamp_max(len(terms) - 1)
@@ -133,20 +144,18 @@ class _ChainDraw(nn.Module):
             drawn = torch.where((chosen == k)[:, None], term, drawn)
         return drawn
 
-    def _near(self, z: Tensor, step: int, inputs: Tensor, before: Tensor, plain: Tensor, level: Tensor) -> Tensor:
+    def _near(self, z: Tensor, step: int, inputs: Tensor, plain: Tensor, level: Tensor) -> Tensor:
         """The draw of the network that sees near joints alone."""
-        base, joint, net = self.part.base, self.perm[:, step], self.part.near_net
+        base, joint, number, net = self.part.base, self.perm[:, step], step - self.known, self.part.near_net
         assert net is not None
-        tables, slots = base.near_tables(), base.slots[joint]
-        visible = before.gather(1, slots) * base.used[joint]
-        number = base.near_set(visible)
-        index = slots[:, None, :, None].expand(-1, z.shape[1], -1, 3)
-        features = self.part._near_features(inputs.gather(2, index), visible[:, None].expand(index.shape[:-1]))
+        index = base.slots[joint][:, None, :, None].expand(-1, z.shape[1], -1, 3)
+        visible = self.near_visible[number][:, None].expand(index.shape[:-1])
+        raw = _outputs(net, joint, self.part._near_features(inputs.gather(2, index), visible))
         own = nn.functional.one_hot(joint, self.size).to(z.dtype)[:, None, :, None]
         centred = (z - base.mean.view(-1, 3)) * (1.0 - own)  # the residual of the joint's own mean, given the near joints
-        residual = centred.flatten(2) @ tables.whitener[joint, number].mT
-        step_ = mixture_draw_of_noise(_outputs(net, joint, features), plain, level) - residual
-        return base.mean.view(-1, 3)[joint][:, None] + _times(tables.factor[joint, number][:, None], step_)
+        residual = centred.flatten(2) @ self.near_whitener[number].mT
+        moved = _times(self.near_factor[number][:, None], mixture_draw_of_noise(raw, plain, level) - residual)
+        return base.mean.view(-1, 3)[joint][:, None] + moved
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
