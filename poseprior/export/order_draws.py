@@ -15,6 +15,12 @@ from ..models.shared.triangular import lower_solve
 from .draw import Draw
 from .gaussian_draws import GroupDraw
 
+#: Buffers of a chain that have one entry for each step.
+_TABLES = (
+    "joints", "is_joint", "before", "is_next", "rows", "diagonal", "own_factor", "near_slots", "near_visible",
+    "near_whitener", "near_factor",
+)  # fmt: skip
+
 
 class OrderAgnosticDraw(Draw):
     """Of an order-agnostic prior: each group of joints in one of its fixed orders, which the noise picks."""
@@ -64,98 +70,120 @@ class _ChainDraw(nn.Module):
         hidden: which of the J joints are drawn.
     """
 
-    perm: Tensor
-    factor: Tensor
+    joints: Tensor  # (S, K), the joint that each of S steps draws in each order
+    is_joint: Tensor  # (S, K, J)
+    before: Tensor  # (S, K, J), 1 where a joint comes before that joint
+    rows: Tensor  # (S, K, 3, 3J) of the Cholesky factor, without the diagonal blocks
+    diagonal: Tensor  # (S, K, 3, 3)
+    is_next: Tensor  # (S, 3J), where the step's residual stands
+    cumulated: Tensor  # cumulated weights of the mixture's terms, in the order of `OrderAgnosticGroup._weights`
     coordinate: Tensor
     known_whitener: Tensor
     own_factor: Tensor
-    before: Tensor  # (S, K, J), 1 where a joint comes before the joint that step S draws
-    near_visible: Tensor  # (S, K, N), and for the joint of each step its tables given the near joints that do
+    near_slots: Tensor  # (S, K, N)
+    near_visible: Tensor  # (S, K, N)
     near_whitener: Tensor
     near_factor: Tensor
 
     def __init__(self, part: OrderAgnosticGroup, ranks: Tensor, hidden: list[bool]) -> None:
         super().__init__()
         self.part, self.size, self.orders = part, len(hidden), len(ranks)
-        self.known = self.size - sum(hidden)
+        self.known, self._steps = self.size - sum(hidden), sum(hidden)
         self._noise = 3 + (part.dof or 0)
-        self.normals, self.uniforms = self._noise * sum(hidden), 1 + 2 * sum(hidden)
-        perm = (ranks + torch.tensor(hidden) * self.size).argsort(-1)
-        factor, coordinate = part.base.factor(perm)
-        lead = factor[:, : 3 * self.known, : 3 * self.known].double()
-        eye = torch.eye(3 * self.known, dtype=lead.dtype).expand_as(lead)
-        known_whitener = torch.linalg.solve_triangular(lead, eye, upper=False).to(factor.dtype)
-        steps = range(self.known, self.size)
-        before = torch.stack([nn.functional.one_hot(perm[:, :step], self.size).sum(1) for step in steps]).to(factor)
-        tensors = {"perm": perm, "factor": factor, "coordinate": coordinate, "known_whitener": known_whitener}
-        tensors |= {"own_factor": part.base.own_factor(), "before": before}
-        if part.near_net is not None:
-            joints, tables = perm[:, self.known :].T, part.base.near_tables()
-            visible = before.gather(2, part.base.slots[joints]) * part.base.used[joints]
-            number = part.base.near_set(visible)
-            tensors |= {"near_visible": visible, "near_whitener": tables.whitener[joints, number]}
-            tensors["near_factor"] = tables.factor[joints, number]
+        self.normals, self.uniforms = self._noise * self._steps, 1 + 2 * self._steps
+        tensors = self._tables((ranks + torch.tensor(hidden) * self.size).argsort(-1))
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor.detach().clone())
 
+    def _tables(self, perm: Tensor) -> dict[str, Tensor]:
+        """What the steps take, for the orders perm (K, J)."""
+        base, known = self.part.base, 3 * self.known
+        factor, coordinate = base.factor(perm)
+        eye = torch.eye(known, dtype=torch.double).expand(self.orders, -1, -1)
+        whitener = torch.linalg.solve_triangular(factor[:, :known, :known].double(), eye, upper=False)
+        places = nn.functional.one_hot(perm, self.size)
+        joints = perm[:, self.known :].T
+        blocks = factor.unflatten(1, (-1, 3))[:, self.known :].transpose(0, 1)
+        number = torch.arange(self._steps)
+        diagonal = blocks.unflatten(3, (-1, 3))[number, :, :, self.known + number]
+        place, start = torch.arange(3 * self.size), known + 3 * number[:, None]
+        earlier, is_next = place < start, (place >= start) & (place < start + 3)
+        before = (places.cumsum(1) - places)[:, self.known :].transpose(0, 1).to(factor)
+        tables = {
+            "joints": joints, "is_joint": places[:, self.known :].transpose(0, 1).to(torch.bool), "before": before,
+            "rows": blocks * earlier[:, None, None], "diagonal": diagonal, "coordinate": coordinate[:, :known],
+            "known_whitener": whitener.to(factor.dtype), "own_factor": base.own_factor()[joints],
+            "is_next": is_next, "cumulated": torch.tensor(self.part._weights).cumsum(0),
+        }  # fmt: skip
+        if self.part.near_net is not None:
+            near, slots = base.near_tables(), base.slots[joints]
+            visible = before.gather(2, slots) * base.used[joints]
+            number = base.near_set(visible)
+            tables |= {"near_slots": slots, "near_visible": visible}
+            tables |= {"near_whitener": near.whitener[joints, number], "near_factor": near.factor[joints, number]}
+        return tables
+
     def forward(self, z: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
         """(B, J, 3) chart coordinates with the hidden joints drawn, from (B, J, 3) and noise."""
-        normals, uniforms = normal.unflatten(1, (-1, self._noise)), uniform[:, 1:].unflatten(1, (-1, 2))
+        from torch._higher_order_ops.scan import scan  # graphs hold the steps once; written out, they take minutes
+
+        normals = normal.unflatten(1, (-1, self._noise)).transpose(0, 1)
+        uniforms = uniform[:, 1:].unflatten(1, (-1, 2)).transpose(0, 1)
         centred = z.flatten(1) - self.part.base.mean
-        seen = centred[:, self.coordinate[:, : 3 * self.known]].transpose(0, 1)  # (K, B, 3 known)
-        white = [seen @ self.known_whitener.mT]
-        each = z.expand(self.orders, *z.shape)
-        for step in range(self.known, self.size):
-            joint, number = self.perm[:, step], step - self.known
-            rows = self.factor[:, 3 * step : 3 * step + 3]
-            mean = self.part.base.mean.view(-1, 3)[joint][:, None] + torch.cat(white, -1) @ rows[:, :, : 3 * step].mT
-            diagonal = rows[:, None, :, 3 * step : 3 * step + 3]
-            drawn = self._draw(each, step, mean, diagonal, normals[:, number], uniforms[:, number])
-            white.append(lower_solve(diagonal, drawn - mean))
-            place = nn.functional.one_hot(joint, self.size).to(torch.bool)[:, None, :, None]
-            each = torch.where(place, drawn[:, :, None], each)
+        seen = centred[:, self.coordinate].transpose(0, 1) @ self.known_whitener.mT  # (K, B, 3 known)
+        white = nn.functional.pad(seen, (0, 3 * self._steps))
+        tables = {name: getattr(self, name) for name in _TABLES if hasattr(self, name)}
+        steps = {"normal": normals, "uniform": uniforms, **tables}
+        (each, _), _ = scan(self._step, (z.expand(self.orders, -1, -1, -1).clone(), white), steps)
         order = (uniform[:, 0] * self.orders).to(torch.long).clamp_max(self.orders - 1)
         picked = nn.functional.one_hot(order, self.orders).to(z.dtype)
         return (each * picked.T[..., None, None]).sum(0)
 
-    def _draw(
-        self, z: Tensor, step: int, mean: Tensor, diagonal: Tensor, normal: Tensor, uniform: Tensor
-    ) -> Tensor:
+    def _step(
+        self, state: tuple[Tensor, Tensor], step: dict[str, Tensor]
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The next joint of every order: coordinates (K, B, J, 3) and whitened residuals (K, B, 3J) in the orders."""
+        z, white = state
+        mean = self.part.base.mean.view(-1, 3)[step["joints"]][:, None] + white @ step["rows"].mT
+        diagonal = step["diagonal"][:, None]
+        drawn = self._draw(z, mean, diagonal, step)
+        new = lower_solve(diagonal, drawn - mean)
+        white = torch.where(step["is_next"], new.repeat(1, 1, self.size), white)
+        z = torch.where(step["is_joint"][:, None, :, None], drawn[:, :, None], z)
+        return (z, white), drawn.clone()
+
+    def _draw(self, z: Tensor, mean: Tensor, diagonal: Tensor, step: dict[str, Tensor]) -> Tensor:
         """(K, B, 3) draws of the next joint of every order, whose base is N(mean, diagonal diagonal^T)."""
-        part, joint = self.part, self.perm[:, step]
-        seen = self.before[step - self.known][:, None]
+        part, joint, normal = self.part, step["joints"], step["normal"]
         inputs, plain = part._inputs(z), standard_of_noise(normal)[None].expand(self.orders, -1, -1)
-        kind, level = uniform[:, 0], uniform[:, 1].expand(self.orders, -1)
-        raw = _outputs(part.net, joint, part._near_features(inputs, seen.expand(inputs.shape[:-1])))
+        kind, level = step["uniform"][:, 0], step["uniform"][:, 1].expand(self.orders, -1)
+        raw = _outputs(part.net, joint, part._near_features(inputs, step["before"][:, None].expand(inputs.shape[:-1])))
         centre = part.base.mean.view(-1, 3)[joint][:, None]
         terms = [
             mean + _times(diagonal, mixture_draw_of_noise(raw, plain, level)),
             mean + _times(diagonal, plain),
-            centre + _times(self.own_factor[joint][:, None], plain),
+            centre + _times(step["own_factor"][:, None], plain),
             part.broad.stddev * normal[:, :3] / part.scale[joint][:, None],
         ]
         if part.near_net is not None:
-            terms.append(self._near(z, step, inputs, plain, level))
-        # The terms of the mixture in the order of `OrderAgnosticGroup._weights`.
-        weights = torch.tensor(part._weights[: len(terms)], dtype=z.dtype, device=z.device)
-        chosen = (weights.cumsum(0) <= kind[:, None]).to(torch.long).sum(-1).clamp_max(len(terms) - 1)
+            terms.append(centre + self._near(part.near_net, z, inputs, plain, level, step))
+        chosen = (self.cumulated <= kind[:, None]).to(torch.long).sum(-1).clamp_max(len(terms) - 1)
         drawn = terms[0]
         for k, term in enumerate(terms[1:], 1):
             drawn = torch.where((chosen == k)[:, None], term, drawn)
         return drawn
 
-    def _near(self, z: Tensor, step: int, inputs: Tensor, plain: Tensor, level: Tensor) -> Tensor:
-        """The draw of the network that sees near joints alone."""
-        base, joint, number, net = self.part.base, self.perm[:, step], step - self.known, self.part.near_net
-        assert net is not None
-        index = base.slots[joint][:, None, :, None].expand(-1, z.shape[1], -1, 3)
-        visible = self.near_visible[number][:, None].expand(index.shape[:-1])
-        raw = _outputs(net, joint, self.part._near_features(inputs.gather(2, index), visible))
-        own = nn.functional.one_hot(joint, self.size).to(z.dtype)[:, None, :, None]
-        centred = (z - base.mean.view(-1, 3)) * (1.0 - own)  # the residual of the joint's own mean, given the near joints
-        residual = centred.flatten(2) @ self.near_whitener[number].mT
-        moved = _times(self.near_factor[number][:, None], mixture_draw_of_noise(raw, plain, level) - residual)
-        return base.mean.view(-1, 3)[joint][:, None] + moved
+    def _near(
+        self, net: GroupedMLP, z: Tensor, inputs: Tensor, plain: Tensor, level: Tensor, step: dict[str, Tensor]
+    ) -> Tensor:
+        """The draw of the network that sees near joints alone, around the joint's mean."""
+        index = step["near_slots"][:, None, :, None].expand(-1, z.shape[1], -1, 3)
+        visible = step["near_visible"][:, None].expand(index.shape[:-1])
+        raw = _outputs(net, step["joints"], self.part._near_features(inputs.gather(2, index), visible))
+        # The residual of the joint's own mean, given the near joints.
+        centred = (z - self.part.base.mean.view(-1, 3)) * (~step["is_joint"])[:, None, :, None]
+        residual = centred.flatten(2) @ step["near_whitener"].mT
+        return _times(step["near_factor"][:, None], mixture_draw_of_noise(raw, plain, level) - residual)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:

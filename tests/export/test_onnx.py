@@ -13,6 +13,7 @@ from torch import Tensor
 from poseprior import (
     GaussianMixturePrior,
     GaussianPrior,
+    GlobalFlow,
     JointFlow,
     OrderAgnosticPrior,
     PosePrior,
@@ -54,11 +55,12 @@ def _density(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(value, expected.detach(), rtol=1e-6, atol=1e-4)
     value, gradient = _run(files["grad"], pose=pose.detach())
     torch.testing.assert_close(value, expected.detach(), rtol=1e-6, atol=1e-4)
-    assert float((gradient - slope).abs().max()) < 1e-5 * float(slope.abs().max())
+    # In single precision the gradient of a VAE is off by 1e-5 of its largest entry itself.
+    assert float((gradient - slope).abs().max()) < (3e-5 if name.endswith("vae") else 1e-5) * float(slope.abs().max())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith(("gaussian", "mixture", "flow"))])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith(("gaussian", "mixture", "flow", "vae"))])
 def test_densities_of_shipped_priors(name: str, tmp_path: Path) -> None:
     _density(name, tmp_path)
 
@@ -73,16 +75,24 @@ def test_densities_of_order_agnostic_priors(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(_run(file, pose=pose)[0], prior.log_prob(pose), rtol=1e-6, atol=1e-4)
 
 
+class _Unusual(GaussianPrior):
+    """A prior whose density no ONNX graph computes."""
+
+    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
+        moments = rotvec.mT @ rotvec + torch.eye(3)
+        return torch.linalg.eigvalsh(moments).sum(-1)
+
+
 @pytest.mark.slow
 def test_a_density_without_a_graph_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    with pytest.raises(ValueError, match="log_prob of BodyVAE cannot be written as a graph"):
-        export_onnx(load("body-vae"), tmp_path / "prior.onnx")
+    with pytest.raises(ValueError, match="log_prob of _Unusual cannot be written as a graph"):
+        export_onnx(_Unusual("body"), tmp_path / "prior.onnx")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in SHIPPED if "order-agnostic" not in n and n != "whole-body"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_draws_of_shipped_priors(name: str, tmp_path: Path) -> None:
     """The graph's draws are those of the module; test_noise_is_a_draw holds the module to `sample`."""
     pytest.importorskip("onnxruntime")
@@ -109,22 +119,42 @@ def test_gaussian_file(tmp_path: Path) -> None:
     _density("body-gaussian", tmp_path)
 
 
+def test_decoded_latents_far_and_near(tmp_path: Path) -> None:
+    """The search for roots, where components lie far apart and latents in the tails."""
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    prior = JointFlow(["left_hip", "left_knee"], hidden=8).eval().requires_grad_(False)
+    for parameter in prior.conditionals.layers[-1].parameters():
+        parameter.mul_(2.0)
+    file = export_onnx(prior, tmp_path / "prior.onnx", what=("decode",))["decode"]
+    latent = torch.cat([torch.linspace(-7.0, 7.0, 48).view(8, 6), torch.zeros(1, 6)])
+    torch.testing.assert_close(_run(file, latent=latent)[0], prior.decode(latent), rtol=0, atol=1e-4)
+
+
+def _drawn(prior: PosePrior, rotvec: Tensor, observed: list[bool]) -> Tensor:
+    draw, noise = draw_of(prior, observed), _noise(prior, len(rotvec), observed)
+    rows = rotvec, noise["normal"], noise.get("uniform", noise["normal"][:, :0])
+    with torch.no_grad():
+        return torch.cat([draw(*part) for part in zip(*(tensor.split(2000) for tensor in rows), strict=True)])
+
+
 def _moments(pose: Tensor, joints: list[int]) -> Tensor:
     x = pose[:, joints].flatten(1)
     return torch.cat([x.mean(0), torch.cov(x.T).flatten()])
 
 
 @pytest.mark.parametrize(
-    "name", ["body-gaussian", "body-mixture", "hand-mixture", "body-global-flow", "body-joint-flow", "body-vae"]
+    "name",
+    [
+        *("body-gaussian", "body-mixture", "hand-mixture", "body-global-flow", "body-joint-flow", "body-vae"),
+        *(pytest.param(f"{part}-order-agnostic", marks=pytest.mark.slow) for part in ("body", "hand")),
+    ],
 )
 def test_noise_is_a_draw(name: str) -> None:
     """Moments of what noise is turned into are those of `sample`."""
     prior, rows = load(name), 20_000
     joints = list(prior.joints[:6])
-    draw = draw_of(prior, [False] * len(prior.joints))
-    noise = _noise(prior, rows, [False] * len(prior.joints))
-    with torch.no_grad():
-        drawn = draw(prior._zeros(rows), noise["normal"], noise.get("uniform", noise["normal"][:, :0]))
+    drawn = _drawn(prior, prior._zeros(rows), [False] * len(prior.joints))
     other = prior.sample(rows, generator=torch.Generator().manual_seed(5))
     again = prior.sample(rows, generator=torch.Generator().manual_seed(6))
     ours = _moments(prior._scatter(drawn), joints) - _moments(other, joints)
@@ -153,16 +183,14 @@ def test_noise_is_a_draw_of_a_product_through_the_mirror() -> None:
     torch.testing.assert_close(mean[15:], part.mean * torch.tensor([1.0, -1.0, -1.0]), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["body-gaussian", "body-mixture", "body-joint-flow"])
+@pytest.mark.parametrize("name", ["body-gaussian", "body-mixture", "body-joint-flow", "body-order-agnostic"])
 def test_noise_is_a_conditional_draw(name: str) -> None:
     """Moments of hidden joints given the others are those of `complete`."""
     prior, rows = load(name), 10_000
     hidden = [j for j in prior.joints if j in ((16, 18, 20) if name != "body-joint-flow" else (19, 21))]
     observed = [j not in hidden for j in prior.joints]
     pose = prior.sample(1, generator=torch.Generator().manual_seed(1)).expand(rows, -1, -1)
-    noise = _noise(prior, rows, observed)
-    with torch.no_grad():
-        drawn = draw_of(prior, observed)(pose[:, list(prior.joints)], noise["normal"], noise["uniform"])
+    drawn = _drawn(prior, pose[:, list(prior.joints)], observed)
     mask = torch.ones(55, dtype=torch.bool)
     mask[hidden] = False
     runs = [
@@ -181,13 +209,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (prior, {"what": ("density",)}, "expected one of 'log_prob'"),
         (prior, {"what": ()}, "one or more different names"),
         (prior, {"what": ("complete",)}, "expected some of the prior's joints"),
-        (JointFlow("body", hidden=8), {"what": ("decode",)}, "decode of a JointFlow searches for roots"),
+        (OrderAgnosticPrior("body", hidden=8), {"what": ("decode",)}, "no latent space"),
         (
             JointFlow("body", hidden=8),
             {"what": ("complete",), "hide": ["left_shoulder", "left_elbow"]},
             "got some without right_shoulder, right_elbow, left_wrist, right_wrist; hide these too",
         ),
-        (OrderAgnosticPrior("body", hidden=8), {"what": ("sample",)}, "has no sample in ONNX"),
+        (GlobalFlow("body", hidden=8), {"what": ("complete",), "hide": ["left_wrist"]}, "has no complete in ONNX"),
         (
             OrderAgnosticPrior("body", hidden=8),
             {"what": ("complete",), "hide": "left_hand"},
@@ -204,7 +232,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_exportable() -> None:
     assert exportable(load("body-mixture")) == ("log_prob", "grad", "sample", "complete")
-    assert exportable(load("body-joint-flow")) == ("log_prob", "grad", "sample", "complete")
+    assert exportable(load("body-joint-flow")) == ("log_prob", "grad", "sample", "decode", "complete")
+    assert exportable(load("hand-order-agnostic")) == ("log_prob", "grad", "sample", "complete")
     assert exportable(JointFlow.published("body")) == ("log_prob", "grad", "sample", "decode", "complete")
     assert exportable(load("body-global-flow")) == ("log_prob", "grad", "sample", "decode")
     assert exportable(GaussianMixturePrior("left_hand")) == ("log_prob", "grad", "sample", "complete")
