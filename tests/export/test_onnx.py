@@ -24,6 +24,7 @@ from poseprior import (
 from poseprior.cli import main
 from poseprior.export import export_onnx, exportable
 from poseprior.export.draws import draw_of
+from poseprior.rotations import geodesic_distance
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHIPPED = sorted(list_pretrained())
@@ -119,16 +120,17 @@ def test_gaussian_file(tmp_path: Path) -> None:
     _density("body-gaussian", tmp_path)
 
 
+@pytest.mark.slow
 def test_decoded_latents_far_and_near(tmp_path: Path) -> None:
     """The search for roots, where components lie far apart and latents in the tails."""
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    prior = JointFlow(["left_hip", "left_knee"], hidden=8).eval().requires_grad_(False)
+    prior = JointFlow(["left_hip"], hidden=8).eval().requires_grad_(False)
     for parameter in prior.conditionals.layers[-1].parameters():
         parameter.mul_(2.0)
     file = export_onnx(prior, tmp_path / "prior.onnx", what=("decode",))["decode"]
-    latent = torch.cat([torch.linspace(-7.0, 7.0, 48).view(8, 6), torch.zeros(1, 6)])
-    torch.testing.assert_close(_run(file, latent=latent)[0], prior.decode(latent), rtol=0, atol=1e-4)
+    latent = torch.cat([torch.linspace(-7.0, 7.0, 24).view(8, 3), torch.zeros(1, 3)])
+    assert float(geodesic_distance(_run(file, latent=latent)[0], prior.decode(latent)).max()) < 1e-4
 
 
 def _drawn(prior: PosePrior, rotvec: Tensor, observed: list[bool]) -> Tensor:

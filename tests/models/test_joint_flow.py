@@ -105,6 +105,34 @@ def test_decode_has_the_gradient_of_the_inverse(architecture: str) -> None:
     torch.testing.assert_close(there @ back, torch.eye(9, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
+def test_decode_has_the_second_derivatives_of_the_inverse() -> None:
+    """They are those that differences of the first derivatives give."""
+    prior = JointFlow((16, 18), hidden=8)
+    prior.fit(_poses(600), config=_CONFIG)
+    prior = prior.double().eval().requires_grad_(False)
+    latent = torch.tensor([0.7, -0.4, 1.3, -2.1, 0.2, 0.9], dtype=torch.float64)
+    toward = torch.linspace(-1.0, 1.0, 55 * 3, dtype=torch.float64).view(55, 3)
+
+    def decoded(z: Tensor) -> Tensor:
+        return (prior.decode(z) * toward).sum()
+
+    step = 1e-4 * torch.eye(6, dtype=torch.float64)
+    slopes = torch.func.vmap(torch.func.grad(decoded))(torch.cat([latent + step, latent - step]))
+    expected = (slopes[:6] - slopes[6:]) / 2e-4
+    torch.testing.assert_close(torch.func.jacrev(torch.func.grad(decoded))(latent), expected, rtol=1e-5, atol=1e-6)
+    by_autograd = torch.autograd.functional.hessian(decoded, latent)
+    assert isinstance(by_autograd, Tensor)
+    torch.testing.assert_close(by_autograd, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_decode_of_latents_far_out_is_finite() -> None:
+    prior = _fitted("default")
+    latent = torch.stack([torch.full((9,), size) for size in (-300.0, -40.0, 40.0, 300.0)]).requires_grad_()
+    pose = prior.decode(latent)
+    (slope,) = torch.autograd.grad(pose.sum(), latent)
+    assert torch.isfinite(pose).all() and torch.isfinite(slope).all()
+
+
 @ARCHITECTURES
 def test_samples_encode_to_standard_normal(architecture: str) -> None:
     prior = _fitted(architecture)

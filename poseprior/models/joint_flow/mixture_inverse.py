@@ -26,7 +26,7 @@ _PARTS, _HALVINGS = 16, 4
 
 
 def decode(latent: Tensor, mixture: Mixture) -> Tensor:
-    """Inverse of `triangular_mixture.encode`, in float64 inside, with exact first derivatives."""
+    """Inverse of `triangular_mixture.encode`, in float64 inside, with exact first and second derivatives."""
     mixture = mixture.double()
     target, mean = latent.double().unbind(-1), mixture.mean.unbind(-1)
     white = whitener(mixture.log_diagonal, mixture.lower)[:, None]
@@ -61,11 +61,16 @@ def _root(target: Tensor, offset: Tensor, log_slope: Tensor, log_weight: Tensor)
     x = _search(target.detach(), offset.detach(), log_slope.detach().exp(), log_weight.detach())
     if not _differentiated(known):
         return x
-    # One Newton step from the root: it is zero, and its derivatives are those of the root.
-    f = offset + log_slope.exp() * x[..., None]
+    # A step from the root that is zero and has its first two derivatives: with the gap g and its derivatives g', g''
+    # with respect to x, and u = g / g', the root moves by -u - u^2 g'' / (2 g').
+    slope = log_slope.exp()
+    f = offset + slope * x[..., None]
     gap, tail = _gap(target, f, log_weight)
-    log_rate = (log_weight + log_slope - 0.5 * f.square()).logsumexp(-1) - tail - 0.5 * math.log(2.0 * math.pi)
-    return x - (gap - gap.detach()) * (-log_rate).detach().exp()
+    log_density = log_weight + log_slope - 0.5 * f.square()
+    rate = (log_density.logsumexp(-1) - tail - 0.5 * math.log(2.0 * math.pi)).exp()
+    bend = -(log_density.softmax(-1) * f * slope).sum(-1) - _side(target) * rate
+    step = (gap - gap.detach()) / rate
+    return x - step - 0.5 * bend.detach() * step.square()
 
 
 def _differentiated(tensors: tuple[Tensor, ...]) -> bool:
@@ -82,9 +87,14 @@ def _gap(target: Tensor, f: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]
 
     The tail is the lower one for negative targets and the upper one for others.
     """
-    side = torch.where(target > 0.0, -1.0, 1.0).to(target.dtype)
+    side = _side(target)
     tail = (log_weight + log_ndtr(side[..., None] * f)).logsumexp(-1)
     return side * (tail - log_ndtr(-target.abs())), tail
+
+
+def _side(target: Tensor) -> Tensor:
+    """1 where the lower tail is the smaller, -1 elsewhere."""
+    return torch.where(target > 0.0, -1.0, 1.0).to(target.dtype)
 
 
 def _search(target: Tensor, offset: Tensor, slope: Tensor, log_weight: Tensor) -> Tensor:
