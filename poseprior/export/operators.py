@@ -1,6 +1,7 @@
 """Operators of this library's graphs as functions of ONNX operators. Needs onnxscript; imported where graphs are made."""
 
-# mypy: disable-error-code="no-untyped-def,operator,index,valid-type,misc"
+# The functions are graphs in the syntax of Python, which onnxscript reads.
+# mypy: ignore-errors
 
 from __future__ import annotations
 

@@ -31,8 +31,9 @@ class OrderAgnosticDraw(Draw):
         self.chart = groups.chart
         self.lone, self.chains = nn.ModuleList(), nn.ModuleList()
         self._views: list[GroupView] = []
-        for part, place in zip(groups.singles.parts if groups.lone else (), groups.lone, strict=True):
-            self.lone.append(GroupDraw(part, torch.tensor([place]), [observed[place]]))
+        for place, (mixture, _) in zip(groups.lone, groups.singles._each() if groups.lone else (), strict=True):
+            if not observed[place]:
+                self.lone.append(GroupDraw(mixture, torch.tensor([place]), [False]))
         for part, views in groups.each():
             for view in views:
                 hidden = [not observed[k] for k in view.places]
@@ -139,9 +140,7 @@ class _ChainDraw(nn.Module):
         picked = nn.functional.one_hot(order, self.orders).to(z.dtype)
         return (each * picked.T[..., None, None]).sum(0)
 
-    def _step(
-        self, state: tuple[Tensor, Tensor], step: dict[str, Tensor]
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def _step(self, state: tuple[Tensor, Tensor], step: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """The next joint of every order: coordinates (K, B, J, 3) and whitened residuals (K, B, 3J) in the orders."""
         z, white = state
         mean = self.part.base.mean.view(-1, 3)[step["joints"]][:, None] + white @ step["rows"].mT

@@ -76,12 +76,17 @@ def test_densities_of_order_agnostic_priors(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(_run(file, pose=pose)[0], prior.log_prob(pose), rtol=1e-6, atol=1e-4)
 
 
-class _Unusual(GaussianPrior):
+class _Unusual(PosePrior):
     """A prior whose density no ONNX graph computes."""
 
-    def _log_prob_whole(self, rotvec: Tensor, context: Tensor | None) -> Tensor:
-        moments = rotvec.mT @ rotvec + torch.eye(3)
-        return torch.linalg.eigvalsh(moments).sum(-1)
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    def _log_prob(self, rotvec: Tensor, observed: Tensor, context: Tensor | None) -> Tensor:
+        return torch.linalg.eigvalsh(rotvec.mT @ rotvec + torch.eye(3)).sum(-1)
+
+    def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
+        return torch.zeros(num, len(self.joints), 3)
 
 
 @pytest.mark.slow
@@ -126,8 +131,9 @@ def test_decoded_latents_far_and_near(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     prior = JointFlow(["left_hip"], hidden=8).eval().requires_grad_(False)
-    for parameter in prior.conditionals.layers[-1].parameters():
-        parameter.mul_(2.0)
+    for name, parameter in prior.conditionals.named_parameters():
+        if name.startswith("layers"):
+            parameter.mul_(2.0)
     file = export_onnx(prior, tmp_path / "prior.onnx", what=("decode",))["decode"]
     latent = torch.cat([torch.linspace(-7.0, 7.0, 24).view(8, 3), torch.zeros(1, 3)])
     assert float(geodesic_distance(_run(file, latent=latent)[0], prior.decode(latent)).max()) < 1e-4
@@ -183,6 +189,19 @@ def test_noise_is_a_draw_of_a_product_through_the_mirror() -> None:
     mean = draw(prior._zeros(4_000), noise, noise[:, :0]).mean(0)
     torch.testing.assert_close(mean[:15], part.mean, rtol=0, atol=0.02)
     torch.testing.assert_close(mean[15:], part.mean * torch.tensor([1.0, -1.0, -1.0]), rtol=0, atol=0.02)
+
+
+def test_groups_and_lone_joints_of_an_order_agnostic_prior() -> None:
+    """Each group is drawn given what it shows of itself: what is given stays, the rest moves."""
+    prior = OrderAgnosticPrior([1, 4, 12, 15], hidden=8, groups=[[1, 4], [12], [15]]).eval().requires_grad_(False)
+    rotvec = 0.2 * torch.randn(3_000, 4, 3, generator=torch.Generator().manual_seed(0))
+    for observed in ([True, False, False, True], [True, True, False, True], [False, False, True, True]):
+        moved = (_drawn(prior, rotvec, observed) - rotvec).abs().amax((0, 2))
+        assert [float(distance) < 1e-6 for distance in moved] == observed
+    drawn = prior._scatter(_drawn(prior, rotvec, [False] * 4))
+    other = prior.sample(3_000, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (pose[:, list(prior.joints)].flatten(1).std(0) for pose in (drawn, other))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.06)
 
 
 @pytest.mark.parametrize("name", ["body-gaussian", "body-mixture", "body-joint-flow", "body-order-agnostic"])
