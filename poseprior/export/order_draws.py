@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,8 @@ from ..models.shared.triangular import lower_solve
 from .draw import Draw
 from .gaussian_draws import GroupDraw
 
+_State = tuple[Tensor, Tensor]
+_Step = Callable[[_State, dict[str, Tensor]], tuple[_State, Tensor]]
 #: Buffers of a chain that have one entry for each step.
 _TABLES = (
     "joints", "is_joint", "before", "is_next", "rows", "diagonal", "own_factor", "near_slots", "near_visible",
@@ -126,8 +130,6 @@ class _ChainDraw(nn.Module):
 
     def forward(self, z: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
         """(B, J, 3) chart coordinates with the hidden joints drawn, from (B, J, 3) and noise."""
-        from torch._higher_order_ops.scan import scan  # graphs hold the steps once; written out, they take minutes
-
         normals = normal.unflatten(1, (-1, self._noise)).transpose(0, 1)
         uniforms = uniform[:, 1:].unflatten(1, (-1, 2)).transpose(0, 1)
         centred = z.flatten(1) - self.part.base.mean
@@ -135,12 +137,12 @@ class _ChainDraw(nn.Module):
         white = nn.functional.pad(seen, (0, 3 * self._steps))
         tables = {name: getattr(self, name) for name in _TABLES if hasattr(self, name)}
         steps = {"normal": normals, "uniform": uniforms, **tables}
-        (each, _), _ = scan(self._step, (z.expand(self.orders, -1, -1, -1).clone(), white), steps)
+        each, _ = _over_steps(self._step, (z.expand(self.orders, -1, -1, -1).clone(), white), steps)
         order = (uniform[:, 0] * self.orders).to(torch.long).clamp_max(self.orders - 1)
         picked = nn.functional.one_hot(order, self.orders).to(z.dtype)
         return (each * picked.T[..., None, None]).sum(0)
 
-    def _step(self, state: tuple[Tensor, Tensor], step: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def _step(self, state: _State, step: dict[str, Tensor]) -> tuple[_State, Tensor]:
         """The next joint of every order: coordinates (K, B, J, 3) and whitened residuals (K, B, 3J) in the orders."""
         z, white = state
         mean = self.part.base.mean.view(-1, 3)[step["joints"]][:, None] + white @ step["rows"].mT
@@ -183,6 +185,18 @@ class _ChainDraw(nn.Module):
         centred = (z - self.part.base.mean.view(-1, 3)) * (~step["is_joint"])[:, None, :, None]
         residual = centred.flatten(2) @ step["near_whitener"].mT
         return _times(step["near_factor"][:, None], mixture_draw_of_noise(raw, plain, level) - residual)
+
+
+def _over_steps(step: _Step, state: _State, tables: dict[str, Tensor]) -> _State:
+    """The state after all steps, each of which takes an entry of every table."""
+    if torch.compiler.is_compiling():  # a graph holds the step once: written out, it takes minutes to make
+        from torch._higher_order_ops.scan import scan
+
+        state, _ = scan(step, state, tables)
+        return state
+    for number in range(len(tables["normal"])):
+        state, _ = step(state, {name: table[number] for name, table in tables.items()})
+    return state
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
