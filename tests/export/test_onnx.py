@@ -67,7 +67,7 @@ def test_densities_of_shipped_priors(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith("order-agnostic")])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith(("order-agnostic", "whole-body"))])
 def test_densities_of_order_agnostic_priors(name: str, tmp_path: Path) -> None:
     """Their gradients are written as well, which takes minutes."""
     prior = load(name)
