@@ -82,7 +82,7 @@ class _ChainDraw(nn.Module):
     diagonal: Tensor  # (S, K, 3, 3)
     is_next: Tensor  # (S, 3J), where the step's residual stands
     cumulated: Tensor  # cumulated weights of the mixture's terms, in the order of `OrderAgnosticGroup._weights`
-    coordinate: Tensor
+    coordinate: Tensor  # (K, 3G), where the G given joints stand, and the inverse of their factor (K, 3G, 3G)
     known_whitener: Tensor
     own_factor: Tensor
     near_slots: Tensor  # (S, K, N)
