@@ -73,9 +73,14 @@ def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[st
 def _stacked(
     values: list[Any] | tuple[Any, ...], name: str, depth: int, room: _Room
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Lists of frames, each the same tensors, as one array."""
+    """Lists of frames as one array, NaN where a frame lacks something; entries of several shapes (people, say) by their place."""
     rows = [dict(_leaves(value, name, depth + 1, room)) for value in values]
-    for key in rows[0]:
-        shapes = {row[key].shape if key in row else None for row in rows}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        found = {place: row[key] for place, row in enumerate(rows) if key in row}
+        shapes = {array.shape for array in found.values()}
         if len(shapes) == 1:
-            yield key, np.stack([row[key] for row in rows])
+            missing = np.full(shapes.pop(), np.nan)
+            yield key, np.stack([found.get(place, missing) for place in range(len(rows))])
+        else:
+            tail = key[len(name) :] if name else f"/{key}"
+            yield from ((f"{name}/{place}{tail}".strip("/"), array) for place, array in found.items())

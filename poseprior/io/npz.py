@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._checks import check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
-from ._folders import SPLITS, common_root, pose_files, split_files
+from ._folders import SPLITS, common_root, other_files, pose_files, split_files
 from ._options import Options
 from ._orders import Layout
 from ._recordings import read_recordings
@@ -125,7 +125,9 @@ def read_poses(
             f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=."
         )
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
-    return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+    data = parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+    others = tuple(note for entry in entries if (note := other_files(Path(entry))) is not None)
+    return data._noted(data.ignored, (*data.notes, *others)) if others and split is None else data
 
 
 def _entries(path: Any) -> list[PathInput]:
