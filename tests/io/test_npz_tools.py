@@ -58,7 +58,9 @@ def test_hands_and_coefficients_of_lists_of_frames(tmp_path: Path) -> None:
     hand = people()[:, 40:]
     data = read_poses(save_npz(tmp_path / "a.npz", hand_pose=hand.reshape(1, N, 45), side=np.ones(N)))
     np.testing.assert_allclose(data.poses[:, 40:], hand, atol=1e-6)
-    file = save_npz(tmp_path / "b.npz", left_hand_pose=np.linspace(0, 0.1, 6 * N).reshape(N, 1, 6), body_pose=people()[:, 1:22])
+    file = save_npz(
+        tmp_path / "b.npz", left_hand_pose=np.linspace(0, 0.1, 6 * N).reshape(N, 1, 6), body_pose=people()[:, 1:22]
+    )
     data = read_poses(file, hands_components=(torch.eye(45), torch.eye(45)), flat_hand_mean=True)
     np.testing.assert_allclose(data.poses[-1, 25], np.linspace(0, 0.1, 6 * N)[-6:-3], atol=1e-6)
 
@@ -172,7 +174,9 @@ def test_rows_that_are_no_rotations_are_named(tmp_path: Path) -> None:
 
 
 def test_files_without_poses_say_which_array_may_hold_them(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"rename the array to 'poses', or to the part it holds \(pose_cam, pose_world\)"):
+    with pytest.raises(
+        ValueError, match=r"rename the array to 'poses', or to the part it holds \(pose_cam, pose_world\)"
+    ):
         read_poses(
             save_npz(tmp_path / "a.npz", pose_cam=np.zeros((2, 165)), pose_world=np.zeros((2, 165)), shape=np.zeros(10))
         )
