@@ -84,7 +84,8 @@ def _dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
 def _openpose(content: Any, path: Path) -> list[Frame]:
     found, notes = [], []
     for one in _dicts(content["people"], "people", path):
-        notes += [f"not read: {name}, in {path.name}" for name, _ in _OPENPOSE if one.get(name.replace("2d", "3d"))]
+        deep = [name.replace("2d", "3d") for name, _ in _OPENPOSE]
+        notes += [f"not read: {name}, in {path.name}" for name in deep if one.get(name)]
         body = numbers(one.get("pose_keypoints_2d", []), "pose_keypoints_2d", path)
         if len(body) != 75:
             raise ValueError(
@@ -114,7 +115,7 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
     notes: list[str] = []
     layout = None
     for one in people:
-        if not one.get("keypoints"):
+        if "keypoints" not in one:
             notes = ["people without keypoints were left out"]
             continue
         body = _points(numbers(one.get("keypoints", []), "keypoints", path), None, "keypoints", path)
