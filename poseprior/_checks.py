@@ -121,7 +121,8 @@ def check_effect(
     Raises:
         ValueError: naming the option, the value, the cause and the remedy.
     """
-    if value is usual or (usual is not None and value == usual) or (zero_is_off and not value):
+    off = zero_is_off and isinstance(value, Real) and value == 0
+    if value is usual or (usual is not None and value == usual) or off:
         return
     got = quoted(value)
     if "\n" in got or got.startswith("<"):  # tensors, generators

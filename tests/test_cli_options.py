@@ -287,6 +287,9 @@ def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Ca
         and "--learning-rate: training takes no steps (--max-steps is 0, the default of GaussianPrior)" in text
     )
     assert "leave it out, or give --max-steps above 0 too" in text
+    code, text = said(*command, "--ema-decay", "0.5", "--learning-rate", "0.1", "--rig-noise", "hands")
+    assert code == 2 and "--learning-rate, --ema-decay: training takes no steps" in text
+    assert "--rig-noise: it moves none of the prior's joints, so it would have no effect" in text
     code, text = said(*command, "--max-steps", "2", "--patience", "3")
     assert code == 2 and "--patience: there are no validation poses, so 3 would have no effect" in text
     assert not (tmp_path / "R").exists()
