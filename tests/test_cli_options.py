@@ -242,6 +242,12 @@ def test_rig_noise_is_written_so_that_it_can_be_read(
     assert said("train", "--config", str(out / "config.toml"), "--out", str(tmp_path / "S"))[0] == 0
     noise = [poseprior.load(folder).metadata["training"]["rig_noise"] for folder in (out, tmp_path / "S")]
     assert noise[0] == noise[1] and noise[0]["unmeasured"]["left_knee"] == [0.0, 5.0, 5.0]
+    text = said("train", "--config", str(out / "config.toml"), "--help")[1]
+    assert "config.toml)" in text and "unmeasured" not in text  # the sizes fill a screen
+    (tmp_path / "bad.json").write_text('{"unmeasured": {"left_knee": 1}}')
+    for name, wrong in (("bad.json", r"RigNoise.unmeasured"), ("none.toml", "not a readable TOML file")):
+        code, text = said(*command, "--rig-noise", str(tmp_path / name))
+        assert code == 2 and f"--rig-noise: {tmp_path / name}" in text and wrong in text
 
 
 @pytest.mark.parametrize(

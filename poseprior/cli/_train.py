@@ -126,7 +126,7 @@ class Train(TrainOptions):
         """Everything that decided the run, whoever decided it, without the options that it did not read."""
         values = {name: getattr(self, name) for name in train_options.names() if name not in unread}
         values |= {name: getattr(options, name) for name in LOOP if name not in unread}
-        if options.rig_noise is not None and (self.rig_noise or "").endswith(".json"):
+        if options.rig_noise is not None and (self.rig_noise or "").endswith((".json", ".toml")):
             values["rig_noise"] = asdict(options.rig_noise)
         if self.model is not None:
             values["joints"] = self._joints()
