@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_effect, check_whole
+from .._inference_mode import leaves_inference_mode, made_in_inference_mode
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import require_smplx
@@ -23,6 +24,7 @@ from .targets import Target
 from .term import PosePriorTerm
 
 
+@leaves_inference_mode
 def fit_body(
     model: nn.Module,
     targets: Target | Sequence[Target],
@@ -77,6 +79,11 @@ def fit_body(
         raise ValueError(
             f"model: expected smplx.create(folder, model_type='smplx'), which takes rotvecs, got {type(model).__name__}, which "
             "takes rotation matrices (smplx.build_layer)."
+        )
+    if made_in_inference_mode(model):
+        raise ValueError(
+            "model: expected one whose weights gradients can pass, got one that was made under torch.inference_mode; make it "
+            "outside."
         )
     if config is not None and not isinstance(config, FitBodyConfig):
         raise ValueError(f"config: expected a FitBodyConfig, got {type(config).__name__}.")

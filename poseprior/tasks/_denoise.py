@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_effect, check_whole
+from .._inference_mode import leaves_inference_mode
 from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
 from ..prior import PosePrior
@@ -19,6 +20,7 @@ from ..training.pose_rows import flatten
 _CHAINS, _SAMPLES = 16, 256
 
 
+@leaves_inference_mode
 def denoise(
     prior: PosePrior,
     pose: Tensor,

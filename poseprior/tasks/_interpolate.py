@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_effect, check_floating, check_number, check_whole
+from .._inference_mode import leaves_inference_mode
 from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_path
@@ -16,6 +17,7 @@ from ._denoise import denoise
 _PULL = 0.2
 
 
+@leaves_inference_mode
 def interpolate(
     prior: PosePrior,
     start: Tensor,

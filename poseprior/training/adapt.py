@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import skeleton
 from .._checks import check_number, check_whole
+from .._inference_mode import leaves_inference_mode
 from ..io.dataset import PoseDataset, as_dataset
 from ..optim import adam
 from ..prior import PosePrior
@@ -50,6 +51,7 @@ class _Poses:
     constant: list[str]
 
 
+@leaves_inference_mode
 def adapt(
     prior: PosePrior,
     poses: PoseDataset | Tensor,

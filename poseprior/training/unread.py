@@ -79,4 +79,6 @@ def _refusal(config: FitConfig, why: str, remedy: str, names: Sequence[str]) -> 
     values = [getattr(config, name) for name in names]
     got = "it" if any(is_dataclass(value) for value in values) else ", ".join(map(repr, values))
     fields = ", ".join(f"FitConfig.{name}" for name in names)
-    return f"{fields}: {why}, so {got} would have no effect; leave {'it' if len(names) == 1 else 'them'} out, or {remedy}."
+    return (
+        f"{fields}: {why}, so {got} would have no effect; leave {'it' if len(names) == 1 else 'them'} out, or {remedy}."
+    )
