@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._checks import check_choice, check_effect, check_floating, check_number, check_whole
 from .._inference_mode import leaves_inference_mode
+from .._pose_checks import check_draws
 from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_path
@@ -54,6 +55,7 @@ def interpolate(
     if start.shape != end.shape:
         raise ValueError(f"end: expected the shape of start, {tuple(start.shape)}, got {tuple(end.shape)}.")
     check_whole("steps", steps, least=2)
+    check_draws("steps", steps * max(1, start[..., 0, 0].numel()), steps)
     if pull is not None:
         check_number("pull", pull, least=0.0)
     end = end.to(start)
