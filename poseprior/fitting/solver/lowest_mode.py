@@ -26,12 +26,18 @@ from .twists import PHIS, THETAS, arms, grid_of_turns, hidden_joints, hidden_tur
 #: A pose is worth minimising when its energy is at most this above the body's own, nats; a turn of an arm when its neighbours
 #: along theta are higher by more than `_DEEPER`, besides. At most so many turns of an arm are.
 _WORTH, _DEEPER, _MOST_TURNS = 20.0, 0.05, 2
+#: A mode nearby may show only once all other joints have followed the arm. So turns of few steps of theta are worth it too
+#: when their energy, at the best phi or at phi = 0, is at most so much above the body's own, nats.
+_NEARBY, _WORTH_NEARBY = [1, 2, 3, -3, -2, -1], 4.0
+_ALONE, _WORTH_ALONE = [2, 3, -3, -2], 8.0
 #: Steps after which a pose is given up when its energy is still this above the body's own, nats, or when it is no lower and
 #: all joints have come back to within this angle, radians.
 _STEPS, _STILL_ABOVE, _BACK = 25, 3.0, 0.5
-#: A mode is another one when its energy is lower by more than this, nats; then the body looks around again.
+#: A mode is clearly lower when its energy is lower by more than this, nats.
 _CLEARLY = 0.5
-_ROUNDS = 4
+#: A body that has found a mode lower by more than this, nats, looks around again: others may be near that one. Most times
+#: that it does.
+_LOWER, _ROUNDS = 0.1, 4
 _MOST_ROWS = 8192
 
 #: Poses of some bodies: one start (1, R), whose they are (R,), and the joints that were moved, (R, 55) bool.
@@ -48,9 +54,9 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tens
         samples: poses (N, 55, 3) of the prior.
 
     Returns:
-        The outcome. A body that still finds clearly lower modes in the last round has not converged.
+        The outcome. A body that still finds lower modes in the last round has not converged.
     """
-    state, converged, steps = found.state, found.converged, found.steps
+    state, steps = found.state, found.steps
     energy = problem.total(state, stage)[0]
     bodies = len(energy)
     rows = torch.arange(bodies, device=energy.device)
@@ -60,7 +66,8 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tens
         candidates, of, count = _promising(problem, state, energy, stage, candidates, rows[of], moved)
         steps += count
         if not len(of):
-            return Outcome(state, converged, steps)
+            rows = of
+            break
         part, own = problem.of_bodies(of), stage.rows(of, bodies)
         candidates, last, count = descend(part, candidates, own, near=True)
         steps += count
@@ -69,12 +76,13 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tens
         gain = torch.where(better & (part.num_outliers(candidates)[0] == 0), gain, 0.0)
         rows, place = _best(of, gain, bodies)
         state = state.replaced(rows, candidates.bodies(place))
-        converged = converged.index_copy(0, rows, last.converged[place])
         energy = energy.index_add(0, rows, -gain[place])
-        rows = rows[gain[place] > _CLEARLY]
+        rows = rows[gain[place] > _LOWER]
         if not len(rows):
-            return Outcome(state, converged, steps)
-    return Outcome(state, converged.index_fill(0, rows, False), steps)
+            break
+    # Along flat directions a descent may stop early. Where a new one goes nowhere, it was a minimum.
+    state, last, count = descend(problem, state, stage, near=True)
+    return Outcome(state, last.converged.index_fill(0, rows, False), steps + count)
 
 
 def _other_poses(
@@ -87,15 +95,8 @@ def _other_poses(
         for some in _chunks(rows, THETAS * PHIS):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = grid_of_turns(part, state.bodies(some), own, arm)
-            lowest, phi = _total(part, poses, own).unflatten(0, (THETAS, PHIS)).min(1)
-            around = torch.minimum(lowest.roll(1, 0), lowest.roll(-1, 0))
-            mode = (lowest + _DEEPER < around) & (lowest < energy[some] + _WORTH)
-            mode[[0, 1, -1]] = False  # where the body is
-            order = torch.where(mode, lowest, torch.inf).argsort(0)[:_MOST_TURNS]
-            number, body = mode.gather(0, order).nonzero().unbind(1)
-            theta = order[number, body]
-            chosen = poses.rows((theta * PHIS + phi[theta, body]) * len(some) + body)
-            yield chosen, some[body], shoulder.expand(len(body), -1)
+            number, body = _worth(_total(part, poses, own), energy[some]).nonzero().unbind(1)
+            yield poses.rows(number * len(some) + body), some[body], shoulder.expand(len(body), -1)
     long = state.pose[0].norm(dim=-1) > math.pi
     poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
     rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
@@ -107,6 +108,26 @@ def _other_poses(
             lowest, number = _total(part, poses, own).min(0)
             body = (lowest < energy[some] + _WORTH).nonzero()[:, 0]
             yield poses.rows(number[body] * len(some) + body), some[body], joints[some[body]]
+
+
+def _worth(grid: Tensor, energy: Tensor) -> Tensor:
+    """Which turns of an arm are worth minimising, (T P, B) bool.
+
+    Args:
+        grid: (T P, B) energies of the turns, as of `grid_of_turns`.
+        energy: (B,) of the bodies.
+    """
+    grid = grid.unflatten(0, (THETAS, PHIS))
+    lowest, phi = grid.min(1)
+    around = torch.minimum(lowest.roll(1, 0), lowest.roll(-1, 0))
+    mode = (lowest + _DEEPER < around) & (lowest < energy + _WORTH)
+    mode[[0, 1, -1]] = False  # where the body is
+    order = torch.where(mode, lowest, torch.inf).argsort(0)[:_MOST_TURNS]
+    best = torch.zeros_like(mode).scatter(0, order, mode.gather(0, order))
+    best[_NEARBY] |= lowest[_NEARBY] < energy + _WORTH_NEARBY
+    worth = torch.zeros_like(grid, dtype=torch.bool).scatter(1, phi[:, None], best[:, None])
+    worth[_ALONE, 0] |= grid[_ALONE, 0] < energy + _WORTH_ALONE
+    return worth.flatten(0, 1)
 
 
 def _chunks(bodies: Tensor, poses: int) -> Iterator[Tensor]:
