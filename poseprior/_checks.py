@@ -185,7 +185,7 @@ def check_path(name: str, value: object) -> None:
     Raises:
         ValueError: naming the argument and the value.
     """
-    if not isinstance(value, str | os.PathLike) or value == "":
+    if not isinstance(value, str | os.PathLike) or value == "" or "\0" in str(value):
         raise ValueError(f"{name}: expected a path, got {quoted(value)}.")
 
 

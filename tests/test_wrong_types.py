@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from poseprior import GaussianPrior, PosePrior
+from poseprior import GaussianPrior, PoseDataset, PosePrior, read_poses
 from poseprior.fitting import Camera, Joints3D, Keypoints2D, Markers, PoseAnchor, PosePriorTerm
+from poseprior.io import write_poses
 from poseprior.io.fitted import write_fitted
 from poseprior.tasks import denoise, interpolate, score
 
@@ -96,3 +97,25 @@ def test_files_of_fits(tmp_path: Path) -> None:
     for names in (3, "ab", ["a"]):
         with pytest.raises(ValueError, match=r"^frame_names: expected 2, one for each frame"):
             write_fitted(tmp_path / "a.npz", params, POSE, frame_names=names)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", NO_TENSORS, ids=["sparse", "meta", "text", "dict", "object"])
+def test_poses_to_write(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^poses: expected"):
+        write_poses(tmp_path / "a.npz", value)
+    with pytest.raises(ValueError, match=r"^(poses|observed): expected"):
+        write_poses(tmp_path / "a.npz", POSE, observed=value)
+    with pytest.raises(ValueError, match=r"^poses: expected"):
+        PoseDataset(value)
+
+
+def test_one_mask_for_all_poses_to_write(tmp_path: Path) -> None:
+    assert torch.equal(read_poses(write_poses(tmp_path / "a.npz", POSE, observed=SEEN)).observed, SEEN.expand(2, -1))
+    with pytest.raises(ValueError, match="poses: expected a floating-point type, got int64"):
+        write_poses(tmp_path / "a.npz", POSE.long())
+
+
+def test_paths_with_null_bytes(tmp_path: Path) -> None:
+    for call in (read_poses, lambda path: write_poses(path, POSE)):
+        with pytest.raises(ValueError, match=r"^path: expected a path, got 'a\\x00.npz'"):
+            call("a\0.npz")
