@@ -193,7 +193,7 @@ def choose_group(file: ArrayFile, group: str | None) -> ArrayFile:
             )
         return file.group(group, SHARED)
     if len(with_poses) > 1:
-        shown = " or ".join(f"group={printable(name)!r}" for name in [n for n in with_poses if n][:_SHOWN])
+        shown = " or ".join(f"group={name!r}" for name in [n for n in with_poses if n][:_SHOWN])
         more = f" (or another of the {len(with_poses)})" if len(with_poses) > _SHOWN else ""
         raise ValueError(f"expected one dict with poses, got {len(with_poses)}; pass {shown}{more}.")
     return file if not with_poses or not with_poses[0] else file.group(with_poses[0], SHARED)

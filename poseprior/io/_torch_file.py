@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,11 +44,16 @@ def open_torch(path: Path) -> ArrayFile:
             if size > most:
                 raise ValueError(f"it would unfold to {size} bytes, which torch.save never writes")
         arrays = dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0, _Room(most)))
-    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+    except (pickle.UnpicklingError, Warning) as error:  # a warning where warnings are errors
         raise ValueError(
             f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other objects "
             f"({short(error)}); those are pickles, which are never loaded. For a file that you trust:\n"
             f"{conversion_code(path, 'torch')}"
+        ) from None
+    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+        raise ValueError(
+            f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or something else "
+            f"({short(error)}); copy or download it again."
         ) from None
     headers = {key: Header(array.shape, array.dtype, False, 0) for key, array in arrays.items()}
     return ArrayFile(path, headers, arrays.__getitem__, kind="torch")

@@ -288,3 +288,23 @@ def test_frame_rates_and_numbers_under_other_names(tmp_path: Path) -> None:
     assert data.fps == 120.0 and data.frame.tolist() == list(range(40, 40 + N))  # type: ignore[union-attr]
     file = save_npz(tmp_path / "a.npz", poses=people(), frame_id=np.array(["x"] * N))
     assert read_poses(file).frame.tolist() == list(range(N))  # type: ignore[union-attr]
+
+
+def test_groups_are_named_as_they_are(tmp_path: Path) -> None:
+    names = ("x\x1b[31m", "outputs/" + 80 * "long" + ".jpg")
+    file = save_npz(tmp_path / "a.npz", **{f"{name}/body_pose": people()[:, 1:22] for name in names})
+    with pytest.raises(ValueError, match="got 2; pass group=") as refusal:
+        read_poses(file)
+    assert "\x1b" not in str(refusal.value)
+    for name in names:
+        assert f"group={name!r}" in str(refusal.value)
+        assert len(read_poses(file, group=name)) == N
+
+
+def test_damaged_torch_files_have_no_code_that_would_not_work(tmp_path: Path) -> None:
+    torch.save({"body_pose": torch.ones(3, 63) / 9}, tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "b.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="copy or download it again") as refusal:
+        read_poses(tmp_path / "b.pt")
+    assert "import" not in str(refusal.value)
