@@ -19,7 +19,7 @@ from ._doubts import doubts
 from ._folders import Found
 from ._frames import numbered
 from ._keys import AMASS_KEYS, FRAMES, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
-from ._masks import without_still_joints
+from ._masks import without_still_joints, without_zero_joints
 from ._npy import Header
 from ._open import ArrayFile
 from ._open_any import open_any
@@ -175,6 +175,10 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     if options.constant_parts_unobserved and not any(r.rows.told for r in reads):
         mask, note = without_still_joints(pose, mask, parts=not _one_hand(mask))
         notes += [] if note is None else [note]
+        recording = _column(reads, "sequence")
+        if np.shape(recording) == (len(pose),) and len(pose) > 1:
+            mask, note = without_zero_joints(pose, mask, np.asarray(recording))
+            notes += [] if note is None else [note]
     notes += doubts(pose, mask)
     try:
         _require_finite(pose, mask, reads)

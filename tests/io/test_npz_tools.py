@@ -308,3 +308,16 @@ def test_damaged_torch_files_have_no_code_that_would_not_work(tmp_path: Path) ->
     with pytest.raises(ValueError, match="copy or download it again") as refusal:
         read_poses(tmp_path / "b.pt")
     assert "import" not in str(refusal.value)
+
+
+def test_joints_that_one_of_several_recordings_lacks(tmp_path: Path) -> None:
+    pose = people()[:, :22]
+    pose[:6, 13:15] = 0
+    pose[11, 3] = 0
+    recording = np.array(["a"] * 6 + ["b"] * 5 + ["c"])
+    data = read_poses(save_npz(tmp_path / "a.npz", poses=pose, sequence=recording), model_type="smplx")
+    assert not bool(data.observed[:6, 13:15].any()) and bool(data.observed[6:, 13:15].all())
+    assert bool(data.observed[:, 3].all())  # a single pose may be anything
+    assert "throughout a recording are unobserved there: left_collar, right_collar" in data.notes[0]
+    kept = read_poses(tmp_path / "a.npz", model_type="smplx", constant_parts_unobserved=False)
+    assert bool(kept.observed[:, :22].all())
