@@ -15,10 +15,12 @@ from .skeleton import NUM_JOINTS
 
 #: Poses that a density works on at once: below 0.5 GB of memory with every shipped prior (benchmarks/speed/memory.py).
 ROWS = 4096
+#: The same on a GPU, where many small operations take longer than few large ones.
+_ROWS_ON_GPU = 32768
 
 
 def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`PosePrior.log_prob`, computed on at most `ROWS` poses at a time.
+    """`PosePrior.log_prob`, computed on at most `ROWS` poses at a time, on a GPU 32,768.
 
     Traced code calls it as it is: the number of poses may not be known there.
     """
@@ -33,14 +35,14 @@ def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
             or math.prod(pose.shape[:-2]) <= ROWS
         ):
             return log_prob(prior, pose, observed=observed, context=context)
-        batch = pose.shape[:-2]
+        batch, rows = pose.shape[:-2], ROWS if prior.device.type == "cpu" else _ROWS_ON_GPU
         try:
-            masks = _rows(observed, batch, NUM_JOINTS)
-            contexts = _rows(context, batch, prior.context_dim)
+            masks = _rows(observed, batch, NUM_JOINTS, rows)
+            contexts = _rows(context, batch, prior.context_dim, rows)
         except (RuntimeError, AttributeError):  # not tensors, or of another shape: `log_prob` itself says what is wrong
             return log_prob(prior, pose, observed=observed, context=context)
         values, start = [], 0
-        for k, part in enumerate(pose.reshape(-1, NUM_JOINTS, 3).split(ROWS)):
+        for k, part in enumerate(pose.reshape(-1, NUM_JOINTS, 3).split(rows)):
             try:
                 values.append(log_prob(prior, part, observed=masks(k), context=contexts(k)))
             except ValueError as error:
@@ -51,9 +53,9 @@ def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return chunked
 
 
-def _rows(value: Tensor | None, batch: torch.Size, width: int) -> Callable[[int], Tensor | None]:
-    """The part of a mask or a context (*batch, width), or broadcastable to it, that goes with a chunk of poses."""
+def _rows(value: Tensor | None, batch: torch.Size, width: int, rows: int) -> Callable[[int], Tensor | None]:
+    """The part of a mask or a context (*batch, width), or broadcastable to it, that goes with a chunk of `rows` poses."""
     if value is None or value.dim() == 1:
         return lambda k: value
-    parts = value.expand(*batch, width).reshape(-1, width).split(ROWS)
+    parts = value.expand(*batch, width).reshape(-1, width).split(rows)
     return lambda k: parts[k]

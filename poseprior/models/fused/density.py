@@ -16,6 +16,9 @@ from ..charts.chart import Chart
 #: Without the flag it consists of operations that autograd derives: second derivatives go through it.
 Evaluate = Callable[..., tuple[Tensor, Tensor | None]]
 
+#: Chunks are this many times larger on a GPU: it gains nothing from its cache, and loses by many small operations.
+_LARGER_ON_GPU = 64
+
 
 class Poses(NamedTuple):
     """Rotvecs (B, J, 3) for a density in the coordinates of a chart; `weight` as from `observed_weight`."""
@@ -27,6 +30,8 @@ class Poses(NamedTuple):
 
 def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Tensor | None) -> Tensor:
     """(B,) values of `evaluate`, `rows` rows at a time: a chunk's intermediate values stay in the processor's cache.
+
+    On a GPU chunks are larger, and only bound the memory.
 
     The gradient to x is computed with the value, and all that leads to it is freed: what is stored for a row is its
     gradient alone.
@@ -44,6 +49,8 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
             coordinates, volume = chart.eager(rotvec, weight)
             return fused_density(evaluate, rows, coordinates, *others) - volume
         evaluate, x, others = partial(_in_chart, evaluate, chart), rotvec, (weight, *others)
+    if x.device.type != "cpu":
+        rows *= _LARGER_ON_GPU
     value: Tensor
     if torch.is_grad_enabled() and x.requires_grad:
         value, _ = ValueAndGradient.apply(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...trainable import TrainingPoses
 from ..charts.tangent import TangentChart
 from ..shared.independent_groups import independent_groups, partition
+from ..shared.select import select
 from ..shared.truncation_mass import log_truncation_mass
 from .em import fit_mixture, shrinkage
 from .masked_mixture import MaskedMixture
@@ -78,8 +79,8 @@ class IndependentGroupsMixture(nn.Module):
         total = z.new_zeros(z.shape[0])
         for part, place in self._each():
             one_group = len(place) == z.shape[1]
-            own = z if one_group else z.index_select(1, place)
-            mask = observed if one_group or observed is None else observed.index_select(1, place)
+            own = z if one_group else select(z, place)
+            mask = observed if one_group or observed is None else select(observed, place)
             total = total + part.log_prob(own.flatten(1), mask) - part.log_truncation_mass(mask, scale, place)
         return total
 

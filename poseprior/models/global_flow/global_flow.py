@@ -19,6 +19,7 @@ from ..charts.compact import CompactChart
 from ..fused.density import Poses
 from ..shared.architectures import from_architecture
 from ..shared.conditioning import flagged_context, settled_context_dropout
+from ..shared.select import select
 from .blocks import blocks_from_masks, check_blocks, refuse_broken_blocks, trailing_blocks, whole_blocks
 from .options import checked_options, without_idle_options
 from .realnvp import GlobalRealNVP
@@ -208,7 +209,7 @@ class GlobalFlow(LatentPosePrior):
 
     def _by_block(self, w: Tensor) -> Tensor:
         """(B, D) of chart coordinates (B, J, 3), block by block."""
-        return (w.index_select(1, self.order) if len(self.blocks) > 1 else w).flatten(1)
+        return (select(w, self.order) if len(self.blocks) > 1 else w).flatten(1)
 
     # ------------------------------------------------------------------ densities
 

@@ -20,6 +20,7 @@ from ..shared.cache import WeightCache, is_frozen
 from ..shared.dropout import Dropout
 from ..shared.grouped_mlp import GroupedLinear
 from ..shared.mirror import mirror_views
+from ..shared.select import select
 from .conditionals import JointConditionals, grouped_affine
 from .triangular_mixture import BROAD, Mixture, broad_terms, decode, draw, draw_of_noise, encode, whitener
 
@@ -94,7 +95,7 @@ class JointMixtureFlow(JointConditionals):
         slots, sign = (self.slots, self.slot_sign) if places is None else (self.slots[places], self.slot_sign[places])
         # Inputs are cut off: beyond the data a network extrapolates, and errors would grow from joint to joint of a limb.
         every = torch.cat([torch.cat([w.clamp(-_MOST_INPUT, _MOST_INPUT), absent], -1), no_joint], 1)
-        features = every.index_select(1, slots.flatten())
+        features = select(every, slots.flatten())
         if self.training:
             features = self._disturb(features)
         return (features.unflatten(1, slots.shape) * sign).flatten(2).transpose(0, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..shared.grouped_mlp import GroupedLinear
+from ..shared.select import select
 from .conditionals import JointConditionals, grouped_affine
 
 
@@ -62,7 +63,7 @@ class JointRealNVP(JointConditionals):
     def inputs(self, w: Tensor, known: Tensor | None, places: Tensor | None) -> Tensor:
         padded = torch.cat([w, w.new_zeros(w.shape[0], 1, 3)], 1)
         parents = self.parents if places is None else self.parents[places]
-        return padded.index_select(1, parents).transpose(0, 1)
+        return select(padded, parents).transpose(0, 1)
 
     def _forward(self, own: Tensor, inputs: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor]:
         outer, middle = own[..., ::2], own[..., 1:2]

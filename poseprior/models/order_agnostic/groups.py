@@ -88,7 +88,8 @@ class OrderGroups(nn.Module):
 
     def ranks(self, size: int) -> Tensor:
         """(K, size) positions of a group's joints in the fixed orders."""
-        return self.get_buffer(f"_ranks{size}")
+        ranks: Tensor = getattr(self, f"_ranks{size}")  # older versions of torch.compile do not know get_buffer
+        return ranks
 
     # ------------------------------------------------------------------ densities
 
