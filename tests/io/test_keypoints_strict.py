@@ -150,3 +150,14 @@ def test_files_of_other_kinds_say_how_to_save_them(tmp_path: Path) -> None:
         read_keypoints(tmp_path / "a.npy")
     with pytest.raises(ValueError, match="rename the array of the points"):
         read_keypoints(save_npz(tmp_path / "a.npz", keypoints_3d=random_points(17, dimensions=3)))
+
+
+def test_frames_of_two_units_are_refused(tmp_path: Path) -> None:
+    points = random_points(17)
+    points[1] /= 640
+    with pytest.raises(
+        ValueError, match=r"got 1 of 3 frames \(the first is number 1\) with the whole person within a pixel"
+    ):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
+    points[1, 3:] = np.nan  # three points near the corner of the image may be
+    assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points)).points) == F
