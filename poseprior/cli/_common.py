@@ -76,13 +76,11 @@ def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
 
 def say_notes(*sets: PoseDataset) -> None:
     """Print what was decided in reading some data sets, and the arrays that look like rotations and were not read."""
-    notes = dict.fromkeys(note for data in sets for note in data.notes)
-    ignored = dict.fromkeys(name for data in sets for name in data.ignored)
+    notes = list(dict.fromkeys(note for data in sets for note in data.notes))
+    ignored = list(dict.fromkeys(name for data in sets for name in data.ignored))
     if ignored:
-        notes[f"not read: {', '.join(list(ignored)[:_MOST_NOTES])}{', ...' if len(ignored) > _MOST_NOTES else ''}"] = (
-            None
-        )
-    for note in list(notes)[:_MOST_NOTES]:
+        notes.append(f"not read: {', '.join(ignored[:_MOST_NOTES])}{', ...' if len(ignored) > _MOST_NOTES else ''}")
+    for note in notes[:_MOST_NOTES]:
         print(f"reading: {note}")
     if len(notes) > _MOST_NOTES:
         print(f"reading: {len(notes) - _MOST_NOTES} more notes (poseprior.read_poses(...).notes)")

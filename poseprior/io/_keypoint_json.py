@@ -112,11 +112,11 @@ def _coco(content: Any, path: Path) -> list[Frame]:
 
 def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -> list[Frame]:
     frames: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names.values()}
-    notes: list[str] = []
+    notes: dict[str, None] = {}
     layout = None
     for one in people:
         if "keypoints" not in one:
-            notes = ["people without keypoints were left out"]
+            notes["people without keypoints were left out"] = None
             continue
         body = _points(numbers(one.get("keypoints", []), "keypoints", path), None, "keypoints", path)
         if any(key in one for key, _ in _WHOLE_BODY):
@@ -127,7 +127,7 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
         flags = body[:, 2]
         if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
             body[:, 2] = np.minimum(flags, 1)
-            notes += ["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"]
+            notes["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"] = None
         layout = layout or _BY_COUNT.get(len(body))
         key = str(one.get("image_id", path.stem))
         frames.setdefault(names.get(key, key), []).append(body)
@@ -135,7 +135,7 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
         raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
     nobody = np.zeros((0, max((len(body) for group in frames.values() for body in group), default=17), 3), np.float32)
     return [
-        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, notes)
+        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, list(notes))
         for name in sorted(frames, key=natural)
     ]  # fmt: skip
 
@@ -179,10 +179,9 @@ def _mediapipe(content: Any, path: Path) -> list[Frame]:
     found = []
     for person in filter(None, people):
         listed = _dicts(person, "landmarks", path)
-        hidden = len(listed) == 21 and not any(
-            one.get("visibility") for one in listed
-        )  # hands have none, or 0 throughout
-        values = [[one.get("x"), one.get("y"), 1.0 if hidden else one.get("visibility", 1.0)] for one in listed]
+        # Landmarks of hands have no visibility, or 0 throughout.
+        told = len(listed) != 21 or any(one.get("visibility") for one in listed)
+        values = [[one.get("x"), one.get("y"), one.get("visibility", 1.0) if told else 1.0] for one in listed]
         found.append(_points(numbers(values, "landmarks", path), None, "landmarks", path))
     if len({len(one) for one in found}) > 1:
         raise ValueError(f"landmarks: expected one number of points for all people of {path.name}, got several.")

@@ -85,6 +85,12 @@ def _stacked(
         found = {place: row[key] for place, row in enumerate(rows) if key in row}
         shapes = {array.shape for array in found.values()}
         if len(shapes) == 1:
+            largest = max(array.nbytes for array in found.values())
+            room.left -= len(rows) * largest - sum(array.nbytes for array in found.values())
+            if room.left < 0:
+                raise ValueError(
+                    "its lists would unfold to far more than the file, with frames that lack what others have"
+                )
             missing = np.full(shapes.pop(), np.nan)
             yield key, np.stack([found.get(place, missing) for place in range(len(rows))])
         else:
