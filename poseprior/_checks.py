@@ -9,7 +9,11 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # commands that need no torch do not wait for it
+    import torch
+    from torch import Tensor
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
@@ -80,7 +84,7 @@ def check_share(name: str, value: object) -> float:
 
 
 def check_floating(name: str, value: object, shape: str = "") -> None:
-    """Refuse what is not a floating-point tensor.
+    """Refuse what is not a dense floating-point tensor with values.
 
     Raises:
         ValueError: naming the argument, the shape that is expected, and what arrived.
@@ -92,6 +96,31 @@ def check_floating(name: str, value: object, shape: str = "") -> None:
         raise ValueError(
             f"{name}: expected a floating-point tensor{shape and ' ' + shape}, got {kind}; use torch.as_tensor."
         )
+    _require_dense(name, value)
+
+
+def as_tensor(name: str, value: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+    """The value as a dense tensor, or an error for what is none.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    import torch
+
+    try:
+        tensor = torch.as_tensor(value, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}: expected a tensor or numbers, got {quoted(value)}.") from None
+    _require_dense(name, tensor)
+    return tensor
+
+
+def _require_dense(name: str, value: Tensor) -> None:
+    """Refuse sparse tensors, and tensors without values."""
+    if "strided" not in str(value.layout):
+        raise ValueError(f"{name}: expected a dense tensor, got {value.layout}; use {name}.to_dense().")
+    if value.device.type == "meta":
+        raise ValueError(f"{name}: expected a tensor with values, got one on the meta device, which has none.")
 
 
 def check_switch(name: str, value: object) -> bool:
@@ -121,7 +150,8 @@ def check_effect(
     Raises:
         ValueError: naming the option, the value, the cause and the remedy.
     """
-    if value is usual or (usual is not None and value == usual) or (zero_is_off and not value):
+    off = zero_is_off and isinstance(value, Real) and value == 0
+    if value is usual or (usual is not None and value == usual) or off:
         return
     got = quoted(value)
     if "\n" in got or got.startswith("<"):  # tensors, generators
@@ -155,7 +185,7 @@ def check_path(name: str, value: object) -> None:
     Raises:
         ValueError: naming the argument and the value.
     """
-    if not isinstance(value, str | os.PathLike) or value == "":
+    if not isinstance(value, str | os.PathLike) or value == "" or "\0" in str(value):
         raise ValueError(f"{name}: expected a path, got {quoted(value)}.")
 
 

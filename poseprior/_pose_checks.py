@@ -198,6 +198,26 @@ def density_dtype(pose: Tensor) -> torch.dtype:
     return torch.promote_types(pose.dtype, torch.float32)
 
 
+def check_generator(generator: object, device: torch.device) -> None:
+    """Refuse what is no generator for a device.
+
+    Raises:
+        ValueError: another type, or a generator of another kind of device.
+    """
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator: expected a torch.Generator or None, got {quoted(generator)}; use "
+            "torch.Generator().manual_seed(seed)."
+        )
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"generator: expected one of the prior's device, {device.type}, got one of {generator.device.type}; use "
+            f"torch.Generator({device.type!r})."
+        )
+
+
 def check_draws(name: str, number: int, given: object) -> None:
     """Refuse more poses than one call draws.
 

@@ -26,12 +26,19 @@ def joints_text(joints: Sequence[int]) -> str:
 
 def training_text(metadata: Mapping[str, Any]) -> str:
     """What a prior's metadata says about its training: how many poses, under which noise."""
-    training = metadata.get("training")
-    if not isinstance(training, Mapping) or "num_poses" not in training:
+    training = training_facts(metadata)
+    poses, jitter = training.get("num_poses"), training.get("jitter")
+    if not isinstance(poses, int):
         return "fitted"
-    noise = [f"jitter {training['jitter']:g} rad"] if training.get("jitter") is not None else []
+    noise = [f"jitter {jitter:g} rad"] if isinstance(jitter, int | float) else []
     noise += ["rig noise"] if training.get("rig_noise") else []
-    return f"trained on {training['num_poses']:,} poses{' under ' if noise else ''}{' and '.join(noise)}"
+    return f"trained on {poses:,} poses{' under ' if noise else ''}{' and '.join(noise)}"
+
+
+def training_facts(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `fit` wrote into a prior's metadata; empty where there is nothing, or a note of the user's own."""
+    training = metadata.get("training")
+    return training if isinstance(training, Mapping) else {}
 
 
 def prior_html(prior: Any) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_choice, check_effect, check_number, check_whole
+from ._inference_mode import leaves_inference_mode
 from .optim import adam
 from .prior import LatentPosePrior
 from .rotations import geodesic_path, rotvec_to_tangent
@@ -20,6 +21,7 @@ from .rotations import geodesic_path, rotvec_to_tangent
 _LATENT_RATE = 0.1
 
 
+@leaves_inference_mode
 def latent_map(
     prior: LatentPosePrior,
     loss: Callable[[Tensor], Tensor],
@@ -78,6 +80,7 @@ def latent_map(
     return adam(energy, rows, iterations=steps, learning_rate=learning_rate).point.reshape(start.shape)
 
 
+@leaves_inference_mode
 def project(
     prior: LatentPosePrior,
     pose: Tensor,

@@ -155,6 +155,7 @@ class PosePrior(Compilable, Trainable):
         """
         _pose_checks.check_precision(self._reference_tensor())
         shape = _pose_checks.check_sample_shape(sample_shape)
+        _pose_checks.check_generator(generator, self.device)
         condition = self._check_context(context, shape)
         with torch.no_grad():
             drawn = self._sample(math.prod(shape), generator, condition) if math.prod(shape) else self._zeros(0)
@@ -187,6 +188,7 @@ class PosePrior(Compilable, Trainable):
             ValueError: as `log_prob`, or a prior that has no conditional for this mask.
         """
         check_whole("num_samples", num_samples, least=1)
+        _pose_checks.check_generator(generator, self.device)
         if observed is None:
             raise ValueError(
                 f"observed: expected a bool tensor (*batch, {skeleton.NUM_JOINTS}), got None; sample draws whole poses."

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+import torch
 
 import poseprior
 from poseprior import skeleton
@@ -242,6 +243,12 @@ def test_rig_noise_is_written_so_that_it_can_be_read(
     assert said("train", "--config", str(out / "config.toml"), "--out", str(tmp_path / "S"))[0] == 0
     noise = [poseprior.load(folder).metadata["training"]["rig_noise"] for folder in (out, tmp_path / "S")]
     assert noise[0] == noise[1] and noise[0]["unmeasured"]["left_knee"] == [0.0, 5.0, 5.0]
+    text = said("train", "--config", str(out / "config.toml"), "--help")[1]
+    assert "config.toml)" in text and "unmeasured" not in text  # the sizes fill a screen
+    (tmp_path / "bad.json").write_text('{"unmeasured": {"left_knee": 1}}')
+    for name, wrong in (("bad.json", r"RigNoise.unmeasured"), ("none.toml", "not a readable TOML file")):
+        code, text = said(*command, "--rig-noise", str(tmp_path / name))
+        assert code == 2 and f"--rig-noise: {tmp_path / name}" in text and wrong in text
 
 
 @pytest.mark.parametrize(
@@ -287,6 +294,9 @@ def test_options_without_effect_are_refused(poses: str, tmp_path: Path, said: Ca
         and "--learning-rate: training takes no steps (--max-steps is 0, the default of GaussianPrior)" in text
     )
     assert "leave it out, or give --max-steps above 0 too" in text
+    code, text = said(*command, "--ema-decay", "0.5", "--learning-rate", "0.1", "--rig-noise", "hands")
+    assert code == 2 and "--learning-rate, --ema-decay: training takes no steps" in text
+    assert "--rig-noise: it moves none of the prior's joints, so it would have no effect" in text
     code, text = said(*command, "--max-steps", "2", "--patience", "3")
     assert code == 2 and "--patience: there are no validation poses, so 3 would have no effect" in text
     assert not (tmp_path / "R").exists()
@@ -367,3 +377,38 @@ def test_messages_of_the_library_name_flags(tmp_path: Path, said: Callable[..., 
     code, text = said(*command, "--fractions", "0.6", "0.2", "0.2")
     assert code == 2 and "--fractions: has no effect with --split none, got" in text
     assert "leave it out, or give --split person" in text
+
+
+def test_commands_say_what_was_decided_in_reading(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    rng = np.random.default_rng(0)
+    pose = 0.2 * rng.normal(size=(40, 22, 3))
+    pose[:, 13:15] = 0
+    file = tmp_path / "a.npz"
+    np.savez(file, poses=pose.reshape(40, 66), surface_model_type="smplx", camera_rotation=np.zeros((40, 3)))
+    for command in (
+        ("score", "body-gaussian"),
+        ("evaluate", "body-gaussian", "--num-samples", "0", "--num-completed", "0"),
+    ):
+        code, text = said(*command, "--data", str(file))
+        assert code == 0 and "reading: joints that never move are unobserved: left_collar, right_collar" in text
+        assert text.count("reading: not read: camera_rotation") == 1
+    code, text = said("train", "gaussian", "--data", str(file), "--out", str(tmp_path / "R"), "--no-evaluate")
+    assert code == 0 and text.count("reading: ") == 2
+
+
+def test_the_joint_to_blame_is_one_of_the_prior(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    prior = poseprior.GaussianPrior((16, 18))
+    prior.fit(0.2 * torch.randn(200, 55, 3, generator=torch.Generator().manual_seed(0)))
+    prior.save(tmp_path / "p.safetensors")
+    np.savez(tmp_path / "a.npz", poses=np.zeros((2, 55, 3)), observed=np.ones((2, 55), bool))  # no joint is surprising
+    code, text = said("score", str(tmp_path / "p.safetensors"), "--data", str(tmp_path / "a.npz"))
+    assert code == 0 and text.count("left_shoulder") + text.count("left_elbow") == 2 and "pelvis" not in text
+
+
+def test_metadata_of_others_are_printed_escaped(tmp_path: Path, said: Callable[..., tuple[int, str]]) -> None:
+    prior = poseprior.GaussianPrior((16, 18))
+    prior.fit(0.2 * torch.randn(200, 55, 3, generator=torch.Generator().manual_seed(0)))
+    prior.metadata |= {"notices": ["line\nred \x1b[31m"], "calibration": 3, "evil\x1b[2J": {"a\x1b[2J": "\x1b[2J"}}
+    prior.save(tmp_path / "p.safetensors")
+    code, text = said("info", str(tmp_path / "p.safetensors"))
+    assert code == 0 and "\x1b" not in text and "line\nred \\x1b[31m" in text and "calibration: 3" in text

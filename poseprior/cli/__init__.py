@@ -102,6 +102,7 @@ def _in_flags(message: str, command: Any) -> str:
     names = set() if command is None else option_names(command)
     if not names:
         return message
+    message = re.sub(rf"FitConfig\.({'|'.join(names)})\b", lambda found: flag_of(found[1]), message)
     first, colon, rest = message.removeprefix("FitConfig.").partition(":")
     if colon and first in names:
         message = f"{flag_of(first)}:{rest}"

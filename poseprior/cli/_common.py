@@ -23,6 +23,8 @@ _NEEDS = {
     ".png": ("matplotlib", "viz"), ".html": ("trimesh", "viz"), ".obj": ("trimesh", "viz"), ".ply": ("trimesh", "viz"),
     ".glb": ("trimesh", "viz"),
 }  # fmt: skip
+#: Notes of the reader that a command prints.
+_MOST_NOTES = 8
 #: Arguments of `read_poses` as its messages name them; commands have no options for them.
 _OF_THE_READER = re.compile(
     r"\b(layout|rotations|ignore|side|model_type|group|hands_components|hands_mean|flat_hand_mean|num_pca_comps|"
@@ -55,8 +57,11 @@ def held_out(path: Path) -> PoseDataset:
     with reading(path, "--data"), busy(f"reading {path}"):
         if path.is_dir():
             splits = read_split(path)
-            return splits.get("test") or splits.get("val") or read_poses(path)
-        return read_poses(path)
+            data = splits.get("test") or splits.get("val") or read_poses(path)
+        else:
+            data = read_poses(path)
+    say_notes(data)
+    return data
 
 
 def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
@@ -64,7 +69,21 @@ def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
     from ..io import read_poses
 
     with reading(path, flag), busy(f"reading {path}"):
-        return read_poses(path)
+        data = read_poses(path)
+    say_notes(data)
+    return data
+
+
+def say_notes(*sets: PoseDataset) -> None:
+    """Print what was decided in reading some data sets, and the arrays that look like rotations and were not read."""
+    notes = list(dict.fromkeys(note for data in sets for note in data.notes))
+    ignored = list(dict.fromkeys(name for data in sets for name in data.ignored))
+    if ignored:
+        notes.append(f"not read: {', '.join(ignored[:_MOST_NOTES])}{', ...' if len(ignored) > _MOST_NOTES else ''}")
+    for note in notes[:_MOST_NOTES]:
+        print(f"reading: {note}")
+    if len(notes) > _MOST_NOTES:
+        print(f"reading: {len(notes) - _MOST_NOTES} more notes (poseprior.read_poses(...).notes)")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,15 @@ def refuse_another_run(path: Path, origin: dict[str, Any], options: FitOptions) 
     Raises:
         ValueError: what differs.
     """
+    from .._shown import training_facts
     from ..pretrained.loading import load
 
     if not path.exists():
         return
     metadata = load(path).metadata
-    found = {**(metadata.get("recipe") or {}), **_of_one_run(metadata.get("training", {}).get("config", {}))}
+    recipe, config = metadata.get("recipe"), training_facts(metadata).get("config")
+    found = dict(recipe) if isinstance(recipe, Mapping) else {"recipe": recipe}
+    found |= _of_one_run(config if isinstance(config, Mapping) else {})
     wanted = json.loads(json.dumps({**origin, **_of_one_run(reproducible(options))}))
     differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
     if differing:
@@ -43,7 +47,7 @@ def reproducible(options: FitOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if name not in places}
 
 
-def _of_one_run(options: dict[str, Any]) -> dict[str, Any]:
+def _of_one_run(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the loop that a run must share with the one it goes on from: all but how long it is."""
     kept = {name: value for name, value in options.items() if name not in ("max_steps", "minutes", "patience")}
     return {**kept, "closed form": options.get("max_steps") == 0}

@@ -52,8 +52,6 @@ class Check:
         prior = load_prior(self.prior, self.device)
         with busy(f"judging {min(len(data), self.max_poses):,} poses"):
             result = check(prior, data, max_poses=self.max_poses, seed=self.seed)
-        for note in data.notes:
-            print(f"reading: {note}")
         print(result)
         if self.json is not None:
             write_json(self.json, result.to_dict())
@@ -89,8 +87,6 @@ class Adapt:
 
         check_suffix("--out", self.out, ".safetensors")
         data = all_of(self.data)
-        for note in data.notes:
-            print(f"reading: {note}")
         data = data.random_subset(self.max_poses, seed=self.seed)
         prior = load_prior(self.prior, self.device)
         with busy(f"learning the rig from {len(data):,} poses"):

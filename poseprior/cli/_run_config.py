@@ -62,7 +62,7 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any], dict[str, Any]]
                 f"{nearest(foreign[0], taken)}"
             )
     if isinstance(values.get("rig_noise"), Mapping):
-        values["rig_noise"] = json.dumps(values["rig_noise"])
+        values["rig_noise"] = str(path)
     _check_kinds(path, TrainOptions, values)
     if model is not None:
         _check_kinds(path, MODELS[model], options)
@@ -109,14 +109,12 @@ def write_config(path: Path, values: Mapping[str, Any], *, model: Model | None) 
 
 
 def rig_noise_of(text: str) -> RigNoise | None:
-    """What `--rig-noise` says: none, a part, a .json file, or sizes as JSON (a configuration file's table)."""
+    """What `--rig-noise` says: none, a part, or a file of sizes: a .json, or a .toml of a run with that table."""
     from ..training.rig_noise import RigNoise
 
     if text == "none":
         return None
-    if text.startswith("{"):
-        return RigNoise.from_dict(json.loads(text))
-    if not text.endswith(".json"):
+    if not text.endswith((".json", ".toml")):
         try:
             return RigNoise.estimated(text)
         except ValueError:
@@ -124,12 +122,19 @@ def rig_noise_of(text: str) -> RigNoise | None:
                 f"--rig-noise: expected body, hands, whole_body, none or a .json file of sizes, got {text!r}."
             ) from None
     try:
-        values = json.loads(Path(text).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--rig-noise: {text} is not a readable JSON file ({error}).") from None
+        content = Path(text).read_text()
+        values = tomllib.loads(content).get("rig_noise") if text.endswith(".toml") else json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        kind = "TOML" if text.endswith(".toml") else "JSON"
+        raise ValueError(f"--rig-noise: {text} is not a readable {kind} file ({error}).") from None
     if not isinstance(values, dict):
-        raise ValueError(f"--rig-noise: expected a JSON object in {text}, got {type(values).__name__}.")
-    return RigNoise.from_dict(values)
+        raise ValueError(
+            f"--rig-noise: expected an object of sizes in {text}, in TOML a table of that name, got {type(values).__name__}."
+        )
+    try:
+        return RigNoise.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"--rig-noise: {text}: {error}") from None
 
 
 def _toml_value(value: Any) -> Any:

@@ -83,7 +83,9 @@ class Score:
         print(f"{int(shown.sum()):,} poses, mean log_prob {float(result.log_prob[shown].mean()):.2f} nats{kind}")
         if not bool(shown.all()):
             print(f"{int((~shown).sum()):,} poses observe none of the prior's joints: left out")
-        _print_worst(result, shown, worst)
+        judged = observed.clone()
+        judged[:, [j for j in range(observed.shape[1]) if j not in prior.joints]] = False
+        _print_worst(result, judged, worst)
         if self.json is not None:
             joints = list(prior.joints)
             columns = {
@@ -105,13 +107,20 @@ class Score:
             print(f"results: {self.json}")
 
 
-def _print_worst(result: ScoreResult, shown: Tensor, count: int) -> None:
-    """The poses whose worst joint is the most surprising, and what is wrong with each."""
+def _print_worst(result: ScoreResult, judged: Tensor, count: int) -> None:
+    """The poses whose worst joint is the most surprising, and what is wrong with each.
+
+    Args:
+        result: of B poses.
+        judged: (B, 55), the joints that a pose observes and the prior models.
+        count: poses to print.
+    """
     import torch
 
     from ..skeleton import JOINT_NAMES
 
-    excess, joint = result.attribution.max(-1)
+    shown = judged.any(-1)
+    excess, joint = result.attribution.masked_fill(~judged, -torch.inf).max(-1)
     odd, rare = (result.joint_percentile < _ODD) & shown, (result.percentile < _RARE) & shown
     print(
         f"{int(odd.sum()):,} poses with a joint that does not fit, {int(rare.sum()):,} that are implausible as a whole"

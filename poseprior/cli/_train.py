@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
 from ._busy import busy
-from ._common import reading
+from ._common import reading, say_notes
 from ._models import Global, HandVae
 from ._other_run import refuse_another_run, reproducible
 from ._run_config import rig_noise_of, write_config
@@ -56,6 +56,8 @@ class Train(TrainOptions):
             else:
                 parts = read_parts(self.data, recipe.parts)
         splits = {name: together(some) for name, some in parts.items()}
+        if main_rank:
+            say_notes(*(data for some in parts.values() for data in some.values()))
         asked, prior, origin = self._plan(recipe, splits["train"].context_dim)
         config, options, unread = self._fit_config(recipe, prior, splits)
         origin["data_digest"] = splits["train"].digest()
@@ -126,7 +128,7 @@ class Train(TrainOptions):
         """Everything that decided the run, whoever decided it, without the options that it did not read."""
         values = {name: getattr(self, name) for name in train_options.names() if name not in unread}
         values |= {name: getattr(options, name) for name in LOOP if name not in unread}
-        if options.rig_noise is not None and (self.rig_noise or "").endswith(".json"):
+        if options.rig_noise is not None and (self.rig_noise or "").endswith((".json", ".toml")):
             values["rig_noise"] = asdict(options.rig_noise)
         if self.model is not None:
             values["joints"] = self._joints()

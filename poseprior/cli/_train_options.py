@@ -63,7 +63,8 @@ class TrainOptions:
     mirror: bool | None = None
     """Reflect half of the training poses."""
     rig_noise: str | None = None
-    """Random conventions of capture rigs on every pose: body, hands or whole_body (as shipped priors), a .json of sizes, none."""
+    """Random conventions of capture rigs on every pose: body, hands or whole_body (as shipped priors), none, or a file of
+    sizes (.json, or the config.toml of a run)."""
     subject_balance: float | None = None
     """0 draws frames evenly, 1 draws subjects evenly."""
     rig_balance: float | None = None

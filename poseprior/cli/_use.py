@@ -20,6 +20,9 @@ from ._parse import Prior
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..prior import PosePrior
 
+#: Characters of a text in the metadata that are shown.
+_LONGEST_TEXT = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
@@ -203,32 +206,40 @@ class Info:
         _wrapped(f"models {len(prior.joints)} joints: {', '.join(skeleton.JOINT_NAMES[j] for j in prior.joints)}")
         _wrapped(f"does not model: {', '.join(left_out) or 'nothing is left out'}")
         facts = {"config": prior.get_config(), **prior.metadata}
-        notices = facts.pop("notices", [])
+        notices = facts.pop("notices", None) or []
+        notices = notices if isinstance(notices, list) else [notices]
         for name in ("check", "not_modelled", "num_parameters"):  # numbers for tests, and what is said above
             facts.pop(name, None)
-        if facts.get("calibration"):
+        if isinstance(facts.get("calibration"), Mapping):
             facts["calibration"] = f"percentiles among held-out people, knees: {', '.join(facts['calibration'])}"
         for name, value in facts.items():
-            _wrapped(f"{name}: {_said(value)}")
+            _wrapped(f"{_printable(name)}: {_said(value)}")
         for notice in notices:
-            print(f"notice:\n{notice.strip()}\n")
+            print("notice:\n" + "\n".join(_printable(line) for line in str(notice).strip().splitlines()) + "\n")
 
 
 def _said(value: Any) -> str:
     """A value of the metadata as text; of rig noise, which is pages of numbers, whether there is any."""
     if isinstance(value, Mapping):
         facts = {name: bool(inside) if name == "rig_noise" else inside for name, inside in value.items()}
-        return "; ".join(f"{name} {_inside(inside)}" for name, inside in facts.items())
+        return "; ".join(f"{_printable(name)} {_inside(inside)}" for name, inside in facts.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_inside, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else _printable(str(value))
 
 
 def _inside(value: Any) -> str:
     """The same within a value: in brackets where it has parts."""
     return f"({_said(value)})" if isinstance(value, Mapping | list | tuple) else _said(value)
+
+
+def _printable(text: str) -> str:
+    """Text of a file as a terminal shows it, which obeys nothing in it."""
+    from ..io._open import printable
+
+    return printable(text, _LONGEST_TEXT)
 
 
 def _wrapped(text: str) -> None:

@@ -13,7 +13,7 @@ are not. The knees of a pose show which of the two it is, and it is compared wit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,16 +22,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .._checks import check_number, check_whole
+from .._checks import check_mapping, check_number, check_whole, quoted
 from ..io.dataset import PoseDataset
 from ..prior import PosePrior
 from ..rotations import add_tangent_noise, rotvec_to_unitquat
 from ..skeleton import JOINT_NAMES, JOINT_SETS
 from ..training.rig_noise import RigNoise
+from .percentile_table import Table
 from .surprise import joint_surprise, rows_by_shown_joints
 
-#: Percentiles that a table holds.
-LEVELS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95, 99)
 #: The quantile of the samples whose distance from their median is the unit of standard scores.
 _LOW = 0.16
 _REFERENCE = 512
@@ -45,60 +44,6 @@ _HIDDEN_PARTS: tuple[tuple[int, ...], ...] = (
     (), (13, 16, 18, 20), (1, 4, 7, 10), (7, 8, 10, 11, 20, 21), (1, 2, 4, 5, 7, 8, 10, 11),
     JOINT_SETS["left_hand"][::2], JOINT_SETS["left_hand"][:9],
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Standard scores of held-out people at the percentiles `LEVELS`.
-
-    Attributes:
-        scores: ascending.
-        num_people, num_rigs: how many they come from.
-    """
-
-    scores: tuple[float, ...]
-    num_people: int
-    num_rigs: int
-
-    @classmethod
-    def of(cls, scores: Tensor, rig: Sequence[str], person: Sequence[str]) -> Table:
-        """From standard scores (N,), every rig counting the same, and within a rig every person.
-
-        Args:
-            scores: of poses of held-out people.
-            rig, person: of each pose.
-
-        Raises:
-            ValueError: lengths that differ, or no pose.
-        """
-        if not len(scores) == len(rig) == len(person) or len(scores) == 0:
-            raise ValueError(
-                f"scores, rig, person: expected equal lengths above 0, got {len(scores)}, {len(rig)} and {len(person)}."
-            )
-        rigs, rig_index = np.unique(np.asarray(rig, dtype=str), return_inverse=True)
-        names = np.char.add(np.char.add(np.asarray(rig, dtype=str), "/"), np.asarray(person, dtype=str))
-        people, person_index, frames = np.unique(names, return_inverse=True, return_counts=True)
-        rig_of_person = np.zeros(len(people), dtype=int)
-        rig_of_person[person_index] = rig_index
-        people_of_rig = np.bincount(rig_of_person, minlength=len(rigs))
-        weight = 1.0 / (frames[person_index] * people_of_rig[rig_index] * len(rigs))
-        value = scores.double().cpu().numpy()
-        order = np.argsort(value)
-        table = np.interp(np.asarray(LEVELS) / 100.0, np.cumsum(weight[order]), value[order])
-        return cls(
-            scores=tuple(round(float(v), 4) for v in table), num_people=len(people), num_rigs=len(rigs)
-        )  # fmt: skip
-
-    def percentile(self, score: Tensor) -> Tensor:
-        """Percentile, 0 to 100, of standard scores (*batch,) among held-out people."""
-        levels = score.new_tensor((0.0, *LEVELS, 100.0))
-        # Beyond the table a percentile falls to 0, or rises to 100, over the length of the table's last step.
-        ends = (2.0 * self.scores[0] - self.scores[1], 2.0 * self.scores[-1] - self.scores[-2])
-        points = score.new_tensor((ends[0], *self.scores, ends[1]))
-        right = torch.searchsorted(points, score.contiguous()).clamp(1, len(points) - 1)
-        step = (points[right] - points[right - 1]).clamp_min(1e-9)
-        part = ((score - points[right - 1]) / step).clamp(0.0, 1.0)
-        return levels[right - 1] + part * (levels[right] - levels[right - 1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +76,19 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """From `to_dict`."""
+        """From `to_dict`.
 
-        def tables(some: Mapping[str, Any]) -> dict[str, Table]:
-            return {k: Table(**{**t, "scores": tuple(t["scores"])}) for k, t in some.items() if k != _WORST_JOINT}
-
-        return cls(tables=tables(values), worst_joint=tables(values.get(_WORST_JOINT, {})))
+        Raises:
+            ValueError: values that it does not give.
+        """
+        whole = check_mapping("calibration", values)
+        joint = check_mapping(f"calibration.{_WORST_JOINT}", whole.get(_WORST_JOINT, {}))
+        tables = {name: Table.from_dict(name, table) for name, table in whole.items() if name != _WORST_JOINT}
+        worst = {name: Table.from_dict(f"{_WORST_JOINT}.{name}", table) for name, table in joint.items()}
+        for name, some in (("calibration", tables), (f"calibration.{_WORST_JOINT}", worst)):
+            if "any" not in some and (some or name == "calibration"):
+                raise ValueError(f"{name}: expected a table 'any', got {quoted(list(some))}; calibrate the prior anew.")
+        return cls(tables=tables, worst_joint=worst)
 
 
 def calibration_of(prior: PosePrior) -> Calibration | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import check_number
+from .._checks import as_tensor, check_floating, check_number
 from ..models.shared.student_t import standard_log_prob
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
@@ -55,7 +55,8 @@ class PoseAnchor(EnergyTerm):
     ) -> None:
         self._hands = HandConvention.of(model)
         pose, given = pose_and_joints(estimate, self._hands)
-        width = torch.as_tensor(sigma, dtype=pose.dtype, device=pose.device)
+        check_floating("estimate", pose)
+        width = as_tensor("sigma", sigma, dtype=pose.dtype, device=pose.device)
         if bool((torch.isnan(width) | (width <= 0)).any()):
             raise ValueError(f"sigma: expected radians above 0 (infinite for no anchor), got {sigma}.")
         try:
@@ -66,8 +67,8 @@ class PoseAnchor(EnergyTerm):
                 f"{tuple(width.shape)}."
             ) from None
         check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
-        if dof is not None and not dof > 0:
-            raise ValueError(f"dof: expected degrees of freedom above 0, or None, got {dof}.")
+        if dof is not None:
+            check_number("dof", dof, above=0.0)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         wanted = torch.isfinite(width).reshape(-1, skeleton.NUM_JOINTS).any(0)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_effect, check_whole
+from .._checks import as_tensor, check_effect, check_switch, check_whole
+from .._inference_mode import leaves_inference_mode, made_in_inference_mode
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import require_smplx
@@ -23,6 +24,7 @@ from .targets import Target
 from .term import PosePriorTerm
 
 
+@leaves_inference_mode
 def fit_body(
     model: nn.Module,
     targets: Target | Sequence[Target],
@@ -78,9 +80,16 @@ def fit_body(
             f"model: expected smplx.create(folder, model_type='smplx'), which takes rotvecs, got {type(model).__name__}, which "
             "takes rotation matrices (smplx.build_layer)."
         )
+    if made_in_inference_mode(model):
+        raise ValueError(
+            "model: expected one whose weights gradients can pass, got one that was made under torch.inference_mode; make it "
+            "outside."
+        )
     if config is not None and not isinstance(config, FitBodyConfig):
         raise ValueError(f"config: expected a FitBodyConfig, got {type(config).__name__}.")
     config = FitBodyConfig() if config is None else config
+    check_switch("progress", progress)
+    betas = None if betas is None else as_tensor("betas", betas)
     targets = _as_list(targets)
     template = model.v_template
     assert isinstance(template, Tensor)
@@ -115,8 +124,9 @@ def _as_list(targets: Target | Sequence[Target]) -> list[Target]:
 
 def _as_terms(terms: Sequence[EnergyTerm]) -> list[EnergyTerm]:
     """The terms, sums taken apart."""
-    if isinstance(terms, EnergyTerm) or not all(isinstance(term, EnergyTerm) for term in terms):
-        got = type(terms).__name__ if isinstance(terms, EnergyTerm) else [type(term).__name__ for term in terms]
+    listed = isinstance(terms, Sequence)
+    if not listed or not all(isinstance(term, EnergyTerm) for term in terms):
+        got = [type(term).__name__ for term in terms] if listed else type(terms).__name__
         raise ValueError(f"terms: expected a list of EnergyTerm, such as [PoseAnchor(...)], got {got}.")
     found = [part for term in terms for part in summands(term)]
     for term in found:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from .._checks import as_tensor
 from ..keypoint_layouts import LayoutInput
 from ..keypoint_layouts import layout as find_layout
 
@@ -14,7 +14,7 @@ def in_layout(
 ) -> tuple[Tensor, Tensor | None, float | Tensor, list[int], list[int], list[str]]:
     """The points that the body model has, joints in the order of the layout, then vertices."""
     order = find_layout(name)
-    points = torch.as_tensor(points)
+    points = as_tensor("points", points)
     if points.dim() < 2 or points.shape[-2] != len(order.names):
         raise ValueError(
             f"points: expected (B, {len(order.names)}, d) in layout {order.name!r}, got {tuple(points.shape)}; pass another "
@@ -26,7 +26,7 @@ def in_layout(
     def pick(values: Tensor) -> Tensor:
         return values[..., kept] if values.dim() and values.shape[-1] == len(order.names) else values
 
-    confidence = None if confidence is None else pick(torch.as_tensor(confidence))
+    confidence = None if confidence is None else pick(as_tensor("confidence", confidence))
     if isinstance(sigma, Tensor):
         sigma = pick(sigma)
     joints = [int(j) for j in order.joints if j is not None]

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._checks import check_number, check_whole
+from .._checks import as_tensor, check_number, check_whole
 from ..keypoint_layouts import LayoutInput
 from .camera import NEAR, Camera
 from .layout_points import in_layout
@@ -72,7 +72,7 @@ class Target(ABC):
         for vertex in self.vertices:
             check_whole("vertices", vertex)
         count = len(self.joints) + len(self.vertices)
-        points = torch.as_tensor(points)
+        points = as_tensor("points", points)
         if points.dim() == 2:
             points = points[None]
         if points.dim() != 3 or points.shape[1:] != (count, self.dimensions) or not points.is_floating_point():
@@ -85,7 +85,7 @@ class Target(ABC):
         if confidence is None:
             weight = torch.ones_like(points[..., 0])
         else:
-            weight = torch.as_tensor(confidence).to(points)
+            weight = as_tensor("confidence", confidence).to(points)
             if weight.dim() == 1:
                 weight = weight[None].expand(len(points), -1)
             if weight.shape != points.shape[:2]:
@@ -105,7 +105,7 @@ class Target(ABC):
                 "missing points with NaN or a confidence of 0."
             )
         self.confidence = torch.where(present, weight, torch.zeros_like(weight)).clamp_max(1.0).detach()
-        width = torch.as_tensor(sigma, dtype=points.dtype, device=points.device)
+        width = as_tensor("sigma", sigma, dtype=points.dtype, device=points.device)
         if not bool((torch.isfinite(width) & (width >= _LEAST_SIGMA)).all()):
             raise ValueError(f"sigma: expected finite {self.unit} of {_LEAST_SIGMA:g} or more, got {sigma}.")
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import check_number
+from .._checks import check_mapping, check_number, quoted
 from .._tracing import untransformed
 from ..prior import LatentPosePrior, PosePrior
 from .body.hand_convention import HandConvention
@@ -83,8 +83,8 @@ class PosePriorTerm(EnergyTerm):
         if prior.context_dim:
             raise ValueError("prior: expected a prior without context; scoring with a context needs prior.log_prob.")
         check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
-        if robust is not None and not robust > 0:
-            raise ValueError(f"robust: expected nats a joint above 0, or None for no cap, got {robust}.")
+        if robust is not None:
+            check_number("robust", robust, above=0.0)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         self.prior, self.weight, self.robust, self.reduction, self.name = prior, weight, robust, reduction, name
@@ -199,9 +199,10 @@ def factor_at(schedule: Schedule | None, progress: float) -> float:
         return 1.0
     if callable(schedule):
         return float(schedule(progress))
-    values = [float(v) for v in schedule]
-    if not values or not all(0 < value < math.inf for value in values):
-        raise ValueError(f"schedule: expected finite factors above 0, got {list(schedule)}.")
+    listed = isinstance(schedule, Iterable) and not isinstance(schedule, str)
+    values = [check_number("schedule", value, above=0.0) for value in schedule] if listed else []
+    if not values:
+        raise ValueError(f"schedule: expected a function of progress, or a list of factors, got {quoted(schedule)}.")
     place = min(max(progress, 0.0), 1.0) * (len(values) - 1)
     low = min(int(place), len(values) - 1)
     high = min(low + 1, len(values) - 1)
@@ -216,9 +217,8 @@ def _levels(
     if not chosen:
         raise ValueError("joints: expected some that the prior models, got none of them; see prior.joints.")
     of = dict.fromkeys(sorted(chosen), 1.0)
-    for name, value in (weights or {}).items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"joint_weights: expected finite numbers of 0 or more, got {value} for {name}.")
+    for name, value in check_mapping("joint_weights", weights or {}).items():
+        check_number(f"joint_weights[{name!r}]", value, least=0.0)
         named = [j for j in skeleton.resolve_joints([name] if name not in skeleton.JOINT_SETS else name) if j in of]
         if not named:
             raise ValueError(f"joint_weights: expected joints that are scored, got {name}; leave it out.")

@@ -111,7 +111,9 @@ def frames(value: Any, n: int) -> NDArray[np.int64] | None:
         return None
     array = np.asarray(value)
     if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"frame: expected {n} integers, one per row, got {array.dtype} {array.shape}.")
+        raise ValueError(
+            f"frame: expected {n} integers, one per row, got {array.dtype} {array.shape}; convert with .astype(int)."
+        )
     return array.astype(np.int64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,10 @@ from ._frames import natural_path
 
 SPLITS = ("train", "val", "test")
 _STEMS = {stem.format(name): name for name in SPLITS for stem in ("{}_poses", "hands_{}", "{}", "poses_{}", "{}_hands")}
+
+
+#: Kinds of files with poses that are read from a list of files, and that are converted first.
+_LISTED, _CONVERTED = {".npy", ".pt", ".pth"}, {".pkl", ".pickle"}
 
 
 class Found(NamedTuple):
@@ -123,13 +128,30 @@ def _below(folder: Path) -> list[Path]:
         and not (file.name.startswith(".") or file.name == "shape.npz" or file.name.endswith("_stagei.npz"))
     ]
     if not files:
-        others = sorted(
-            {f.suffix for f in folder.rglob("*") if f.suffix.lower() in (".npy", ".pt", ".pth") and f.name[0] != "."}
-        )
-        more = (
-            f"; pass the list of files, sorted(pathlib.Path({str(folder)!r}).rglob('*{others[0]}'))" if others else ""
-        )
-        raise ValueError(
-            f"path: expected .npz files with poses in {folder} or below, got none{more or '; give the folder of the data'}."
-        )
+        others = _others(folder)
+        if listed := sorted(set(others) & _LISTED):
+            fix = f"pass the list of files, sorted(pathlib.Path({str(folder)!r}).rglob('*{listed[0]}'))"
+        elif others:
+            kind = min(others)
+            fix = f"it holds {kind} files: pass one of them, and the message holds the code that writes it as .npz"
+        else:
+            fix = "give the folder of the data"
+        raise ValueError(f"path: expected .npz files with poses in {folder} or below, got none; {fix}.")
     return files
+
+
+def other_files(folder: Path) -> str | None:
+    """What to note of files that may hold poses and that reading a folder leaves out."""
+    others = _others(folder) if folder.is_dir() and not split_files(folder) else Counter()
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    return (
+        f"of {folder} the .npz files were read alone, not {listed}: these are read from a list of files"
+        if listed
+        else None
+    )
+
+
+def _others(folder: Path) -> Counter[str]:
+    """How many files of other kinds with poses are in a folder and below, by suffix."""
+    found = (file.suffix.lower() for file in folder.rglob("*") if not file.name.startswith("."))
+    return Counter(suffix for suffix in found if suffix in _LISTED | _CONVERTED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,28 @@ def joint_shapes(count: int, form: str) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(shapes))
 
 
+def readings(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """An array as one of poses, as one pose, and without an axis of length 1, which batches and lists of frames leave."""
+    single = [axis for axis in (1, 0) if array.ndim > 2 and array.shape[axis] == 1]
+    return [array, array[None], *(array.squeeze(axis) for axis in single)]
+
+
+def rows_of(array: NDArray[Any], count: int, form: str) -> NDArray[Any] | None:
+    """(N, count, width) of an array of `count` joints; None if it is no such array."""
+    for candidate in readings(array):
+        if candidate.ndim > 1 and candidate.shape[1:] in joint_shapes(count, form):
+            return candidate.reshape(len(candidate), count, FORMS[form])
+    return None
+
+
+def batch_hint(array: NDArray[Any], counts: Iterable[int], form: str) -> str:
+    """What to do with an array of several recordings, or of several people a frame; empty for any other."""
+    if array.ndim > 2 and any(array.shape[2:] in joint_shapes(count, form) for count in counts):
+        rest = ", ".join(map(str, array.shape[2:]))
+        return f"if its first two axes are both of poses, save it as array.reshape(-1, {rest})"
+    return ""
+
+
 def count_joints(shape: tuple[int, ...], form: str) -> int | None:
     """How many joints an array (N, ...) of this shape may have in a form; None if it is no such array."""
     if len(shape) < 2 or 0 in shape[1:]:
@@ -90,15 +112,14 @@ def to_rotvecs(key: str, value: Tensor, form: str) -> Tensor:
     precise = torch.where(broken[..., None], torch.zeros_like(precise), precise)
     present = precise[~broken]
     if form.startswith("quaternion"):
-        rotvec = _from_quaternions(key, precise, present, form)
+        rotvec = _from_quaternions(key, precise, broken, form)
     elif form == "matrix":
         matrix = precise.unflatten(-1, (3, 3))
-        off = (matrix @ matrix.mT - torch.eye(3, dtype=precise.dtype)).abs().amax((-1, -2))[~broken]
-        if bool((off > _LOOSE).any()) or bool((torch.linalg.det(matrix[~broken]) < 0).any()):
-            raise ValueError(
-                f"key '{key}': expected rotation matrices (orthonormal, determinant 1), got others, off by up to "
-                f"{float(off.max()):.2g}; pass rotations= as what the file holds."
-            )
+        off = (matrix @ matrix.mT - torch.eye(3, dtype=precise.dtype)).abs().amax((-1, -2)).masked_fill(broken, 0.0)
+        bad = ((off > _LOOSE) | (torch.linalg.det(matrix) < 0)) & ~broken
+        _require_none(
+            key, bad, "rotation matrices (orthonormal, determinant 1)", f"others, off by up to {float(off.max()):.2g}"
+        )
         identity = torch.eye(3, dtype=precise.dtype).expand_as(matrix)
         rotvec = rotmat_to_rotvec(nearest_rotmat(torch.where(broken[..., None, None], identity, matrix)))
     else:
@@ -106,13 +127,25 @@ def to_rotvecs(key: str, value: Tensor, form: str) -> Tensor:
     return torch.where(broken[..., None], torch.full_like(rotvec, torch.nan), rotvec)
 
 
-def _from_quaternions(key: str, precise: Tensor, present: Tensor, form: str) -> Tensor:
-    norm = present.norm(dim=-1)
-    if bool(((norm - 1).abs() > _LOOSE).any()):
-        raise ValueError(
-            f"key '{key}': expected quaternions of length 1, got lengths {float(norm.min()):.3g} to {float(norm.max()):.3g}; "
-            "pass rotations= as what the file holds."
-        )
+def _require_none(key: str, bad: Tensor, wanted: str, got: str, fix: str = "") -> None:
+    """Refuse joints (N, J) that are no rotations in the form that was told."""
+    rows = bad.any(1).nonzero().flatten().tolist()
+    if not rows:
+        return
+    shown = f"{', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}"
+    few = f"drop these rows, or write NaN there and mark the joints false in an array 'observed'{fix}"
+    raise ValueError(
+        f"key '{key}': expected {wanted}, got {got}, in {len(rows)} of {len(bad)} rows ({shown}); "
+        f"{few if len(rows) < 0.5 * len(bad) else f'pass rotations= as what the file holds{fix}'}."
+    )
+
+
+def _from_quaternions(key: str, precise: Tensor, broken: Tensor, form: str) -> Tensor:
+    norm = precise.norm(dim=-1).masked_fill(broken, 1.0)
+    lengths = f"lengths {float(norm.min()):.3g} to {float(norm.max()):.3g}"
+    fix = ", or divide them by their lengths" if float(norm.min()) > _LOOSE else ""
+    _require_none(key, (norm - 1).abs() > _LOOSE, "quaternions of length 1", lengths, fix)
+    present = precise[~broken]
     if precise.shape[1] >= _MANY_JOINTS:
         # Most joints of people turn by less than 120 degrees, so that the scalar part is the largest by far.
         first, last = (float((present[..., k].abs() > 0.5).double().mean()) for k in (0, 3))

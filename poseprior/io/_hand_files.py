@@ -41,20 +41,20 @@ def hand_rotations(
     require_floating(key, array)
     form = options.form(key, array)
     width = _forms.FORMS[form]
-    for candidate in (array, array[None]):
-        if candidate.ndim > 1 and candidate.shape[1:] in _forms.joint_shapes(15, form):
-            break
-    else:
-        if form != "rotvec" or array.ndim > 2 or not array.size:
+    joints = _forms.rows_of(array, 15, form)
+    if joints is None:
+        coefficients = next((a for a in _forms.readings(array) if a.ndim == 2), None)
+        if form != "rotvec" or coefficients is None or not array.size:
+            hint = _forms.batch_hint(array, (15,), form) or "pass rotations="
             raise ValueError(
-                f"key '{key}': expected 15 joints, (N, {15 * width}) as {form}, got {array.shape}; pass rotations=."
+                f"key '{key}': expected 15 joints, (N, {15 * width}) as {form}, got {array.shape}; {hint}."
             )
-        return to_tensor(array[None] if array.ndim == 1 else array)
+        return to_tensor(coefficients)
     if options.num_pca_comps is not None:
-        return to_tensor(candidate)
+        return to_tensor(joints.reshape(len(joints), 45) if array.shape[-1] == 45 else joints)
     if form == "rotvec":
-        refuse_pca45(key, candidate, options)
-    hand = _forms.to_rotvecs(key, to_tensor(candidate.reshape(len(candidate), 15, width)), form)
+        refuse_pca45(key, joints, options)
+    hand = _forms.to_rotvecs(key, to_tensor(joints), form)
     place = stored
     if options.layout.fingers:
         options.applied.add("layout")
@@ -75,7 +75,7 @@ def split_pair(key: str, array: NDArray[Any], options: Options) -> tuple[NDArray
     require_floating(key, array)
     form = options.form(key, array)
     shapes = [*_forms.joint_shapes(30, form), *((2, *shape) for shape in _forms.joint_shapes(15, form))]
-    for candidate in (array, array[None]):
+    for candidate in _forms.readings(array):
         if candidate.ndim > 1 and candidate.shape[1:] in shapes:
             both = candidate.reshape(len(candidate), 2, 15 * _forms.FORMS[form])
             return both[:, 0], both[:, 1]

@@ -40,12 +40,16 @@ def usual_confidences(confidence: Tensor, path: Path) -> tuple[Tensor, tuple[str
 
 
 def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], path: Path) -> None:
-    """Refuse frames of points (F, K, d) in which several stand at the origin, or all at one place."""
+    """Refuse frames of points (F, K, d) in which several stand at the origin or at -1, or all at one place."""
     seen = (confidence > 0) & torch.isfinite(points).all(-1)
-    zeros = ((points == 0).all(-1) & seen).sum(1)
+    zeros, ones = (((points == place).all(-1) & seen).sum(1) for place in (0, -1))
     first = points[torch.arange(len(points)), seen.int().argmax(1)]
     alike = ((points == first[:, None]).all(-1) | ~seen).all(1) & (seen.sum(1) >= _FEWEST)
-    for bad, what in ((zeros >= _ZEROS, "several at the origin"), (alike, "all of them at one place")):
+    for bad, what in (
+        (zeros >= _ZEROS, "several at the origin"),
+        (ones >= _ZEROS, "several at -1"),
+        (alike, "all of them at one place"),
+    ):
         if bool(bad.any()):
             frame = printable(names[int(bad.nonzero()[0, 0])])
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Keypoints in the JSON of detectors: OpenPose, AlphaPose, COCO and COCO-WholeBody, MMPose; people by frame."""
+"""Keypoints in the JSON of detectors: OpenPose, AlphaPose, COCO and COCO-WholeBody, MMPose, MediaPipe; people by frame."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _OPENPOSE = (
     ("face_keypoints_2d", 70),
 )  # fmt: skip
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
+_LANDMARKS = ("pose_landmarks", "poseLandmarks", "landmarks", "hand_landmarks")
 #: Layouts by number of points, of programs that do not say.
 _BY_COUNT = {17: "coco_17", 26: "halpe_26", 133: "coco_wholebody", 136: "halpe_136"}
 
@@ -81,8 +82,10 @@ def _dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _openpose(content: Any, path: Path) -> list[Frame]:
-    found = []
+    found, notes = [], []
     for one in _dicts(content["people"], "people", path):
+        deep = [name.replace("2d", "3d") for name, _ in _OPENPOSE]
+        notes += [f"not read: {name}, in {path.name}" for name in deep if one.get(name)]
         body = numbers(one.get("pose_keypoints_2d", []), "pose_keypoints_2d", path)
         if len(body) != 75:
             raise ValueError(
@@ -92,7 +95,8 @@ def _openpose(content: Any, path: Path) -> list[Frame]:
         found.append(np.concatenate([_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _OPENPOSE]))
     people = np.stack(found) if found else np.zeros((0, 137, 3), np.float32)
     detail = bool(people[:, 25:, 2].any())
-    return [Frame(path.stem, people if detail else people[:, :25], "openpose_137" if detail else "openpose_25")]
+    layout = "openpose_137" if detail else "openpose_25"
+    return [Frame(path.stem, people if detail else people[:, :25], layout, notes)]
 
 
 def _alphapose(content: Any, path: Path) -> list[Frame]:
@@ -108,8 +112,12 @@ def _coco(content: Any, path: Path) -> list[Frame]:
 
 def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -> list[Frame]:
     frames: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names.values()}
-    notes, layout = [], None
+    notes: dict[str, None] = {}
+    layout = None
     for one in people:
+        if "keypoints" not in one:
+            notes["people without keypoints were left out"] = None
+            continue
         body = _points(numbers(one.get("keypoints", []), "keypoints", path), None, "keypoints", path)
         if any(key in one for key, _ in _WHOLE_BODY):
             if len(body) != 17:
@@ -119,7 +127,7 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
         flags = body[:, 2]
         if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
             body[:, 2] = np.minimum(flags, 1)
-            notes = ["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"]
+            notes["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"] = None
         layout = layout or _BY_COUNT.get(len(body))
         key = str(one.get("image_id", path.stem))
         frames.setdefault(names.get(key, key), []).append(body)
@@ -127,7 +135,7 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
         raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
     nobody = np.zeros((0, max((len(body) for group in frames.values() for body in group), default=17), 3), np.float32)
     return [
-        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, notes)
+        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, list(notes))
         for name in sorted(frames, key=natural)
     ]  # fmt: skip
 
@@ -147,7 +155,7 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
             if points.size != 2 * scores.size or not scores.size:
                 raise ValueError(
                     f"keypoints: expected two numbers for each of keypoint_scores in {path.name}, got {points.size} and "
-                    f"{scores.size}."
+                    f"{scores.size}; points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
                 )
             found.append(
                 _points(np.column_stack((points.reshape(-1, 2), scores)).ravel().tolist(), None, "keypoints", path)
@@ -158,6 +166,31 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
         people = np.stack(found) if found else np.zeros((0, width, 3), np.float32)
         frames.append(Frame(name, people, _BY_COUNT.get(width)))
     return sorted(frames, key=lambda frame: natural(frame.name))
+
+
+def _mediapipe(content: Any, path: Path) -> list[Frame]:
+    """Landmarks with `x`, `y` and maybe `visibility`: of one person, or `pose_landmarks` of one or several."""
+    notes = []
+    if isinstance(content, dict):
+        key = next(name for name in _LANDMARKS if name in content)
+        notes = [f"not read: {name}, in {path.name}" for name in content if name != key and "landmarks" in name.lower()]
+        content = content[key]
+    people = content if content and isinstance(content[0], list) else [content]
+    found = []
+    for person in filter(None, people):
+        listed = _dicts(person, "landmarks", path)
+        # Landmarks of hands have no visibility, or 0 throughout.
+        told = len(listed) != 21 or any(one.get("visibility") for one in listed)
+        values = [[one.get("x"), one.get("y"), one.get("visibility", 1.0) if told else 1.0] for one in listed]
+        found.append(_points(numbers(values, "landmarks", path), None, "landmarks", path))
+    if len({len(one) for one in found}) > 1:
+        raise ValueError(f"landmarks: expected one number of points for all people of {path.name}, got several.")
+    every = np.stack(found) if found else np.zeros((0, 33, 3), np.float32)
+    return [Frame(path.stem, every, "mediapipe_33" if every.shape[1] == 33 else None, notes)]
+
+
+def _has_landmarks(content: Any) -> bool:
+    return isinstance(content, dict) and any(isinstance(content.get(name), list) for name in _LANDMARKS)
 
 
 def _is_list_of(*keys: str) -> Callable[[Any], bool]:
@@ -174,4 +207,6 @@ _PROGRAMS: dict[str, tuple[Callable[[Any], bool], Callable[[Any, Path], list[Fra
     "MMPose (`keypoints` and `keypoint_scores`)": (_is_list_of("keypoints", "keypoint_scores"), _mmpose),
     "COCO and COCO-WholeBody (`annotations`)": (_is_dict_of("annotations"), _coco),
     "AlphaPose (a list with `image_id` and `keypoints`)": (_is_list_of("image_id", "keypoints"), _alphapose),
+    "MediaPipe (a list of points with `x` and `y`)": (_is_list_of("x", "y"), _mediapipe),
+    "MediaPipe (`pose_landmarks`)": (_has_landmarks, _mediapipe),
 }

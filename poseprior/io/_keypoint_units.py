@@ -42,6 +42,7 @@ def in_units(points: Tensor, confidence: Tensor, units: str | None, size: tuple[
                 f"two, so these are normalised to [{-1 if least < -0.5 else 0}, 1]; pass units={guess!r} with image_size=(width, "
                 f"height) (on the command line --units {guess} --image-size W H), or save pixels."
             )
+        _require_same_units(points, confidence)
         if 0 < _span(points, confidence) < 1.0:
             raise ValueError(
                 f"units: expected pixels, got whole persons of {_span(points, confidence):.2g} pixels; multiply by the scale "
@@ -58,6 +59,20 @@ def in_units(points: Tensor, confidence: Tensor, units: str | None, size: tuple[
         )
     scale = points.new_tensor(size)
     return points * scale if units == "normalised" else (points + 1) * 0.5 * scale
+
+
+def _require_same_units(points: Tensor, confidence: Tensor) -> None:
+    """Refuse normalised frames among frames of pixels (F, K, 2)."""
+    seen = (confidence > 0) & torch.isfinite(points).all(-1)
+    inside = (points.abs() <= _FEW_PIXELS).all(-1) | ~seen
+    small = inside.all(1) & (seen.sum(1) >= _ENOUGH)
+    if bool(small.any()):
+        frames = small.nonzero().flatten().tolist()
+        raise ValueError(
+            f"units: expected pixels in every frame, got {len(frames)} of {len(points)} frames (the first is number {frames[0]}) "
+            "with the whole person within a pixel or two; if these are normalised, rescale them, or put them in a file or "
+            "folder of their own."
+        )
 
 
 def _metres(points: Tensor, confidence: Tensor, units: str | None) -> Tensor:

@@ -29,10 +29,12 @@ SIDES = ("side", "is_right", "right", "is_rhand", "handedness", "hand_side", "ha
 AMASS_KEYS = ("mocap_framerate", "mocap_frame_rate", "mocap_time_length", "dmpls")
 SUBJECTS = ("subject", "subject_id")
 SEQUENCES = ("seq", "sequence", "recording")
-RATES = ("fps", "mocap_framerate", "mocap_frame_rate")
+RATES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate")
+#: Numbers of the frames: ours, and what trackers write.
+FRAMES = ("frame", "frame_ids", "frame_id")
 
 #: What may stand once for several dicts of poses in a file.
-SHARED = (*SIDES, *SUBJECTS, *SEQUENCES, *RATES, "frame", "rig", "surface_model_type", "joint_names", "flat_hand_mean")
+SHARED = (*SIDES, *SUBJECTS, *SEQUENCES, *RATES, *FRAMES, "rig", "surface_model_type", "joint_names", "flat_hand_mean")
 
 #: Lengths of one pose, flat; other arrays of one axis hold a number for each row.
 _ONE_POSE = (45, 48, 63, 66, 72, 90, 156, 159, 165)
@@ -55,10 +57,11 @@ def has_poses(names: Iterable[str]) -> bool:
 def unused_rotations(file: ArrayFile) -> tuple[str, ...]:
     """Arrays that look like rotations, or could hold any, and that nobody read."""
     left = ((key, header) for key, header in file.headers.items() if key not in file.used)
-    return tuple(key for key, header in left if _looks_like_rotations(key, header))
+    return tuple(key for key, header in left if looks_like_rotations(key, header))
 
 
-def _looks_like_rotations(key: str, header: Header | str) -> bool:
+def looks_like_rotations(key: str, header: Header | str) -> bool:
+    """Whether the name or the shape of an array is that of rotations."""
     name = key.rsplit("/", 1)[-1]
     if isinstance(header, str) or is_pickle(header):
         return bool(_LIKE_A_POSE.search(name))

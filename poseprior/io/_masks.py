@@ -59,6 +59,27 @@ def without_still_joints(pose: Tensor, mask: Tensor, *, parts: bool) -> tuple[Te
     )
 
 
+def without_zero_joints(pose: Tensor, mask: Tensor, recording: NDArray[Any]) -> tuple[Tensor, str | None]:
+    """The mask without joints that are zero throughout one of several recordings of two poses or more, and words that say so.
+
+    Args:
+        pose, mask: (N, 55, 3) and (N, 55).
+        recording: (N,) name of the recording of each pose.
+    """
+    names, place, count = np.unique(recording, return_inverse=True, return_counts=True)
+    rows = torch.from_numpy(place.reshape(-1))
+    size = pose.nan_to_num(nan=1.0).abs().amax(-1)
+    most = size.new_zeros(len(names), NUM_JOINTS).scatter_reduce_(0, rows[:, None].expand_as(size), size, "amax")
+    unseen = ((most <= _STILL) & torch.from_numpy(count >= 2)[:, None])[rows]
+    lost = (unseen & mask).any(0)
+    if not bool(lost.any()):
+        return mask, None
+    return mask & ~unseen, (
+        f"joints that are zero throughout a recording are unobserved there: {_names(lost)} (constant_parts_unobserved=False "
+        "keeps them)"
+    )
+
+
 def _names(joints: Tensor) -> str:
     """Parts that are all among the joints, and the rest by name."""
     rest, words = joints.clone(), []

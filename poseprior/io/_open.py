@@ -27,6 +27,19 @@ _LITTLE = 4096
 _SMALL, _SMALL_MASK, _MOST_EXPANSION = 64 * 2**20, 512 * 2**20, 100
 
 
+#: What files of other kinds begin with.
+_OTHER_KINDS = {
+    b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
+    b"<": "a web page: log in and download it again",
+    b"BZh": "a packed file: unpack it first",
+    b"\x1f\x8b": "a packed file: unpack it first",
+    b"\xfd7zXZ": "a packed file: unpack it first",
+    b"\x89HDF": "HDF5: write its arrays into an .npz with h5py",
+    b"MATLAB": "a .mat file: write its arrays into an .npz with scipy.io.loadmat",
+    b"HIERARCHY": "a .bvh file, whose Euler angles are of another skeleton: retarget it to SMPL-X first",
+}
+
+
 class ArrayFile(Mapping[str, NDArray[Any]]):
     """The arrays of a file by name; `used` are the names that were read, `kind` is "npz", "npy" or "torch".
 
@@ -62,7 +75,7 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
             why = short(error)
         raise ValueError(
             f"{self.path}: key '{printable(key)}' cannot be read ({why}); the file is truncated or damaged: copy or download it "
-            "again, or save it anew with numpy.savez."
+            "again, or save it anew with numpy.savez, as numbers or text."
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -137,8 +150,8 @@ def open_npz(path: Path) -> ArrayFile:
             little = {info.filename[:-4]: _little(archive, info, headers[info.filename[:-4]]) for info in members}
     except BROKEN as error:
         raise ValueError(
-            f"{path}: expected an .npz file, got something else or a damaged one ({short(error)}); pickles are never "
-            "loaded: save arrays with numpy.savez(path, poses=...)."
+            f"{path}: expected an .npz file, got {_other_kind(path) or f'something else or a damaged one ({short(error)})'}; "
+            "pickles are never loaded: save arrays with numpy.savez(path, poses=...)."
         ) from None
 
     def load(key: str) -> NDArray[Any]:
@@ -205,6 +218,13 @@ def first_line(error: Exception, path: Path | None = None) -> str:
     """The first line of what an error says, without the path of the file that it begins with, as `printable` shows it."""
     text = str(error).strip() or type(error).__name__
     return printable(text.splitlines()[0].removeprefix(f"{path}: "), 300)
+
+
+def _other_kind(path: Path) -> str:
+    """What a file is that begins like one of the kinds that people meet, and what to do; empty for any other."""
+    with path.open("rb") as stream:
+        start = stream.read(64).lstrip()
+    return next((what for first, what in _OTHER_KINDS.items() if start.startswith(first)), "")
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | str:

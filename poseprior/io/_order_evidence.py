@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..skeleton import REFLECTION
+from ..skeleton import PARENTS, REFLECTION
 from ._npy import as_float64
 from ._orders import FINGERS, Order
 
@@ -30,6 +30,8 @@ _LEAST_LEAD, _CHANCE = 1.0, 6.0
 #: Radians that a jaw turns about its other axes at most.
 _OFF_HINGE = 0.08
 _MOST_ROWS = 4096
+#: Bones that show whether joints are points, the part of its length by which one may vary, and how far joints then move.
+_ENOUGH_BONES, _RIGID, _MOVING = 10, 1e-3, 0.01
 
 
 def decide(joints: NDArray[np.floating], orders: Mapping[str, Order], default: str | None = None) -> str | None:
@@ -51,6 +53,18 @@ def decide(joints: NDArray[np.floating], orders: Mapping[str, Order], default: s
     if default is None:
         return best if only and lead >= _LEAD_WITH_HINGE else None
     return None if only and best != default else default
+
+
+def are_positions(joints: NDArray[np.floating], order: Order) -> bool:
+    """Whether joints (N, J, 3) are points: the distances between neighbours stay, though the joints move."""
+    bones = [(k, order.index(PARENTS[j])) for k, j in enumerate(order) if j > 0 and PARENTS[j] in order]
+    if len(joints) < 2 or len(bones) < _ENOUGH_BONES:
+        return False
+    sample = _sample(joints)
+    child, parent = np.array(bones).T
+    length = np.linalg.norm(sample[:, child] - sample[:, parent], axis=-1)
+    moves = float(sample.std(0).max(1).mean())
+    return moves > _MOVING and bool((length.std(0) < _RIGID * length.mean(0)).all())
 
 
 def same_joints(joints: NDArray[np.floating], orders: Mapping[str, Order]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -55,14 +56,14 @@ def hand_claims(file: ArrayFile, options: Options, *, with_body: bool, notes: li
     for part in (LEFT, RIGHT):
         for key in PARTS[part]:
             if key in file:
-                claims += _hand(file, key, file[key], part, options)
+                claims += _hand(file, key, file[key], part, options, notes)
     for key in HANDS:
         if key not in file:
             continue
         pair = split_pair(key, file[key], options)
         if pair is not None:
             for part, value in zip((LEFT, RIGHT), pair, strict=True):
-                claims += _hand(file, key, value, part, options)
+                claims += _hand(file, key, value, part, options, notes)
         elif key == "pose_hand":
             raise ValueError(f"key '{key}': expected (N, 90) rotvecs, left then right, got {file[key].shape}.")
         else:
@@ -77,13 +78,9 @@ def single_hands(
     array = file[key]
     require_floating(key, array)
     form = options.form(key, array)
-    for candidate in (array, array[None]):
-        if candidate.ndim > 1 and candidate.shape[1:] in _forms.joint_shapes(16, form):
-            array = candidate.reshape(len(candidate), 16, _forms.FORMS[form])[:, 1:]
-            notes.append(
-                f"the first of the 16 joints of '{key}' is the wrist in the world, which says nothing of a body: it is left out"
-            )
-    n = 1 if array.ndim == 1 or array.shape in _forms.joint_shapes(15, form) else len(array)
+    array = _without_wrist(key, array, form, notes)
+    fingers = _forms.rows_of(array, 15, form)
+    n = len(np.atleast_2d(array) if fingers is None else fingers)
     right = stored_side(file, options, n)
     if right is None:
         more = "; or, for both hands in one array, save (N, 90), left then right" if with_body else ""
@@ -105,21 +102,33 @@ def single_hands(
     return claims
 
 
+def _without_wrist(key: str, array: NDArray[Any], form: str, notes: list[str]) -> NDArray[Any]:
+    """The fifteen joints of MANO's sixteen; any other array as it is."""
+    hand = _forms.rows_of(array, 16, form)
+    if hand is None:
+        return array
+    notes.append(
+        f"the first of the 16 joints of '{key}' is the wrist in the world, which says nothing of a body: it is left out"
+    )
+    return hand[:, 1:]
+
+
 def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) -> Tensor:
     """(N, count, 3) rotvecs of an array of `count` joints."""
     require_floating(key, array)
     form = options.form(key, array)
-    for candidate in (array, array[None]):
-        if candidate.ndim > 1 and candidate.shape[1:] in _forms.joint_shapes(count, form):
-            joints = to_tensor(candidate.reshape(len(candidate), count, _forms.FORMS[form]))
-            return _forms.to_rotvecs(key, joints, form)
+    joints = _forms.rows_of(array, count, form)
+    if joints is not None:
+        return _forms.to_rotvecs(key, to_tensor(joints), form)
     width = _forms.FORMS[form]
-    hint = next(
-        (h for w, h in _forms.HINTS.items() if h and w != width and array.shape[-1:] in ((w,), (w * count,))), ""
+    others = (
+        f"if it holds {h}"
+        for w, h in _forms.HINTS.items()
+        if h and w != width and array.shape[-1:] in ((w,), (w * count,))
     )
+    hint = _forms.batch_hint(array, (count,), form) or next(others, f"if it is something else, pass ignore=({key!r},)")
     raise ValueError(
-        f"key '{key}': expected (N, {count * width}) or (N, {count}, {width}) as {form}, got {array.shape}"
-        + (f"; if it holds {hint}." if hint else ".")
+        f"key '{key}': expected (N, {count * width}) or (N, {count}, {width}) as {form}, got {array.shape}; {hint}."
     )
 
 
@@ -127,8 +136,7 @@ def _body(key: str, array: NDArray[Any], options: Options, model: str, notes: li
     """The 21 body joints of an array, or of SMPL's 23."""
     require_floating(key, array)
     form = options.form(key, array)
-    shapes = _forms.joint_shapes(23, form)
-    if array.shape[1:] not in shapes and array.shape not in shapes:
+    if _forms.rows_of(array, 23, form) is None:
         return part_rotations(key, array, 21, options)
     if model != "smpl":
         raise ValueError(
@@ -143,7 +151,9 @@ def _body(key: str, array: NDArray[Any], options: Options, model: str, notes: li
     return every[:, :21]
 
 
-def _hand(file: ArrayFile, key: str, array: NDArray[Any], part: str, options: Options) -> list[Claim]:
+def _hand(file: ArrayFile, key: str, array: NDArray[Any], part: str, options: Options, notes: list[str]) -> list[Claim]:
+    require_floating(key, array)
+    array = _without_wrist(key, array, options.form(key, array), notes)
     right = torch.tensor([part == RIGHT])
     value = hand_rotations(key, array, options, right, stored_fingers(file))
     return [_whole_claim(part, key, _expanded(file, key, value, part, options))]
@@ -157,7 +167,7 @@ def _expanded(file: ArrayFile, key: str, value: Tensor, part: str, options: Opti
     try:
         pose, _ = pose_from_smplx({part: value}, **options.hand_space(flat))
     except ValueError as error:
-        raise ValueError(f"key '{key}', {error}") from None
+        raise ValueError(f"key '{key}': {str(error).removeprefix(f'{part}: ')}") from None
     return pose[:, PART_SLICES[part]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +15,16 @@ from numpy.typing import NDArray
 from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES
 from ._context import every_row, file_context
+from ._doubts import doubts
 from ._folders import Found
 from ._frames import numbered
-from ._keys import AMASS_KEYS, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
-from ._masks import without_still_joints
+from ._keys import AMASS_KEYS, FRAMES, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
+from ._masks import without_still_joints, without_zero_joints
 from ._npy import Header
-from ._open import BROKEN, ArrayFile, open_npy, open_npz, require_file
+from ._open import ArrayFile
+from ._open_any import open_any
 from ._options import Options
-from ._plain_code import conversion_code
 from ._rows import Rows, choose_group, read_rows
-from ._torch_file import open_torch
 from .dataset import PoseDataset
 
 #: Rows from their number, their frame rate and the name of the recording.
@@ -74,36 +73,13 @@ def read_recordings(
                 read.sequence, number = names[k]
                 read.frame = number if read.frame is None else read.frame
             recordings[str(place) if names is None else names[k][0]].append((place, read))
+        if names is not None and len(recordings) > 1:
+            kinds = ", ".join(map(repr, list(recordings)[:3])) + (", ..." if len(recordings) > 3 else "")
+            note = f"the numbers in the names of its files make {len(recordings)} recordings of the folder: {kinds}"
+            single[0][1].rows.notes += (note,)
         for members in recordings.values():
             finish(members[0][0], [read for _, read in members])
     return [made[place] for place in sorted(made)]
-
-
-def _open(path: Path) -> ArrayFile:
-    """A file by what is in it, whatever its name."""
-    require_file(path, ".npz")
-    with path.open("rb") as stream:
-        start = stream.read(8)
-    suffix = path.suffix.lower()
-    if start[:6] == b"\x93NUMPY":
-        return open_npy(path, "poses")
-    if suffix in (".pkl", ".pickle") or (start[:1] == b"\x80" and suffix not in (".npz", ".pt", ".pth", ".ckpt")):
-        raise ValueError(
-            f"{path}: expected arrays, got a pickle, which is never loaded. For a file that you trust:\n"
-            f"{conversion_code(path, 'pickle')}"
-        )
-    if suffix in (".pt", ".pth", ".ckpt"):
-        return open_torch(path)
-    file = open_npz(path)
-    return open_torch(path) if not file and _is_torch(path) else file
-
-
-def _is_torch(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist()[:64])
-    except BROKEN:
-        return False
 
 
 def read_recording(
@@ -128,7 +104,7 @@ def _read(
     found: Found, options: Options, subject: str | None, fps: float | None, select: Select | None = None
 ) -> _Read:
     path = found.path
-    everything = _open(path)
+    everything = open_any(path)
     skipped = tuple(key for key in options.ignore if key in everything)
     options.applied.update(f"ignore={key!r}" for key in skipped)
     file = everything
@@ -150,7 +126,7 @@ def _read(
             person = np.char.add("sitting", file["sitting"].astype(np.str_))
         return _Read(
             path, everything, rows, _folder_subject(found, file) if person is None else person, _first(file, SEQUENCES),
-            file.get("frame") if chosen is None else chosen[0], rate,
+            _stored_frames(file, len(rows.pose)) if chosen is None else chosen[0], rate,
             file.get("rig"), None if context is None else every_row(context, options.context or "", len(rows.pose)),
         )  # fmt: skip
     except ValueError as error:
@@ -162,7 +138,7 @@ def _choose(
 ) -> tuple[NDArray[np.int64], int] | None:  # fmt: skip
     """The rows to read and how many there are; None for a file that is to be read whole."""
     key = next((k for k in (*WHOLE, *PARTS["body_pose"]) if isinstance(file.headers.get(k), Header)), None)
-    if key is None or any(k in file for k in (*SEQUENCES, "frame")) or np.size(1.0 if rate is None else rate) != 1:
+    if key is None or any(k in file for k in (*SEQUENCES, *FRAMES)) or np.size(1.0 if rate is None else rate) != 1:
         return None
     n = file.headers[key].shape[0]  # type: ignore[union-attr]
     if n <= _UNAMBIGUOUS:
@@ -199,6 +175,11 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     if options.constant_parts_unobserved and not any(r.rows.told for r in reads):
         mask, note = without_still_joints(pose, mask, parts=not _one_hand(mask))
         notes += [] if note is None else [note]
+        recording = _column(reads, "sequence")
+        if np.shape(recording) == (len(pose),) and len(pose) > 1:
+            mask, note = without_zero_joints(pose, mask, np.asarray(recording))
+            notes += [] if note is None else [note]
+    notes += doubts(pose, mask)
     try:
         _require_finite(pose, mask, reads)
         pose = pose.masked_fill(~mask[..., None], 0.0)
@@ -270,6 +251,15 @@ def _column(reads: list[_Read], name: str) -> Any:
         "unknown" if v is None else v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v)
         for v in (None if value is None else np.asarray(value).ravel().tolist()[0] for value in values)
     ]
+
+
+def _stored_frames(file: ArrayFile, n: int) -> NDArray[Any] | None:
+    """The file's own numbers of its frames; under names of others only where they are integers, one a row."""
+    for key in FRAMES:
+        header = file.headers.get(key)
+        if isinstance(header, Header) and (key == FRAMES[0] or (header.dtype.kind in "iu" and header.shape == (n,))):
+            return file[key]
+    return None
 
 
 def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:

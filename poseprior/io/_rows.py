@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..rotations import geodesic_distance
 from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
-from ._keys import HANDS, PARTS, SHARED, WHOLE, has_poses, unused_rotations
+from ._keys import HANDS, PARTS, SHARED, WHOLE, has_poses, looks_like_rotations, unused_rotations
 from ._masks import joint_flags
 from ._open import ArrayFile, is_pickle, printable
 from ._options import Options
@@ -21,6 +21,10 @@ from ._whole import model_type, read_whole
 
 _SAME = 1e-3
 _STILL = 1e-6
+#: Names that a message lists.
+_SHOWN = 6
+#: Of markers on a body at rest, which files of motions have beside poses.
+_STAGE_I = ("markers_latent", "latent_labels")
 
 
 @dataclass
@@ -189,21 +193,32 @@ def choose_group(file: ArrayFile, group: str | None) -> ArrayFile:
             )
         return file.group(group, SHARED)
     if len(with_poses) > 1:
-        shown = " or ".join(f"group={printable(name)!r}" for name in with_poses if name)
-        raise ValueError(f"expected one dict with poses, got {len(with_poses)}; pass {shown}.")
+        shown = " or ".join(f"group={name!r}" for name in [n for n in with_poses if n][:_SHOWN])
+        more = f" (or another of the {len(with_poses)})" if len(with_poses) > _SHOWN else ""
+        raise ValueError(f"expected one dict with poses, got {len(with_poses)}; pass {shown}{more}.")
     return file if not with_poses or not with_poses[0] else file.group(with_poses[0], SHARED)
 
 
 def _nothing(file: ArrayFile) -> str:
     """What to say of a file in which no pose was found."""
+    if any(key in file for key in _STAGE_I):
+        return (
+            "expected poses, got a body shape and markers, as the first stage of MoSh++ writes them (*_stagei.npz); give the "
+            "file of the second stage (*_stageii.npz, *_poses.npz)."
+        )
     objects = [key for key, header in file.headers.items() if is_pickle(header)]
     if objects:
         return (
             f"expected poses as plain arrays, got Python objects (a pickle) under {', '.join(map(printable, objects[:6]))}, "
             f"which are never loaded. For a file that you trust:\n{conversion_code(file.path, 'npz')}\n"
         )
+    likely = [key for key, header in file.headers.items() if looks_like_rotations(key, header)]
+    fix = (
+        f"rename the array to 'poses', or to the part it holds ({', '.join(map(printable, likely[:_SHOWN]))})"
+        if likely
+        else "no array looks like poses, so give the file that holds the motion"
+    )
     return (
         f"expected poses under one of the keys {', '.join(WHOLE)}, global_orient, root_orient, body_pose, "
-        f"pose_body, ... or hand_pose, got {', '.join(printable(key) for key in file) or 'none of them'}; rename the array to "
-        "'poses'."
+        f"pose_body, ... or hand_pose, got {', '.join(printable(key) for key in file) or 'none of them'}; {fix}."
     )

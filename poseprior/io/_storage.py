@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import as_tensor
 from ..skeleton import NUM_JOINTS
 from ._mapped_file import MappedFile
 from ._sharded import ShardedArray
@@ -59,7 +60,7 @@ class PoseStore:
         context: Tensor | NDArray[Any] | None = None,
     ) -> PoseStore:
         """Check shapes, types and finiteness; see `PoseDataset`."""
-        array, mask = _numpy(poses), None if observed is None else _numpy(observed)
+        array, mask = _numpy("poses", poses), None if observed is None else _numpy("observed", observed)
         if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
             raise ValueError(
                 f"poses: expected (N, {NUM_JOINTS}, 3), got {tuple(array.shape)}; "
@@ -71,8 +72,8 @@ class PoseStore:
             raise ValueError("poses: expected at least one row, got none.")
         if mask is not None:
             mask = _checked_mask("observed", mask, len(array))
-        filled = None if imputed is None else _checked_mask("imputed", _numpy(imputed), len(array))
-        condition = None if context is None else _checked_context(_numpy(context), len(array))
+        filled = None if imputed is None else _checked_mask("imputed", _numpy("imputed", imputed), len(array))
+        condition = None if context is None else _checked_context(_numpy("context", context), len(array))
         if not isinstance(array, np.memmap):
             array = np.ascontiguousarray(array, np.float32)
             if mask is not None and ((array != 0) & ~mask[..., None]).any():
@@ -213,9 +214,9 @@ class PoseStore:
             )
 
 
-def _numpy(value: Tensor | NDArray[Any]) -> NDArray[Any]:
+def _numpy(name: str, value: Tensor | NDArray[Any]) -> NDArray[Any]:
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
+        value = as_tensor(name, value).detach().cpu()
         return (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # NumPy has no bfloat16
     return value if isinstance(value, np.memmap) else np.asarray(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,11 +44,16 @@ def open_torch(path: Path) -> ArrayFile:
             if size > most:
                 raise ValueError(f"it would unfold to {size} bytes, which torch.save never writes")
         arrays = dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0, _Room(most)))
-    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+    except (pickle.UnpicklingError, Warning) as error:  # a warning where warnings are errors
         raise ValueError(
             f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other objects "
             f"({short(error)}); those are pickles, which are never loaded. For a file that you trust:\n"
             f"{conversion_code(path, 'torch')}"
+        ) from None
+    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+        raise ValueError(
+            f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or something else "
+            f"({short(error)}); copy or download it again."
         ) from None
     headers = {key: Header(array.shape, array.dtype, False, 0) for key, array in arrays.items()}
     return ArrayFile(path, headers, arrays.__getitem__, kind="torch")
@@ -73,9 +79,20 @@ def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[st
 def _stacked(
     values: list[Any] | tuple[Any, ...], name: str, depth: int, room: _Room
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Lists of frames, each the same tensors, as one array."""
+    """Lists of frames as one array, NaN where a frame lacks something; entries of several shapes (people, say) by their place."""
     rows = [dict(_leaves(value, name, depth + 1, room)) for value in values]
-    for key in rows[0]:
-        shapes = {row[key].shape if key in row else None for row in rows}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        found = {place: row[key] for place, row in enumerate(rows) if key in row}
+        shapes = {array.shape for array in found.values()}
         if len(shapes) == 1:
-            yield key, np.stack([row[key] for row in rows])
+            largest = max(array.nbytes for array in found.values())
+            room.left -= len(rows) * largest - sum(array.nbytes for array in found.values())
+            if room.left < 0:
+                raise ValueError(
+                    "its lists would unfold to far more than the file, with frames that lack what others have"
+                )
+            missing = np.full(shapes.pop(), np.nan)
+            yield key, np.stack([found.get(place, missing) for place in range(len(rows))])
+        else:
+            tail = key[len(name) :] if name else f"/{key}"
+            yield from ((f"{name}/{place}{tail}".strip("/"), array) for place, array in found.items())

@@ -22,7 +22,7 @@ from . import _forms
 from ._keys import AMASS_KEYS
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
-from ._order_evidence import decide, fingers_speak_for, same_joints
+from ._order_evidence import are_positions, decide, fingers_speak_for, same_joints
 from ._orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order, stored_order
 
 _CANDIDATES = {53: ("smplx_53", "smplx_53_jaw_last"), 55: ("smplx", "smplx_hands_first")}
@@ -33,6 +33,8 @@ _MODELS: dict[str, dict[int, str]] = {
     "": {55: "smplx", 53: "smplx_53", 24: "smpl"},
 }
 _COUNTS = (22, 24, 52, 53, 55)
+#: Poses that show whether a file's values contradict what it declares.
+_FEW_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
     require_floating(key, array)
     notes = []
     form = options.form(key, array)
-    if form == "rotvec" and array.ndim == 2 and array.shape[1] == MOTION_X_COLUMNS:
-        array = array[:, :MOTION_X_ROTATIONS]
+    motion_x = next((a for a in _forms.readings(array) if a.ndim == 2 and a.shape[1] == MOTION_X_COLUMNS), None)
+    order: Order | None = None
+    if form == "rotvec" and motion_x is not None:
+        array = motion_x[:, :MOTION_X_ROTATIONS]
         notes.append(f"'{key}' has the {MOTION_X_COLUMNS} columns of Motion-X; the rotations are the first 159")
-        order: Order | None = ORDERS["smplx_53_jaw_last"]
-    else:
-        order = None
+        order = ORDERS["smplx_53_jaw_last"] if options.layout.order is None and options.layout.joints is None else None
     joints = split_joints(key, array, form)
     if len(joints) == 0:
         raise ValueError(f"key '{key}': expected at least one pose, got none; leave the file out.")
@@ -72,6 +74,11 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
         notes += said
         if not certain and not options.layout.fingers:
             _require_usual_fingers(key, joints, order)
+    if form == "rotvec" and options.told(key) is None and are_positions(joints.numpy(), order):
+        raise ValueError(
+            f"key '{key}': expected rotations, got points: the distances between neighbouring joints never change; fit them "
+            "(poseprior fit, keypoints3d), or pass rotations='rotvec' if they are rotations after all."
+        )
     if options.layout.fingers:
         options.applied.add("layout")
         order = options.layout.whole(order)
@@ -90,19 +97,22 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
 
 def split_joints(key: str, array: NDArray[Any], form: str) -> Tensor:
     """(N, J, width) of an array of poses, or of one pose."""
-    for candidate in (array, array[None]):
+    for candidate in _forms.readings(array):
         count = _forms.count_joints(candidate.shape, form) or 0
         if count > 1 and (candidate is array or array.ndim == 1 or count in _COUNTS):
             return to_tensor(candidate.reshape(len(candidate), count, _forms.FORMS[form]))
     expected = "(N, J, 3) or (N, J * 3) rotvecs" if form == "rotvec" else f"(N, J * {_forms.FORMS[form]}) as {form}"
+    hint = _forms.batch_hint(array, _COUNTS, form) or _form_hint(array)
     raise ValueError(
-        f"key '{key}': expected {expected}, got {array.shape}; {_form_hint(array)}; "
+        f"key '{key}': expected {expected}, got {array.shape}; {hint}; "
         f"if it is no pose, ignore=({key!r},) leaves it unread."
     )
 
 
 def _form_hint(array: NDArray[Any]) -> str:
     """What an array that holds no rotvecs looks like, and how to have it read."""
+    if array.shape[-2:] == (4, 4):
+        return "if it holds transforms, save the rotations alone, array[..., :3, :3]"
     last = 9 if array.ndim == 4 and array.shape[-2:] == (3, 3) else array.shape[-1] if array.ndim else 0
     if array.ndim > 2 and last in (4, 6, 9):
         return f"if it holds {_forms.HINTS[last]}"
@@ -134,9 +144,18 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
     candidates = {name: ORDERS[name] for name in _CANDIDATES.get(count, ())}
     ours = "observed" in file or "imputed" in file
     declared = count == NUM_JOINTS and (model or any(k in file for k in AMASS_KEYS))
-    if not candidates or ours or declared or same_joints(joints.numpy(), candidates):
+    if not candidates or ours or same_joints(joints.numpy(), candidates):
         return order, notes, bool(ours or declared)
     usual = next(iter(candidates))
+    if declared:
+        few = joints[:: max(1, len(joints) // _FEW_ROWS)].numpy()
+        if decide(few, candidates, default=usual) == usual:
+            return order, notes, True
+        both = " or ".join(f"layout={name!r} ({MEANINGS[name]})" for name in candidates)
+        raise ValueError(
+            f"key '{key}': expected the order of SMPL-X, which the file declares, got values that bend as if the hands came "
+            f"before the jaw; pass {both}."
+        )
     found = decide(joints.numpy(), candidates, default=usual if count == NUM_JOINTS else None)
     if found is None:
         both = " or ".join(f"layout={name!r} ({MEANINGS[name]})" for name in candidates)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_number
+from .._checks import check_number, check_path, quoted
 from ..skeleton import PART_SLICES
 from .atomic import replacing
 
@@ -56,6 +56,7 @@ def write_fitted(
     check_number("fps", fps, above=0.0)
     if gender not in GENDERS:
         raise ValueError(f"gender: expected one of {', '.join(GENDERS)}, got {gender!r}.")
+    check_path("path", path)
     target = Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")
@@ -67,8 +68,10 @@ def write_fitted(
         if name in arrays and not name.endswith("hand_pose"):
             arrays[name] = steady[:, part].reshape(arrays[name].shape).numpy()
     if frame_names is not None:
-        if len(frame_names) != len(flat):
-            raise ValueError(f"frame_names: expected {len(flat)}, one for each frame, got {len(frame_names)}.")
+        listed = hasattr(frame_names, "__len__") and not isinstance(frame_names, str)
+        if not listed or len(frame_names) != len(flat):
+            got = len(frame_names) if listed else quoted(frame_names)
+            raise ValueError(f"frame_names: expected {len(flat)}, one for each frame, got {got}.")
         arrays["frame_names"] = np.asarray([str(name) for name in frame_names])
     arrays.update(
         poses=flat, root_orient=flat[:, :3], pose_body=flat[:, 3:66], pose_jaw=flat[:, 66:69], pose_eye=flat[:, 69:75],

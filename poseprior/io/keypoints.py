@@ -101,7 +101,9 @@ def read_keypoints(
     if source.is_dir():
         files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
         if not files:
-            raise ValueError(f"path: expected a folder with .json files of a detector, got none in {source}.")
+            raise ValueError(
+                f"path: expected a folder with .json files of a detector, got none in {source}; an .npz is given by itself."
+            )
         found = _from_frames(
             [f for file in sorted(files, key=natural_path) for f in read_frames(file)], source, order, person
         )
@@ -116,7 +118,10 @@ def read_keypoints(
             raise ValueError(f"person: expected none for an .npz, which holds one person, got {person}.")
         found = _from_npz(source, order)
     else:
-        raise ValueError(f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}.")
+        raise ValueError(
+            f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}; save its points with "
+            "numpy.savez(path, keypoints=...), or keypoints3d=... in metres."
+        )
     if size is not None and found.points.shape[-1] == 3:
         raise ValueError("image_size: expected None for 3D keypoints, which are in no image; leave it out.")
     if None not in (size, found.image_size) and size != found.image_size:
@@ -149,18 +154,23 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
     file = open_npz(path)
     flat, deep = "keypoints" in file, "keypoints3d" in file
     if flat == deep:
+        fix = "leave one out" if flat else "rename the array of the points"
         raise ValueError(
             f"path: expected `keypoints` (2D, pixels) or `keypoints3d` (metres) in {path.name}, got "
-            f"{'both' if flat else 'neither'}; it holds {file.contents()}."
+            f"{'both' if flat else 'neither'}; {fix}. It holds {file.contents()}."
         )
     key = "keypoints" if flat else "keypoints3d"
     points = _numbers(file, key)
     if points.dim() == 2:
         points = points[None]
+    for axis in (1, 0):  # lists of people that hold one, and batches of one recording
+        if points.dim() == 4 and points.shape[axis] == 1:
+            points = points.squeeze(axis)
     if points.dim() != 3 or points.shape[-1] not in ((2, 3) if flat else (3,)) or 0 in points.shape:
         wanted = "(F, K, 2) or (F, K, 3) with the confidence last" if flat else "(F, K, 3)"
         raise ValueError(
-            f"{key}: expected {wanted}, of one person, in {path.name}, got {tuple(points.shape)}; it holds {file.contents()}."
+            f"{key}: expected {wanted}, of one person, in {path.name}, got {tuple(file[key].shape)}; "
+            f"{_shape_hint(key, points)}. It holds {file.contents()}."
         )
     confidence, notes = _confidence(file, points.shape[:2])
     if flat and points.shape[-1] == 3:
@@ -181,6 +191,16 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
     return _checked(points, confidence, order, stored, names, path, notes=notes, image_size=size, **camera)
 
 
+def _shape_hint(key: str, points: Tensor) -> str:
+    """How to save points of another shape."""
+    if points.dim() == 4:
+        return f"save one person of several, {key}[:, 0]"
+    if points.dim() == 3 and points.shape[-1] == 4:
+        rest = "visibility" if key == "keypoints" else "confidence"
+        return f"save {key}[..., :{2 if key == 'keypoints' else 3}], and {rest}={key}[..., 3] beside it"
+    return f"save it with an axis for the points, {key}.reshape(F, K, -1)"
+
+
 def _frame_names(file: ArrayFile, frames: int) -> tuple[str, ...]:
     """The names of the frames, or their numbers where the file does not say."""
     said = next((key for key in _NAMES if key in file), None)
@@ -199,7 +219,12 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
         if key not in file:
             continue
         value = _numbers(file, key)
-        value = value[..., 0] if value.dim() == 3 and value.shape[-1] == 1 else value
+        value = value.reshape(*shape) if value.dim() == 3 and value.numel() == math.prod(shape) else value
+        if key.startswith("score") and value.shape == (shape[0],) and shape[0] == shape[1]:
+            raise ValueError(
+                f"{key}: expected {tuple(shape)} in {file.path.name}, got {tuple(value.shape)}, which may be a number for each "
+                "frame or for each point; save a number for each point of each frame, or leave it out of the file."
+            )
         if key.startswith("score") and value.shape in ((shape[0],), ()) and shape[0] != shape[1]:
             notes.append(f"'{key}' has one number for each frame: it is not the confidence of points, and was not used")
             continue
@@ -207,7 +232,8 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
             found[key] = value.expand(*shape).clone()
         except RuntimeError:
             raise ValueError(
-                f"{key}: expected {tuple(shape)}, a number for each point of {file.path.name}, got {tuple(value.shape)}."
+                f"{key}: expected {tuple(shape)}, a number for each point of {file.path.name}, got {tuple(value.shape)}; save "
+                "one for each, or leave it out of the file."
             ) from None
     if any(not torch.equal(value, next(iter(found.values()))) for value in list(found.values())[1:]):
         raise ValueError(

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import check_number, check_path, check_text
+from .._checks import as_tensor, check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
-from ._folders import SPLITS, common_root, pose_files, split_files
+from ._folders import SPLITS, common_root, other_files, pose_files, split_files
 from ._options import Options
 from ._orders import Layout
 from ._recordings import read_recordings
@@ -125,7 +124,9 @@ def read_poses(
             f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=."
         )
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
-    return parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+    data = parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
+    others = tuple(note for entry in entries if (note := other_files(Path(entry))) is not None)
+    return data._noted(data.ignored, (*data.notes, *others)) if others and split is None else data
 
 
 def _entries(path: Any) -> list[PathInput]:
@@ -202,7 +203,7 @@ def write_poses(
     Args:
         path: ends in `.npz`.
         poses: a data set, or (N, 55, 3) or (55, 3) rotvecs, radians.
-        observed: (N, 55) or (55,) bool for bare poses; None for all.
+        observed: (N, 55) bool for bare poses, or (55,) for all of them alike; None for all joints.
 
     Returns:
         The path. Keys: `poses` (N, 55, 3) float32, `observed` (N, 55), `joint_names`, `surface_model_type`, and
@@ -218,11 +219,10 @@ def write_poses(
             raise ValueError("observed: expected None with a PoseDataset, which has its own, got an array.")
         data = poses
     else:
-        value = torch.as_tensor(poses).detach().float()
-        mask = None if observed is None else torch.as_tensor(observed)
-        data = PoseDataset(
-            value[None] if value.dim() == 2 else value, mask[None] if mask is not None and mask.dim() == 1 else mask
-        )
+        value = as_tensor("poses", poses).detach()
+        value = value[None] if value.dim() == 2 else value
+        mask = None if observed is None else as_tensor("observed", observed)
+        data = PoseDataset(value, mask.expand(len(value), -1) if mask is not None and mask.dim() == 1 else mask)
     pose, seen = data.all_poses()
     columns = {
         name: getattr(data, name) for name in ("subject", "sequence", "fps", "frame", "rig", "imputed", "context")

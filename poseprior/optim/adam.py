@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from .._checks import check_number, check_switch, check_whole
+from .._inference_mode import leaves_inference_mode
 from .energy import Energy, Minimum, value_and_gradient
 
 _BETAS = (0.9, 0.99)
 
 
+@leaves_inference_mode
 def adam(
     energy: Energy,
     start: Tensor,

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from .._checks import check_whole
+from .._inference_mode import leaves_inference_mode
 from .energy import Energy, value_and_gradient
 
 
+@leaves_inference_mode
 def hmc(
     energy: Energy,
     start: Tensor,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_number, check_whole
+from .._inference_mode import leaves_inference_mode
 from .energy import Energy, Minimum, Select, value_and_gradient
 
 _LINE_SEARCH_STEPS = 12
@@ -23,6 +24,7 @@ _SUFFICIENT_DECREASE = 1e-4
 _FEWEST_LEFT_OUT = 4
 
 
+@leaves_inference_mode
 def lbfgs(
     energy: Energy,
     start: Tensor,

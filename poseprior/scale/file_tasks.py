@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from ..io import read_poses, write_poses
+from ..io import PoseDataset, read_poses, write_poses
 from ..io.atomic import replacing, write_json
 from ..pretrained.loading import load
 from ..prior import PosePrior
@@ -31,7 +31,7 @@ class ScoreFile(_PriorTask):
     """The density of every pose of a file, as `poseprior.tasks.score`.
 
     A result has `log_prob`, `percentile`, `joint_percentile` (N,), `attribution` (N, J) over the prior's `joints`, and the
-    percentiles of parts where the prior judges several.
+    percentiles of parts where the prior judges several. `reading` has what was decided in reading the file.
 
     Attributes:
         prior: name or file, as `poseprior.load` takes it.
@@ -52,7 +52,8 @@ class ScoreFile(_PriorTask):
         joints = list(prior.joints)
 
         def work(path: Path, target: Path) -> None:
-            pose, observed = _shown(prior, path, self.max_poses)
+            data = read_poses(path)
+            pose, observed = _shown(prior, data, self.max_poses)
             generator = torch.Generator(prior.device).manual_seed(self.seed)
             result = score(prior, pose, observed=observed, generator=generator)
             arrays: dict[str, Any] = {
@@ -62,7 +63,10 @@ class ScoreFile(_PriorTask):
             arrays["attribution"] = result.attribution[:, joints]
             arrays = {name: value.cpu().numpy() for name, value in arrays.items()}
             arrays |= {"joints": np.array([JOINT_NAMES[j] for j in joints]), "percentile_kind": result.percentile_kind}
-            arrays |= {"joint_percentile_kind": result.joint_percentile_kind}
+            arrays |= {
+                "joint_percentile_kind": result.joint_percentile_kind,
+                "reading": np.array(_notes(data), np.str_),
+            }
             with replacing(target) as beside, beside.open("wb") as file:
                 np.savez_compressed(file, **arrays)
 
@@ -96,7 +100,7 @@ class CompleteFile(_PriorTask):
         hidden = list(resolve_joints(self.hide)) if self.hide else []
 
         def work(path: Path, target: Path) -> None:
-            pose, observed = _shown(prior, path, self.max_poses)
+            pose, observed = _shown(prior, read_poses(path), self.max_poses)
             observed[:, hidden] = False
             generator = torch.Generator(prior.device).manual_seed(self.seed)
             drawn = prior.complete(pose, observed, num_samples=self.num_samples, generator=generator).cpu()
@@ -128,15 +132,21 @@ class CheckFile(_PriorTask):
         prior = load(self.prior, device=self.device)
 
         def work(path: Path, target: Path) -> None:
-            result = check(prior, read_poses(path), max_poses=self.max_poses, seed=self.seed)
-            write_json(target, result.to_dict())
+            data = read_poses(path)
+            result = check(prior, data, max_poses=self.max_poses, seed=self.seed)
+            write_json(target, {**result.to_dict(), "reading": _notes(data)})
 
         return work
 
 
-def _shown(prior: PosePrior, path: Path, most: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _notes(data: PoseDataset) -> list[str]:
+    """What was decided in reading a file, and which arrays that look like rotations were not read."""
+    return [*data.notes, *([f"not read: {', '.join(data.ignored)}"] if data.ignored else [])]
+
+
+def _shown(prior: PosePrior, data: PoseDataset, most: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Poses and masks of a file, on the prior's device."""
-    pose, observed = read_poses(path).all_poses()
+    pose, observed = data.all_poses()
     pose, observed = pose[:most], observed[:most].clone()
     if not bool(observed[:, list(prior.joints)].any()):
         raise ValueError(f"expected poses that observe joints of the prior, got {len(pose):,} that observe none.")

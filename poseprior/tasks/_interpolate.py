@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_effect, check_floating, check_number, check_whole
+from .._inference_mode import leaves_inference_mode
+from .._pose_checks import check_draws
 from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_path
@@ -16,6 +18,7 @@ from ._denoise import denoise
 _PULL = 0.2
 
 
+@leaves_inference_mode
 def interpolate(
     prior: PosePrior,
     start: Tensor,
@@ -52,6 +55,7 @@ def interpolate(
     if start.shape != end.shape:
         raise ValueError(f"end: expected the shape of start, {tuple(start.shape)}, got {tuple(end.shape)}.")
     check_whole("steps", steps, least=2)
+    check_draws("steps", steps * max(1, start[..., 0, 0].numel()), steps)
     if pull is not None:
         check_number("pull", pull, least=0.0)
     end = end.to(start)

@@ -116,8 +116,7 @@ def score(
         calibrated = calibration is not None and bool(calibration.worst_joint)
         joint_percentile = surprise.sample_percentile
         if calibration is not None and calibrated:
-            found = calibration.joint_percentile(flat, seen, surprise.score)
-            joint_percentile = torch.where(seen[:, list(prior.joints)].any(1), found, joint_percentile)
+            joint_percentile = _middle_if_unseen(prior, seen, calibration.joint_percentile(flat, seen, surprise.score))
     return ScoreResult(
         log_prob=log_prob,
         percentile=percentile.to(pose).reshape(batch),
@@ -135,7 +134,7 @@ def sample_percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: T
     calibration = calibration_of(prior)
     if calibration is not None:
         found = calibration.percentile(pose, seen, standard_scores(prior, pose, seen, reference))
-        return torch.where(seen[:, list(prior.joints)].any(1), found, torch.full_like(found, 50.0))
+        return _middle_if_unseen(prior, seen, found)
     result = pose.new_zeros(len(pose))
     for rows, mask in rows_by_mask(seen):
         usual = prior.log_prob(reference, observed=mask)
@@ -143,3 +142,8 @@ def sample_percentile(prior: PosePrior, pose: Tensor, seen: Tensor, reference: T
         # Mid-rank: a pose with nothing observed stands in the middle.
         result[rows] = 50.0 * ((usual < own).to(pose).mean(1) + (usual <= own).to(pose).mean(1))
     return result
+
+
+def _middle_if_unseen(prior: PosePrior, seen: Tensor, percentile: Tensor) -> Tensor:
+    """Percentiles (B,), 50 for rows whose mask (B, 55) shows none of the prior's joints."""
+    return percentile.where(seen[:, list(prior.joints)].any(1), 50.0)

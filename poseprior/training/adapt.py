@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .. import skeleton
 from .._checks import check_number, check_whole
+from .._inference_mode import leaves_inference_mode
+from .._shown import training_facts
 from ..io.dataset import PoseDataset, as_dataset
 from ..optim import adam
 from ..prior import PosePrior
@@ -50,6 +52,7 @@ class _Poses:
     constant: list[str]
 
 
+@leaves_inference_mode
 def adapt(
     prior: PosePrior,
     poses: PoseDataset | Tensor,
@@ -109,10 +112,10 @@ def adapt(
     check_whole("steps", steps, least=1)
     check_whole("seed", seed)
     check_fitted(prior)
-    training = prior.metadata.get("training", {})
+    training = training_facts(prior.metadata)
     if jitter is None:
-        jitter = float(training.get("jitter", _JITTER))
-    check_number("jitter", jitter, least=0.0)
+        jitter = training.get("jitter", _JITTER)
+    jitter = check_number("jitter", jitter, least=0.0)
     if rig_noise is None:
         stored = training.get("rig_noise")
         rig_noise = RigNoise.from_dict(stored) if stored else RigNoise.estimated("whole_body")
@@ -181,7 +184,7 @@ class _Search:
         self.centre = quick_mean(samples[:, list(prior.joints)]).to(poses.rotvec)
         #: n, how many draws of the prior the poses count for.
         self.weight = self._count_draws(
-            samples[:, list(prior.joints)], bool(prior.metadata.get("training", {}).get("rig_noise"))
+            samples[:, list(prior.joints)], bool(training_facts(prior.metadata).get("rig_noise"))
         )
         with torch.no_grad():
             full = torch.ones_like(poses.observed[:1]).expand(_SAMPLES, -1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .._checks import check_number, check_path, check_switch, check_text, check_whole
+from .._checks import check_number, check_path, check_switch, check_text, check_whole, quoted
 from .rig_noise import RigNoise
 
 
@@ -140,7 +140,7 @@ class FitOptions:
             check_number("FitConfig.minutes", self.minutes, above=0.0)
         if self.rig_noise is not None and not isinstance(self.rig_noise, RigNoise):
             raise ValueError(
-                f"FitConfig.rig_noise: expected a RigNoise, got {self.rig_noise!r}; RigNoise.estimated() has the sizes of "
+                f"FitConfig.rig_noise: expected a RigNoise, got {quoted(self.rig_noise)}; RigNoise.estimated() has the sizes of "
                 "the shipped priors."
             )
         for name in ("mirror", "resume", "progress"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .._inference_mode import leaves_inference_mode
 from ..io.dataset import PoseDataset, as_dataset
 from ..prior import PosePrior
 from ..trainable import Trainable
@@ -21,6 +22,7 @@ from .unread import refuse_unread, unread_fields
 __all__ = ["FitConfig", "FitResult", "fit", "start_from"]
 
 
+@leaves_inference_mode
 def fit(
     prior: PosePrior,
     train: PoseDataset | Tensor,
@@ -83,6 +85,7 @@ def fit(
     return result
 
 
+@leaves_inference_mode
 def start_from(prior: Trainable, train: PoseDataset | Tensor, *, config: FitConfig | None = None) -> None:
     """Rebuild a prior for the data, in place: what `fit` does before its first step, for loops of your own.
 

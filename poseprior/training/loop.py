@@ -76,7 +76,7 @@ class _Run:
         self.device = next(prior.parameters()).device
         self.source = BatchSource(train, prior.joints, config, rank=self.rank, world_size=world)
         self.val = None if val is None else held_out_rows(prior, val, "val", config)
-        self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate)
+        self.optimiser = torch.optim.AdamW(_parameter_groups(prior, config), lr=config.learning_rate, fused=True)
         self.average = _copy(prior)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()

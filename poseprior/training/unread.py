@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from ..io.dataset import PoseDataset
@@ -58,13 +59,26 @@ def refuse_unread(config: FitConfig, unread: Mapping[str, tuple[str, str]], defa
         defaults: `fit_defaults` of the prior.
 
     Raises:
-        ValueError: naming the first such field.
+        ValueError: naming all such fields.
     """
     usual = FitConfig().resolve(defaults)
-    for name, (why, remedy) in unread.items():
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, reason in unread.items():
         value = getattr(config, name)
         # One configuration may serve several families: max_steps=0 says for all of them that there are no steps.
         if config.max_steps == 0 and name in (*_OF_STEPS, "batch_size"):
             continue
         if value not in (None, getattr(usual, name)) and not (name in _OFF_AT_0 and value == 0):
-            raise ValueError(f"FitConfig.{name}: {why}, so {value!r} would have no effect; leave it out, or {remedy}.")
+            found.setdefault(reason, []).append(name)
+    if found:
+        raise ValueError(" ".join(_refusal(config, *reason, names) for reason, names in found.items()))
+
+
+def _refusal(config: FitConfig, why: str, remedy: str, names: Sequence[str]) -> str:
+    """One sentence about the fields that are not read for the same reason."""
+    values = [getattr(config, name) for name in names]
+    got = "it" if any(is_dataclass(value) for value in values) else ", ".join(map(repr, values))
+    fields = ", ".join(f"FitConfig.{name}" for name in names)
+    return (
+        f"{fields}: {why}, so {got} would have no effect; leave {'it' if len(names) == 1 else 'them'} out, or {remedy}."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor
 
 import poseprior
 from poseprior import GaussianPrior, PoseDataset
-from poseprior.evaluation.calibration import Calibration, Table, calibrate
+from poseprior.evaluation.calibration import Calibration, calibrate
+from poseprior.evaluation.percentile_table import LEVELS, Table
 from poseprior.evaluation.surprise import joint_surprise
 from poseprior.rotations import add_tangent_noise, rotvec_to_tangent
-from poseprior.tasks import score
+from poseprior.tasks import adapt, score
+
+TABLE = {"scores": [float(k) for k in range(len(LEVELS))], "num_people": 2, "num_rigs": 1}
 
 
 def _rougher(prior: poseprior.PosePrior, count: int, seed: int) -> Tensor:
@@ -90,3 +94,38 @@ def test_a_pose_that_shows_nothing_stands_in_the_middle() -> None:
     seen[1, 40:] = True  # fingers, which the prior does not know
     result = score(prior, torch.zeros(2, 55, 3), observed=seen, num_reference=32)
     assert result.percentile.tolist() == result.joint_percentile.tolist() == [50.0, 50.0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        1, "x", [], {}, True, {"any": 3}, {"any": {}}, {"free": TABLE}, {"any": {**TABLE, "more": 1}},
+        {"any": {**TABLE, "scores": [1.0]}}, {"any": {**TABLE, "scores": ["x"] * len(LEVELS)}},
+        {"any": {**TABLE, "scores": list(range(len(LEVELS)))[::-1]}}, {"any": {**TABLE, "num_people": -1}},
+        {"any": TABLE, "worst_joint": []}, {"any": TABLE, "worst_joint": {"free": TABLE}},
+    ],
+)  # fmt: skip
+def test_tables_that_a_file_cannot_have_are_refused(values: Any) -> None:
+    prior = GaussianPrior((16, 18))
+    prior.fit(0.2 * torch.randn(100, 55, 3, generator=torch.Generator().manual_seed(0)))
+    prior.metadata["calibration"] = values
+    with pytest.raises(ValueError, match="calibration"):
+        score(prior, torch.zeros(1, 55, 3), num_reference=32)
+    prior.metadata["calibration"] = {"any": TABLE, "worst_joint": {"any": TABLE}}
+    assert 0 <= float(score(prior, torch.zeros(1, 55, 3), num_reference=32).percentile) <= 100
+
+
+@pytest.mark.parametrize(
+    "training", [3, "my own note", [], {"num_poses": "x"}, {"num_poses": 3, "jitter": "x"}, {"config": 3}]
+)
+def test_notes_on_the_training_may_be_anything(training: Any) -> None:
+    prior = GaussianPrior((16, 18))
+    prior.fit(0.2 * torch.randn(100, 55, 3, generator=torch.Generator().manual_seed(0)))
+    prior.metadata["training"] = training
+    assert "GaussianPrior" in repr(prior)
+    poses = 0.2 * torch.randn(150, 55, 3, generator=torch.Generator().manual_seed(1))
+    if isinstance(training, dict) and "jitter" in training:
+        with pytest.raises(ValueError, match="jitter: expected a finite number"):
+            adapt(prior, poses, steps=1)
+    else:
+        assert adapt(prior, poses, steps=1).joints == prior.joints

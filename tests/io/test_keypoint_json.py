@@ -132,6 +132,42 @@ def test_broken_and_hostile_json(text: str, message: str, tmp_path: Path) -> Non
         read_keypoints(tmp_path / "x.json")
 
 
+def test_mediapipe(tmp_path: Path) -> None:
+    points = random_points(33, 1)[0] / 1000
+    listed = [{"x": float(x), "y": float(y), "z": -0.1, "visibility": 0.8} for x, y in points]
+    size = (1000.0, 1000.0)
+    for content in (listed, {"pose_landmarks": [listed]}, {"poseLandmarks": listed}, {"landmarks": listed}):
+        file = save_json(tmp_path / "a.json", content)
+        with pytest.raises(ValueError, match="units='normalised'"):
+            read_keypoints(file)
+        found = read_keypoints(file, units="normalised", image_size=size)
+        assert found.layout == "mediapipe_33"
+        np.testing.assert_allclose(found.points[0].numpy(), 1000 * points, rtol=1e-5)
+        np.testing.assert_allclose(found.confidence.numpy(), 0.8, rtol=1e-6)
+    both = {"pose_landmarks": [listed], "pose_world_landmarks": [listed]}
+    found = read_keypoints(save_json(tmp_path / "a.json", both), units="normalised", image_size=size)
+    assert found.notes == ("not read: pose_world_landmarks, in a.json",)
+    hand = [{"x": one["x"], "y": one["y"], "visibility": 0.0} for one in listed[:21]]
+    file = save_json(tmp_path / "hand.json", {"hand_landmarks": [hand]})
+    found = read_keypoints(file, layout="mediapipe_left_hand", units="normalised", image_size=size)
+    np.testing.assert_allclose(found.confidence.numpy(), 1.0)
+    with pytest.raises(ValueError, match="got nobody"):
+        read_keypoints(save_json(tmp_path / "none.json", {"pose_landmarks": []}))
+
+
+def test_people_without_keypoints_are_left_out_and_noted(tmp_path: Path) -> None:
+    person = {"image_id": 1, "keypoints": with_confidence(random_points(17)[0])}
+    content = {"annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}, person]}
+    found = read_keypoints(save_json(tmp_path / "a.json", content))
+    assert found.names == ("1",) and found.notes == ("people without keypoints were left out",)
+
+
+def test_points_in_3d_of_openpose_are_noted(tmp_path: Path) -> None:
+    person = {"pose_keypoints_2d": with_confidence(random_points(25)[0]), "pose_keypoints_3d": [0.5] * 100}
+    found = read_keypoints(save_json(tmp_path / "a.json", {"people": [person]}))
+    assert found.notes == ("not read: pose_keypoints_3d, in a.json",)
+
+
 def test_points_that_are_null_are_missing(tmp_path: Path) -> None:
     values: list[float | None] = list(with_confidence(random_points(25)[0]))
     values[6] = None

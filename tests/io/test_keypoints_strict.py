@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from keypoint_samples import F, random_points, save_npz
 
 from poseprior.io.keypoints import KeypointFile, read_keypoints
 
@@ -102,3 +103,61 @@ def test_frames_of_two_programs_in_one_folder(tmp_path: Path) -> None:
     hands = {"pose_keypoints_2d": body.ravel().tolist(), "hand_left_keypoints_2d": body[:21].ravel().tolist()}
     (tmp_path / "1.json").write_text(json.dumps({"people": [hands]}))
     assert read_keypoints(tmp_path).layout == "openpose_137"
+
+
+def test_an_axis_of_length_one_is_left_out(tmp_path: Path) -> None:
+    points = random_points(17)
+    for shape in ((F, 1, 17), (1, F, 17)):
+        file = save_npz(tmp_path / "a.npz", keypoints=points.reshape(*shape, 2), confidence=np.full(shape, 0.5))
+        found = read_keypoints(file)
+        np.testing.assert_allclose(found.points.numpy(), points, rtol=1e-6)
+        np.testing.assert_allclose(found.confidence.numpy(), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fix"),
+    [
+        ((F, 2, 17, 2), r"keypoints\[:, 0\]"),
+        ((F, 17, 4), r"visibility=keypoints\[..., 3\]"),
+        ((F, 34), r"reshape\(F, K, -1\)"),
+    ],
+)
+def test_other_shapes_are_refused_with_what_to_save(tmp_path: Path, shape: tuple[int, ...], fix: str) -> None:
+    points = np.random.default_rng(0).uniform(50, 600, shape)
+    with pytest.raises(ValueError, match=fix):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
+
+
+def test_points_at_minus_one_are_no_points(tmp_path: Path) -> None:
+    points = random_points(17)
+    points[1, 12:] = -1
+    with pytest.raises(ValueError, match="several at -1 in frame 1"):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
+    seen = (points != -1).all(-1)
+    assert not bool(
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points, confidence=seen)).confidence[1, 12:].any()
+    )
+
+
+def test_scores_of_as_many_frames_as_points_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="for each frame or for each point"):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=random_points(17, 17), scores=np.ones(17)))
+
+
+def test_files_of_other_kinds_say_how_to_save_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", random_points(17))
+    with pytest.raises(ValueError, match="save its points with numpy"):
+        read_keypoints(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="rename the array of the points"):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints_3d=random_points(17, dimensions=3)))
+
+
+def test_frames_of_two_units_are_refused(tmp_path: Path) -> None:
+    points = random_points(17)
+    points[1] /= 640
+    with pytest.raises(
+        ValueError, match=r"got 1 of 3 frames \(the first is number 1\) with the whole person within a pixel"
+    ):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
+    points[1, 3:] = np.nan  # three points near the corner of the image may be
+    assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points)).points) == F

@@ -118,7 +118,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"trans": _zeros(N, 3)},
         {},
-        r"expected poses under one of the keys poses, .* got trans; rename the array to 'poses'",
+        r"expected poses under one of the keys poses, .* got trans; no array looks like poses, so give the file",
     ),
     ({"poses": _zeros(0, 165)}, {}, r"key 'poses': expected at least one pose, got none; leave the file out"),
     (
@@ -181,7 +181,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"pose_hand": _zeros(N, 24)}, {}, r"key 'pose_hand': expected \(N, 90\) rotvecs, left then right, got \(4, 24\)"),
     ({"pose_eye": _zeros(N, 3)}, {}, r"key 'pose_eye': expected \(N, 6\)"),
-    ({"lhand_pose": _zeros(N, 6)}, {}, r"left_hand_pose: got \(4, 6\).*6 PCA coefficients.*pass hands_components="),
+    ({"lhand_pose": _zeros(N, 6)}, {}, r"lhand_pose': got \(4, 6\).*6 PCA coefficients.*pass hands_components="),
     (
         {"lhand_pose": _zeros(N, 45) * 100},
         {},
@@ -207,7 +207,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"hand_pose": _zeros(N, 12), "side": 0},
         {},
-        r"left_hand_pose: got \(4, 12\).*12 PCA coefficients.*pass hands_components=",
+        r"': got \(4, 12\).*12 PCA coefficients.*pass hands_components=",
     ),
     (
         {"hand_pose": _zeros(N, 45) * 100, "side": 0},

@@ -107,3 +107,14 @@ def _repacked(content: bytes, rng: np.random.Generator) -> bytes:
                     data[at] = rng.integers(256)
             new.writestr(name, bytes(data))
     return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[{"poses": torch.zeros(1_000_000)}] + [{}] * 20_000, ["x" * 1_000_000] + ["x"] * 20_000],
+    ids=["frames that lack a large tensor", "one long text"],
+)
+def test_lists_that_would_unfold(content: list[Any], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with bounded(), pytest.raises(ValueError, match="would unfold"):
+        read_poses(tmp_path / "x.pt")

@@ -252,6 +252,10 @@ def test_errors_say_what_to_do() -> None:
         GlobalFlow((16, 18), blocks=[([16], [1]), ([18], [])])
     with pytest.raises(ValueError, match=r"context_dropout: has no effect with context_dim=0, got 0.5"):
         GlobalFlow(context_dropout=0.5)
+    for off in (0, 0.0):  # nothing is withheld of what is not there
+        assert GlobalFlow((16, 18), context_dropout=off).context_dropout is None
+    with pytest.raises(ValueError, match=r"context_dropout: has no effect with context_dim=0, got ''"):
+        GlobalFlow(context_dropout="")  # type: ignore[arg-type]
     observed = torch.ones(4, 55, dtype=torch.bool)
     observed[:2, 18], observed[2:, 20] = False, False
     with pytest.raises(

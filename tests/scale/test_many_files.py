@@ -156,3 +156,19 @@ class _Dies(ScoreFile):
             work(path, target)
 
         return dies
+
+
+def test_results_say_what_was_decided_in_reading(tmp_path: Path) -> None:
+    pose = 0.2 * np.random.default_rng(0).normal(size=(30, 22, 3))
+    pose[:, 13:15] = 0
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in" / "a.npz", poses=pose, surface_model_type="smplx", camera_rotation=np.zeros((30, 3)))
+    for command in ("score", "check"):
+        assert (
+            main([command, NAME, "--data", str(tmp_path / "in"), "--out", str(tmp_path / command), "--workers", "1"])
+            == 0
+        )
+    with np.load(tmp_path / "score" / "a.npz.score.npz") as found:
+        notes = found["reading"].tolist()
+    assert "left_collar, right_collar" in notes[0] and notes[1] == "not read: camera_rotation"
+    assert json.loads((tmp_path / "check" / "a.npz.check.json").read_text())["reading"] == notes

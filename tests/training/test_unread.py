@@ -99,6 +99,16 @@ def test_a_prior_without_parameters_takes_no_steps() -> None:
         prior.fit(_poses(), config=FitConfig(max_steps=3))
 
 
+def test_all_fields_are_named_at_once() -> None:
+    config = FitConfig(learning_rate=0.5, ema_decay=0.5, rig_noise=HANDS)
+    with pytest.raises(ValueError, match="no effect") as refusal:
+        GaussianMixturePrior((16, 18, 20), num_components=2).fit(_poses(), config=config)
+    text = str(refusal.value)
+    assert "FitConfig.learning_rate, FitConfig.ema_decay: training takes no steps" in text
+    assert "so 0.5, 0.5 would have no effect; leave them out, or give max_steps above 0 too." in text
+    assert "FitConfig.rig_noise: it moves none of the prior's joints, so it would have no effect" in text
+
+
 def test_loops_of_ones_own_may_share_a_configuration() -> None:
     """`start_from` reads what comes before the first step; the steps of the caller read the rest."""
     start_from(GaussianPrior((16, 18, 20)), _poses(), config=FitConfig(learning_rate=0.5))

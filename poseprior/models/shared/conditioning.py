@@ -19,7 +19,7 @@ def settled_context_dropout(value: float | None, context_dim: int) -> float | No
     """
     if context_dim:
         return _CONTEXT_DROPOUT if value is None else check_share("context_dropout", value)
-    check_effect("context_dropout", value, None, "context_dim=0", "context_dim above 0")
+    check_effect("context_dropout", value, None, "context_dim=0", "context_dim above 0", zero_is_off=True)
     return None
 
 

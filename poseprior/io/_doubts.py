@@ -1,0 +1,37 @@
+"""What the values of a file speak against, though they are legal: degrees, and inverse rotations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..skeleton import JOINT_NAMES
+
+#: Share of joints beyond a full turn from which on they may be degrees.
+_MANY_TURNS = 0.1
+_KNEES = [JOINT_NAMES.index("left_knee"), JOINT_NAMES.index("right_knee")]
+#: Radians from which on a knee is bent, how many bent knees say something, and the share of them that bends backwards.
+_BENT, _ENOUGH, _MOST = 0.3, 8, 0.9
+
+
+def doubts(pose: Tensor, mask: Tensor) -> list[str]:
+    """Notes on poses (N, 55, 3) as they are stored, of which `mask` (N, 55) is observed."""
+    seen = pose[mask & torch.isfinite(pose).all(-1)]
+    found = []
+    turns = float((seen.norm(dim=-1) > 2 * math.pi).double().mean()) if len(seen) else 0.0
+    if turns >= _MANY_TURNS:
+        found.append(
+            f"{100 * turns:.0f} % of the joints turn by more than a full turn, as degrees would; they were read as radians: if "
+            "they are degrees, save numpy.radians of them"
+        )
+        return found
+    knees = pose[:, _KNEES][mask[:, _KNEES]]
+    bent = knees[(knees.norm(dim=-1) > _BENT) & torch.isfinite(knees).all(-1), 0]
+    if len(bent) >= _ENOUGH and float((bent < 0).double().mean()) >= _MOST:
+        found.append(
+            "the knees bend backwards, as inverse rotations would: if they are, transpose matrices, take the other of 6d_rows "
+            "and 6d_columns, or negate rotvecs and the vector parts of quaternions"
+        )
+    return found

@@ -1,0 +1,121 @@
+"""Arguments of the wrong type end in one ValueError that names them, wherever they are passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from poseprior import GaussianPrior, PoseDataset, PosePrior, read_poses
+from poseprior.fitting import Camera, Joints3D, Keypoints2D, Markers, PoseAnchor, PosePriorTerm
+from poseprior.io import write_poses
+from poseprior.io.fitted import write_fitted
+from poseprior.tasks import denoise, interpolate, score
+
+ARM = (16, 18, 20)
+POSE = torch.zeros(2, 55, 3) + 0.1
+#: Sparse tensors, tensors without values, and things that are no tensors at all.
+NO_TENSORS: list[Any] = [POSE.to_sparse(), POSE.to("meta"), "x", {}, object()]
+
+
+@pytest.fixture(scope="module")
+def prior() -> PosePrior:
+    prior = GaussianPrior(ARM)
+    prior.fit(0.2 * torch.randn(200, 55, 3, generator=torch.Generator().manual_seed(0)))
+    return prior
+
+
+@pytest.mark.parametrize("value", NO_TENSORS, ids=["sparse", "meta", "text", "dict", "object"])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("pose", lambda prior, value: prior.log_prob(value)),
+        ("pose", lambda prior, value: prior.complete(value, torch.ones(55, dtype=torch.bool))),
+        ("pose", lambda prior, value: denoise(prior, value, 0.1)),
+        ("sigma", lambda prior, value: denoise(prior, POSE, value)),
+        ("start", lambda prior, value: interpolate(prior, value, POSE, 3)),
+        ("pose", lambda prior, value: score(prior, value)),
+        ("points", lambda prior, value: Joints3D(value)),
+        ("points", lambda prior, value: Markers(value, vertices=[0])),
+        ("points", lambda prior, value: Keypoints2D(value, camera=Camera(1.0, (0.0, 0.0)), layout="smplx_55")),
+        ("confidence", lambda prior, value: Joints3D(POSE, confidence=value)),
+        ("sigma", lambda prior, value: Joints3D(POSE, sigma=value)),
+        ("sigma", lambda prior, value: PoseAnchor(POSE, sigma=value)),
+    ],
+)
+def test_tensors(name: str, call: Callable[[PosePrior, Any], object], value: Any, prior: PosePrior) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        call(prior, value)
+
+
+@pytest.mark.parametrize(
+    "draw", [PosePrior.sample, lambda prior, generator: prior.complete(POSE, SEEN, generator=generator)]
+)
+def test_generators(draw: Callable[..., Tensor], prior: PosePrior) -> None:
+    with pytest.raises(
+        ValueError, match=r"generator: expected a torch.Generator or None, got 3; use torch.Generator\(\)"
+    ):
+        draw(prior, generator=3)
+    assert len(draw(prior, generator=torch.Generator().manual_seed(0)).shape) >= 2
+
+
+SEEN = torch.arange(55) != 18
+
+
+def test_paths_of_too_many_poses_are_refused(prior: PosePrior) -> None:
+    with pytest.raises(ValueError, match="steps: expected at most 10,000,000 poses a call"):
+        interpolate(prior, POSE, POSE, 10**12)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"robust": "x"}, "robust"), ({"joint_weights": 3}, "joint_weights"), ({"schedule": 3}, "schedule"),
+        ({"joint_weights": {"left_elbow": "x"}}, r"joint_weights\['left_elbow'\]"), ({"schedule": ["x"]}, "schedule"),
+    ],
+)  # fmt: skip
+def test_terms(given: dict[str, Any], name: str, prior: PosePrior) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        PosePriorTerm(prior, **given)
+
+
+def test_anchors() -> None:
+    with pytest.raises(ValueError, match=r"^dof: expected a finite number above 0, got 'x'"):
+        PoseAnchor(POSE, sigma=0.1, dof="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^estimate: expected a floating-point tensor"):
+        PoseAnchor(POSE.int(), sigma=0.1)
+
+
+def test_files_of_fits(tmp_path: Path) -> None:
+    params = {"betas": torch.zeros(2, 10), "transl": torch.zeros(2, 3)}
+    with pytest.raises(ValueError, match=r"^path: expected a path, got 3"):
+        write_fitted(3, params, POSE)  # type: ignore[arg-type]
+    for names in (3, "ab", ["a"]):
+        with pytest.raises(ValueError, match=r"^frame_names: expected 2, one for each frame"):
+            write_fitted(tmp_path / "a.npz", params, POSE, frame_names=names)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", NO_TENSORS, ids=["sparse", "meta", "text", "dict", "object"])
+def test_poses_to_write(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^poses: expected"):
+        write_poses(tmp_path / "a.npz", value)
+    with pytest.raises(ValueError, match=r"^(poses|observed): expected"):
+        write_poses(tmp_path / "a.npz", POSE, observed=value)
+    with pytest.raises(ValueError, match=r"^poses: expected"):
+        PoseDataset(value)
+
+
+def test_one_mask_for_all_poses_to_write(tmp_path: Path) -> None:
+    assert torch.equal(read_poses(write_poses(tmp_path / "a.npz", POSE, observed=SEEN)).observed, SEEN.expand(2, -1))
+    with pytest.raises(ValueError, match="poses: expected a floating-point type, got int64"):
+        write_poses(tmp_path / "a.npz", POSE.long())
+
+
+def test_paths_with_null_bytes(tmp_path: Path) -> None:
+    for call in (read_poses, lambda path: write_poses(path, POSE)):
+        with pytest.raises(ValueError, match=r"^path: expected a path, got 'a\\x00.npz'"):
+            call("a\0.npz")
