@@ -4,7 +4,7 @@
 
 For each prior: log_prob with its gradient to the pose, plain (with the hand-written gradients) and compiled. The two take
 turns, and the fastest tenth of the processor times counts, so that other processes on the machine disturb little. Compile
-times are processor times too, of all that the first calls at two batch sizes take.
+times are processor times too, of all that the first calls at two batch sizes take but for the C++ compiler's own.
 """
 
 from __future__ import annotations
