@@ -95,13 +95,16 @@ def _print_peer(kind: str, num_parameters: int, seconds: float) -> None:
 
 
 def _ms(step: Callable[[], object], seconds: float) -> str:
-    """Median milliseconds of a call, until the GPU has finished."""
+    """Median milliseconds of a call, until the GPU has finished; "out of memory" where it does not fit."""
 
     def finished() -> None:
         step()
         torch.cuda.synchronize()
 
-    return f"{median_ms(finished, seconds=seconds, least=5):.2f}"
+    try:
+        return f"{median_ms(finished, seconds=seconds, least=5):.2f}"
+    except torch.OutOfMemoryError:
+        return "out of memory"
 
 
 if __name__ == "__main__":
