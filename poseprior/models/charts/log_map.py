@@ -53,7 +53,7 @@ def log_map(rotvec: Tensor, inverse_mean: Tensor) -> LogPoint:
     half = 0.5 * angle
     cosine = half.cos()
     scale = half.sin_() / angle
-    relative = (inverse_mean @ torch.cat([rotvec * scale, cosine], -1)[..., None])[..., 0]
+    relative = _each_joint(torch.cat([rotvec * scale, cosine], -1), inverse_mean.mT)
     vector, real = relative[..., :3], relative[..., 3:]
     sine = vector.square().sum(-1, keepdim=True).clamp_min_(_TINY).sqrt_()
     # Of the two quaternions of a rotation either will do: arctan is odd.
@@ -71,7 +71,7 @@ def log_map_gradient(
     squared = sine.square()
     slope = torch.where(sine > 0.05, (2.0 * real - ratio) / squared, real * (-4.0 / 3.0 - 16.0 / 15.0 * squared))
     grad_vector = (grad_tangent * ratio).addcmul_(vector, slope * grad_ratio)
-    grad_quat = (inverse_mean.mT @ torch.cat([grad_vector, -2.0 * grad_ratio], -1)[..., None])[..., 0]
+    grad_quat = _each_joint(torch.cat([grad_vector, -2.0 * grad_ratio], -1), inverse_mean)
     grad_axis = grad_quat[..., :3]
     along = (grad_axis * rotvec).sum(-1, keepdim=True)
     # ds/da / a with s = sin(a/2)/a, and its series at 0.
@@ -79,6 +79,11 @@ def log_map_gradient(
     slope = torch.where(angle > 0.1, (0.5 * cosine - scale) / squared, squared / 960.0 - 1.0 / 24.0)
     along_rotvec = (slope * along).addcmul_(scale, grad_quat[..., 3:], value=-0.5)
     return (scale * grad_axis).addcmul_(rotvec, along_rotvec)
+
+
+def _each_joint(quat: Tensor, matrix: Tensor) -> Tensor:
+    """Products (B, J, 4) of rows (B, J, 4) and each joint's matrix (J, 4, 4), without a matrix for every pose."""
+    return torch.bmm(quat.transpose(0, 1), matrix).transpose(0, 1)
 
 
 def eager_log_map(rotvec: Tensor, inverse_mean: Tensor) -> tuple[Tensor, Tensor]:
