@@ -32,6 +32,8 @@ _OFF_HINGE = 0.08
 _MOST_ROWS = 4096
 #: Bones that show whether joints are points, the part of its length by which one may vary, and how far joints then move.
 _ENOUGH_BONES, _RIGID, _MOVING = 10, 1e-3, 0.01
+#: About as many rows are looked at for it.
+_FEW_ROWS = 256
 
 
 def decide(joints: NDArray[np.floating], orders: Mapping[str, Order], default: str | None = None) -> str | None:
@@ -60,7 +62,7 @@ def are_positions(joints: NDArray[np.floating], order: Order) -> bool:
     bones = [(k, order.index(PARENTS[j])) for k, j in enumerate(order) if j > 0 and PARENTS[j] in order]
     if len(joints) < 2 or len(bones) < _ENOUGH_BONES:
         return False
-    sample = _sample(joints)
+    sample = _sample(joints[:: 1 + len(joints) // _FEW_ROWS])
     child, parent = np.array(bones).T
     length = np.linalg.norm(sample[:, child] - sample[:, parent], axis=-1)
     moves = float(sample.std(0).max(1).mean())
