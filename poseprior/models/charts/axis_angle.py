@@ -27,7 +27,7 @@ class AxisAngleChart(Chart):
         return bool((rotvec.detach().square().sum(-1) < math.pi**2).all())
 
     def point(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Saved]:
-        squared = rotvec.square().sum(-1, keepdim=True).clamp_min_(torch.finfo(rotvec.dtype).eps)
+        squared = rotvec.square().sum(1, keepdim=True).clamp_min_(torch.finfo(rotvec.dtype).eps)
         angle = squared.sqrt()
         half = 0.5 * angle
         sine = torch.sin(half)
@@ -36,8 +36,8 @@ class AxisAngleChart(Chart):
         slope = (half * torch.cos(half) / sine - 1.0) * (2.0 / squared)
         slope = torch.where(squared < _SMALL, -1.0 / 6.0 - squared / 360.0, slope)
         if weight is None:
-            return rotvec.clone(), log_h.sum((1, 2)), (slope,)
-        return rotvec * weight, (log_h * weight).sum((1, 2)), (slope * weight,)
+            return rotvec.clone(), log_h.sum((0, 1)), (slope,)
+        return rotvec * weight, (log_h * weight).sum((0, 1)), (slope * weight,)
 
     def gradient(
         self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float

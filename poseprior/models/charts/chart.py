@@ -44,13 +44,21 @@ class Chart(nn.Module, ABC):
 
     @abstractmethod
     def point(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Saved]:
-        """`eager` without autograd, and what `gradient` needs of it."""
+        """`eager` without autograd and with poses last, and what `gradient` needs of it.
+
+        Args:
+            rotvec: (J, 3, B) radians, any norm.
+            weight: (J, 1, B), of `observed_weight`; None where all joints are observed.
+
+        Returns:
+            z (J, 3, B), volume (B,), and tensors for `gradient`.
+        """
 
     @abstractmethod
     def gradient(
         self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
     ) -> Tensor:
-        """(B, J, 3) gradient to the rotvecs, from those to z (B, J, 3) and to the volume, (B, 1, 1) or one number."""
+        """(J, 3, B) gradient to the rotvecs, from those to z (J, 3, B) and to the volume, (B,) or one number."""
 
     def has_gradient(self, rotvec: Tensor) -> bool:
         """Whether `point` and `gradient` hold for these rotvecs."""
@@ -64,13 +72,23 @@ def observed_weight(observed: Tensor | None, like: Tensor) -> Tensor | None:
     return observed.to(like.dtype)[..., None]
 
 
+def poses_last(x: Tensor) -> Tensor:
+    """(J, C, B) contiguous of (B, J, C)."""
+    return x.permute(1, 2, 0).contiguous()
+
+
+def poses_first(x: Tensor) -> Tensor:
+    """(B, J, C) contiguous of (J, C, B)."""
+    return x.permute(2, 0, 1).contiguous()
+
+
 class _ChartMap(torch.autograd.Function):
     """z, volume and what the gradient needs."""
 
     @staticmethod
     def forward(rotvec: Tensor, chart: Chart, weight: Tensor | None) -> tuple[Tensor, ...]:
-        z, volume, saved = chart.point(rotvec, weight)
-        return z, volume, *saved
+        z, volume, saved = chart.point(poses_last(rotvec), None if weight is None else poses_last(weight))
+        return poses_first(z), volume, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -90,7 +108,9 @@ class _ChartMap(torch.autograd.Function):
                 outputs = ctx.chart.eager(rotvec, ctx.weight)
                 (found,) = torch.autograd.grad(outputs, rotvec, (grad_z, grad_volume), create_graph=create_graph)
         else:
-            found = ctx.chart.gradient(rotvec, ctx.weight, tuple(saved), grad_z, grad_volume[:, None, None])
+            weight = None if ctx.weight is None else poses_last(ctx.weight)
+            gradient = ctx.chart.gradient(poses_last(rotvec), weight, tuple(saved), poses_last(grad_z), grad_volume)
+            found = poses_first(gradient)
         return found, None, None
 
 

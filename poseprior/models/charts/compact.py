@@ -60,7 +60,7 @@ class CompactChart(MeanChart):
     def point(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Saved]:
         inverse_mean, factor, level = self.constants()
         log = log_map(rotvec, inverse_mean)
-        squared = log.tangent.square().sum(-1, keepdim=True)
+        squared = log.tangent.square().sum(1, keepdim=True)
         filled = squared.mul_(1.0 / math.pi**2).pow_(_POWER // 2).clamp_max_(1.0 - _LEAST_LEFT)
         log_left = torch.log1p(-filled)
         # h = 1 / (2 pi^2 ratio^2), see `LogPoint`.
@@ -68,7 +68,7 @@ class CompactChart(MeanChart):
         factor = factor * log_left.mul_(-1.0 / _POWER).exp_()
         if weight is not None:
             factor, volume = factor * weight, volume * weight
-        return log.tangent * factor, volume.sum((1, 2)), (factor, filled, *log)
+        return log.tangent * factor, volume.sum((0, 1)), (factor, filled, *log)
 
     def gradient(
         self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
@@ -76,11 +76,11 @@ class CompactChart(MeanChart):
         factor, filled, log = saved[0], saved[1], LogPoint(*saved[2:])
         tangent = log.tangent
         grad_tangent = grad_z * factor
-        along = (grad_tangent * tangent).sum(-1, keepdim=True)
+        along = (grad_tangent * tangent).sum(1, keepdim=True)
         each_volume = grad_volume if weight is None else grad_volume * weight
         grad_log_left = _LOG_DET_FACTOR * each_volume - along.mul_(1.0 / _POWER)
         # d log(1 - f) = -f' / (1 - f), of f = (|x| / pi)^p where it is not cut off; f' / (2 |x|) = p f / (2 |x|^2).
-        squared = tangent.square().sum(-1, keepdim=True)
+        squared = tangent.square().sum(1, keepdim=True)
         inside = filled < 1.0 - _LEAST_LEFT
         slope = inside * (-_POWER / math.pi**_POWER) * squared.pow_(_POWER // 2 - 1) / (1.0 - filled)
         grad_tangent.addcmul_(tangent, slope * grad_log_left)
@@ -91,7 +91,7 @@ class CompactChart(MeanChart):
         inverse_mean, factor, level = self.constants()
         tangent, ratio = eager_log_map(rotvec, inverse_mean)
         stretched, log_det = stretch_ball(tangent)
-        w, volume = stretched * factor, level - 2.0 * ratio.log() - log_det[..., None]
+        w, volume = stretched * factor[..., 0], level[..., 0] - 2.0 * ratio.log() - log_det[..., None]
         if weight is not None:
             w, volume = w * weight, volume * weight
         return w, volume.sum((1, 2))

@@ -1,5 +1,8 @@
 """The logarithm at a mean rotation, with a hand-written gradient: what the charts around a mean are made of.
 
+Poses stand last: sums over three coordinates and products with one number a joint run along contiguous memory, several
+times as fast as with the coordinates last.
+
 At batch 1 the cost of `log_prob` is the number of tensor operations, forwards and backwards, and this map is most of
 them. Its hand-written gradient costs a third of the one that autograd derives; second derivatives go through autograd.
 """
@@ -29,12 +32,12 @@ class LogPoint(NamedTuple):
     """The logarithm of rotations, and what its gradient needs.
 
     Attributes:
-        tangent: (B, J, 3) x = Log(M_j^-1 Exp(r_j)), |x| <= pi.
-        ratio: (B, J, 1) k = x / sin(|x| / 2) along x, up to sign: |k| goes from 2 at the mean to pi at the antipode, and the
+        tangent: (J, 3, B) x = Log(M_j^-1 Exp(r_j)), |x| <= pi.
+        ratio: (J, 1, B) k = x / sin(|x| / 2) along x, up to sign: |k| goes from 2 at the mean to pi at the antipode, and the
             uniform measure has log h(x) = -2 log |k| - log(2 pi^2).
-        vector, real: (B, J, 3) and (B, J, 1), the quaternion of M_j^-1 Exp(r_j), of either sign: k has that of `real`.
-        sine: (B, J, 1) |vector|.
-        angle, cosine, scale: (B, J, 1) a = |r|, cos(a / 2) and sin(a / 2) / a.
+        vector, real: (J, 3, B) and (J, 1, B), the quaternion of M_j^-1 Exp(r_j), of either sign: k has that of `real`.
+        sine: (J, 1, B) |vector|.
+        angle, cosine, scale: (J, 1, B) a = |r|, cos(a / 2) and sin(a / 2) / a.
     """
 
     tangent: Tensor
@@ -48,14 +51,13 @@ class LogPoint(NamedTuple):
 
 
 def log_map(rotvec: Tensor, inverse_mean: Tensor) -> LogPoint:
-    """Logarithms of rotvecs (B, J, 3), radians of any norm, at the means of `inverse_mean_matrices` (J, 4, 4)."""
-    angle = rotvec.square().sum(-1, keepdim=True).clamp_min_(_TINY).sqrt_()
+    """Logarithms of rotvecs (J, 3, B), radians of any norm, at the means of `inverse_mean_matrices` (J, 4, 4)."""
+    angle = rotvec.square().sum(1, keepdim=True).clamp_min_(_TINY).sqrt_()
     half = 0.5 * angle
     cosine = half.cos()
     scale = half.sin_() / angle
-    relative = _each_joint(torch.cat([rotvec * scale, cosine], -1), inverse_mean.mT)
-    vector, real = relative[..., :3], relative[..., 3:]
-    sine = vector.square().sum(-1, keepdim=True).clamp_min_(_TINY).sqrt_()
+    vector, real = torch.bmm(inverse_mean, torch.cat([rotvec * scale, cosine], 1)).split((3, 1), 1)
+    sine = vector.square().sum(1, keepdim=True).clamp_min_(_TINY).sqrt_()
     # Of the two quaternions of a rotation either will do: arctan is odd.
     ratio = torch.atan(sine / real).div_(sine).mul_(2.0)
     return LogPoint(vector * ratio, ratio, vector, real, sine, angle, cosine, scale)
@@ -64,28 +66,24 @@ def log_map(rotvec: Tensor, inverse_mean: Tensor) -> LogPoint:
 def log_map_gradient(
     rotvec: Tensor, inverse_mean: Tensor, point: LogPoint, grad_tangent: Tensor, grad_ratio: Tensor
 ) -> Tensor:
-    """(B, J, 3) gradient to the rotvecs, finite everywhere, from those to `tangent` (B, J, 3) and `ratio` (B, J, 1)."""
+    """(J, 3, B) gradient to the rotvecs, finite everywhere, from those to `tangent` (J, 3, B) and `ratio` (J, 1, B)."""
     _, ratio, vector, real, sine, angle, cosine, scale = point
-    grad_ratio = grad_ratio + (grad_tangent * vector).sum(-1, keepdim=True)
+    grad_ratio = grad_ratio + (grad_tangent * vector).sum(1, keepdim=True)
     # dk/dn = (2 w - k) / n with n = sin(|x|/2), w = cos(|x|/2); over n once more, and its series at the mean.
     squared = sine.square()
     slope = torch.where(sine > 0.05, (2.0 * real - ratio) / squared, real * (-4.0 / 3.0 - 16.0 / 15.0 * squared))
     grad_vector = (grad_tangent * ratio).addcmul_(vector, slope * grad_ratio)
-    grad_quat = _each_joint(torch.cat([grad_vector, -2.0 * grad_ratio], -1), inverse_mean)
-    grad_axis = grad_quat[..., :3]
-    along = (grad_axis * rotvec).sum(-1, keepdim=True)
+    grad_quat = torch.bmm(inverse_mean.mT, torch.cat([grad_vector, -2.0 * grad_ratio], 1))
+    grad_axis, grad_real = grad_quat.split((3, 1), 1)
+    along = (grad_axis * rotvec).sum(1, keepdim=True)
     # ds/da / a with s = sin(a/2)/a, and its series at 0.
     squared = angle.square()
     slope = torch.where(angle > 0.1, (0.5 * cosine - scale) / squared, squared / 960.0 - 1.0 / 24.0)
-    along_rotvec = (slope * along).addcmul_(scale, grad_quat[..., 3:], value=-0.5)
+    along_rotvec = (slope * along).addcmul_(scale, grad_real, value=-0.5)
     return (scale * grad_axis).addcmul_(rotvec, along_rotvec)
 
 
-def _each_joint(quat: Tensor, matrix: Tensor) -> Tensor:
-    """Products (B, J, 4) of rows (B, J, 4) and each joint's matrix (J, 4, 4), without a matrix for every pose."""
-    return torch.bmm(quat.transpose(0, 1), matrix).transpose(0, 1)
-
-
 def eager_log_map(rotvec: Tensor, inverse_mean: Tensor) -> tuple[Tensor, Tensor]:
-    """x and |k| of `log_map` as operations that autograd can derive again and again, at 0 too."""
+    """x (B, J, 3) and |k| (B, J, 1) of `log_map`, of rotvecs (B, J, 3), as operations that autograd can derive again and
+    again, at 0 too."""
     return unitquat_log((inverse_mean @ rotvec_to_unitquat(rotvec)[..., None])[..., 0])

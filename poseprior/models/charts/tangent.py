@@ -32,12 +32,12 @@ class MeanChart(Chart):
         self.cache = WeightCache(1)
 
     def constants(self) -> tuple[Tensor, Tensor, Tensor]:
-        """`inverse_mean_matrices` (J, 4, 4), 1 / scale (J, 3), and the part of volumes that all rotations share (J, 1)."""
+        """`inverse_mean_matrices` (J, 4, 4), 1 / scale (J, 3, 1), and the part of volumes that all rotations share (J, 1, 1)."""
 
         def compute() -> tuple[Tensor, Tensor, Tensor]:
             mean = self.mean if self.mean.shape[-1] == 4 else rotvec_to_unitquat(self.mean)
             level = self.scale.log().sum(-1, keepdim=True) - LOG_TWO_PI_SQUARED
-            return inverse_mean_matrices(mean), 1.0 / self.scale, level
+            return inverse_mean_matrices(mean), 1.0 / self.scale[..., None], level[..., None]
 
         return self.cache((self.mean, self.scale), None, compute)
 
@@ -61,7 +61,7 @@ class TangentChart(MeanChart):
         volume = level - log.ratio.square().log_()
         if weight is not None:
             factor, volume = factor * weight, volume * weight
-        return log.tangent * factor, volume.sum((1, 2)), (factor, *log)
+        return log.tangent * factor, volume.sum((0, 1)), (factor, *log)
 
     def gradient(
         self, rotvec: Tensor, weight: Tensor | None, saved: Saved, grad_z: Tensor, grad_volume: Tensor | float
@@ -73,7 +73,7 @@ class TangentChart(MeanChart):
     def eager(self, rotvec: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         inverse_mean, factor, level = self.constants()
         tangent, ratio = eager_log_map(rotvec, inverse_mean)
-        volume = level - 2.0 * ratio.log()
+        factor, volume = factor[..., 0], level[..., 0] - 2.0 * ratio.log()
         if weight is not None:
             factor, volume = factor * weight, volume * weight
         return tangent * factor, volume.sum((1, 2))
@@ -92,7 +92,7 @@ class TangentChart(MeanChart):
 
 
 def volume_gradient(ratio: Tensor, weight: Tensor | None, grad_volume: Tensor | float) -> Tensor:
-    """(B, J, 1) gradient of -2 log |k| to the ratio k."""
+    """(J, 1, B) gradient of -2 log |k| to the ratio k."""
     grad = -2.0 * grad_volume if weight is None else (-2.0 * grad_volume) * weight
     return grad / ratio
 

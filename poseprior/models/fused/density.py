@@ -1,4 +1,7 @@
-"""Log-densities with a hand-written gradient as one operation for autograd, evaluated a few rows at a time."""
+"""Log-densities with a hand-written gradient as one operation for autograd, evaluated a few poses at a time.
+
+Inside, poses stand last: what is computed for each joint or component runs along contiguous memory.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..._value_and_gradient import ValueAndGradient
-from ..charts.chart import Chart
+from ..charts.chart import Chart, poses_first, poses_last
 
-#: Values (R,) and, where the flag asks for it, gradients (R, ...) of R rows, from the flag, x (R, ...) and other tensors.
-#: Without the flag it consists of operations that autograd derives: second derivatives go through it.
+#: Values (B,) and, where the flag asks for it, gradients (J, 3, B) of B poses, from the flag, coordinates (J, 3, B) and other
+#: tensors (B, ...). Without the flag it consists of operations that autograd derives: second derivatives go through it.
 Evaluate = Callable[..., tuple[Tensor, Tensor | None]]
 
 #: Chunks are this many times larger on a GPU: it gains nothing from its cache, and loses by many small operations.
@@ -29,17 +32,17 @@ class Poses(NamedTuple):
 
 
 def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Tensor | None) -> Tensor:
-    """(B,) values of `evaluate`, `rows` rows at a time: a chunk's intermediate values stay in the processor's cache.
+    """(B,) values of `evaluate`, `rows` poses at a time: a chunk's intermediate values stay in the processor's cache.
 
     On a GPU chunks are larger, and only bound the memory.
 
-    The gradient to x is computed with the value, and all that leads to it is freed: what is stored for a row is its
+    The gradient to x is computed with the value, and all that leads to it is freed: what is stored for a pose is its
     gradient alone.
 
     Args:
-        evaluate: values and gradients; rows do not depend on each other.
-        rows: of a chunk, at least 1.
-        x: (B, ...), what gradients reach. For poses `evaluate` gets their coordinates, the values are log-densities of
+        evaluate: values and gradients; poses do not depend on each other.
+        rows: poses of a chunk, at least 1.
+        x: (B, J, 3), what gradients reach. For poses `evaluate` gets their coordinates, the values are log-densities of
             the rotations, and the chart is part of the one operation.
         others: (B, ...) or None.
     """
@@ -49,6 +52,8 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
             coordinates, volume = chart.eager(rotvec, weight)
             return fused_density(evaluate, rows, coordinates, *others) - volume
         evaluate, x, others = partial(_in_chart, evaluate, chart), rotvec, (weight, *others)
+    else:
+        evaluate = partial(_of_coordinates, evaluate)
     if x.device.type != "cpu":
         rows *= _LARGER_ON_GPU
     value: Tensor
@@ -61,17 +66,26 @@ def fused_density(evaluate: Evaluate, rows: int, x: Tensor | Poses, *others: Ten
     return value
 
 
+def _of_coordinates(
+    density: Evaluate, with_grad: bool, z: Tensor, *others: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`density` of coordinates (B, J, 3), with gradients (B, J, 3)."""
+    value, gradient = density(with_grad, poses_last(z), *others)
+    return value, None if gradient is None else poses_first(gradient)
+
+
 def _in_chart(
     density: Evaluate, chart: Chart, with_grad: bool, rotvec: Tensor, weight: Tensor | None, *others: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """`density` of the coordinates that the chart gives to rotvecs, less the chart's volume."""
+    """`density` of the coordinates that the chart gives to rotvecs (B, J, 3), less the chart's volume."""
     if torch.is_grad_enabled() and rotvec.requires_grad:
         coordinates, volume = chart.eager(rotvec, weight)
-        return density(False, coordinates, *others)[0] - volume, None
+        return density(False, poses_last(coordinates), *others)[0] - volume, None
+    rotvec, weight = poses_last(rotvec), None if weight is None else poses_last(weight)
     coordinates, volume, saved = chart.point(rotvec, weight)
     value, gradient = density(with_grad, coordinates, *others)
     if gradient is not None:
-        gradient = chart.gradient(rotvec, weight, saved, gradient, -1.0)
+        gradient = poses_first(chart.gradient(rotvec, weight, saved, gradient, -1.0))
     return value - volume, gradient
 
 

@@ -6,6 +6,7 @@ equations are those of `JointMixtureFlow.log_prob`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .density import Poses, fused_density
-from .networks import ComponentKind, Layers, components, further_layers
+from .networks import Affine, ComponentKind, components, further_layers
 
 #: Rows (joints x poses) of a chunk.
 _ROWS = 2048
@@ -24,10 +25,9 @@ class JointMixtureTables(NamedTuple):
 
     Attributes:
         slots: (P S,) places of the parent joints, any place where a joint has fewer than S.
-        first: (P, 3 S + 3, H + 3), the inputs and the joint's own coordinates to the first layer's units and the whitened
-            residual of the regression.
-        first_bias: (P, 1, H + 3) where all parent joints are known.
-        absent: (P, S, H + 3), added to the first layer where a parent joint is unknown.
+        first: 3 S + 3 inputs and coordinates of the joint itself to H + 3, the first layer's units and the whitened residual
+            of the regression, where all parent joints are known.
+        absent: (P, H + 3, S), added to the first layer where a parent joint is unknown.
         layers: after the first; the outputs are laid out as `components` takes them.
         level: (P, 1, 1), added to the log-density of every learned component.
         broad_level, broad_rate: (2, 1), log-density of the broad components at 0 and its slope in |w|^2.
@@ -36,10 +36,9 @@ class JointMixtureTables(NamedTuple):
     """
 
     slots: Tensor
-    first: Tensor
-    first_bias: Tensor
+    first: Affine
     absent: Tensor
-    layers: Layers
+    layers: Sequence[Affine]
     level: Tensor
     broad_level: Tensor
     broad_rate: Tensor
@@ -64,19 +63,18 @@ def log_prob(tables: JointMixtureTables, poses: Poses, observed: Tensor | None) 
 def _evaluate(
     t: JointMixtureTables, with_grad: bool, w: Tensor, observed: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    # Inside, joints stand before poses.
-    poses, joints, _ = w.shape
-    width, hidden = t.absent.shape[1], t.absent.shape[2] - 3
-    inputs = w.clamp(-t.most_input, t.most_input).index_select(1, t.slots).view(poses, joints, -1)
-    bias = t.first_bias
+    joints, _, poses = w.shape
+    width, hidden = t.absent.shape[2], t.absent.shape[1] - 3
+    inputs = w.clamp(-t.most_input, t.most_input).index_select(0, t.slots).view(joints, -1, poses)
+    bias = None
     if observed is not None:
-        absent = (~observed).to(w.dtype).index_select(1, t.slots).view(poses, joints, width)
-        bias = torch.baddbmm(bias, absent.transpose(0, 1), t.absent)
-    first = torch.baddbmm(bias, torch.cat([inputs, w], 2).transpose(0, 1), t.first)
-    units, residual = first.split((hidden, 3), 2)
+        absent = (~observed).T.to(w.dtype).index_select(0, t.slots).view(joints, width, poses)
+        bias = torch.baddbmm(t.first.bias, t.absent, absent)
+    first = t.first(torch.cat([inputs, w], 1), bias)
+    units, residual = first.split((hidden, 3), 1)
     numbers, layers_gradient = further_layers(units, t.layers)
-    learned, components_gradient = components(t.kind, numbers.mT.unflatten(1, (10, -1)), residual.mT[:, :, None])
-    broad = torch.addcmul(t.broad_level, w.square().sum(-1).T[:, None], t.broad_rate)
+    learned, components_gradient = components(t.kind, numbers.unflatten(1, (10, -1)), residual[:, :, None])
+    broad = torch.addcmul(t.broad_level, w.square().sum(1, keepdim=True), t.broad_rate)
     every = torch.cat([learned.add_(t.level), broad], 1)
     log_posterior = every.log_softmax(1)
     each = every[:, -1] - log_posterior[:, -1]
@@ -89,10 +87,10 @@ def _evaluate(
         posterior *= weight[:, None]
     to_learned, to_broad = posterior.split((posterior.shape[1] - 2, 2), 1)
     to_numbers, to_residual = components_gradient(to_learned)
-    to_units = layers_gradient(to_numbers.flatten(1, 2).mT)
-    to_inputs = torch.bmm(torch.cat([to_units, to_residual.sum(2).mT], 2), t.first.mT).transpose(0, 1)
-    to_parents, to_own = to_inputs.split((3 * width, 3), 2)
-    gradient = torch.zeros_like(w).index_add_(1, t.slots, to_parents.reshape(poses, -1, 3))
+    to_units = layers_gradient(to_numbers.flatten(1, 2))
+    to_inputs = t.first.gradient(torch.cat([to_units, to_residual.sum(2)], 1))
+    to_parents, to_own = to_inputs.split((3 * width, 3), 1)
+    gradient = torch.zeros_like(w).index_add_(0, t.slots, to_parents.reshape(-1, 3, poses))
     gradient = torch.ops.aten.hardtanh_backward(gradient, w, -t.most_input, t.most_input)
-    to_square = (to_broad * t.broad_rate).sum(1).T
-    return value, gradient.add_(to_own).addcmul_(w, to_square[..., None], value=2.0)
+    to_square = (to_broad * t.broad_rate).sum(1, keepdim=True)
+    return value, gradient.add_(to_own).addcmul_(w, to_square, value=2.0)

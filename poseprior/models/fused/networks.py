@@ -1,4 +1,7 @@
-"""The parts that the fused densities share, each with its gradient: network layers, mixture components."""
+"""The parts that the fused densities share, each with its gradient: network layers, mixture components.
+
+Poses stand last in all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,48 @@ from torch.nn import functional
 from ..shared.student_t import standard_log_prob
 from ..shared.triangular import unit_lower_product, unit_lower_solve
 
-#: Weights (in, out) and biases (out,) of one network, or (G, in, out) and (G, 1, out) of G networks side by side.
-Layers = Sequence[tuple[Tensor, Tensor]]
+#: Matrix products with fewer columns than this are faster as products of rows.
+_FEW_COLUMNS = 16
 
 #: A function of one tensor: gives its value and its backward function, which takes the gradient of the value to that of
 #: the tensor.
 Function = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+
+
+class Affine(NamedTuple):
+    """The affine map of one layer, or of G layers side by side.
+
+    Attributes:
+        weight: (out, in) or (G, out, in), contiguous.
+        transposed: (in, out) or (G, in, out), contiguous: the same numbers once more.
+        bias: (out, 1) or (G, out, 1).
+    """
+
+    weight: Tensor
+    transposed: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of_rows(cls, weight: Tensor, bias: Tensor) -> Affine:
+        """Of the map x W + b of rows x, with W (in, out) and b (out,), or W (G, in, out) and b (G, 1, out)."""
+        return cls(weight.mT.contiguous(), weight.contiguous(), bias.mT if bias.dim() > 1 else bias[:, None])
+
+    def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(..., out, B) of x (..., in, B); `bias` (..., out, B) in place of the layer's own."""
+        bias = self.bias if bias is None else bias
+        if x.dim() == 2:
+            return torch.addmm(bias, self.weight, x)
+        if x.shape[-1] < _FEW_COLUMNS:
+            return torch.baddbmm(bias.mT, x.mT, self.transposed).mT
+        return torch.baddbmm(bias, self.weight, x)
+
+    def gradient(self, grad: Tensor) -> Tensor:
+        """(..., in, B) gradient of x, of that of the outputs (..., out, B)."""
+        if grad.dim() == 2:
+            return self.transposed @ grad
+        if grad.shape[-1] < _FEW_COLUMNS:
+            return torch.bmm(grad.mT, self.weight).mT
+        return torch.bmm(self.transposed, grad)
 
 
 def silu(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -40,23 +79,22 @@ def scaled_tanh(most: float) -> Function:
     return function
 
 
-def further_layers(units: Tensor, layers: Layers) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def further_layers(units: Tensor, layers: Sequence[Affine]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Outputs of the layers that follow the first one, with SiLU before each, and their backward function to `units`.
 
     Args:
-        units: (B, H) or (G, B, H), of the first layer before their activation.
+        units: (H, B) or (G, H, B), of the first layer before their activation.
         layers: after the first.
     """
-    affine, product = (torch.addmm, torch.mm) if units.dim() == 2 else (torch.baddbmm, torch.bmm)
     steps = []
-    for weight, bias in layers:
+    for layer in layers:
         active, activation_gradient = silu(units)
-        steps.append((weight, activation_gradient))
-        units = affine(bias, active, weight)
+        steps.append((layer, activation_gradient))
+        units = layer(active)
 
     def gradient(grad: Tensor) -> Tensor:
-        for weight, activation_gradient in reversed(steps):
-            grad = activation_gradient(product(grad, weight.mT))
+        for layer, activation_gradient in reversed(steps):
+            grad = activation_gradient(layer.gradient(grad))
         return grad
 
     return units, gradient

@@ -6,6 +6,7 @@ equations are those of `OrderAgnosticGroup.log_prob`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..shared.student_t import standard_log_prob
 from .density import Poses, fused_density
-from .networks import ComponentKind, Layers, components, further_layers, standard_slope
+from .networks import Affine, ComponentKind, components, further_layers, standard_slope
 
 #: Chains (orders x poses) of a chunk.
 _CHAINS = 192
@@ -25,11 +26,11 @@ class Expert(NamedTuple):
 
     Attributes:
         units: of the first layer.
-        layers: after the first, (T, in, out) and (T, 1, out); the outputs are laid out as `components` takes them.
+        layers: after the first, of T targets; the outputs are laid out as `components` takes them.
     """
 
     units: int
-    layers: Layers
+    layers: Sequence[Affine]
 
 
 class ChainTables(NamedTuple):
@@ -37,9 +38,9 @@ class ChainTables(NamedTuple):
 
     Attributes:
         targets: (T,) places of the targets.
-        before: (T, K, 1, 3J), 1 where a coordinate belongs to a joint before the target.
-        first, first_bias: (T, 3J, H) and (T, K, 1, H), the first layer of all networks, one after the other; which joints
-            the networks see is in the bias.
+        before: (T, 3J, K, 1), 1 where a coordinate belongs to a joint before the target.
+        first: 3J coordinates to H units, the first layer of all networks, one after the other; its bias (T, H, K) differs
+            from order to order, since it tells the networks which joints they see.
         experts: the networks that see all joints and, where there are any, those that see near joints.
         whitener: (T 3 E K + T 3, 3J), centred coordinates to the residuals that the E experts model, laid out (T, 3, E, K),
             and those of each joint's own Gaussian.
@@ -50,13 +51,12 @@ class ChainTables(NamedTuple):
         own_level: (T, 1) the same of the joint's own Gaussian.
         broad_level, broad_rate: (T, 1) and (T, 3, 1), log-density of the broad component at 0, times its weight, and its
             slopes in the squares of the coordinates.
-        mean: (3J,) of the Gaussian; unit: (3J,) network inputs, over their bound, per chart unit.
+        mean: (3J, 1) of the Gaussian; unit: (3J, 1) network inputs, over their bound, per chart unit.
     """
 
     targets: Tensor
     before: Tensor
-    first: Tensor
-    first_bias: Tensor
+    first: Affine
     experts: tuple[Expert, ...]
     whitener: Tensor
     residual_of: Tensor
@@ -79,29 +79,30 @@ def log_sum_of_chains(tables: ChainTables, z: Tensor | Poses) -> Tensor:
     Returns:
         (B,) nats, Lebesgue in z, or Haar nats of poses.
     """
-    return fused_density(partial(_evaluate, tables), max(1, _CHAINS // tables.before.shape[1]), z)
+    return fused_density(partial(_evaluate, tables), max(1, _CHAINS // tables.before.shape[2]), z)
 
 
 def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tensor | None]:
     # Shapes are (T, features, K, B), or (T, features, N) with N = K B chains.
-    rows, targets, orders = len(z), len(t.targets), t.before.shape[1]
-    flat = z.flatten(1)
-    white = t.whitener @ (flat - t.mean).mT
+    rows, targets, orders = z.shape[2], len(t.targets), t.before.shape[2]
+    flat = z.flatten(0, 1)
+    white = t.whitener @ (flat - t.mean)
     residual, own_white = white.split((len(white) - 3 * targets, 3 * targets))
     residual, own_white = residual.view(targets, 3, len(t.experts), -1), own_white.view(targets, 3, rows)
     inputs = torch.tanh(flat * t.unit)
-    first = _first_layer(t, inputs)
+    visible = (t.before * inputs[:, None]).flatten(2)
+    first = t.first(visible, t.first.bias[..., None].expand(-1, -1, -1, rows).flatten(2))
     numbers, layers_gradients = [first.new_zeros(targets, 10, 1, orders * rows)], []
-    for expert, units in zip(t.experts, first.split([expert.units for expert in t.experts], 2), strict=True):
+    for expert, units in zip(t.experts, first.split([expert.units for expert in t.experts], 1), strict=True):
         outputs, gradient_of = further_layers(units, expert.layers)
-        numbers.append(outputs.mT.unflatten(1, (10, -1)))
+        numbers.append(outputs.unflatten(1, (10, -1)))
         layers_gradients.append(gradient_of)
     based, components_gradient = components(t.kind, torch.cat(numbers, 2), residual.index_select(2, t.residual_of))
     level = t.level.expand(-1, -1, -1, rows).flatten(2)
     # What does not depend on the inputs is the same in every order.
     own_square = own_white.square().sum(1)
     own = standard_log_prob(own_square, t.kind.dof) + t.own_level
-    place = (z if targets == z.shape[1] else z.index_select(1, t.targets)).permute(1, 2, 0)
+    place = z if targets == len(z) else z.index_select(0, t.targets)
     context_free = torch.logaddexp(own, t.broad_level + (place.square() * t.broad_rate).sum(1))
     repeated = context_free[:, None].expand(-1, orders, -1).reshape(targets, 1, -1)
     every = torch.cat([based.add_(level), repeated], 1)
@@ -117,26 +118,15 @@ def _evaluate(t: ChainTables, with_grad: bool, z: Tensor) -> tuple[Tensor, Tenso
     to_numbers, to_each = components_gradient(to_based)
     to_residual = torch.zeros_like(residual).index_add_(2, t.residual_of, to_each)
     to_first = [
-        gradient_of(grad.flatten(1, 2).mT)
+        gradient_of(grad.flatten(1, 2))
         for gradient_of, grad in zip(layers_gradients, to_numbers.split(t.kind.sizes, 2)[1:], strict=True)
     ]
     to_context_free = to_context_free.view(targets, orders, rows).sum(1)
     to_own = to_context_free * (own - context_free).exp_()
     to_own_white = own_white * (to_own * standard_slope(own_square, t.kind.dof))[:, None]
     to_white = torch.cat([to_residual.view(-1, rows), to_own_white.view(-1, rows)])
-    gradient = to_white.mT @ t.whitener
-    to_visible = torch.bmm(torch.cat(to_first, 2), t.first.mT).view(targets, orders, rows, -1)
-    gradient += to_visible.mul_(t.before).sum((0, 1)) * (1.0 - inputs.square()).mul_(t.unit)
-    gradient = gradient.view_as(z)
-    to_place = (place * t.broad_rate * (2.0 * (to_context_free - to_own))[:, None]).permute(2, 0, 1)
-    return value, gradient.index_add_(1, t.targets, to_place)
-
-
-def _first_layer(t: ChainTables, inputs: Tensor) -> Tensor:
-    """(T, N, H) units of all networks, before their activation, at inputs (B, 3J)."""
-    targets, orders, _, size = t.before.shape
-    visible = (t.before * inputs).view(targets, -1, size)
-    if len(inputs) == 1:
-        return torch.baddbmm(t.first_bias[:, :, 0], visible, t.first)
-    units = torch.bmm(visible, t.first).view(targets, orders, len(inputs), -1) + t.first_bias
-    return units.flatten(1, 2)
+    gradient = t.whitener.mT @ to_white
+    to_visible = t.first.gradient(torch.cat(to_first, 1)).unflatten(2, (orders, rows))
+    gradient += (to_visible * t.before).sum((0, 2)) * (1.0 - inputs.square()).mul_(t.unit)
+    to_place = place * t.broad_rate * (2.0 * (to_context_free - to_own))[:, None]
+    return value, gradient.view_as(z).index_add_(0, t.targets, to_place)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..._tracing import is_traced
 from ..fused import residual_flow as fused
 from ..fused.density import Poses
-from ..fused.networks import scaled_tanh
+from ..fused.networks import Affine, scaled_tanh
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.dropout import Dropout
 from .whitening import BlockWhitening, RadialTails
@@ -83,9 +83,11 @@ class MixedCoupling(nn.Module):
         first, *others = self.linears()
         kept, moved = self.mixing[:, : self.kept], self.mixing[:, self.kept :]
         return fused.CouplingTables(
-            inward=torch.cat([moved, kept, kept @ first.weight.mT], 1),
-            bias=first.bias.clone(),
-            layers=tuple((layer.weight.mT.contiguous(), layer.bias.clone()) for layer in others),
+            inward=Affine.of_rows(
+                torch.cat([moved, kept, kept @ first.weight.mT], 1),
+                nn.functional.pad(first.bias, (len(self.mixing), 0)),
+            ),
+            layers=tuple(Affine.of_rows(layer.weight.mT, layer.bias) for layer in others),
             bound=scaled_tanh(self.max_log_scale),
         )
 
@@ -191,13 +193,12 @@ class ResidualFlow(nn.Module):
         place = (3 * order[:, None] + torch.arange(3, device=order.device)).flatten()
         level = white.log_diagonal @ tails.membership + tails.dims * (tails.log_scale - 0.5 * math.log(2.0 * math.pi))
         return fused.ResidualTables(
-            whitener=torch.empty_like(matrix).index_copy_(0, place, matrix.mT),
-            shift=-(matrix @ white.shift),
-            membership=tails.membership,
-            rate=torch.exp(2.0 * tails.log_scale - tails.log_nu),
-            scale=tails.log_scale.exp(),
-            slack=tails.dims - 2.0,
-            level=level,
+            whitener=Affine.of_rows(torch.empty_like(matrix).index_copy_(0, place, matrix.mT), -(matrix @ white.shift)),
+            membership=tails.membership.mT.contiguous(),
+            rate=torch.exp(2.0 * tails.log_scale - tails.log_nu)[:, None],
+            scale=tails.log_scale.exp()[:, None],
+            slack=tails.dims[:, None] - 2.0,
+            level=level[:, None],
             couplings=tuple(tuple(coupling.tables() for coupling in stack) for stack in self._couplings()),
             dims=tuple(self.dims),
         )

@@ -15,7 +15,7 @@ from ..._value_and_gradient import ValueAndBackward
 from ..charts.chart import Chart, observed_weight
 from ..fused import joint_mixture as fused
 from ..fused.density import Poses
-from ..fused.networks import ComponentKind, clamp, components
+from ..fused.networks import Affine, ComponentKind, clamp, components
 from ..shared.cache import WeightCache, is_frozen
 from ..shared.dropout import Dropout
 from ..shared.grouped_mlp import GroupedLinear
@@ -213,12 +213,13 @@ class JointMixtureFlow(JointConditionals):
         broad_weight = self.options["broad_weight"]
         return fused.JointMixtureTables(
             slots=self.slots.where(self.slots < len(self.slots), 0).flatten(),
-            first=torch.cat([from_parents, own], 1),
-            first_bias=bias + (absent * (1.0 - there)).sum(1, keepdim=True),
-            absent=absent * there,
+            first=Affine.of_rows(
+                torch.cat([from_parents, own], 1), bias + (absent * (1.0 - there)).sum(1, keepdim=True)
+            ),
+            absent=(absent * there).mT.contiguous(),
             layers=(
-                *((layer.weight[groups], layer.bias[groups]) for layer in middle),
-                (last.weight[groups][..., outputs].contiguous(), last.bias[groups][..., outputs].contiguous()),
+                *(Affine.of_rows(layer.weight[groups], layer.bias[groups]) for layer in middle),
+                Affine.of_rows(last.weight[groups][..., outputs], last.bias[groups][..., outputs]),
             ),
             level=self.log_diagonal.sum(-1, keepdim=True)[groups] + math.log1p(-broad_weight),
             broad_level=bias.new_tensor([[math.log(broad_weight * share) + b.level] for b, share in BROAD]),

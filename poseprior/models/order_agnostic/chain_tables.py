@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..fused.density import Poses
-from ..fused.networks import ComponentKind, scaled_tanh
+from ..fused.networks import Affine, ComponentKind, scaled_tanh
 from ..fused.order_chains import ChainTables, Expert, log_sum_of_chains
 from ..shared.grouped_mlp import GroupedMLP
 from .group_model import OrderAgnosticGroup
@@ -70,14 +70,13 @@ def chain_tables(group: OrderAgnosticGroup, perm: Tensor, targets: Tensor) -> Ch
     own = torch.zeros(len(targets), 3, size, 3, dtype=before.dtype, device=before.device)
     own[torch.arange(len(targets)), :, targets] = arranged.own_whitener[targets]
     weights, biases = (torch.cat(parts, 2) for parts in zip(*firsts, strict=True))
-    sizes = [expert.layers[-1][0].shape[-1] // NUMBERS for expert in experts]
+    sizes = [expert.layers[-1].bias.shape[1] // NUMBERS for expert in experts]
     counts = torch.tensor([1 + sizes[0], *sizes[1:]], device=perm.device)
     broad_level = log_broad + group.broad_log_prob(torch.zeros_like(group.scale))
     return ChainTables(
         targets=targets,
-        before=before.repeat_interleave(3, 2)[:, :, None].contiguous(),
-        first=weights,
-        first_bias=biases[:, :, None],
+        before=before.repeat_interleave(3, 2).mT[..., None].contiguous(),
+        first=Affine.of_rows(weights, biases),
         experts=tuple(experts),
         whitener=torch.cat([torch.stack(whiteners, 2).flatten(0, 3), own.flatten(2).flatten(0, 1)]),
         residual_of=torch.repeat_interleave(counts),
@@ -86,8 +85,8 @@ def chain_tables(group: OrderAgnosticGroup, perm: Tensor, targets: Tensor) -> Ch
         own_level=log_own - arranged.own_log_diagonal[targets, None],
         broad_level=broad_level[targets, None],
         broad_rate=group.broad.rate * group.scale[targets].square()[..., None],
-        mean=group.base.mean.clone(),
-        unit=group.input_unit().flatten() / MOST_INPUT,
+        mean=group.base.mean[:, None].clone(),
+        unit=group.input_unit().flatten()[:, None] / MOST_INPUT,
     )
 
 
@@ -135,4 +134,4 @@ def _expert(net: GroupedMLP, targets: Tensor) -> Expert:
     factor[4 * k : 7 * k] /= -MOST_LOG_SCALE
     factor[7 * k :] = -1.0
     layers[-1] = tuple((tensor[..., order] * factor).contiguous() for tensor in layers[-1])  # type: ignore[assignment]
-    return Expert(first.weight.shape[-1], tuple(layers))
+    return Expert(first.weight.shape[-1], tuple(Affine.of_rows(*layer) for layer in layers))
