@@ -26,7 +26,7 @@ class Timed:
     """What is timed of one model.
 
     Attributes:
-        num_parameters: of the model.
+        num_parameters: of the model; weights that a mask sets to zero have no part in it and do not count.
         step: from poses or coordinates (B, ...) to a call that computes log-density and gradient.
         inputs: B of them.
         sample: a call that draws 1,024 poses; None for models that are not timed by it.
@@ -54,15 +54,19 @@ def coordinates(count: int) -> Tensor:
     return torch.randn(count, _DIMS, generator=torch.Generator().manual_seed(0))
 
 
-def zuko_flow(kind: str, num_parameters: int) -> Timed:
-    """zuko's MAF or NSF of the width that comes closest to a number of parameters."""
+def zuko_flow(kind: str, num_parameters: int, *, stored: bool = False) -> Timed:
+    """zuko's MAF or NSF of the width that comes closest to a number of parameters.
+
+    About half of the weights that an autoregressive flow stores are set to zero by its masks. They count with `stored`.
+    """
     import zuko  # in a process of its own: it changes torch.distributions
 
     def build(width: int) -> nn.Module:
         flow: nn.Module = getattr(zuko.flows, kind)(_DIMS, transforms=_TRANSFORMS[kind], hidden_features=(width, width))
         return flow
 
-    flow = build(_closest_width(build, num_parameters))
+    count = _count_stored if stored else _count
+    flow = build(_closest_width(build, num_parameters, count))
     return Timed(
         num_parameters=_count(flow),
         step=lambda x: gradient_step(lambda z: flow().log_prob(z), x),
@@ -70,6 +74,7 @@ def zuko_flow(kind: str, num_parameters: int) -> Timed:
         sample=lambda: flow().sample((1024,)),
         loss=lambda x: -flow().log_prob(x).mean(),
         module=flow,
+        note=f"{_count_stored(flow):,} stored",
     )
 
 
@@ -129,14 +134,22 @@ def vposer() -> Timed:
     )  # fmt: skip
 
 
-def _count(module: nn.Module) -> int:
+def _count_stored(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _closest_width(build: Callable[[int], nn.Module], num_parameters: int) -> int:
+def _count(module: nn.Module) -> int:
+    """Parameters that a model's values depend on: masked weights do not count."""
+    masks = (getattr(layer, "mask", None) for layer in module.modules())
+    return _count_stored(module) - sum(int((mask == 0).sum()) for mask in masks if isinstance(mask, Tensor))
+
+
+def _closest_width(
+    build: Callable[[int], nn.Module], num_parameters: int, count: Callable[[nn.Module], int] = _count
+) -> int:
     """The width of the hidden layers that comes closest to a number of parameters, which grows with the width."""
     low, high = 1, 2048
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _count(build(middle)) <= num_parameters else (low, middle)
-    return min((low, high), key=lambda width: abs(_count(build(width)) - num_parameters))
+        low, high = (middle, high) if count(build(middle)) <= num_parameters else (low, middle)
+    return min((low, high), key=lambda width: abs(count(build(width)) - num_parameters))

@@ -4,7 +4,7 @@
 
 For each prior and its peers: log-density with its gradient to the pose, 1,024 samples, and training steps; for large
 batches of the priors, the share of the matrix multiplication that this processor does at best. Peers: zuko's MAF and NSF
-(the width that comes closest to the prior's parameters), normflows' spline couplings, scikit-learn's mixture (a density
+(the width that comes closest to the prior's parameters; for the MAF also with the weights counted that its masks set to zero), normflows' spline couplings, scikit-learn's mixture (a density
 without gradient), the published joint flow as a Python loop over joints, and human_body_prior's VPoser beside the encoder
 (`posterior`) and decoder of `body-vae`. Peers get 63 coordinates a pose, ready made; priors get rotvecs.
 
@@ -51,8 +51,8 @@ TRAIN_BATCH = 512
 PEERS: dict[str, dict[str, str]] = {
     "body-gaussian": {"sklearn mixture": "sklearn"},
     "body-mixture": {"sklearn mixture": "sklearn"},
-    "body-joint-flow": {"zuko MAF": "zuko", "zuko NSF": "zuko", "normflows": "normflows"},
-    "body-global-flow": {"zuko MAF": "zuko", "normflows": "normflows"},
+    "body-joint-flow": {"zuko MAF": "zuko", "zuko MAF, stored": "zuko", "zuko NSF": "zuko", "normflows": "normflows"},
+    "body-global-flow": {"zuko MAF": "zuko", "zuko MAF, stored": "zuko", "normflows": "normflows"},
     "body-order-agnostic": {"zuko MAF": "zuko", "zuko NSF": "zuko", "normflows": "normflows"},
     "body-vae": {"VPoser": "human_body_prior"},
     "JointFlow.published": {"loop": "torch"},
@@ -73,7 +73,8 @@ def timed(prior: str, peer: str) -> Timed:
     if peer == "normflows":
         return peer_models.normflows_spline(ours.num_parameters)
     if peer:
-        return peer_models.zuko_flow(peer.split()[1], ours.num_parameters)
+        kind, *counted = peer.removeprefix("zuko ").split(", ")
+        return peer_models.zuko_flow(kind, ours.num_parameters, stored="stored" in counted)
     if isinstance(ours, BodyVAE):
         autoencoder = ours
 
@@ -181,7 +182,7 @@ def print_tables(rows: dict[str, dict[str, Any]], batches: list[int], peak: floa
         cells.append(f"{row['sample ms']:,.1f}{_ratio(row, ours, 'sample ms', peer)}" if "sample ms" in row else "-")
         cells.append(f"{row['training']:,.0f}" if "training" in row else "-")
         note = f" ({row['note']})" if row["note"] else ""
-        name = f"{peer}{note}" if peer else f"**{prior}**"
+        name = f"{peer.removesuffix(', stored')}{note}" if peer else f"**{prior}**"
         print(markdown_row([name, f"{row['parameters']:,}", *cells]))
     large = [b for b in batches if b in LARGE]
     if large:
@@ -194,7 +195,10 @@ def print_tables(rows: dict[str, dict[str, Any]], batches: list[int], peak: floa
 
 
 def _ratio(row: dict[str, Any], ours: dict[str, Any], key: str, peer: str) -> str:
-    return f" ({row[key] / ours[key]:.1f})" if peer and key in ours else ""
+    if not peer or key not in ours:
+        return ""
+    ratio = row[key] / ours[key]
+    return f" ({ratio:.2f})" if ratio < 2 else f" ({ratio:.1f})"
 
 
 def main() -> None:

@@ -48,14 +48,16 @@ class Affine(NamedTuple):
             return torch.addmm(bias, self.weight, x)
         if x.shape[-1] < _FEW_COLUMNS:
             return torch.baddbmm(bias.mT, x.mT, self.transposed).mT
-        return torch.baddbmm(bias, self.weight, x)
+        return torch.baddbmm(bias, self.transposed.mT, x)
 
     def gradient(self, grad: Tensor) -> Tensor:
         """(..., in, B) gradient of x, of that of the outputs (..., out, B)."""
         if grad.dim() == 2:
             return self.transposed @ grad
-        if grad.shape[-1] < _FEW_COLUMNS:
+        if grad.shape[-1] == 1:
             return torch.bmm(grad.mT, self.weight).mT
+        if grad.shape[-1] < _FEW_COLUMNS:
+            return torch.bmm(grad.mT, self.transposed.mT).mT
         return torch.bmm(self.transposed, grad)
 
 
