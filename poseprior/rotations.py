@@ -20,8 +20,9 @@ from torch import Tensor
 HAAR_LOG_DENSITY_AT_ZERO = -math.log(8.0 * math.pi**2)
 #: Squares below this are small: functions of the angle are series there.
 _SMALL = 1e-2
-#: Taylor coefficients of arcsin(s) / s in s^2.
+#: Taylor coefficients of arcsin(s) / s in s^2: all of them for double precision, the first ones for single precision.
 _ARCSINE = (1.0, 1 / 6, 3 / 40, 15 / 336, 105 / 3456, 945 / 42240, 10395 / 599040, 135135 / 9676800)
+_SINGLE_PRECISION_TERMS = 5
 
 
 def haar_log_density(rotvec: Tensor) -> Tensor:
@@ -82,8 +83,9 @@ def unitquat_log(quat: Tensor) -> tuple[Tensor, Tensor]:
     squared = vector.square().sum(-1, keepdim=True)
     small = squared < _SMALL
     sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    series = torch.full_like(squared, _ARCSINE[-1])
-    for coefficient in reversed(_ARCSINE[:-1]):
+    terms = _ARCSINE if quat.dtype == torch.float64 else _ARCSINE[:_SINGLE_PRECISION_TERMS]
+    series = terms[-2] + terms[-1] * squared
+    for coefficient in reversed(terms[:-2]):
         series = coefficient + squared * series
     ratio = 2.0 * torch.where(small, series, torch.atan2(sine, real) / sine)
     return vector * ratio, ratio

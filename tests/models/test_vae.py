@@ -130,6 +130,21 @@ def test_flow_is_inverted_and_its_log_det_is_the_jacobian() -> None:
     torch.testing.assert_close(log_det, torch.linalg.slogdet(jacobian).logabsdet, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dim", [4, 5])
+def test_the_inverse_of_a_frozen_flow_has_the_right_derivatives(dim: int) -> None:
+    torch.manual_seed(0)
+    flow = LatentFlow(dim, layers=3, hidden=16).double()
+    for parameter in flow.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    u = torch.randn(2, 3, dim, dtype=torch.float64, generator=_generator()).requires_grad_()
+    (trained,) = torch.autograd.grad(flow.inverse(u).square().sum(), u)  # by autograd
+    flow.eval().requires_grad_(False)
+    (frozen,) = torch.autograd.grad(flow.inverse(u).square().sum(), u)
+    torch.testing.assert_close(frozen, trained, rtol=1e-9, atol=1e-9)
+    assert torch.autograd.gradcheck(flow.inverse, u)
+    assert torch.autograd.gradgradcheck(flow.inverse, u)
+
+
 def test_normal_points_are_fixed_nested_and_normal() -> None:
     state = torch.get_rng_state()
     points = normal_points(4096, 6)
