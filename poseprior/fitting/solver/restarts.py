@@ -3,7 +3,7 @@
 Under a tolerant outlier threshold, a limb that starts far from its points can treat them as outliers; the smaller the
 expected noise, the more often. A body whose bones already point at the measured points needs no tolerance: all points
 count, and the minimum is a few steps away in the same basin. `fit_from_points` is the whole fit where the points are exact;
-`restart` is a second attempt for bodies that left points out after the usual stages.
+`restart` gives further attempts to bodies that left points out after the usual stages.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _EXACT = 0.005
 #: Fewest points of a body that is fitted from its points alone, and most points that a restart may leave out.
 _FEWEST_POINTS = 3
 _MOST_LEFT_OUT = 3
+#: Most attempts of a body that leaves points out.
+_ATTEMPTS = 4
 #: Standard deviation given to exact points in the very first steps, metres, and the number of these steps. With a smaller
 #: one a chain of joints is so stiff that it turns about its bones in small steps only.
 _LOOSE, _LOOSE_STEPS = 0.005, 25
@@ -130,11 +132,11 @@ def restart(
     problem: FitProblem, state: BodyState, converged: Tensor, start: BodyState, stage: Stage,
     consistent: Callable[[BodyState], BodyState],
 ) -> Outcome:  # fmt: skip
-    """A second attempt for bodies that left points out; of both attempts, the one that `FitProblem.evidence` prefers.
+    """Further attempts for bodies that left points out, as long as one of them leads to a clearly lower energy.
 
-    There are two candidates: inverse kinematics from where the body stands, and from where the fit began. With a
-    term that cannot be split by body (`EnergyTerm.select`) all bodies take part; the result is used only for those that
-    left points out.
+    An attempt has two candidates: inverse kinematics from where the body stands, and from where the fit began. Of a body
+    before and after it, `FitProblem.evidence` decides. With a term that cannot be split by body (`EnergyTerm.select`) all
+    bodies take part; the result is used only for those that left points out.
 
     Args:
         problem: what is fitted.
@@ -144,6 +146,24 @@ def restart(
         stage: the stage of the final energies.
         consistent: makes latents and hand coefficients those of a state's pose.
     """
+    steps = 0
+    for _ in range(_ATTEMPTS):
+        found = _attempt(problem, state, converged, start, stage, consistent)
+        steps += found.steps
+        with torch.no_grad():
+            lower = problem.total(found.state, stage) < problem.total(state, stage) - _CLEARLY
+            unfinished = lower[0] & (problem.num_outliers(found.state)[0] > 0)
+        state, converged = found.state, found.converged
+        if not bool(unfinished.any()):
+            break
+    return Outcome(state, converged, steps)
+
+
+def _attempt(
+    problem: FitProblem, state: BodyState, converged: Tensor, start: BodyState, stage: Stage,
+    consistent: Callable[[BodyState], BodyState],
+) -> Outcome:  # fmt: skip
+    """One attempt of `restart`."""
     bodies = len(converged)
     split = problem.can_split(bodies)
     with torch.no_grad():

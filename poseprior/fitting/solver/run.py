@@ -120,7 +120,7 @@ class FitRun:
         )  # fmt: skip
 
     def _through(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
-        """Through the stages, from one start or several; bodies of one start that leave points in 3D out get a second attempt."""
+        """Through the stages, from one start or several; bodies of one start that leave points in 3D out get further attempts."""
         problem, steps, idle = self.problem, 0, None
         with torch.no_grad():
             state = self._place(self.start, stages[0])
