@@ -4,9 +4,12 @@
 
 For each prior and its peers: log-density with its gradient to the pose, 1,024 samples, and training steps; for large
 batches of the priors, the share of the matrix multiplication that this processor does at best. Peers: zuko's MAF and NSF
-(the width that comes closest to the prior's parameters; for the MAF also with the weights counted that its masks set to zero), normflows' spline couplings, scikit-learn's mixture (a density
+(the width that comes closest to the prior's parameters), normflows' spline couplings, scikit-learn's mixture (a density
 without gradient), the published joint flow as a Python loop over joints, and human_body_prior's VPoser beside the encoder
 (`posterior`) and decoder of `body-vae`. Peers get 63 coordinates a pose, ready made; priors get rotvecs.
+
+The masks of an autoregressive flow set about half of its stored weights to zero; these do not count as parameters. A second
+MAF, as many of whose weights are stored as the prior has, is beside two priors.
 
 Every model runs in a process of its own, and all of them take turns; the fastest round counts, processor time. Needs
 `pip install zuko normflows scikit-learn`, and human_body_prior for VPoser; what is not installed is named and left out.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..shared.select import select
+
 _LAYOUT_SEED = 21
 _BLOCKS, _HIDDEN = 7, 128
 
@@ -18,7 +20,7 @@ class ActNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(dim))
 
     def forward(self, u: Tensor) -> Tensor:
-        return u * self.log_scale.exp() + self.shift
+        return torch.addcmul(self.shift, u, self.log_scale.exp())
 
     def inverse(self, u: Tensor) -> Tensor:
         return (u - self.shift) * torch.exp(-self.log_scale)
@@ -51,16 +53,16 @@ class _Block(nn.Module):
         )
 
     def _couple(self, u: Tensor, context: Tensor, *, back: bool) -> tuple[Tensor, Tensor]:
-        shift, raw = self.network(torch.cat([u[:, self.kept], context], 1)).chunk(2, -1)
+        kept, moved = select(u, self.kept), select(u, self.moved)
+        shift, raw = self.network(torch.cat([kept, context], 1) if context.shape[1] else kept).chunk(2, -1)
         log_scale = torch.tanh(raw)
-        moved = u[:, self.moved]
-        moved = (moved - shift) * torch.exp(-log_scale) if back else moved * log_scale.exp() + shift
+        moved = (moved - shift) * torch.exp(-log_scale) if back else torch.addcmul(shift, moved, log_scale.exp())
         return u.index_copy(1, self.moved, moved), log_scale.sum(-1)
 
     def forward(self, u: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         u, log_det = self._couple(self.first(u), context, back=False)
-        log_det = log_det + self.first.log_scale.sum() + self.second.log_scale.sum()
-        return self.second(u)[:, self.permutation], log_det
+        log_det = log_det + (self.first.log_scale + self.second.log_scale).sum()
+        return select(self.second(u), self.permutation), log_det
 
     def inverse(self, u: Tensor, context: Tensor) -> Tensor:
         u = torch.empty_like(u).index_copy(1, self.permutation, u)
