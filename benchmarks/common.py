@@ -177,6 +177,27 @@ def processor_ms(step: Callable[[], object], *, seconds: float = 2.0) -> float:
     return 1e3 * (min(times) if len(times) < 10 else statistics.quantiles(times, n=10)[0])
 
 
+def in_turns_ms(steps: Sequence[Callable[[], object]], *, seconds: float) -> list[float]:
+    """Processor times of several steps in milliseconds, which take turns: other processes on the machine disturb them alike.
+
+    The fastest tenth of the calls of each ends here. Before every call that counts stands one that does not, since the other
+    steps have emptied the processor's caches.
+
+    Args:
+        steps: what is timed.
+        seconds: go on for at least this long, and for at least nine turns.
+    """
+    times: list[list[float]] = [[] for _ in steps]
+    end = time.perf_counter() + seconds
+    while len(times[-1]) < 9 or time.perf_counter() < end:
+        for step, own in zip(steps, times, strict=True):
+            step()
+            start = time.process_time()
+            step()
+            own.append(time.process_time() - start)
+    return [1e3 * statistics.quantiles(own, n=10)[0] for own in times]
+
+
 def gradient_step(log_prob: Callable[[Tensor], Tensor], pose: Tensor) -> Callable[[], object]:
     """A call that computes log_prob of the poses and its gradient to them."""
 

@@ -1,9 +1,10 @@
-"""What a prior adds to a step of a fit, and to a whole fit, side by side, one thread, medians.
+"""What a prior adds to a step of a fit, and to a whole fit, side by side, one thread.
 
     python -m benchmarks.fitting.fit_speed
 
 Steps (energy and gradient) of two loops: `fit_body`'s own, which computes no mesh, and one through smplx's forward pass, as
-most code has it. 25 2D keypoints; 1 body and 32 bodies. Whole fits: tasks of `benchmarks.fitting.compare_priors` on bodies
+most code has it. 25 2D keypoints; 1 body and 32 bodies. The four kinds of step take turns, and the fastest tenth of the
+processor times counts. Whole fits, medians of wall times: tasks of `benchmarks.fitting.compare_priors` on bodies
 drawn from `body-gaussian`, without a prior, with the rest regulariser alone, and with each prior; in 2D from 16 starts, most
 of them samples of the prior (4 without a prior, the library's defaults), and from 4 for all.
 """
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import poseprior
-from benchmarks.common import machine_line, markdown_head, markdown_row, median_ms, parser_for
+from benchmarks.common import in_turns_ms, machine_line, markdown_head, markdown_row, parser_for
 from benchmarks.fitting.compare_priors import fit, stand_in_model
 from benchmarks.fitting.methods import Method
 from benchmarks.fitting.tasks import CAMERA, TASKS, Bodies, Task
@@ -38,7 +39,7 @@ FIT_PRIORS = (
 def main() -> None:
     """Print both tables."""
     parser = parser_for(__doc__, data=False)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for the median of a step; default %(default)s")
+    parser.add_argument("--seconds", type=float, default=8.0, help="for the steps of a row; default %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="of whole fits, 0 for none; default %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -124,8 +125,9 @@ def _step_row(model: nn.Module, prior: poseprior.PosePrior, name: str, bodies: i
         return run
 
     cells = [name + (" (latent)" if latent_prior is not None else ""), str(bodies)]
-    for data in (points_only, mesh):
-        bare, full = (median_ms(step(data, with_prior), seconds=seconds) for with_prior in (False, True))
+    steps = [step(data, with_prior) for data in (points_only, mesh) for with_prior in (False, True)]
+    times = in_turns_ms(steps, seconds=seconds)
+    for bare, full in (times[:2], times[2:]):
         cells += [f"{bare:.2f}", f"{full:.2f}", f"{full / bare - 1.0:.0%}"]
     return cells
 

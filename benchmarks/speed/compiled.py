@@ -9,13 +9,12 @@ times are processor times too, of all that the first calls at two batch sizes ta
 
 from __future__ import annotations
 
-import statistics
 import time
 
 import torch
 
 import poseprior
-from benchmarks.common import gradient_step, machine_line, markdown_head, markdown_row, parser_for
+from benchmarks.common import gradient_step, in_turns_ms, machine_line, markdown_head, markdown_row, parser_for
 
 BATCHES = (1, 64, 1024)
 
@@ -45,15 +44,7 @@ def _row(name: str, seconds: float) -> list[str]:
     cells = [name, f"{time.process_time() - start:.0f}"]
     for batch in BATCHES:
         steps = [gradient_step(prior.log_prob, poses[:batch]) for prior in (plain, compiled)]
-        times: list[list[float]] = [[], []]
-        end = time.perf_counter() + seconds
-        while len(times[1]) < 9 or time.perf_counter() < end:
-            for step, own in zip(steps, times, strict=True):
-                step()
-                start = time.process_time()
-                step()
-                own.append(time.process_time() - start)
-        first, second = (1e3 * statistics.quantiles(own, n=10)[0] for own in times)
+        first, second = in_turns_ms(steps, seconds=seconds)
         cells += [f"{first:.2f}", f"{second:.2f}", f"{first / second:.2f}"]
     return cells
 

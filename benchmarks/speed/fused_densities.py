@@ -10,37 +10,14 @@ worth its lines where it gains 1.3 times at batch 1 or 1.5 times at batch 64.
 
 from __future__ import annotations
 
-import statistics
-import time
-
 import torch
 
 import poseprior
-from benchmarks.common import gradient_step, machine_line, markdown_head, markdown_row, parser_for
-from poseprior import PosePrior
+from benchmarks.common import gradient_step, in_turns_ms, machine_line, markdown_head, markdown_row, parser_for
 
 BATCHES = (1, 64)
 #: Shipped priors with a fused density.
 SHIPPED = ("body-joint-flow", "body-global-flow", "body-order-agnostic", "hand-order-agnostic", "whole-body")
-
-
-def processor_ms(prior: PosePrior, batch: int, seconds: float) -> tuple[float, float]:
-    """Processor time of value and gradient, fused and eager, in milliseconds: the fastest tenth ends here."""
-    pose = prior.sample(batch, generator=torch.Generator().manual_seed(0))
-    step = gradient_step(prior.log_prob, pose)
-    times: dict[bool, list[float]] = {False: [], True: []}
-    end = time.perf_counter() + seconds
-    while len(times[True]) < 9 or time.perf_counter() < end:
-        for eager in (False, True):
-            prior.requires_grad_(eager)
-            step()
-            for _ in range(5 if batch == 1 else 1):
-                start = time.process_time()
-                step()
-                times[eager].append(time.process_time() - start)
-    prior.requires_grad_(False)
-    fastest = {key: 1e3 * statistics.quantiles(each, n=10)[0] for key, each in times.items()}
-    return fastest[False], fastest[True]
 
 
 def main() -> None:
@@ -53,9 +30,11 @@ def main() -> None:
     heads = [f"batch {batch}: {what}" for batch in BATCHES for what in ("fused, ms", "eager, ms", "gain")]
     print(markdown_head(["prior", *heads]))
     for name in SHIPPED:
-        prior, cells = poseprior.load(name), []
+        fused_prior, eager_prior, cells = poseprior.load(name), poseprior.load(name).requires_grad_(True), []
         for batch in BATCHES:
-            fused, eager = processor_ms(prior, batch, args.seconds)
+            pose = fused_prior.sample(batch, generator=torch.Generator().manual_seed(0))
+            steps = [gradient_step(prior.log_prob, pose) for prior in (fused_prior, eager_prior)]
+            fused, eager = in_turns_ms(steps, seconds=args.seconds)
             cells += [f"{fused:.2f}", f"{eager:.2f}", f"{eager / fused:.2f}"]
         print(markdown_row([name, *cells]), flush=True)
 
