@@ -54,7 +54,7 @@ class ValueAndBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., tuple[Tensor, Callable[[Tensor], Any]]], *tensors: Tensor) -> Tensor:
-        value, ctx.gradients = function(*tensors)
+        value, ctx.gradients = function(*(tensor.detach() for tensor in tensors))
         ctx.function = function
         ctx.save_for_backward(*tensors)
         return value

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import poseprior
 from poseprior import FitConfig, GaussianPrior, PoseDataset
@@ -143,6 +144,9 @@ def test_the_inverse_of_a_frozen_flow_has_the_right_derivatives(dim: int) -> Non
     torch.testing.assert_close(frozen, trained, rtol=1e-9, atol=1e-9)
     assert torch.autograd.gradcheck(flow.inverse, u)
     assert torch.autograd.gradgradcheck(flow.inverse, u)
+    with FlopCounterMode(display=False) as counter:  # it follows the modules that are called inside
+        flow.inverse(u).sum().backward()
+    assert counter.get_total_flops() > 0
 
 
 def test_normal_points_are_fixed_nested_and_normal() -> None:
