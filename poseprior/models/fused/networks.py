@@ -15,7 +15,7 @@ from torch.nn import functional
 from ..shared.student_t import standard_log_prob
 from ..shared.triangular import unit_lower_product, unit_lower_solve
 
-#: Matrix products with fewer columns than this are faster as products of rows.
+#: Batches of matrix products with fewer columns than this are faster as products of rows.
 _FEW_COLUMNS = 16
 
 #: A function of one tensor: gives its value and its backward function, which takes the gradient of the value to that of
@@ -26,9 +26,11 @@ Function = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 class Affine(NamedTuple):
     """The affine map of one layer, or of G layers side by side.
 
+    The weights are laid out twice, since products with one pose are several times as fast along contiguous rows.
+
     Attributes:
         weight: (out, in) or (G, out, in), contiguous.
-        transposed: (in, out) or (G, in, out), contiguous: the same numbers once more.
+        transposed: (in, out) or (G, in, out), contiguous.
         bias: (out, 1) or (G, out, 1).
     """
 
@@ -38,8 +40,9 @@ class Affine(NamedTuple):
 
     @classmethod
     def of_rows(cls, weight: Tensor, bias: Tensor) -> Affine:
-        """Of the map x W + b of rows x, with W (in, out) and b (out,), or W (G, in, out) and b (G, 1, out)."""
-        return cls(weight.mT.contiguous(), weight.contiguous(), bias.mT if bias.dim() > 1 else bias[:, None])
+        """Copies, of the map x W + b of rows x, with W (in, out) and b (out,), or W (G, in, out) and b (G, 1, out)."""
+        columns = bias.mT if bias.dim() > 1 else bias[:, None]
+        return cls(*(t.clone(memory_format=torch.contiguous_format) for t in (weight.mT, weight, columns)))
 
     def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., out, B) of x (..., in, B); `bias` (..., out, B) in place of the layer's own."""
