@@ -13,8 +13,12 @@ from torch import Tensor
 from ._tracing import is_traced
 from .skeleton import NUM_JOINTS
 
+# The C library of Linux gives freed memory back to the system, and then gets it again page by page, until a block about as
+# large as this one has been freed. For a density's intermediate values that can take as long as all of its arithmetic.
+torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
+
 #: Poses that a density works on at once: below 0.5 GB of memory with every shipped prior (benchmarks/speed/memory.py).
-ROWS = 4096
+ROWS = 1024
 #: The same on a GPU, where many small operations take longer than few large ones.
 _ROWS_ON_GPU = 32768
 

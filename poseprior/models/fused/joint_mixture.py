@@ -17,7 +17,7 @@ from .density import Poses, fused_density
 from .networks import Affine, ComponentKind, components, further_layers
 
 #: Rows (joints x poses) of a chunk.
-_ROWS = 2688
+_ROWS = 5376
 
 
 class JointMixtureTables(NamedTuple):

@@ -18,7 +18,7 @@ from .density import Poses, fused_density
 from .networks import Affine, ComponentKind, components, further_layers, standard_slope
 
 #: Chains (orders x poses) of a chunk.
-_CHAINS = 192
+_CHAINS = 288
 
 
 class Expert(NamedTuple):

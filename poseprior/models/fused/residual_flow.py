@@ -17,7 +17,7 @@ from .density import Poses, fused_density
 from .networks import Affine, Function, further_layers
 
 #: Poses of a chunk.
-_ROWS = 512
+_ROWS = 1024
 #: Least ratio of a block's squared length to its degrees of freedom, so that quotients stay finite.
 _LEAST_RATIO = 1e-12
 #: Below this ratio the slope of the tails is a series, which rounding does not spoil.
