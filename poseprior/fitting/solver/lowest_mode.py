@@ -1,9 +1,9 @@
 """`lowest_mode`: of several minima that cost the targets the same, the lowest.
 
-Joints in 3D do not show how an arm is turned about its bones, nor where a hand points whose fingers nobody measured. There
-priors with several modes have several minima. They are looked for by energies alone: on a grid of turns of each arm, and
-with the hands, feet, heads and fingers of samples. Rotvecs that have grown beyond pi are another: their shorter twins may
-cost less. Only the promising poses are minimised.
+Joints in 3D do not show how a limb is turned about its bones, nor where a hand points whose fingers nobody measured. There
+priors with several modes have several minima. They are looked for by energies alone: on a grid of turns of each arm, with
+arms, legs, spines and necks turned as in samples, and with the hands, feet, heads and fingers of samples. Rotvecs that have
+grown beyond pi are another: their shorter twins may cost less. Only the promising poses are minimised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ from .outcome import Outcome
 from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
-from .twists import PHIS, THETAS, arms, grid_of_turns, hidden_joints, hidden_turns, with_joints_of
+from .twists import (
+    PHIS,
+    THETAS,
+    arms,
+    chains,
+    grid_of_turns,
+    hidden_joints,
+    hidden_turns,
+    with_joints_of,
+    with_turns_of,
+)
 
 #: A pose is worth minimising when its energy is at most this above the body's own, nats; a turn of an arm when its neighbours
 #: along theta are higher by more than `_DEEPER`, besides. At most so many turns of an arm are.
@@ -38,6 +48,8 @@ _CLEARLY = 0.5
 #: A body that has found a mode lower by more than this, nats, looks around again: others may be near that one. Most times
 #: that it does.
 _LOWER, _ROUNDS = 0.1, 4
+#: Most poses of a body that are minimised of those in which a chain is turned as in samples.
+_MOST_SAMPLES = 2
 _MOST_ROWS = 8192
 
 #: Poses of some bodies: one start (1, R), whose they are (R,), and the joints that were moved, (R, 55) bool.
@@ -97,6 +109,16 @@ def _other_poses(
             poses = grid_of_turns(part, state.bodies(some), own, arm)
             number, body = _worth(_total(part, poses, own), energy[some]).nonzero().unbind(1)
             yield poses.rows(number * len(some) + body), some[body], shoulder.expand(len(body), -1)
+    for chain in chains(problem):
+        turns = torch.isin(torch.arange(state.pose.shape[-2]), torch.tensor(chain)).to(energy.device)
+        for some in _chunks(torch.arange(len(energy), device=energy.device), len(samples)):
+            part, own = problem.of_bodies(some), stage.rows(some, len(energy))
+            poses = with_turns_of(part, state.bodies(some), own, samples, chain)
+            away = (geodesic_distance(poses.pose[..., turns, :], state.pose[0, some][:, turns]) > _BACK).any(-1)
+            cost = torch.where(away, _total(part, poses, own), torch.inf)
+            lowest, number = cost.topk(min(_MOST_SAMPLES, len(cost)), 0, largest=False)
+            place, body = (lowest < energy[some] + _WORTH).nonzero().unbind(1)
+            yield poses.rows(number[place, body] * len(some) + body), some[body], turns.expand(len(body), -1)
     long = state.pose[0].norm(dim=-1) > math.pi
     poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
     rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]

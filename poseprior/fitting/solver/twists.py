@@ -1,4 +1,4 @@
-"""Poses that cost the targets the same: arms turned about their own bones, and joints that move no measured point.
+"""Poses that cost the targets the same: limbs turned about their own bones, and joints that move no measured point.
 
 The joints of an arm stay where they are when the upper arm turns about its own length by theta, if the elbow takes the turn
 back, and when the forearm then turns by phi:
@@ -7,6 +7,8 @@ back, and when the forearm then turns by phi:
 
 with the directions b and f of the two bones, each in the frame of its upper joint. The wrist takes phi back only where points
 beyond it are measured; otherwise the hand turns along.
+
+Longer chains have too many such turns for a grid: `with_turns_of` takes them from poses.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ...rotations import tangent_to_rotvec
+from ...rotations import rotmat_to_rotvec, rotvec_to_rotmat, tangent_to_rotvec
 from ...skeleton import JOINT_SETS
 from .problem import FitProblem
 from .stages import Stage
@@ -27,6 +30,8 @@ from .state import BodyState
 
 #: Shoulder, elbow and wrist of each arm.
 _ARMS = ((16, 18, 20), (17, 19, 21))
+#: Chains of joints whose turns are taken from samples together: arms, legs, the spine, the neck and the head.
+_CHAINS = ((13, 16, 18, 20), (14, 17, 19, 21), (1, 4, 7, 10), (2, 5, 8, 11), (3, 6, 9), (12, 15))
 #: Joints whose hidden ones are taken from samples together: of the body, of either hand.
 _PARTS = (range(22), JOINT_SETS["left_hand"], JOINT_SETS["right_hand"])
 #: Angles theta and phi of the grid.
@@ -109,6 +114,45 @@ def with_joints_of(state: BodyState, poses: Tensor, joints: Tensor) -> BodyState
     """(N, B) of one start of B bodies: some of the joints, (B, 55) bool, as in each of N poses (N, 55, 3)."""
     pose = torch.where(joints[..., None], poses.to(state.pose)[:, None], state.pose[0])
     return replace(state.expand(len(poses)), pose=pose)
+
+
+def chains(problem: FitProblem) -> Iterator[tuple[int, ...]]:
+    """The parts of chains that the fit moves and that some term judges, each from the joint nearest to the pelvis."""
+    judged = {joint for term in problem.terms for joint in term.joints}
+    for chain in _CHAINS:
+        for free, part in groupby(chain, set(problem.free).__contains__):
+            joints = tuple(part)
+            if free and len(joints) > 1 and judged.intersection(joints):
+                yield joints
+
+
+def with_turns_of(
+    problem: FitProblem, state: BodyState, stage: Stage, poses: Tensor, chain: Sequence[int]
+) -> BodyState:
+    """(N, B) of one start of B bodies: a chain in each of N poses (N, 55, 3), its joints left where they are.
+
+    Each joint takes its rotation from the pose, and then the smallest turn that points its bone at where the next joint of the
+    chain is: bones point where they did, and are turned about their own lengths as in the pose. The last joint takes its
+    rotation from the pose; if it moves measured points, it keeps the one that it has in the world.
+    """
+    rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
+    place = {joint: k for k, joint in enumerate(problem.points.chain)}
+    above = rotation[:, problem.points.tree.parents[place[chain[0]]]]
+    many = state.pose[0].expand(len(poses), *state.pose[0].shape).clone()
+    for joint, end in pairwise(chain):
+        own, first = rotation[:, place[joint]], above @ rotvec_to_rotmat(poses[:, None, joint].to(many))
+        wanted = normalize(position[:, place[end]] - position[:, place[joint]], dim=-1)
+        bone = (first @ (own.mT @ wanted[..., None]))[..., 0]
+        axis = torch.linalg.cross(bone, wanted.expand_as(bone))
+        angle = torch.atan2(axis.norm(dim=-1), (bone * wanted).sum(-1))
+        turned = rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None]) @ first
+        many[..., joint, :] = rotmat_to_rotvec(above.mT @ turned)
+        above = turned
+    last = chain[-1]
+    kept = rotmat_to_rotvec(above.mT @ rotation[:, place[last]])
+    own = poses[:, None, last].to(many).expand_as(kept)
+    many[..., last, :] = torch.where(moves_points(problem, stage, last)[:, None], kept, own)
+    return replace(state.expand(len(poses)), pose=many)
 
 
 def moves_points(problem: FitProblem, stage: Stage, joint: int) -> Tensor:

@@ -17,7 +17,7 @@ from poseprior.fitting.solver.outcome import Outcome
 from poseprior.fitting.solver.problem import FitProblem
 from poseprior.fitting.solver.stages import Stage
 from poseprior.fitting.solver.state import Variables
-from poseprior.fitting.solver.twists import turned
+from poseprior.fitting.solver.twists import chains, turned, with_turns_of
 from poseprior.rotations import geodesic_distance, tangent_to_rotvec
 
 ARMS = ((16, 18, 20), (17, 19, 21))
@@ -78,6 +78,53 @@ def test_the_lower_of_two_modes_is_found_from_the_higher(
         assert (points(fit.pose, transl=fit.params["transl"]) - joints).norm(dim=-1).max() < 0.001
     assert abs(float(fits[0].energy - fits[1].energy)) < 0.05
     assert float(fits[0].energies["term"]) < -math.log(0.9) + 0.5 * _HIGHER
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower"), [(14, 17), (1, 4), (3, 6), (12, 15)], ids=["right_collar", "left_hip", "spine1", "neck"]
+)
+def test_of_two_turns_of_a_bone_the_lower_is_found(model: nn.Module, upper: int, lower: int) -> None:
+    """A bone turned by 140 degrees about its own length, and the next joint turned back by as much."""
+    likely, rest = torch.zeros(55, 3), BodyPoints(model, joints=range(55))(torch.zeros(1, 55, 3))[0]
+    turn = 2.4 * torch.nn.functional.normalize(rest[lower] - rest[upper], dim=0)
+    likely[[upper, lower]] = torch.tensor([[0.1, -0.2, 0.1], [-0.1, 0.1, 0.2]])
+    unlikely = likely.clone()
+    unlikely[upper] = tangent_to_rotvec(turn, likely[upper])
+    unlikely[lower] = tangent_to_rotvec(likely[lower], -turn)
+    points = BodyPoints(model, joints=range(22))
+    joints = points(unlikely[None])
+    assert (joints - points(likely[None])).norm(dim=-1).max() < 1e-5
+    target = Joints3D(torch.cat((joints, torch.full((1, 33, 3), math.nan)), 1), sigma=0.001)
+    term = TwoModes((upper, lower), likely, unlikely)
+    fit = fit_body(model, target, terms=[term], config=FitBodyConfig(fit_shape=False), start=unlikely[None])
+    assert bool(fit.converged) and geodesic_distance(fit.pose[0], likely)[[upper, lower]].max() < 0.1
+
+
+def test_turns_of_samples_leave_every_measured_joint_where_it_is(model: nn.Module, people: Tensor) -> None:
+    every = BodyPoints(model, joints=range(55))
+    measured = every(people)
+    target = Joints3D(measured, sigma=0.001)
+    target.confidence[0, 22:] = 0.0  # the first body without fingers
+    target.to(model.v_template)  # type: ignore[arg-type]
+    free = tuple(range(1, 22))
+    problem = FitProblem(model, [target], [TwoModes(free, people[0], people[1])], free, FitBodyConfig())
+    state = start_state(model.v_template, 6, 10, 10, None, None)  # type: ignore[arg-type]
+    state.pose[0] = people
+    stage = Stage(Variables(joints=free), 50, [target.confidence > 0])
+    poses = people.roll(1, 0)[:4]
+    assert sorted(joint for chain in chains(problem) for joint in chain) == list(free)
+    for chain in chains(problem):
+        many = with_turns_of(problem, state, stage, poses, chain).pose
+        found = every(many.flatten(0, 1)).unflatten(0, (4, 6))
+        assert (found - measured)[:, 0, :22].norm(dim=-1).max() < 1e-4  # metres
+        assert (found - measured)[:, 1:].norm(dim=-1).max() < 1e-4
+        same = with_turns_of(problem, state, stage, people, chain).pose.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+        assert geodesic_distance(same, people).max() < 1e-3
+        moved = geodesic_distance(many, people)
+        assert moved[..., [j for j in range(55) if j not in chain]].max() < 1e-6
+        assert moved[..., list(chain)].max() > 0.1
+        if chain[-1] == 20:
+            torch.testing.assert_close(many[:, 0, 20], poses[:, 20])
 
 
 @pytest.mark.parametrize("joint", [20, 40], ids=["left_wrist", "right_index1"])
