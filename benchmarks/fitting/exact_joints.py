@@ -10,7 +10,9 @@ pull a fit off the joints by itself; the column "from the truth" says how many a
 Fits are stored by chunk in `--out`: interrupt the command, and it goes on where it stopped. Delete the folder when the code
 of fits has changed.
 
-Data: val, test or hdm05 poses of the shared data. About 1 minute for 100 poses and the default methods.
+With `--split samples` the poses are samples of each prior itself.
+
+Data: val, test or hdm05 poses of the shared data; none for samples. About 1 minute for 100 poses and the default methods.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Options:
     data: Path = Path("../shared/data")
     out: Path = Path("runs/exact_joints")
     """Results go here."""
-    split: Literal["val", "test", "hdm05"] = "val"
+    split: Literal["val", "test", "hdm05", "samples"] = "val"
+    """Whose poses; `samples` are of each method's own prior."""
     count: int = 100
     """Random poses of the split."""
     methods: tuple[str, ...] = ("none", "rest", "body-gaussian", "body-mixture", "body-joint-flow")
@@ -65,15 +68,17 @@ def main() -> None:
     import smplx
 
     options = tyro.cli(Options, prog="python -m benchmarks.fitting.exact_joints", description=__doc__)
+    if options.split == "samples" and {"none", "rest"} & set(options.methods):
+        raise SystemExit("--split samples: expected priors as --methods; none and rest have no samples.")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         model = smplx.create(str(stand_in_body(folder)), "smplx", use_pca=False, flat_hand_mean=True)
-    pose, truth = read_bodies(options.data / "smplx_body" / f"{options.split}_poses.npz", options.count, model)
     print("| method | optimizer | points | sigma, mm | missed | > 50 mm | from the truth | missed, converged | above | wrong "
           "| converged | median, mm | s for 100 |")  # fmt: skip
     print("|---" * 13 + "|")
     for name in methods(options.methods):
         prior = None if name in ("none", "rest") else poseprior.load(name)
+        pose, truth = bodies(options, prior, model)
         for points, sigma, optimizer in itertools.product(options.points, options.sigmas, options.optimizers):
             config = FitBodyConfig(optimizer=optimizer, rest_sigma=None if name == "none" else 0.3)
             measured = truth.clone()
@@ -96,13 +101,17 @@ def methods(names: tuple[str, ...]) -> list[str]:
     return [each for name in names for each in (shipped if name == "all" else [name])]
 
 
-def read_bodies(path: Path, count: int, model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Random poses (N, 55, 3) of a file, what it did not measure at rest, and the joints (N, 55, 3) of bodies in them."""
-    dataset = read_poses(path)
+def bodies(options: Options, prior: PosePrior | None, model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Random poses (N, 55, 3), what their file did not measure at rest, and the joints (N, 55, 3) of bodies in them."""
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randperm(len(dataset.poses), generator=generator)[:count]
-    pose = torch.where(dataset.observed[rows][..., None], dataset.poses[rows], 0.0)
-    betas = _SHAPE_SPREAD * torch.randn(len(rows), 10, generator=generator)
+    if options.split == "samples":
+        assert prior is not None
+        pose = prior.sample(options.count, generator=generator)
+    else:
+        dataset = read_poses(options.data / "smplx_body" / f"{options.split}_poses.npz")
+        rows = torch.randperm(len(dataset.poses), generator=generator)[: options.count]
+        pose = torch.where(dataset.observed[rows][..., None], dataset.poses[rows], 0.0)
+    betas = _SHAPE_SPREAD * torch.randn(len(pose), 10, generator=generator)
     return pose, BodyPoints(model, joints=range(55))(pose, betas=betas)
 
 

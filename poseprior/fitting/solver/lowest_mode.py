@@ -48,8 +48,9 @@ _CLEARLY = 0.5
 #: A body that has found a mode lower by more than this, nats, looks around again: others may be near that one. Most times
 #: that it does.
 _LOWER, _ROUNDS = 0.1, 4
-#: Most poses of a body that are minimised of those in which a chain is turned as in samples.
-_MOST_SAMPLES = 2
+#: Of the poses in which a chain is turned as in samples, at most so many are minimised, whose energies are at most so much
+#: above the body's own, nats.
+_MOST_SAMPLES, _WORTH_SAMPLE = 2, 6.0
 _MOST_ROWS = 8192
 
 #: Poses of some bodies: one start (1, R), whose they are (R,), and the joints that were moved, (R, 55) bool.
@@ -117,7 +118,7 @@ def _other_poses(
             away = (geodesic_distance(poses.pose[..., turns, :], state.pose[0, some][:, turns]) > _BACK).any(-1)
             cost = torch.where(away, _total(part, poses, own), torch.inf)
             lowest, number = cost.topk(min(_MOST_SAMPLES, len(cost)), 0, largest=False)
-            place, body = (lowest < energy[some] + _WORTH).nonzero().unbind(1)
+            place, body = (lowest < energy[some] + _WORTH_SAMPLE).nonzero().unbind(1)
             yield poses.rows(number[place, body] * len(some) + body), some[body], turns.expand(len(body), -1)
     long = state.pose[0].norm(dim=-1) > math.pi
     poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
