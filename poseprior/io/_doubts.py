@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..rotations import wrap_rotvec
 from ..skeleton import JOINT_NAMES
 
 #: Share of joints beyond a full turn from which on they may be degrees.
@@ -32,7 +33,8 @@ def doubts(pose: Tensor, mask: Tensor) -> list[str]:
         )
         return found
     knees = pose[:, _KNEES][mask[:, _KNEES]]
-    bent = knees[(knees.norm(dim=-1) > _BENT) & torch.isfinite(knees).all(-1), 0]
+    knees = wrap_rotvec(knees[torch.isfinite(knees).all(-1)])
+    bent = knees[knees.norm(dim=-1) > _BENT, 0]
     if len(bent) >= _ENOUGH and float((bent < 0).double().mean()) >= _MOST:
         found.append(
             "the knees bend backwards, as inverse rotations would: if they are, transpose matrices, take the other of 6d_rows "

@@ -165,9 +165,9 @@ def _from_quaternions(key: str, precise: Tensor, broken: Tensor, form: str) -> T
 def _from_halves(key: str, precise: Tensor, present: Tensor, form: str) -> Tensor:
     exact = [name for name in _SIX if _orthonormal(present, name)]
     if exact and form not in exact:
+        fix = " or ".join(f"rotations={name!r} ({_SIX[name]})" for name in exact)  # rows and columns look alike
         raise ValueError(
-            f"key '{key}': expected {form}, {_SIX[form]}, got values that are orthonormal as {exact[0]}; pass "
-            f"rotations={exact[0]!r}."
+            f"key '{key}': expected {form}, {_SIX[form]}, got values that are not orthonormal that way; pass {fix}."
         )
     first, second = _pair(precise, form)
     if bool((torch.linalg.cross(*_pair(present, form)).norm(dim=-1) < 1e-6).any()):

@@ -22,8 +22,8 @@ def natural_path(path: Path) -> tuple[tuple[Key, str], ...]:
     return tuple(natural(part) for part in path.parts)
 
 
-def numbered(paths: Sequence[Path]) -> list[tuple[str, int]] | None:
-    """(sequence, frame) of files that are named like the frames of recordings; None if they are not.
+def numbered(paths: Sequence[Path]) -> list[tuple[str, int] | None]:
+    """(sequence, frame) of files that are named like the frames of recordings; None for those that are not.
 
     Of the numbers in a name the one that takes most values counts frames (the first of them, where two do); the others tell
     recordings apart, as a person's number does.
@@ -32,13 +32,14 @@ def numbered(paths: Sequence[Path]) -> list[tuple[str, int]] | None:
     families: dict[tuple[Path, tuple[str, ...]], list[int]] = defaultdict(list)
     for k, (path, split) in enumerate(zip(paths, words, strict=True)):
         families[path.parent, tuple(split[0::2])].append(k)
-    result: list[tuple[str, int]] = [("", 0)] * len(paths)
+    result: list[tuple[str, int] | None] = [None] * len(paths)
     for (folder, texts), members in families.items():
         if len(members) < 2 or len(texts) < 2:
-            return None
+            continue
         values = [{int(words[k][2 * place + 1]) for k in members} for place in range(len(texts) - 1)]
         place = max(range(len(values)), key=lambda p: len(values[p]))
         for k in members:
             rest = [w for i, w in enumerate(words[k]) if i != 2 * place + 1]
             result[k] = (re.sub(r"[\W_]+", "_", "".join(rest)).strip("_") or folder.name, int(words[k][2 * place + 1]))
-    return result if len(set(zip([p.parent for p in paths], result, strict=True))) == len(paths) else None
+    found = [(path.parent, name) for path, name in zip(paths, result, strict=True) if name is not None]
+    return result if len(set(found)) == len(found) else [None] * len(paths)

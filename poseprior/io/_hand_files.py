@@ -43,9 +43,12 @@ def hand_rotations(
     width = _forms.FORMS[form]
     joints = _forms.rows_of(array, 15, form)
     if joints is None:
-        coefficients = next((a for a in _forms.readings(array) if a.ndim == 2), None)
+        coefficients = next((a for a in _forms.readings(array) if a.ndim == 2 and a.shape[1] <= 45), None)
         if form != "rotvec" or coefficients is None or not array.size:
-            hint = _forms.batch_hint(array, (15,), form) or "pass rotations="
+            others = (
+                f"if it holds {h}" for w, h in _forms.HINTS.items() if h and array.shape[-1:] in ((w,), (15 * w,))
+            )
+            hint = _forms.batch_hint(array, (15,), form) or next(others, "pass rotations=")
             raise ValueError(
                 f"key '{key}': expected 15 joints, (N, {15 * width}) as {form}, got {array.shape}; {hint}."
             )
@@ -82,9 +85,26 @@ def split_pair(key: str, array: NDArray[Any], options: Options) -> tuple[NDArray
     return None
 
 
+def refuse_one_side(file: ArrayFile, key: str, options: Options) -> None:
+    """Refuse (N, 90), both hands as rotvecs, of which file or caller say one side: it may be fifteen joints as 6D."""
+    stored = [name for name in SIDES if name in file and _is_a_side(file.headers[name])]
+    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in _forms.readings(file[key]))
+    if options.told(key) is not None or not flat or not (stored or options.side is not None):
+        return
+    without = f"ignore=({stored[0]!r},)" if stored else "leave side= out"
+    raise ValueError(
+        f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {file[key].shape}, which is both hands "
+        f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {_forms.HINTS[6]}."
+    )
+
+
 def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
     """(n,) bool, whether each hand is a right one, from the file or the caller; None where nobody says."""
-    found = [(key, right_side(key, file[key], n)) for key in SIDES if key in file and _is_a_side(file.headers[key])]
+    found = [
+        (key, right_side(key, file[key], n, stored=True))
+        for key in SIDES
+        if key in file and _is_a_side(file.headers[key])
+    ]
     if len({tuple(value.tolist()) for _, value in found}) > 1:
         raise ValueError(
             f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ; "
@@ -103,8 +123,8 @@ def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
     return told
 
 
-def right_side(name: str, side: Any, n: int) -> Tensor:
-    """(n,) bool from 0 or 1, 'left' or 'right'."""
+def right_side(name: str, side: Any, n: int, *, stored: bool = False) -> Tensor:
+    """(n,) bool from 0 or 1, 'left' or 'right', of an argument or, `stored`, of an array in a file."""
     value = np.asarray(side)
     if value.dtype.kind in "US":
         text = np.char.lower(np.char.decode(value, "utf-8", "replace") if value.dtype.kind == "S" else value)
@@ -116,7 +136,8 @@ def right_side(name: str, side: Any, n: int) -> Tensor:
     fits = value.shape in ((), (1,), (n,))
     if not np.all(left | right) or not fits:
         odd = np.unique(value[~(left | right)])[:3].tolist() if fits else value.shape
-        raise ValueError(f"{name}: expected 0/'left' or 1/'right', one or {n}, got {odd}; pass side= to read_poses.")
+        fix = f"; if you know the side, pass ignore=({name!r},) with side='left' or side='right'" if stored else ""
+        raise ValueError(f"{name}: expected 0/'left' or 1/'right', one or {n}, got {odd}{fix}.")
     return torch.from_numpy(np.broadcast_to(right, (n,)).copy())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._npy import Header
 from ._open import ArrayFile, is_pickle
+from ._orders import MOTION_X_COLUMNS
 
 #: All joints in one array.
 WHOLE = ("poses", "fullpose", "full_pose", "pose", "rotvec", "smplx_poses", "smplh_poses", "smpl_poses")
@@ -67,11 +68,16 @@ def looks_like_rotations(key: str, header: Header | str) -> bool:
         return bool(_LIKE_A_POSE.search(name))
     if name == "flat_hand_mean" or (name in SIDES and len(header.shape) < 2):
         return False
+    width = int(np.prod(header.shape[1:]))
+    if header.dtype.kind in "iu":  # degrees, say
+        named = bool(_LIKE_A_POSE.search(name)) and not _NO_ROTATIONS.search(name)
+        return named and len(header.shape) > 1 and width > 0 and width % 3 == 0
     if header.dtype.kind != "f" or not header.shape:
         return False
-    if _LIKE_A_POSE.search(name):
+    if _LIKE_A_POSE.search(name) or (len(header.shape) > 3 and header.shape[-2:] == (3, 3)):
         return True
     if _NO_ROTATIONS.search(name):
         return False
-    width = int(np.prod(header.shape[1:]))
+    if width == MOTION_X_COLUMNS:
+        return True
     return width % 3 == 0 or (width % 4 == 0 and width > 0) if len(header.shape) > 1 else header.shape[0] in _ONE_POSE

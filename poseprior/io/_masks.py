@@ -64,7 +64,7 @@ def without_zero_joints(pose: Tensor, mask: Tensor, recording: NDArray[Any]) -> 
 
     Args:
         pose, mask: (N, 55, 3) and (N, 55).
-        recording: (N,) name of the recording of each pose.
+        recording: (N,) name or number of the recording of each pose.
     """
     names, place, count = np.unique(recording, return_inverse=True, return_counts=True)
     rows = torch.from_numpy(place.reshape(-1))

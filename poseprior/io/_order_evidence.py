@@ -46,6 +46,9 @@ def decide(joints: NDArray[np.floating], orders: Mapping[str, Order], default: s
     """
     sample = _sample(joints)
     score = {name: _whole_score(sample, order) for name, order in orders.items()}
+    jaw_alone = [name for name, order in orders.items() if _only_the_jaw_moves(sample, order)]
+    if default is not None and jaw_alone and default not in jaw_alone:
+        return None  # in the default order that is somebody who moves one joint of a finger and nothing else
     best = max(score, key=lambda name: score[name])
     hinged = [name for name, order in orders.items() if _bends_about_one_axis(sample[:, order.index(22)])]
     lead = score[best] - max(value for name, value in score.items() if name != best)
@@ -109,6 +112,12 @@ def _sample(joints: NDArray[np.floating]) -> NDArray[np.float64]:
 def _bends_about_one_axis(jaw: NDArray[np.float64]) -> bool:
     """Whether the joint (N, 3) turns about x alone, as a jaw does."""
     return float(np.sqrt(np.square(jaw[:, 1:]).mean())) <= _OFF_HINGE
+
+
+def _only_the_jaw_moves(sample: NDArray[np.float64], order: Sequence[int]) -> bool:
+    """Whether of jaw, eyes and fingers only the jaw is ever turned, about one axis."""
+    turned = {order[int(k)] for k in np.flatnonzero(np.abs(sample).max((0, 2)) > _STILL)}
+    return turned.difference(range(22)) == {22} and _bends_about_one_axis(sample[:, order.index(22)])
 
 
 def _whole_score(sample: NDArray[np.float64], order: Sequence[int]) -> float:

@@ -13,7 +13,16 @@ from torch import Tensor
 from ..params import pose_from_smplx
 from ..skeleton import PART_SLICES
 from . import _forms
-from ._hand_files import LEFT, RIGHT, each_side, hand_rotations, split_pair, stored_fingers, stored_side
+from ._hand_files import (
+    LEFT,
+    RIGHT,
+    each_side,
+    hand_rotations,
+    refuse_one_side,
+    split_pair,
+    stored_fingers,
+    stored_side,
+)
 from ._keys import EYES, HANDS, PARTS
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
@@ -62,6 +71,7 @@ def hand_claims(file: ArrayFile, options: Options, *, with_body: bool, notes: li
             continue
         pair = split_pair(key, file[key], options)
         if pair is not None:
+            refuse_one_side(file, key, options)
             for part, value in zip((LEFT, RIGHT), pair, strict=True):
                 claims += _hand(file, key, value, part, options, notes)
         elif key == "pose_hand":

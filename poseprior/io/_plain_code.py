@@ -15,10 +15,13 @@ _LOADERS = {
 
 _CODE = """\
 import numpy as np
-{imports}def flat(v, name):
+{imports}def deep(v):
+    lists = isinstance(v, (list, tuple))
+    return any(map(deep, v)) if lists else isinstance(v, (dict, np.ndarray)) or hasattr(v, "detach")
+def flat(v, name):
     if isinstance(v, np.ndarray) and v.dtype == object:
         v = v.item() if v.ndim == 0 else list(v.ravel())
-    if isinstance(v, (list, tuple)) and any(isinstance(x, (dict, np.ndarray)) or hasattr(x, "detach") for x in v):
+    if isinstance(v, (list, tuple)) and deep(v):
         rows, out = [flat(x, name) for x in v], {{}}
         for k in dict.fromkeys(k for row in rows for k in row):
             shapes = {{row[k].shape for row in rows if k in row}}
@@ -35,7 +38,9 @@ import numpy as np
     except ValueError:  # lists of several lengths
         return {{}}
     return {{name or "poses": a}} if a.dtype.kind in "biufSU" else {{}}
-np.savez({target!r}, **flat({source}, ""))"""
+arrays = flat({source}, "")
+assert arrays, "found no arrays of numbers"
+np.savez({target!r}, **arrays)"""
 
 
 def conversion_code(path: Path, kind: str) -> str:

@@ -69,12 +69,17 @@ def read_recordings(
         names = numbered([read.path for _, read in single])
         recordings: dict[str, list[tuple[int, _Read]]] = defaultdict(list)
         for k, (place, read) in enumerate(single):
-            if names is not None:
-                read.sequence, number = names[k]
-                read.frame = number if read.frame is None else read.frame
-            recordings[str(place) if names is None else names[k][0]].append((place, read))
-        if names is not None and len(recordings) > 1:
-            kinds = ", ".join(map(repr, list(recordings)[:3])) + (", ..." if len(recordings) > 3 else "")
+            name = names[k]
+            if name is not None:
+                read.sequence = name[0]
+                read.frame = name[1] if read.frame is None else read.frame
+            recordings[str(place) if name is None else f"{name[0]!r}"].append((place, read))
+        if any(names) and len(recordings) > 1:
+            each = [
+                repr(read.path.stem if read.sequence is None else read.sequence)
+                for ((_, read), *_) in recordings.values()
+            ]
+            kinds = ", ".join(each[:3]) + (", ..." if len(each) > 3 else "")
             note = f"the numbers in the names of its files make {len(recordings)} recordings of the folder: {kinds}"
             single[0][1].rows.notes += (note,)
         for members in recordings.values():
@@ -175,9 +180,11 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     if options.constant_parts_unobserved and not any(r.rows.told for r in reads):
         mask, note = without_still_joints(pose, mask, parts=not _one_hand(mask))
         notes += [] if note is None else [note]
-        recording = _column(reads, "sequence")
-        if np.shape(recording) == (len(pose),) and len(pose) > 1:
-            mask, note = without_zero_joints(pose, mask, np.asarray(recording))
+        names = [_column(reads, name) for name in ("subject", "sequence")]
+        names = [np.unique(name, return_inverse=True)[1] for name in names if np.shape(name) == (len(pose),)]
+        if names and len(pose) > 1:  # a recording is a person's, so two people may use one name
+            recording = np.unique(np.stack([name.reshape(-1) for name in names], 1), axis=0, return_inverse=True)[1]
+            mask, note = without_zero_joints(pose, mask, recording.reshape(-1))
             notes += [] if note is None else [note]
     notes += doubts(pose, mask)
     try:

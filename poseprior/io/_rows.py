@@ -71,12 +71,13 @@ def read_rows(file: ArrayFile, options: Options) -> Rows:
                 "rotations on the flat hand, as smplx's full_pose holds them"
             )
         columns[len(whole.order)] = [whole.order.index(j) if j in whole.order else -1 for j in range(NUM_JOINTS)]
-    alone = key is None and not any(name in file for name in body) and "hand_pose" in file
-    if not alone:
+    with_body = any(name in file for name in body) or (key is not None and not claims)
+    hand = None if with_body else _one_hand(file, key)
+    if hand is None:
         claims += body_claims(file, options, model, notes)
     elif any(name in file for name in PARTS["global_orient"]):
         notes.append(
-            "the rotation beside 'hand_pose' is the wrist's in the world, which says nothing of a body: it is left out"
+            f"the rotation beside '{hand}' is the wrist's in the world, which says nothing of a body: it is left out"
         )
     claims += _hands(file, options, claims, pose, notes)
     if not claims and key is None:
@@ -113,6 +114,17 @@ def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str]) -> bool:
     shape = file.headers[key].shape if not isinstance(file.headers[key], str) else ()  # type: ignore[union-attr]
     hand = shape[-1:] in ((45,), (48,)) or shape[-2:] in ((15, 3), (16, 3)) or shape[-3:] in ((15, 3, 3), (16, 3, 3))
     return hand and len(shape) <= 4 and not any(name in file for name in body)
+
+
+def _one_hand(file: ArrayFile, key: str | None) -> str | None:
+    """The array of one hand, beside which a root's rotation is that of a wrist; None where both hands have arrays of their own.
+
+    `key` is an array under a name for all joints that holds a hand.
+    """
+    sides = [[k for k in PARTS[part] if k in file] for part in ("left_hand_pose", "right_hand_pose")]
+    if key is not None or all(sides):
+        return key
+    return next((k for k in ("hand_pose", *sides[0], *sides[1]) if k in file), None)
 
 
 def _hands(file: ArrayFile, options: Options, claims: list[Claim], pose: Tensor, notes: list[str]) -> list[Claim]:

@@ -200,7 +200,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"hand_pose": _zeros(N, 45), "side": np.full(N, 2)},
         {},
-        r"side: expected 0/'left' or 1/'right', one or 4, got \[2\]; pass side=",
+        r"side: expected 0/'left' or 1/'right', one or 4, got \[2\]; if you know the side, pass ignore=\('side',\)",
     ),
     ({"hand_pose": _zeros(N, 45), "side": np.zeros(3)}, {}, r"side: expected .* got \(3,\)"),
     ({"hand_pose": _zeros(N, 45)}, {"side": "up"}, r"side: expected .* got \['up'\]"),

@@ -155,12 +155,12 @@ REFUSED: list[tuple[Any, str | None, str]] = [
     (
         _stored("6d_interleaved"),
         "6d_rows",
-        r"expected 6d_rows, .* orthonormal as 6d_interleaved; pass rotations='6d_interleaved'",
+        r"expected 6d_rows, .* not orthonormal that way; pass rotations='6d_interleaved' \(",
     ),
     (
         _stored("6d_rows"),
         "6d_interleaved",
-        r"expected 6d_interleaved, .* orthonormal as 6d_rows; pass rotations='6d_rows'",
+        r"expected 6d_interleaved, .* pass rotations='6d_rows' \(.* or rotations='6d_columns' \(",
     ),
     (torch.ones(N, 55, 6), "6d_rows", r"expected 6D of two directions, got two that are parallel or zero"),
     (haar_poses(N), "quaternion_xyzw", r"expected \(N, J \* 4\) as quaternion_xyzw, got \(5, 55, 3\)"),

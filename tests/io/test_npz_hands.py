@@ -30,6 +30,68 @@ def _shows(data: PoseDataset, joints: tuple[int, ...], values: NDArray[Any]) -> 
     np.testing.assert_allclose(data.poses[:, list(joints)].numpy(), values.reshape(len(data), -1, 3), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("keys", "joints"),
+    [
+        ({"poses": _some(N, 45), "is_right": np.ones(N)}, RIGHT),
+        ({"fullpose": _some(N, 15, 3), "side": "left"}, LEFT),
+        ({"pose": _some(N, 48), "is_right": np.ones(N)}, RIGHT),
+        ({"right_hand_pose": _some(N, 45), "is_right": np.ones(N)}, RIGHT),
+        ({"left_hand_pose": _some(N, 45)}, LEFT),
+        ({"hand_pose": _some(N, 45), "is_right": np.ones(N)}, RIGHT),
+    ],
+)
+def test_the_wrist_of_one_hand_is_no_pelvis(keys: dict[str, Any], joints: tuple[int, ...], tmp_path: Path) -> None:
+    data = read_poses(_save(tmp_path / "x.npz", **keys, global_orient=_some(N, 3, seed=1)))
+    values = next(iter(keys.values())).reshape(N, -1)[:, -45:]
+    _shows(data, joints, values)
+    assert data.observed_joints == joints and "global_orient" in data.ignored
+    assert any("is the wrist's in the world" in note for note in data.notes)
+
+
+def test_the_root_beside_both_hands_is_a_pelvis(tmp_path: Path) -> None:
+    root = _some(N, 3, seed=1)
+    hands = {"left_hand_pose": _some(N, 45), "right_hand_pose": _some(N, 45, seed=2)}
+    _shows(read_poses(_save(tmp_path / "x.npz", **hands, global_orient=root)), (0,), root)
+
+
+def test_ninety_numbers_of_one_side_are_refused_with_both_readings(tmp_path: Path) -> None:
+    hand = torch.from_numpy(_some(N, 15, 3)).double()
+    matrix = roma.rotvec_to_rotmat(hand)
+    six = torch.cat((matrix[..., 0, :], matrix[..., 1, :]), -1).reshape(N, 90).numpy()
+    path = _save(tmp_path / "x.npz", hand_pose=six, is_right=np.ones(N))
+    with pytest.raises(ValueError, match=r"as is_right says, got \(8, 90\), which is both .* pass ignore=.*'6d_rows'"):
+        read_poses(path)
+    _shows(read_poses(path, rotations="6d_rows"), RIGHT, hand.numpy())
+    assert len(read_poses(path, ignore=("is_right",)).observed_joints) == 30
+    alone = _save(tmp_path / "y.npz", hand_pose=six)
+    with pytest.raises(ValueError, match=r"as side= says, got \(8, 90\).* For both hands leave side= out"):
+        read_poses(alone, side="right")
+    _shows(read_poses(alone, side="right", rotations="6d_rows"), RIGHT, hand.numpy())
+
+
+@pytest.mark.parametrize("side", [-np.ones(N), np.array(["interacting"] * N), np.zeros(0)])
+def test_a_side_in_the_file_that_cannot_be_read_can_be_told(side: NDArray[Any], tmp_path: Path) -> None:
+    values = _some(N, 45)
+    path = _save(tmp_path / "x.npz", hand_pose=values, is_right=side)
+    with pytest.raises(ValueError, match=r"if you know the side, pass ignore=\('is_right',\) with side='left' or"):
+        read_poses(path)
+    _shows(read_poses(path, ignore=("is_right",), side="right"), RIGHT, values)
+
+
+@pytest.mark.parametrize(("width", "form"), [(60, "quaternion_wxyz"), (90, "6d_rows"), (135, "matrix")])
+def test_hands_in_other_forms_say_what_to_pass(width: int, form: str, tmp_path: Path) -> None:
+    hand = torch.from_numpy(_some(N, 15, 3)).double()
+    matrix = roma.rotvec_to_rotmat(hand)
+    values = {
+        60: roma.rotvec_to_unitquat(hand).roll(1, -1), 90: matrix[..., :2, :].flatten(-2), 135: matrix.flatten(-2),
+    }[width]  # fmt: skip
+    path = _save(tmp_path / "x.npz", left_hand_pose=values.reshape(N, width).numpy())
+    with pytest.raises(ValueError, match=f"expected 15 joints, .* pass rotations=.*'{form}'"):
+        read_poses(path)
+    _shows(read_poses(path, rotations=form), LEFT, hand.numpy())
+
+
 # -- hands alone -----------------------------------------------------------------------------------------------------
 
 
@@ -159,10 +221,12 @@ def test_unread_rotations_are_listed(tmp_path: Path) -> None:
         euler_jaw=_some(N, 3), poses_pickled=np.array([{}], dtype=object), trans=_some(N, 3), betas=_some(N, 10),
         joint_transforms=_some(N, 22, 4, 4), body_aa=_some(N, 22, 3), quality=_some(9),
         joints3d=_some(N, 22, 3), vertices=_some(N, 90, 3), K=_some(3, 3), fps=30.0, gender="neutral",
+        joint_local=_some(N, 22, 3, 3), motion=_some(N, 322), fullpose_deg=np.ones((N, 165), np.int32), pose_id=np.arange(N),
     )  # fmt: skip
     data = read_poses(path)
     assert set(data.ignored) == {
-        "left_hand_rotations", "mystery", "euler_jaw", "poses_pickled", "joint_transforms", "body_aa",
+        "left_hand_rotations", "mystery", "euler_jaw", "poses_pickled", "joint_transforms", "body_aa", "joint_local",
+        "motion", "fullpose_deg",
     }  # fmt: skip
     assert "mystery" in repr(data)
     assert data.select([0, 1]).ignored == data.ignored

@@ -92,6 +92,19 @@ def test_a_jaw_in_the_wrong_place_is_never_silent(tmp_path: Path) -> None:
                 _reads(read_poses(path), pose, order)
 
 
+@pytest.mark.parametrize("n", [1, N])
+def test_a_jaw_that_moves_while_the_hands_are_at_rest_is_no_thumb(n: int, tmp_path: Path) -> None:
+    pose = _person(n)
+    pose[:, 23:] = 0
+    pose[:, 22] = np.linspace(0.1, 0.3, n)[:, None] * np.array([1, 0, 0])
+    _reads(read_poses(_save(tmp_path / "a.npz", poses=pose), constant_parts_unobserved=False), pose, ORDERS["smplx"])
+    last = _save(tmp_path / "b.npz", poses=pose[:, list(ORDERS["smplx_hands_first"])])
+    with pytest.raises(ValueError, match=r"layout='smplx' .* or layout='smplx_hands_first'"):
+        read_poses(last)
+    data = read_poses(last, layout="smplx_hands_first", constant_parts_unobserved=False)
+    _reads(data, pose, ORDERS["smplx_hands_first"])
+
+
 def test_orders_that_say_the_same_are_not_told_apart(tmp_path: Path) -> None:
     pose = np.zeros((6, 53, 3))
     pose[:, :22] = np.random.default_rng(0).normal(0, 0.3, (6, 22, 3))

@@ -96,8 +96,20 @@ def test_upper_case_and_the_twins_of_macos(tmp_path: Path) -> None:
 def test_natural_order() -> None:
     names = ["10", "9", "a2", "a10", "A1", "x", "007", "7"]
     assert sorted(names, key=natural) == ["007", "7", "9", "10", "A1", "a2", "a10", "x"]
-    assert numbered([Path("a.npz"), Path("b.npz")]) is None
+    assert numbered([Path("a.npz"), Path("b.npz")]) == [None, None]
+    assert numbered([Path("w_1.npz"), Path("w_2.npz"), Path("b.npz")]) == [("w", 1), ("w", 2), None]
     assert numbered([Path("d/s1_f2.npz"), Path("d/s1_f10.npz")]) == [("s1_f", 2), ("s1_f", 10)]
+
+
+def test_a_file_with_another_name_leaves_the_frames_of_the_others_numbered(tmp_path: Path) -> None:
+    for k, name in enumerate(("walk_0", "walk_1", "walk_2", "sit_0")):
+        _save(tmp_path / f"{name}.npz", **_frame(k))
+    data = read_poses(tmp_path)
+    assert data.frame is not None and data.sequence is not None
+    assert dict(zip(zip(data.sequence, data.frame.tolist(), strict=True), range(4), strict=True)) == {
+        ("sit_0", 0): 0, ("walk", 0): 1, ("walk", 1): 2, ("walk", 2): 3,
+    }  # fmt: skip
+    assert any("'sit_0', 'walk'" in note for note in data.notes)
 
 
 # -- joints that never move --------------------------------------------------------------------------------------------
@@ -116,6 +128,17 @@ def test_joints_that_are_zero_throughout_are_unobserved(joints: tuple[int, ...],
     assert read_poses(told).observed.all() and read_poses(told).notes == ()
     single = _save(tmp_path / "z.npz", poses=pose[:1].numpy())
     assert read_poses(single).observed.all(), "one pose does not show what moves"
+
+
+@pytest.mark.parametrize("columns", [{"subject": "pq"}, {"subject": "pq", "seq": "aa"}, {"subject": "pp", "seq": "ab"}])
+def test_joints_that_are_zero_in_the_recording_of_one_person_are_unobserved_there(
+    columns: dict[str, str], tmp_path: Path
+) -> None:
+    pose = haar_poses(20)
+    pose[10:, 13:15] = 0
+    names = {key: np.repeat(list(value), 10) for key, value in columns.items()}
+    observed = read_poses(_save(tmp_path / "x.npz", poses=pose.numpy(), **names)).observed
+    assert observed[:10].all() and not observed[10:, 13:15].any() and observed[10:, 15:].all()
 
 
 def test_a_body_joint_that_is_held_still_is_observed(tmp_path: Path) -> None:

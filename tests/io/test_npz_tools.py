@@ -125,6 +125,34 @@ def test_points_are_refused(tmp_path: Path) -> None:
     assert len(read_poses(tmp_path / "joints.npy", model_type="smplx", rotations="rotvec")) == N
 
 
+def test_knees_beyond_half_a_turn_do_not_bend_backwards(tmp_path: Path) -> None:
+    pose = people()
+    pose[:, 4:6] = [0.8, 0, 0]
+    size = np.linalg.norm(pose, axis=-1, keepdims=True)
+    long = pose * (1 - 2 * np.pi / np.maximum(size, 1e-6))
+    data = read_poses(save_npz(tmp_path / "a.npz", poses=long))
+    np.testing.assert_allclose(data.poses, pose, atol=1e-5)
+    assert data.notes == ()
+
+
+def test_lists_of_lists_of_people_are_converted(tmp_path: Path) -> None:
+    body = people()[:, 1:22]
+    frames = [[{"body_pose": b}, {"body_pose": 2 * b}] for b in body]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(frames))
+    with np.load(converted(tmp_path / "a.pkl")) as file:
+        np.testing.assert_allclose(file["body_pose"], np.stack((body, 2 * body), 1))
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps([[None, object]]))
+    with pytest.raises(subprocess.CalledProcessError):
+        converted(tmp_path / "b.pkl")
+    assert not (tmp_path / "b_plain.npz").exists()
+
+
+def test_columns_of_motion_x_under_another_name_say_what_to_rename(tmp_path: Path) -> None:
+    path = save_npz(tmp_path / "a.npz", motion=np.zeros((N, 322), np.float32))
+    with pytest.raises(ValueError, match=r"rename the array to 'poses', or to the part it holds \(motion\)"):
+        read_poses(path)
+
+
 def test_inverse_rotations_and_degrees_are_noted(tmp_path: Path) -> None:
     pose = people()
     pose[:, 4:6] = [0.8, 0, 0]
