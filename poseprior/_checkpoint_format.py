@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import struct
 from pathlib import Path
@@ -30,6 +31,8 @@ DEFAULT_LICENCE = "unspecified"
 #: Metadata that describe the file itself. A prior's own `metadata` hold none of them after loading.
 REQUIRED = ("format_version", "class", "config", "joints")
 RESERVED = (*REQUIRED, "digest")
+#: What the digest looks like. Under another name it shows that its own was damaged: files without one have no such entry.
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _KEY = "poseprior"
 #: Bytes of a file's header at most; those of the shipped priors have some 10 kB.
@@ -110,7 +113,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(
             f"path: {path} is not a whole safetensors file ({quoted(str(error))}); it may be cut short, copy it again."
         ) from error
-    if "digest" in meta and meta["digest"] != content_digest(tensors, meta):
+    misnamed = "digest" not in meta and any(isinstance(v, str) and _DIGEST.fullmatch(v) for v in meta.values())
+    if misnamed or ("digest" in meta and meta["digest"] != content_digest(tensors, meta)):
         raise ValueError(
             f"path: the content of {path} does not match the digest that was written with it; the file is damaged or was "
             "edited, copy it again."

@@ -66,7 +66,7 @@ class Trainable(nn.Module, ABC):
         context_dim: length of the conditioning vector; 0 for unconditional models.
         fitted: whether the weights come from a fit or a file.
         metadata: JSON-able notes that are saved with the weights (training summary, metrics, licence). Entries that
-            describe the file itself ("class", "config", "joints", "format_version") are not among them.
+            describe the file itself ("class", "config", "joints", "format_version", "digest") cannot be among them.
     """
 
     #: Whether `fit` finds the weights without optimiser steps. Fitting again without steps then starts anew.

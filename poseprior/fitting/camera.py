@@ -23,7 +23,8 @@ class Camera:
         camera point = rotation @ world point + translation,      pixel = focal * (x, y) / z + center
 
     Args:
-        focal: focal length, pixels: a number, (2,) for x and y, (B,) or (B, 2).
+        focal: focal length, pixels: a number, (2,) for x and y, (B,), (B, 1) or (B, 2). Two numbers are always x and y: for
+            two frames give (2, 1) or (2, 2).
         center: principal point, pixels: (2,) or (B, 2).
         rotation: (3, 3) or (B, 3, 3), world to camera; None is the identity: bodies are fitted in camera coordinates,
             in which an upright person has y pointing down.
@@ -60,7 +61,9 @@ class Camera:
                 "of the image's diagonal is a fair guess (Camera.of_image)."
             )
         if focal.dim() == 0 or (focal.dim() == 1 and focal.shape != (2,)):
-            focal = focal[..., None].expand(*focal.shape, 2)
+            focal = focal[..., None]
+        if focal.shape[-1:] == (1,):
+            focal = focal.expand(*focal.shape[:-1], 2)
         center = _values("center", center)
         if focal.shape[-1:] != (2,) or focal.dim() > 2 or center.shape[-1:] != (2,) or center.dim() > 2:
             raise ValueError(

@@ -54,7 +54,8 @@ def fit_body(
         terms: more energies in nats summed over joints, such as a hand prior's `PosePriorTerm` or a `PoseAnchor`. They are
             called with poses (S, B, 55, 3), S starts of B bodies.
         start: a pose to start from (keyword dict of the model, or rotvecs (B, 55, 3)), such as a regressor's. Its root is
-            used when it is not zero.
+            used when it is not zero. The `betas` and `expression` of a dict are where shape and face start; its `transl` has
+            no effect, since bodies are placed where the points are.
         betas: (nb,) or (B, nb), a known shape, which is then kept.
         num_hypotheses: keep this many modes, with posterior weights (Laplace's approximation).
         config: `FitBodyConfig`.

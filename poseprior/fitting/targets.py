@@ -24,6 +24,8 @@ _WALL_SIGMA = 0.05
 _FARTHEST, _LEAST_SIGMA = 1e6, 1e-6
 #: The largest outlier threshold, sigmas. A larger one would cut nothing off, which is what None is for.
 _LARGEST_ROBUST = 1e6
+#: Detectors' confidences exceed 1 by a little, which counts as 1. Larger ones than this are per cent.
+_LARGEST_CONFIDENCE = 10.0
 
 
 class Target(ABC):
@@ -34,7 +36,8 @@ class Target(ABC):
         rho = 1/2 q c^2 / (c^2 + q),   q = |r|^2 / sigma^2,
 
     nats: the Gaussian's for small r, and at most c^2 / 2, so that an outlier pulls on nothing (Geman and McClure 1987). `c`
-    is `robust`; None is the Gaussian itself. A confidence in [0, 1] multiplies the energy of its point.
+    is `robust`; None is the Gaussian itself. A confidence in [0, 1] multiplies the energy of its point; one from 1 to 10
+    counts as 1.
 
     Attributes:
         points: (B, K, 2 or 3); values of missing points are zero.
@@ -96,6 +99,10 @@ class Target(ABC):
                 raise ValueError(
                     "confidence: expected finite numbers of 0 or more, got NaN, infinity or a negative one; use 0 for "
                     "points that are missing (torch.nan_to_num)."
+                )
+            if bool((weight > _LARGEST_CONFIDENCE).any()):
+                raise ValueError(
+                    f"confidence: expected numbers around 0 to 1, got up to {float(weight.max()):g}; divide per cent by 100."
                 )
         present = torch.isfinite(points).all(-1) & (weight > 0)
         self.points = torch.where(present[..., None], points, torch.zeros_like(points)).detach()

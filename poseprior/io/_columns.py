@@ -114,6 +114,8 @@ def frames(value: Any, n: int) -> NDArray[np.int64] | None:
         raise ValueError(
             f"frame: expected {n} integers, one per row, got {array.dtype} {array.shape}; convert with .astype(int)."
         )
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"frame: expected numbers below 2**63, got {array.max()}.")
     return array.astype(np.int64)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .. import skeleton
+from .._checks import quoted
 from . import _columns, _storage
 from ._names import Names
 
@@ -33,6 +34,10 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Pose (55, 3) and observed (55,) of one row."""
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise TypeError(
+                f"index: expected a whole number, got {quoted(index)}; select(rows) and batch(rows) take several."
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"index: expected -{len(self)} to {len(self) - 1}, got {index}.")
         pose, observed = self.batch([index])

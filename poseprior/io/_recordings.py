@@ -270,7 +270,16 @@ def _stored_frames(file: ArrayFile, n: int) -> NDArray[Any] | None:
 
 
 def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:
-    return next((file[k] for k in keys if k in file), None)
+    """What the file says under one of several names; under two of them it must say the same."""
+    found = [key for key in keys if key in file]
+    for other in found[1:]:
+        first, second = np.atleast_1d(file[found[0]]), np.atleast_1d(file[other])
+        if not (len(first) and len(second)) or not np.all(np.array_equiv(first, second)):
+            raise ValueError(
+                f"keys '{found[0]}' and '{other}': expected the same under both, got two that differ; pass "
+                f"ignore=('{other}',) or ignore=('{found[0]}',)."
+            )
+    return file[found[0]] if found else None
 
 
 def _folder_subject(found: Found, file: ArrayFile) -> str | None:

@@ -25,7 +25,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_PATH = 400
 #: Seconds to wait for the hub's first answer. Its client waits and tries again for half a minute.
 _PATIENCE = 3.0
-_TOKEN = re.compile(r"hf_\w{8,}|[^/@]*:[^/@]*@")
+_TOKEN = re.compile(r"hf_\w{8,}|[^/@]*:[^/@]*@|(?<=\?)[^#]+")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def fetch(address: str) -> Path:
             content that does not hash to what it should.
     """
     where = parse(address)
+    address = masked(address)  # from here on it stands in messages alone
     try:
         client: Any = importlib.import_module("huggingface_hub")
     except ImportError:
@@ -163,9 +164,14 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
+def masked(text: str) -> str:
+    """A part of an address without what looks like a password: tokens, names before an `@`, and queries."""
+    return _TOKEN.sub("***", text)
+
+
 def shown(text: str) -> str:
-    """A part of an address for a message, without what looks like a password."""
-    return quoted(_TOKEN.sub("***", text))
+    """`masked`, quoted for a message."""
+    return quoted(masked(text))
 
 
 def _check(file: Path, where: Address, address: str) -> None:

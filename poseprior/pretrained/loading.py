@@ -72,7 +72,7 @@ def resolve(path: str | os.PathLike[str] | PretrainedPrior) -> Path:
         bare = os.sep not in path and "/" not in path and not path.endswith(".safetensors")
         if bare and not os.path.exists(path):
             raise ValueError(
-                f"path: no file or folder {path!r}, and no prior of that name ships with poseprior; the names are "
+                f"path: no file or folder {hub.shown(path)}, and no prior of that name ships with poseprior; the names are "
                 f"{', '.join(known) or '(none: the package data is missing, reinstall poseprior)'}."
                 f"{nearest(path, known, shown=repr)}"
             )
@@ -86,7 +86,8 @@ def _instead_of(address: str) -> str:
     if scheme.lower() == "file":
         return f"pass {('/' + rest.lstrip('/'))!r}"
     found = _OF_THE_HUB.fullmatch(address)
-    if found is None:
+    revision = "" if found is None or found["revision"] == "main" else f"@{found['revision']}"
+    better = "" if found is None else f"{hub.PREFIX}{found['repo']}/{found['file']}{revision}"
+    if found is None or ".." in better or hub.masked(better) != better:
         return "download the file and pass its path, or pass hf://owner/repo/file for one on the Hugging Face hub"
-    revision = "" if found["revision"] == "main" else f"@{found['revision']}"
-    return f"pass 'hf://{found['repo']}/{found['file']}{revision}', or download the file and pass its path"
+    return f"pass {better!r}, or download the file and pass its path"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poseprior import PosePrior
+from poseprior import PosePrior, load
 from poseprior.fitting import Camera, FitBodyConfig, Joints3D, Keypoints2D, PoseAnchor, PosePriorTerm, fit_body
 
 _HUGE = 10**400
@@ -35,6 +35,12 @@ def test_cameras(options: dict[str, Any], name: str) -> None:
 def test_numbers_of_a_camera_keep_their_digits() -> None:
     camera = Camera(1234.1, (0.1, 0.2))
     assert camera.focal.tolist() == [1234.1, 1234.1] and camera.center.tolist() == [0.1, 0.2]
+
+
+def test_two_focal_lengths_are_those_of_x_and_y() -> None:
+    pair = torch.tensor([1000.0, 2000.0])
+    assert Camera(pair, (0.0, 0.0)).focal.tolist() == [1000.0, 2000.0]
+    assert Camera(pair[:, None], (0.0, 0.0)).focal.tolist() == [[1000.0, 1000.0], [2000.0, 2000.0]]
 
 
 @pytest.mark.parametrize("size", [(1e30, 1.0), (1.0, 0.0), (float("nan"), 1.0), ("640", 480)])
@@ -91,3 +97,49 @@ def test_terms(body_prior: PosePrior) -> None:
             PosePriorTerm(body_prior, weight=weight)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"^weight: expected a finite number of 0 or more"):
             PoseAnchor(points, sigma=0.1, weight=weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (torch.zeros(3, 55, 3), "start: expected 1 or 2 bodies, got 3"),
+        (torch.zeros(0, 55, 3), "start: expected 1 or 2 bodies, got 0"),
+        (torch.full((2, 55, 3), torch.nan), "start: expected finite rotations"),
+        ({"body_pose": torch.zeros(3, 63)}, "start: expected 1 or 2 bodies, got 3"),
+        (
+            {"body_pose": torch.zeros(2, 63), "betas": torch.zeros(3, 10)},
+            r"start: betas: expected \(10,\) or \(2, 10\)",
+        ),
+        (
+            {"body_pose": torch.zeros(2, 63), "expression": torch.full((10,), torch.nan)},
+            "start: expression: expected finite",
+        ),
+    ],
+)
+@pytest.mark.parametrize("space", ["pose", "latent"])
+def test_starts(
+    start: Any, text: str, space: Any, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
+) -> None:
+    target = Joints3D(joints_of(model, people[:2], range(55)))
+    config = FitBodyConfig(space=space, iterations=1)
+    with pytest.raises(ValueError, match=f"^{text}"):
+        fit_body(model, target, prior=load("body-vae"), start=start, config=config)
+
+
+def test_a_shape_without_coefficients(model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"^betas: expected \(10,\) or \(2, 10\), got \(\)"):
+        fit_body(model, Joints3D(joints_of(model, people[:2], range(55))), betas=torch.tensor(0.0))
+
+
+def test_shape_and_expression_of_a_start_are_used(
+    model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
+) -> None:
+    betas, expression = torch.full((2, 10), 0.5), torch.full((10,), 0.2)
+    start = {"body_pose": people[:2, 1:22].flatten(1), "betas": betas, "expression": expression}
+    target = Joints3D(joints_of(model, people[:2], range(55)))
+    config = FitBodyConfig(iterations=2, fit_shape=False, fit_expression=False)
+    fit = fit_body(model, target, start=start, config=config)
+    torch.testing.assert_close(fit.params["betas"], betas)
+    torch.testing.assert_close(fit.params["expression"], expression.expand(2, 10))
+    known = fit_body(model, target, start=start, betas=-betas, config=config)
+    torch.testing.assert_close(known.params["betas"], -betas)

@@ -81,6 +81,17 @@ def test_a_body_behind_the_camera_is_finite_and_pushed_out() -> None:
     assert energy.isfinite().all() and gradient.isfinite().all() and (gradient[..., 2] < 0).all()
 
 
+def test_confidences_in_per_cent_are_refused() -> None:
+    joints = torch.zeros(2, 55, 3)
+    over = torch.full((2, 55), 1.2)
+    assert torch.equal(Joints3D(joints, confidence=over).confidence, torch.ones(2, 55))
+    with pytest.raises(
+        ValueError, match="confidence: expected numbers around 0 to 1, got up to 90; divide per cent by 100"
+    ):
+        Joints3D(joints, confidence=75 * over)
+    Joints3D(joints, confidence=75 * over / 100)
+
+
 def test_clear_errors() -> None:
     with pytest.raises(ValueError, match="focal lengths above 0"):
         Camera(0.0, (1.0, 1.0))

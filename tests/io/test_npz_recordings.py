@@ -285,3 +285,33 @@ def test_folders_of_other_files_are_given_as_lists(tmp_path: Path) -> None:
     code = re.search(r"sorted\(.*\)", str(caught.value))
     assert code is not None
     assert len(read_poses(eval(code.group(), {"pathlib": __import__("pathlib")}))) == 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        ({"fps": 30.0, "mocap_framerate": 120.0}, ("fps", "mocap_framerate")),
+        ({"seq": ["a"] * N, "sequence": ["b"] * N}, ("seq", "sequence")),
+        ({"subject": "a", "subject_id": "b"}, ("subject", "subject_id")),
+    ],
+)
+def test_two_names_of_one_thing_must_agree(keys: dict[str, Any], names: tuple[str, str], tmp_path: Path) -> None:
+    first, second = names
+    path = _save(tmp_path / "x.npz", **_person(), **keys)
+    with pytest.raises(
+        ValueError, match=f"keys '{first}' and '{second}': expected the same .* ignore=\\('{second}',\\)"
+    ):
+        read_poses(path)
+    assert len(read_poses(path, ignore=(second,))) == N
+    same = _save(tmp_path / "y.npz", **_person(), **{first: keys[first], second: keys[first]})
+    assert len(read_poses(same)) == N
+
+
+def test_frame_numbers_that_no_index_holds(tmp_path: Path) -> None:
+    path = _save(tmp_path / "x.npz", **_person(), frame=np.full(N, 2**63 + 5, np.uint64))
+    with pytest.raises(ValueError, match=r"frame: expected numbers below 2\*\*63"):
+        read_poses(path)
+
+
+def _person() -> dict[str, Any]:
+    return {"global_orient": _some(N, 3), "body_pose": _some(N, 63)}

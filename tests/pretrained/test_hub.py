@@ -160,6 +160,25 @@ def test_no_token_is_ever_shown(fake: FakeHub) -> None:
         with pytest.raises(ValueError, match="path: expected") as caught:
             hub.parse(address)
         assert secret not in str(caught.value)
+    fake.error = OSError("no network")
+    for address in (
+        f"hf://ann/priors/flow.safetensors@{secret}",
+        f"hf://{secret}/priors/flow.safetensors",
+        f"hf://ann/priors/{secret}/flow.safetensors",
+        f"https://huggingface.co/o/r/resolve/{secret}/f.safetensors",
+        f"https://example.com/f?access_token={secret[3:]}",
+        f"s3://b/k?X-Amz-Signature={secret[3:]}",
+        secret,
+    ):
+        with pytest.raises(ValueError, match="path: ") as caught:
+            poseprior.load(address)
+        assert secret[3:] not in str(caught.value)
+
+
+def test_an_address_that_no_hub_has_is_not_recommended() -> None:
+    with pytest.raises(ValueError, match="download the file and pass its path, or pass hf://owner/repo/file") as caught:
+        poseprior.load("https://huggingface.co/o/r/resolve/main/../../x")
+    assert "hf://o/r" not in str(caught.value)
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ... import skeleton
+from ..._checks import as_tensor
 from ..._pose_checks import MOST_RADIANS
 from ...prior import LatentPosePrior, PosePrior
 from ..body.hand_convention import HandConvention
@@ -31,7 +33,7 @@ def initial_state(
         bodies: B.
         convention: of the model's hands.
         prior, samples: a prior, and poses of it, the mean first; without a prior the samples are not used.
-        start, betas: what the user gave to `fit_body`.
+        start, betas: what the user gave to `fit_body`. The known shape `betas` comes before that of `start`.
         latent: whether the search is in latent space.
 
     Raises:
@@ -40,11 +42,12 @@ def initial_state(
     reference = model.v_template
     assert isinstance(reference, Tensor)
     sizes: tuple[int, int] = (int(model.num_betas), int(model.num_expression_coeffs))  # type: ignore[arg-type]
-    first = _first_latent(prior, samples, start, convention) if latent else None
+    given = None if start is None else _given_pose(start, bodies, convention)
+    first = _first_latent(prior, samples, given) if latent else None
     state = start_state(reference, bodies, *sizes, convention.num_coefficients, first)
     pose = state.pose.clone()
-    if start is not None:
-        pose = _given_pose(start, state, convention)
+    if given is not None:
+        pose = given.to(pose).expand_as(pose[0])[None].clone()
     elif samples is not None and prior is not None:
         index = list(prior.joints)
         pose[..., index, :] = samples[0][0, index].to(pose)
@@ -56,7 +59,13 @@ def initial_state(
         state = replace(state, pose=pose)
     elif state.hands is not None:
         state = replace(state, hands=hand_coefficients(pose, convention))
-    return state if betas is None else replace(state, betas=_shape(betas, state.betas))
+    if isinstance(start, Mapping):
+        for name in ("betas", "expression"):
+            value = start.get(name)
+            if value is not None:
+                own = _coefficients(f"start: {name}", value, getattr(state, name))
+                state = replace(state, **{name: own})
+    return state if betas is None else replace(state, betas=_coefficients("betas", betas, state.betas))
 
 
 def hand_coefficients(pose: Tensor, convention: HandConvention) -> Tensor:
@@ -65,25 +74,22 @@ def hand_coefficients(pose: Tensor, convention: HandConvention) -> Tensor:
     return torch.stack([_one_hand(pose[..., part, :], convention, side) for side, part in enumerate(parts)], -2)
 
 
-def _given_pose(start: PoseParams, state: BodyState, convention: HandConvention) -> Tensor:
+def _given_pose(start: PoseParams, bodies: int, convention: HandConvention) -> Tensor:
+    """The poses (1 or B, 55, 3), or (55, 3), that the user gives."""
     given, _ = pose_and_joints(start, convention)
-    bodies = state.pose.shape[1]
     if given.dim() > 3 or not bool((given.abs() < MOST_RADIANS).all()):
         raise ValueError(
             f"start: expected finite rotations of {bodies} bodies, below {MOST_RADIANS:g} radians, got {tuple(given.shape)} up "
             f"to {float(given.abs().max()):g}."
         )
-    try:
-        return given.to(state.pose).expand_as(state.pose[0])[None].clone()
-    except RuntimeError:
-        raise ValueError(f"start: expected 1 or {bodies} bodies, got {len(given)}.") from None
+    if given.dim() == 3 and len(given) not in (1, bodies):
+        raise ValueError(f"start: expected 1 or {bodies} bodies, got {len(given)}.")
+    return given
 
 
-def _first_latent(
-    prior: PosePrior | None, samples: Samples | None, start: PoseParams | None, convention: HandConvention
-) -> Tensor:  # fmt: skip
+def _first_latent(prior: PosePrior | None, samples: Samples | None, given: Tensor | None) -> Tensor:
     assert isinstance(prior, LatentPosePrior) and samples is not None and samples[1] is not None
-    return samples[1][:1] if start is None else prior.encode(pose_and_joints(start, convention)[0])
+    return samples[1][:1] if given is None else prior.encode(given)
 
 
 def start_state(
@@ -99,21 +105,17 @@ def start_state(
     )  # fmt: skip
 
 
-def _shape(betas: Tensor, like: Tensor) -> Tensor:
-    betas = torch.as_tensor(betas).to(like)
-    if not bool((betas.abs() <= _LARGEST_BETA).all()):  # a NaN fails the comparison
+def _coefficients(name: str, value: Tensor, like: Tensor) -> Tensor:
+    """(1, B, n) coefficients of shape or expression, of those that the user gives."""
+    value = as_tensor(name, value).to(like)
+    sizes = ((like.shape[-1],), (1, like.shape[-1]), tuple(like.shape[1:]))
+    if tuple(value.shape) not in sizes:
+        raise ValueError(f"{name}: expected {sizes[0]} or {sizes[2]}, got {tuple(value.shape)}.")
+    if not bool((value.abs() <= _LARGEST_BETA).all()):  # a NaN fails the comparison
         raise ValueError(
-            f"betas: expected finite numbers of at most {_LARGEST_BETA:g}, got {float(betas.abs().max())}."
+            f"{name}: expected finite numbers of at most {_LARGEST_BETA:g}, got {float(value.abs().max())}."
         )
-    if (
-        betas.shape[-1] != like.shape[-1]
-        or betas.dim() > 2
-        or (betas.dim() == 2 and len(betas) not in (1, like.shape[1]))
-    ):
-        raise ValueError(
-            f"betas: expected ({like.shape[-1]},) or ({like.shape[1]}, {like.shape[-1]}), got {tuple(betas.shape)}."
-        )
-    return betas.expand_as(like).clone()
+    return value.expand_as(like).clone()
 
 
 def _one_hand(hand: Tensor, convention: HandConvention, side: int) -> Tensor:
