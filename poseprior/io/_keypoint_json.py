@@ -19,8 +19,6 @@ _OPENPOSE = (
 )  # fmt: skip
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
 _LANDMARKS = ("pose_landmarks", "poseLandmarks", "landmarks", "hand_landmarks")
-#: Layouts by number of points, of programs that do not say.
-_BY_COUNT = {17: "coco_17", 26: "halpe_26", 133: "coco_wholebody", 136: "halpe_136"}
 
 
 @dataclass
@@ -30,7 +28,7 @@ class Frame:
     Attributes:
         name: of the frame.
         people: (P, K, 3) x, y, confidence.
-        layout: of the points, where the program says it.
+        layout: of the points, where the program writes no other; a number of points alone says nothing.
     """
 
     name: str
@@ -123,12 +121,11 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
             if len(body) != 17:
                 raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {path.name}, got {len(body)}.")
             parts = [_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _WHOLE_BODY]
-            body = np.concatenate([body, *parts])
+            body, layout = np.concatenate([body, *parts]), "coco_wholebody"
         flags = body[:, 2]
         if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
             body[:, 2] = np.minimum(flags, 1)
             notes["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"] = None
-        layout = layout or _BY_COUNT.get(len(body))
         key = str(one.get("image_id", path.stem))
         frames.setdefault(names.get(key, key), []).append(body)
     if len({len(body) for group in frames.values() for body in group}) > 1:
@@ -164,7 +161,7 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
             raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
         width = len(found[0]) if found else 0
         people = np.stack(found) if found else np.zeros((0, width, 3), np.float32)
-        frames.append(Frame(name, people, _BY_COUNT.get(width)))
+        frames.append(Frame(name, people))
     return sorted(frames, key=lambda frame: natural(frame.name))
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from keypoint_samples import F, random_points, save_json, save_npz
-from numpy.typing import NDArray
+from keypoint_samples import F, coco_person, h36m_person, random_points, save_json, save_npz
 
 from poseprior.io.keypoints import read_keypoints
 from poseprior.keypoint_layouts import SMPLX_144, layout, layouts_of_length
@@ -132,24 +131,8 @@ def test_layouts_by_their_number_of_points(count: int, name: str, tmp_path: Path
     assert read_keypoints(save_npz(tmp_path / "x.npz", keypoints=random_points(count))).layout == name
 
 
-def _h36m() -> NDArray[np.float32]:
-    """(17, 2) a standing person in the order of Human3.6M."""
-    return np.array([
-        [0, 0], [-10, 0], [-11, 45], [-11, 88], [10, 0], [11, 45], [11, 88], [0, -25], [0, -50], [0, -58], [0, -70],
-        [18, -48], [22, -20], [24, 5], [-18, -48], [-22, -20], [-24, 5],
-    ], np.float32) * 3 + 400  # fmt: skip
-
-
-def _coco() -> NDArray[np.float32]:
-    """The same person in the order of COCO."""
-    return np.array([
-        [0, -62], [3, -65], [-3, -65], [7, -63], [-7, -63], [18, -48], [-18, -48], [22, -20], [-22, -20], [24, 5], [-24, 5],
-        [10, 0], [-10, 0], [11, 45], [-11, 45], [11, 88], [-11, 88],
-    ], np.float32) * 3 + 400  # fmt: skip
-
-
 def test_coco_and_h36m_are_told_apart_by_their_bones(tmp_path: Path) -> None:
-    for person, name in ((_h36m(), "h36m_17"), (_coco(), "coco_17")):
+    for person, name in ((h36m_person(), "h36m_17"), (coco_person(), "coco_17")):
         assert read_keypoints(save_npz(tmp_path / "x.npz", keypoints=person[None])).layout == name
         flat = np.column_stack((person, np.zeros(17))) / 300
         assert read_keypoints(save_npz(tmp_path / "y.npz", keypoints3d=flat[None])).layout == name

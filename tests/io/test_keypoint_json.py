@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bounds import bounded
-from keypoint_samples import F, random_points, save_json, save_npz, with_confidence
+from keypoint_samples import F, coco_person, h36m_person, random_points, save_json, save_npz, with_confidence
 
 from poseprior.io.keypoints import read_keypoints
 
@@ -94,6 +94,19 @@ def test_mmpose(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.points[10].numpy(), points[0] + 10, rtol=1e-5)
     image = read_keypoints(save_json(tmp_path / "image.json", frames[0]["instances"]))
     assert image.names == ("image",) and image.points.shape == (1, 133, 2)
+
+
+@pytest.mark.parametrize("program", ["alphapose", "mmpose", "coco"])
+@pytest.mark.parametrize("name", ["coco_17", "h36m_17"])
+def test_a_number_of_points_is_no_layout(program: str, name: str, tmp_path: Path) -> None:
+    person = {"coco_17": coco_person, "h36m_17": h36m_person}[name]()
+    one = {"image_id": "1.jpg", "keypoints": with_confidence(person)}
+    instances = [{"keypoints": person.tolist(), "keypoint_scores": [0.9] * 17}]
+    content = {"alphapose": [one], "mmpose": instances, "coco": {"annotations": [one]}}[program]
+    path = save_json(tmp_path / "x.json", content)
+    assert read_keypoints(path).layout == name  # by the lengths of bones
+    for asked in ("coco_17", "h36m_17"):
+        assert read_keypoints(path, layout=asked).layout == asked
 
 
 _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
