@@ -44,6 +44,8 @@ def read_frames(path: Path) -> list[Frame]:
         ValueError: none of the layouts that are known, or half of one.
     """
     content = read_json(path)
+    if content is None or content == []:  # what several programs write of a frame without a person
+        return [Frame(path.stem, _people([]))]
     for known, read in _PROGRAMS.values():
         if known(content):
             return read(content, path)
@@ -69,7 +71,14 @@ def _points(values: list[float], count: int | None, what: str, path: Path) -> ND
     return points if len(points) or count is None else np.zeros((count, 3), np.float32)
 
 
+def _people(found: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(P, K, 3) of people; (0, 0, 3) where nobody was found, which says nothing of the number of points."""
+    return np.stack(found) if found else np.zeros((0, 0, 3), np.float32)
+
+
 def _dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
+    """A list of objects; null is an empty one."""
+    value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         odd = next((one for one in value if not isinstance(one, dict)), value) if isinstance(value, list) else value
         raise ValueError(f"{what}: expected a list of objects in {path.name}, got {type(odd).__name__}.")
@@ -91,7 +100,7 @@ def _openpose(content: Any, path: Path) -> list[Frame]:
                 "--model_pose BODY_25."
             )
         found.append(np.concatenate([_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _OPENPOSE]))
-    people = np.stack(found) if found else np.zeros((0, 137, 3), np.float32)
+    people = _people(found)
     detail = bool(people[:, 25:, 2].any())
     layout = "openpose_137" if detail else "openpose_25"
     return [Frame(path.stem, people if detail else people[:, :25], layout, notes)]
@@ -103,7 +112,7 @@ def _alphapose(content: Any, path: Path) -> list[Frame]:
 
 
 def _coco(content: Any, path: Path) -> list[Frame]:
-    images = _dicts(content.get("images", []), "images", path)
+    images = _dicts(content.get("images"), "images", path)
     names = {str(one.get("id")): str(one.get("file_name", one.get("id"))) for one in images}
     return _by_image(_dicts(content["annotations"], "annotations", path), names, path)
 
@@ -113,6 +122,8 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
     notes: dict[str, None] = {}
     layout = None
     for one in people:
+        key = str(one.get("image_id", path.stem))
+        group = frames.setdefault(names.get(key, key), [])
         if "keypoints" not in one:
             notes["people without keypoints were left out"] = None
             continue
@@ -126,15 +137,15 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
         if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
             body[:, 2] = np.minimum(flags, 1)
             notes["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"] = None
-        key = str(one.get("image_id", path.stem))
-        frames.setdefault(names.get(key, key), []).append(body)
+        group.append(body)
     if len({len(body) for group in frames.values() for body in group}) > 1:
         raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
-    nobody = np.zeros((0, max((len(body) for group in frames.values() for body in group), default=17), 3), np.float32)
+    if not frames:  # one file a frame, of one in which nobody is
+        frames[path.stem] = []
     return [
-        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, list(notes))
+        Frame(Path(name).stem or name, _people(frames[name]), layout, list(notes))
         for name in sorted(frames, key=natural)
-    ]  # fmt: skip
+    ]
 
 
 def _mmpose(content: Any, path: Path) -> list[Frame]:
@@ -142,7 +153,17 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
     groups = [(path.stem, content)]
     if isinstance(content, dict):
         listed = _dicts(content["instance_info"], "instance_info", path)
-        groups = [(str(one.get("frame_id", k)), one.get("instances", [])) for k, one in enumerate(listed)]
+        videos = [one for one in listed if "instances" in one or "frame_id" in one]
+        odd = next((one for one in listed if "instances" not in one), None) if videos else None
+        if odd is not None:
+            raise ValueError(
+                f"instance_info: expected `instances` in each frame of {path.name}, got one with "
+                f"{', '.join(list(odd)[:8])} alone; write the people of each frame into a list of that name, beside its `frame_id`."
+            )
+        if videos:
+            groups = [(str(one.get("frame_id", k)), one["instances"]) for k, one in enumerate(listed)]
+        else:  # the people of one image
+            groups = [(path.stem, listed)]
     frames = []
     for name, instances in groups:
         found = []
@@ -159,9 +180,7 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
             )
         if len({len(one) for one in found}) > 1:
             raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
-        width = len(found[0]) if found else 0
-        people = np.stack(found) if found else np.zeros((0, width, 3), np.float32)
-        frames.append(Frame(name, people))
+        frames.append(Frame(name, _people(found)))
     return sorted(frames, key=lambda frame: natural(frame.name))
 
 
@@ -182,12 +201,12 @@ def _mediapipe(content: Any, path: Path) -> list[Frame]:
         found.append(_points(numbers(values, "landmarks", path), None, "landmarks", path))
     if len({len(one) for one in found}) > 1:
         raise ValueError(f"landmarks: expected one number of points for all people of {path.name}, got several.")
-    every = np.stack(found) if found else np.zeros((0, 33, 3), np.float32)
+    every = _people(found)
     return [Frame(path.stem, every, "mediapipe_33" if every.shape[1] == 33 else None, notes)]
 
 
 def _has_landmarks(content: Any) -> bool:
-    return isinstance(content, dict) and any(isinstance(content.get(name), list) for name in _LANDMARKS)
+    return isinstance(content, dict) and any(isinstance(content.get(name, 0), list | None) for name in _LANDMARKS)
 
 
 def _is_list_of(*keys: str) -> Callable[[Any], bool]:
@@ -195,7 +214,7 @@ def _is_list_of(*keys: str) -> Callable[[Any], bool]:
 
 
 def _is_dict_of(*keys: str) -> Callable[[Any], bool]:
-    return lambda c: isinstance(c, dict) and all(isinstance(c.get(k), list) for k in keys)
+    return lambda c: isinstance(c, dict) and all(isinstance(c.get(k, 0), list | None) for k in keys)
 
 
 _PROGRAMS: dict[str, tuple[Callable[[Any], bool], Callable[[Any, Path], list[Frame]]]] = {

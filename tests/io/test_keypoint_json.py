@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,44 @@ def test_mmpose(tmp_path: Path) -> None:
     assert image.names == ("image",) and image.points.shape == (1, 133, 2)
 
 
+def test_mmpose_of_one_image(tmp_path: Path) -> None:
+    points = random_points(133)
+    people = [{"keypoints": (points[0] + k).tolist(), "keypoint_scores": [0.9 - k] * 133} for k in (0, 0.5)]
+    found = read_keypoints(save_json(tmp_path / "image.json", {"meta_info": {}, "instance_info": people}))
+    assert found.names == ("image",) and found.layout == "coco_wholebody"
+    np.testing.assert_allclose(found.points[0].numpy(), points[0], rtol=1e-5)
+
+
+_ONE = [{"keypoints": coco_person().tolist(), "keypoint_scores": [0.9] * 17}]
+_LANDMARKS = [{"x": float(x), "y": float(y), "visibility": 0.9} for x, y in random_points(33)[0]]
+_HAND = {"hand_landmarks": [_LANDMARKS[:21]]}
+
+
+@pytest.mark.parametrize(
+    ("full", "empty", "asked"),
+    [
+        (_ONE, [], None),
+        (_ONE, None, None),
+        ({"instance_info": _ONE}, {"instance_info": []}, None),
+        ([{"image_id": 0, "keypoints": with_confidence(coco_person())}], [], None),
+        ({"annotations": [{"keypoints": with_confidence(coco_person())}]}, {"annotations": []}, None),
+        ({"people": [{"pose_keypoints_2d": with_confidence(random_points(25)[0])}]}, {"people": None}, None),
+        ({"pose_landmarks": [_LANDMARKS]}, {"pose_landmarks": None}, None),
+        ({"pose_landmarks": [_LANDMARKS]}, {"pose_landmarks": []}, None),
+        ({"pose_landmarks": [_LANDMARKS]}, {"pose_landmarks": [[]]}, None),
+        (_HAND, {"hand_landmarks": []}, "mediapipe_left_hand"),
+    ],
+)
+def test_frames_without_a_person(full: Any, empty: Any, asked: str | None, tmp_path: Path) -> None:
+    for k in range(3):
+        save_json(tmp_path / f"{k}.json", empty if k == 1 else full)
+    found = read_keypoints(tmp_path, layout=asked)
+    assert found.names[1] == "1" and len(found.points) == 3
+    assert (found.confidence > 0).any(1).tolist() == [True, False, True] and found.points[1].isnan().all()
+    with pytest.raises(ValueError, match="got nobody"):
+        read_keypoints(tmp_path / "1.json")
+
+
 @pytest.mark.parametrize("program", ["alphapose", "mmpose", "coco"])
 @pytest.mark.parametrize("name", ["coco_17", "h36m_17"])
 def test_a_number_of_points_is_no_layout(program: str, name: str, tmp_path: Path) -> None:
@@ -127,7 +166,8 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
         ('{"people": []', "broken or cut off"),
         ('{"people": [3]}', "people: expected a list of objects"),
         ('{"version": 1}', r"got .*x.json with version, which has none of them; save an .npz"),
-        ("[]", "expected the JSON of"),
+        ("[]", "got nobody"),
+        ("[[]]", "expected the JSON of"),
         ("3", "with a int"),
         ("\ud800", "broken or cut off"),
         ('[{"image_id": "a", "keypoints": [1, 2]}]', "expected x, y, confidence by point, numbers in x.json, got 2"),
@@ -136,6 +176,7 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
             '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
             "two numbers for each of",
         ),
+        ('{"instance_info": [{"frame_id": 0, "keypoints": [[1, 2]]}]}', "expected `instances` in each frame of x.json"),
         ('{"annotations": [{"keypoints": [1, 2, 1], "foot_kpts": []}]}', "expected 17 points beside foot_kpts"),
     ],
 )
