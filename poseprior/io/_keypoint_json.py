@@ -29,12 +29,15 @@ class Frame:
         name: of the frame.
         people: (P, K, 3) x, y, confidence.
         layout: of the points, where the program writes no other; a number of points alone says nothing.
+        notes: what was decided about the frame.
+        normalised: whether the program writes coordinates of [0, 1] over the image.
     """
 
     name: str
     people: NDArray[np.float32]
     layout: str | None = None
     notes: list[str] = field(default_factory=list)
+    normalised: bool = False
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -158,7 +161,7 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
         if odd is not None:
             raise ValueError(
                 f"instance_info: expected `instances` in each frame of {path.name}, got one with "
-                f"{', '.join(list(odd)[:8])} alone; write the people of each frame into a list of that name, beside its `frame_id`."
+                f"{', '.join(list(odd)[:8])} alone; write its people into a list of that name, beside `frame_id`."
             )
         if videos:
             groups = [(str(one.get("frame_id", k)), one["instances"]) for k, one in enumerate(listed)]
@@ -202,7 +205,7 @@ def _mediapipe(content: Any, path: Path) -> list[Frame]:
     if len({len(one) for one in found}) > 1:
         raise ValueError(f"landmarks: expected one number of points for all people of {path.name}, got several.")
     every = _people(found)
-    return [Frame(path.stem, every, "mediapipe_33" if every.shape[1] == 33 else None, notes)]
+    return [Frame(path.stem, every, "mediapipe_33" if every.shape[1] == 33 else None, notes, normalised=True)]
 
 
 def _has_landmarks(content: Any) -> bool:

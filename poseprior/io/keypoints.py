@@ -19,7 +19,7 @@ from ._keypoint_checks import check_size, refuse_no_body, unread, usual_confiden
 from ._keypoint_json import Frame, read_frames
 from ._keypoint_layout import choose_layout, layout_argument
 from ._keypoint_people import follow
-from ._keypoint_units import in_units
+from ._keypoint_units import in_units, refuse_two_units
 from ._open import ArrayFile, open_npz, printable
 
 #: Names of confidences, of points or (the last two) maybe of whole people.
@@ -97,22 +97,22 @@ def read_keypoints(
     """
     check_path("path", path)
     source, order, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
-    kind = source.suffix.lower()
+    kind, frames = source.suffix.lower(), list[Frame]()
     if source.is_dir():
         files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
         if not files:
             raise ValueError(
                 f"path: expected a folder with .json files of a detector, got none in {source}; an .npz is given by itself."
             )
-        found = _from_frames(
-            [f for file in sorted(files, key=natural_path) for f in read_frames(file)], source, order, person
-        )
+        frames = [frame for file in sorted(files, key=natural_path) for frame in read_frames(file)]
+        found = _from_frames(frames, source, order, person)
     elif not source.exists():
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {source}, which is not there."
         )
     elif kind == ".json":
-        found = _from_frames(read_frames(source), source, order, person)
+        frames = read_frames(source)
+        found = _from_frames(frames, source, order, person)
     elif kind == ".npz":
         if person not in (None, 0):
             raise ValueError(f"person: expected none for an .npz, which holds one person, got {person}.")
@@ -129,7 +129,9 @@ def read_keypoints(
             f"image_size: expected {found.image_size}, which {source.name} says, got {size}; leave it out."
         )
     size = size or found.image_size
-    return replace(found, points=in_units(found.points, found.confidence, units, size), image_size=size)
+    normalised = any(frame.normalised for frame in frames)
+    points = in_units(found.points, found.confidence, units, size, known=normalised)
+    return replace(found, points=points, image_size=size)
 
 
 def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | None, person: int | None) -> KeypointFile:
@@ -143,6 +145,7 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
             f"path: expected frames of one program in {path.name}, got {first[1]} points in {printable(one)} and {second[1]} in "
             f"{printable(other)}; put the others in a folder of their own."
         )
+    refuse_two_units([(frame.name, frame.people) for frame in frames], path)
     every = torch.from_numpy(follow([frame.people for frame in frames], person))
     said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
     names = tuple(frame.name for frame in frames)

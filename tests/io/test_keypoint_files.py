@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from keypoint_samples import F, coco_person, h36m_person, random_points, save_json, save_npz
+from numpy.typing import NDArray
 
 from poseprior.io.keypoints import read_keypoints
 from poseprior.keypoint_layouts import SMPLX_144, layout, layouts_of_length
@@ -77,8 +78,53 @@ def test_normalised_coordinates(units: str, tmp_path: Path) -> None:
     told = save_npz(tmp_path / "y.npz", keypoints=stored, image_size=size)
     np.testing.assert_allclose(read_keypoints(told, units=units).points.numpy(), points, atol=1e-3)
     pixels = save_npz(tmp_path / "z.npz", keypoints=points)
-    with pytest.raises(ValueError, match=r"expected coordinates around \[0, 1\] for"):
+    with pytest.raises(ValueError, match=r"expected coordinates around \[-?[01], 1\] for"):
         read_keypoints(pixels, units=units, image_size=(1280, 720))
+
+
+@pytest.mark.parametrize("kind", ["npz", "json"])
+def test_legs_below_the_image_of_a_webcam(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0.2, 0.1), (0.8, 0.9), (20, 33, 2))
+    points[7] = rng.uniform((0.2, 0.1), (0.8, 2.4), (33, 2))  # one such frame among others
+    points[9] = rng.uniform((0.2, 0.1), (0.8, 6.0), (33, 2))  # half of it between the two units
+
+    def save(points: NDArray[np.float64]) -> Path:
+        if kind == "npz":
+            return save_npz(tmp_path / "x.npz", keypoints=points)
+        (tmp_path / "x").mkdir(exist_ok=True)
+        for k, frame in enumerate(points):
+            listed = [{"x": float(x), "y": float(y), "z": -0.1, "visibility": 0.9} for x, y in frame]
+            save_json(tmp_path / "x" / f"{k:02d}.json", {"pose_landmarks": [listed]})
+        return tmp_path / "x"
+
+    for some in (points, points[7:8].repeat(20, 0)):
+        path = save(some)
+        found = read_keypoints(path, units="normalised", image_size=(640, 480))
+        np.testing.assert_allclose(found.points.numpy(), some * (640, 480), rtol=1e-5)
+        with pytest.raises(ValueError, match=r"normalised to \[0, 1\]; pass units='normalised' with image_size="):
+            read_keypoints(path)
+    far = save(points[9:10].repeat(20, 0))
+    with pytest.raises(ValueError, match=r"pass .*units='normalised' with image_size="):
+        read_keypoints(far)
+    assert read_keypoints(far, units="normalised", image_size=(640, 480)).points.shape == (20, 33, 2)
+    points[3] *= 640
+    with pytest.raises(
+        ValueError, match=r"in every frame.*, got (1 of 20 frames|normalised coordinates in frame 19 and)"
+    ):
+        read_keypoints(save(points), units="normalised", image_size=(640, 480))
+    np.testing.assert_allclose(read_keypoints(save(points[3:4].repeat(20, 0))).points[0].numpy(), points[3], rtol=1e-5)
+
+
+def test_coordinates_that_may_be_pixels_or_normalised(tmp_path: Path) -> None:
+    points = random_points(133) / 100
+    path = save_npz(tmp_path / "x.npz", keypoints=points)
+    with pytest.raises(ValueError, match=r"may be pixels or normalised.* pass units='pixels', or units='normalised'"):
+        read_keypoints(path)
+    np.testing.assert_array_equal(read_keypoints(path, units="pixels").points.numpy(), points)
+    np.testing.assert_allclose(
+        read_keypoints(path, units="normalised", image_size=(10, 10)).points.numpy(), points * 10, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("units", "scale"), [("mm", 1000.0), ("cm", 100.0), ("m", 1.0)])
