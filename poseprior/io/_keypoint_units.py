@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..keypoint_layouts import SMPLX_144, KeypointLayout
 from ._open import printable
 
 #: `units` of read_keypoints, by number of coordinates.
@@ -19,20 +20,26 @@ UNITS = {2: ("pixels", "normalised", "normalised_centred"), 3: ("m", "cm", "mm")
 _NORMALISED, _PIXELS = 2.0, 10.0
 #: Of the coordinates that are centred on an image, so many are negative.
 _SHARE_NEGATIVE = 0.2
-#: Metres that no person spans, and that no hand is within.
-_MANY_METRES, _FEW_METRES = 4.0, 0.01
+_IN_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+#: Metres that no person spans, that no hand and no face spans, and that none of them is within.
+_MANY_METRES, _MANY_METRES_OF_PART, _FEW_METRES = 4.0, 0.6, 0.01
+#: Metres that half a person or more, and a hand or a face, usually spans.
+_USUAL_METRES = {"person": (0.2, 3.0), "part": (0.05, 0.3)}
+_OF_FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 #: Points that show how large a person is.
 _ENOUGH = 4
 
 
 def in_units(
-    points: Tensor, confidence: Tensor, units: str | None, size: tuple[float, float] | None, known: bool = False
-) -> Tensor:
+    points: Tensor, confidence: Tensor, layout: KeypointLayout, units: str | None, size: tuple[float, float] | None,
+    known: bool = False,
+) -> Tensor:  # fmt: skip
     """(F, K, d) in pixels or metres.
 
     Args:
         points: (F, K, 2 or 3).
         confidence: (F, K).
+        layout: of the K points.
         units: of `points`; None for pixels and metres, which the values must then look like.
         size: (width, height) of the image, pixels.
         known: whether the program that wrote them writes normalised ones.
@@ -45,7 +52,7 @@ def in_units(
     if units is not None and units not in allowed:
         raise ValueError(f"units: expected one of {', '.join(allowed)} for {dimensions}D keypoints, got {units!r}.")
     if dimensions == 3:
-        return _metres(points, confidence, units)
+        return _metres(points, confidence, units, layout)
     if units in (None, "pixels"):
         return _pixels(points, confidence, units, known)
     return _from_normalised(points, confidence, str(units), size)
@@ -139,30 +146,75 @@ def _median(values: Tensor, seen: Tensor) -> Tensor:
     return torch.where(count > 0, (lower + upper) / 2, torch.nan)[:, 0]
 
 
-def _metres(points: Tensor, confidence: Tensor, units: str | None) -> Tensor:
-    scaled = points * {"m": 1.0, "cm": 0.01, "mm": 0.001, None: 1.0}[units]
-    span = _span(scaled, confidence)
-    if span > _MANY_METRES:
-        if units is None:
-            guess = "mm" if span > 100 * _MANY_METRES else "cm"
+def _metres(points: Tensor, confidence: Tensor, units: str | None, layout: KeypointLayout) -> Tensor:
+    """Metres of points (F, K, 3), which must then be of the size of what the layout has, in each frame."""
+    told = units or "m"
+    scaled, seen = points * _IN_METRES[told], _seen(points, confidence)
+    what = _who(layout, seen.any(0))
+    most = _MANY_METRES if what == "person" else _MANY_METRES_OF_PART
+    spans, count = _spans(scaled, seen), seen.sum(1)
+    enough = min(int(count.max()), _ENOUGH)
+    span = float(spans[count >= enough].median())
+    if enough > 1 and (span > most or (enough == _ENOUGH and 0 < span < _FEW_METRES)):
+        raise ValueError(_other_unit(span / _IN_METRES[told], what, most, units))
+    # By the bulk of a frame: a point that a triangulation threw far away is no other unit.
+    centre = torch.stack([_median(scaled[..., k], seen) for k in range(3)], -1)
+    size = 2 * _median((scaled - centre[:, None]).norm(dim=-1), seen)
+    for odd, how in (
+        ((size > most) & (count > 1), f"more than {most:g} m"),
+        ((spans < _FEW_METRES) & (count >= _ENOUGH), f"less than {_FEW_METRES:g} m"),
+    ):
+        if bool(odd.any()):
             raise ValueError(
-                f"units: expected metres, got a person of {span:,.0f} units, which looks like {guess}; pass units={guess!r} (on "
-                f"the command line --units {guess}), or save metres."
+                f"units: expected {told} in every frame, got {_frames(odd)} with a {what} of {how}; rescale those, or give their "
+                "points a confidence of 0."
             )
-        raise ValueError(
-            f"units: expected a person of less than {_MANY_METRES:g} m in {units}, got {span:,.1f} m; pass others."
-        )
-    if 0 < span < _FEW_METRES:
-        raise ValueError(f"units: expected metres, got a person of {span:.2g} m; save metres.")
     return scaled
 
 
+def _who(layout: KeypointLayout, shown: Tensor) -> str:
+    """What the points (K,) that were found are of: "person", or "hand" or "face" where they are of nothing else."""
+    points = [
+        (layout.parts[k], layout.names[k] if layout.joints[k] is None else SMPLX_144[layout.joints[k] or 0])
+        for k in shown.nonzero().flatten().tolist()
+    ]
+    for side in ("left", "right"):
+        if all(part == f"{side}_hand" or name == f"{side}_wrist" for part, name in points):
+            return "hand"
+    return "face" if all(part == "face" or name in _OF_FACE for part, name in points) else "person"
+
+
+def _other_unit(span: float, what: str, most: float, units: str | None) -> str:
+    """The error for a median span that the units do not have, with those that it may be in."""
+    usual = _USUAL_METRES["person" if what == "person" else "part"]
+    sizes = {
+        unit: span * scale
+        for unit, scale in _IN_METRES.items()
+        if unit != (units or "m") and _FEW_METRES <= span * scale <= most
+    }
+    likely = {unit: size for unit, size in sizes.items() if usual[0] <= size <= usual[1]} or sizes
+    number = f"{span:,.0f}" if span >= 10 else f"{span:.2g}"
+    got = f"units: expected {'metres' if units is None else units}, got a {what} of {number} units"
+    if not likely:
+        return f"{got}, which no {what} has in m, cm or mm; rescale them, and save metres."
+    passed = " or ".join(f"units={unit!r}" for unit in likely)
+    looks = (
+        f"looks like {next(iter(likely))}"
+        if len(likely) == 1
+        else "is " + " or ".join(f"{size:.2g} m in {unit}" for unit, size in likely.items())
+    )
+    return f"{got}, which {looks}; pass {passed} (on the command line --units), or save metres."
+
+
 def _span(points: Tensor, confidence: Tensor) -> float:
-    """Median over the frames of the longest side of the box round the points; 0 where too few were found."""
+    """Median span of the frames; 0 where too few points were found."""
     seen = _seen(points, confidence)
     many = seen.sum(1) >= _ENOUGH
-    if not bool(many.any()):
-        return 0.0
-    high = torch.where(seen[..., None], points, -torch.inf)[many].amax(1)
-    low = torch.where(seen[..., None], points, torch.inf)[many].amin(1)
-    return float((high - low).amax(-1).median())
+    return float(_spans(points, seen)[many].median()) if bool(many.any()) else 0.0
+
+
+def _spans(points: Tensor, seen: Tensor) -> Tensor:
+    """(F,) longest side of the box round the points of each frame; negative where none was found."""
+    high = torch.where(seen[..., None], points, -torch.inf).amax(1)
+    low = torch.where(seen[..., None], points, torch.inf).amin(1)
+    return (high - low).amax(-1)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .._checks import check_path
 from ..keypoint_layouts import KeypointLayout, LayoutInput
+from ..keypoint_layouts import layout as find_layout
 from ._frames import natural_path
 from ._keypoint_checks import check_size, refuse_no_body, unread, usual_confidences
 from ._keypoint_json import Frame, read_frames
@@ -130,7 +131,7 @@ def read_keypoints(
         )
     size = size or found.image_size
     normalised = any(frame.normalised for frame in frames)
-    points = in_units(found.points, found.confidence, units, size, known=normalised)
+    points = in_units(found.points, found.confidence, find_layout(found.layout), units, size, known=normalised)
     return replace(found, points=points, image_size=size)
 
 

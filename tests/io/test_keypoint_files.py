@@ -138,11 +138,70 @@ def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_p
     if units == "m":
         np.testing.assert_array_equal(read_keypoints(path).points.numpy(), metres)
         return
-    with pytest.raises(ValueError, match=r"expected metres, got a person of [\d,]+ units, .* pass units="):
+    what = "hand" if hand else "person"
+    with pytest.raises(
+        ValueError, match=rf"got a {what} of [\d,]+ units, which looks like {units}; pass units='{units}'"
+    ):
         read_keypoints(path)
-    if not hand:
-        with pytest.raises(ValueError, match=rf"looks like {units}; pass units='{units}'"):
-            read_keypoints(path)
+    if units == "cm":
+        return
+    with pytest.raises(ValueError, match=rf"expected cm, got a {what} of [\d,.]+ units.*pass .*units='{units}'"):
+        read_keypoints(path, units="cm")
+
+
+@pytest.mark.parametrize("size", [[180, 100, 50], [90, 60, 40], [400, 250, 200]])
+def test_the_size_of_what_the_points_are_of(size: list[int], tmp_path: Path) -> None:
+    """A hand in millimetres is no person in centimetres, whether the layout has no more or no more was found."""
+    points = np.random.default_rng(0).uniform(0, 1, (5, 55, 3)) * size
+    seen = np.zeros((5, 55))
+    if size[0] == 400:  # an upper body
+        seen[:, 9:22] = 1
+    else:
+        seen[:, 40:55] = 1
+        hand = save_npz(tmp_path / "h.npz", keypoints3d=points[:, :21])
+        with pytest.raises(ValueError, match=r"got a hand of \d+ units, which looks like mm; pass units='mm'"):
+            read_keypoints(hand, layout="mediapipe_right_hand")
+        np.testing.assert_allclose(
+            read_keypoints(hand, layout="mediapipe_right_hand", units="mm").points.numpy(),
+            points[:, :21] / 1000,
+            rtol=1e-5,
+        )
+    path = save_npz(tmp_path / "b.npz", keypoints3d=points, confidence=seen)
+    with pytest.raises(ValueError, match=r"units, which looks like mm; pass units='mm'"):
+        read_keypoints(path)
+    assert float(read_keypoints(path, units="mm").points.nan_to_num().max()) < 0.4
+
+
+def test_sizes_of_two_units_name_both(tmp_path: Path) -> None:
+    path = save_npz(
+        tmp_path / "x.npz", keypoints3d=np.random.default_rng(0).uniform(0, 250, (5, 55, 3)), layout="smplx_55"
+    )
+    with pytest.raises(ValueError, match=r"is 2.5 m in cm or 0.2\d m in mm; pass units='cm' or units='mm'"):
+        read_keypoints(path)
+    path = save_npz(tmp_path / "x.npz", keypoints3d=np.random.default_rng(0).uniform(0, 1e6, (5, 55, 3)))
+    with pytest.raises(ValueError, match="which no person has in m, cm or mm; rescale them, and save metres"):
+        read_keypoints(path)
+
+
+def test_millimetres_of_few_points_or_few_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = {"a": "pelvis", "b": "head", "c": "left_wrist"}
+    for count in (2, 3):
+        few = save_npz(tmp_path / "few.npz", keypoints3d=rng.uniform(0, 1700, (5, count, 3)))
+        with pytest.raises(ValueError, match="which looks like mm; pass units='mm'"):
+            read_keypoints(few, layout=dict(list(table.items())[:count]))
+    points = rng.uniform(0, 1.7, (8, 24, 3))
+    seen = np.zeros((8, 24))
+    seen[:, :3] = 1
+    with pytest.raises(ValueError, match="which looks like mm; pass units='mm'"):
+        read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, confidence=seen))
+    for factor, how in ((1000, "more than 4 m"), (100, "more than 4 m"), (0.001, "less than 0.01 m")):
+        odd = points.copy()
+        odd[3:5] *= factor
+        with pytest.raises(ValueError, match=rf"got 2 of 8 frames \(the first is number 3\) with a person of {how}"):
+            read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=odd))
+    points[2, 5] = 300.0  # one point that a triangulation threw far away
+    assert len(read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points)).points) == 8
 
 
 def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
@@ -152,7 +211,7 @@ def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
     one = np.ones((F, 133), np.float32)
     one[:, 1:] = 0
     assert read_keypoints(save_npz(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
-    with pytest.raises(ValueError, match=r"expected metres, got a person of 0.0005\d m; save metres"):
+    with pytest.raises(ValueError, match=r"got a person of 0.0005\d units, which no person has in m, cm or mm"):
         read_keypoints(
             save_npz(tmp_path / "c.npz", keypoints3d=random_points(55, dimensions=3) / 1e6, layout="smplx_55")
         )
