@@ -185,7 +185,7 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
                 "column differs from it; save keypoints[..., :2] if that is a depth."
             )
         confidence = last
-    stored = str(file["layout"]) if "layout" in file else None
+    stored = ", ".join(_texts(file, "layout")) if "layout" in file else None
     names = _frame_names(file, len(points))
     camera = {"focal": _pair(file, "focal_length"), "center": _pair(file, "principal_point")}
     size = check_size("image_size", _pair(file, "image_size"))
@@ -212,7 +212,13 @@ def _frame_names(file: ArrayFile, frames: int) -> tuple[str, ...]:
         return tuple(str(k) for k in range(frames))
     if file[said].shape != (frames,):
         raise ValueError(f"{said}: expected ({frames},), a name for each frame, got {file[said].shape}.")
-    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in file[said].tolist())
+    return _texts(file, said)
+
+
+def _texts(file: ArrayFile, name: str) -> tuple[str, ...]:
+    """An array of texts, or of bytes or numbers as text."""
+    values = file[name].reshape(-1).tolist()
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
 
 
 def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -286,8 +292,13 @@ def _checked(
         raise ValueError(f"path: expected keypoints in some frame, got nobody in {path.name}.")
     confidence, flags = usual_confidences(confidence, path)
     refuse_no_body(points, confidence, names, path)
-    chosen = choose_layout(points, confidence, order, stored, path)
+    chosen, decided = choose_layout(points, confidence, order, stored, path)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
     return KeypointFile(
-        points, confidence, chosen if chosen.name == "own" else chosen.name, names, notes=notes + flags, **more
+        points,
+        confidence,
+        chosen if chosen.name == "own" else chosen.name,
+        names,
+        notes=notes + flags + decided,
+        **more,
     )

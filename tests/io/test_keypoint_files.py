@@ -246,6 +246,27 @@ def test_coco_and_h36m_are_told_apart_by_their_bones(tmp_path: Path) -> None:
         read_keypoints(save_npz(tmp_path / "z.npz", keypoints=between[None]))
 
 
+def test_a_stored_layout_that_is_not_known_gives_way(tmp_path: Path) -> None:
+    for stored, message in (
+        ("coco", r"expected one of .*, got 'coco' in k.npz. Did you mean coco_17\? Pass layout= with that"),
+        ("coco_wholebody", r"expected 133 points for 'coco_wholebody', which k.npz says, got 17; pass layout="),
+    ):
+        path = save_npz(tmp_path / "k.npz", keypoints=coco_person()[None], layout=stored)
+        with pytest.raises(ValueError, match=message):
+            read_keypoints(path)
+        found = read_keypoints(path, layout="coco_17")
+        assert found.layout == "coco_17" and found.notes == (
+            f"not read: layout '{stored}' of k.npz, since another was passed",
+        )
+        with pytest.raises(ValueError, match="layout: expected 25 points for 'openpose_25', got 17"):
+            read_keypoints(path, layout="openpose_25")
+    path = save_npz(tmp_path / "k.npz", keypoints=coco_person()[None], layout="coco_17")
+    with pytest.raises(ValueError, match=r"which k.npz says, got 'h36m_17'; leave it out"):
+        read_keypoints(path, layout="h36m_17")
+    for stored in (np.array(["coco_17"]), np.array(b"coco_17")):
+        assert read_keypoints(save_npz(path, keypoints=coco_person()[None], layout=stored)).layout == "coco_17"
+
+
 def test_hands_need_a_side(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "x.npz", keypoints=random_points(21))
     with pytest.raises(ValueError, match="pass layout='mediapipe_left_hand' or layout='mediapipe_right_hand'"):
