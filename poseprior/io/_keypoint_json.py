@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..keypoint_layouts import SMPLX_144, KeypointLayout
 from ._frames import natural
 from ._json import numbers, read_json
+from ._open import printable
 
 _OPENPOSE = (
     ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
@@ -19,6 +21,9 @@ _OPENPOSE = (
 )  # fmt: skip
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
 _LANDMARKS = ("pose_landmarks", "poseLandmarks", "landmarks", "hand_landmarks")
+_HANDEDNESS = ("handedness", "handednesses", "multi_handedness", "multiHandedness")
+_CATEGORY = ("category_name", "categoryName", "label", "display_name", "displayName", "classification", "categories")
+_HAND_POINTS = 21
 
 
 @dataclass
@@ -30,6 +35,7 @@ class Frame:
         people: (P, K, 3) x, y, confidence.
         layout: of the points, where the program writes no other; a number of points alone says nothing.
         notes: what was decided about the frame.
+        sides: "left" or "right" of each of the people, where these are hands and the program says it.
         normalised: whether the program writes coordinates of [0, 1] over the image.
     """
 
@@ -38,6 +44,7 @@ class Frame:
     layout: str | None = None
     notes: list[str] = field(default_factory=list)
     normalised: bool = False
+    sides: tuple[str, ...] = ()
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -189,23 +196,83 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
 
 def _mediapipe(content: Any, path: Path) -> list[Frame]:
     """Landmarks with `x`, `y` and maybe `visibility`: of one person, or `pose_landmarks` of one or several."""
-    notes = []
+    notes, handedness = [], None
     if isinstance(content, dict):
-        key = next(name for name in _LANDMARKS if name in content)
+        key = next(name for name in _LANDMARKS if isinstance(content.get(name, 0), list | None))
         notes = [f"not read: {name}, in {path.name}" for name in content if name != key and "landmarks" in name.lower()]
+        handedness = next((content[name] for name in _HANDEDNESS if content.get(name)), None)
         content = content[key]
-    people = content if content and isinstance(content[0], list) else [content]
+    people = content if content and isinstance(content[0], list) else [content or []]
     found = []
-    for person in filter(None, people):
+    for person in people:
         listed = _dicts(person, "landmarks", path)
         # Landmarks of hands have no visibility, or 0 throughout.
-        told = len(listed) != 21 or any(one.get("visibility") for one in listed)
+        told = len(listed) != _HAND_POINTS or any(one.get("visibility") for one in listed)
         values = [[one.get("x"), one.get("y"), one.get("visibility", 1.0) if told else 1.0] for one in listed]
         found.append(_points(numbers(values, "landmarks", path), None, "landmarks", path))
-    if len({len(one) for one in found}) > 1:
+    shown = [one for one in found if len(one)]
+    if len({len(one) for one in shown}) > 1:
         raise ValueError(f"landmarks: expected one number of points for all people of {path.name}, got several.")
-    every = _people(found)
-    return [Frame(path.stem, every, "mediapipe_33" if every.shape[1] == 33 else None, notes, normalised=True)]
+    every, sides = _people(shown), tuple[str, ...]()
+    if handedness is not None and every.shape[1] == _HAND_POINTS:
+        sides = tuple(_side(one, path) for one in (handedness if isinstance(handedness, list) else [handedness]))
+        if len(sides) != len(found):
+            raise ValueError(
+                f"handedness: expected one for each of the {len(found)} hands of {path.name}, got {len(sides)}; write one for "
+                "each, or leave it out and keep the hands of one side."
+            )
+        sides = tuple(side for side, one in zip(sides, found, strict=True) if len(one))
+    elif handedness is not None and len(shown):
+        notes.append(f"not read: handedness, in {path.name}, which is of hands")
+    layout = "mediapipe_33" if every.shape[1] == 33 else None
+    return [Frame(path.stem, every, layout, notes, normalised=True, sides=sides)]
+
+
+def _side(value: Any, path: Path) -> str:
+    """Which hand MediaPipe saw: a word, a category with its name, or a list of such, the likeliest first."""
+    while isinstance(value, list | dict) and value:
+        value = (
+            value[0] if isinstance(value, list) else next((value[key] for key in _CATEGORY if value.get(key)), "none")
+        )
+    if not isinstance(value, str) or value.lower() not in ("left", "right"):
+        raise ValueError(
+            f"handedness: expected Left or Right of each hand of {path.name}, got {printable(str(value))!r}; write one of them, "
+            "or leave handedness out."
+        )
+    return value.lower()
+
+
+def hands_of_one_side(frames: list[Frame], asked: KeypointLayout | None, path: Path) -> list[Frame]:
+    """The frames with the hands of the side that the layout is of; as they are where the file says no sides.
+
+    Raises:
+        ValueError: no hand of that side in any frame, or hands of both where the layout is of neither.
+    """
+    there = sorted({side for frame in frames for side in frame.sides})
+    if not there:
+        return frames
+    names = [] if asked is None else [*asked.parts, *(SMPLX_144[joint] for joint in asked.joints if joint is not None)]
+    wanted = sorted({side for side in ("left", "right") if any(name.startswith(f"{side}_") for name in names)}) or there
+    if len(wanted) > 1:
+        raise ValueError(
+            f"layout: expected one of a single hand for {path.name}, whose handedness is {' and '.join(there)}; pass "
+            + " or ".join(f"layout='mediapipe_{side}_hand'" for side in there)
+            + ", or a table of one hand, layout={point: joint}."
+        )
+    side = wanted[0]
+    if side not in there:
+        raise ValueError(
+            f"layout: expected that of a {there[0]} hand for {path.name}, whose handedness is {there[0]}, got one of a {side} "
+            f"hand; pass layout='mediapipe_{there[0]}_hand', or leave handedness out of the file if it is wrong."
+        )
+    left_out = [f"not read: the {one} hands of {path.name}" for one in there if one != side]
+    chosen = []
+    for frame in frames:
+        if frame.sides:
+            people = frame.people[[one == side for one in frame.sides]]
+            frame = replace(frame, people=people, layout=f"mediapipe_{side}_hand", notes=frame.notes + left_out)
+        chosen.append(frame)
+    return chosen
 
 
 def _has_landmarks(content: Any) -> bool:

@@ -17,7 +17,7 @@ from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ..keypoint_layouts import layout as find_layout
 from ._frames import natural_path
 from ._keypoint_checks import check_size, refuse_no_body, unread, usual_confidences
-from ._keypoint_json import Frame, read_frames
+from ._keypoint_json import Frame, hands_of_one_side, read_frames
 from ._keypoint_layout import choose_layout, layout_argument
 from ._keypoint_people import follow
 from ._keypoint_units import in_units, refuse_two_units
@@ -139,6 +139,7 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
     """The frames of detectors, in the order of time."""
     if not frames:
         raise ValueError(f"path: expected keypoints in some frame, got no frame in {path.name}.")
+    frames = hands_of_one_side(list(frames), order, path)
     kinds = {(frame.layout or "", frame.people.shape[1]): frame.name for frame in frames if len(frame.people)}
     if len(kinds) > 1 and not {layout for layout, _ in kinds} <= _GROWING:
         (first, one), (second, other) = list(kinds.items())[:2]
