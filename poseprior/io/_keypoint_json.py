@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ _OPENPOSE = (
     ("face_keypoints_2d", 70),
 )  # fmt: skip
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
+#: The ending of an image file, where it is not the whole name.
+_IMAGE_ENDING = re.compile(
+    r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
+)
 _LANDMARKS = ("pose_landmarks", "poseLandmarks", "landmarks", "hand_landmarks")
 _HANDEDNESS = ("handedness", "handednesses", "multi_handedness", "multiHandedness")
 _CATEGORY = ("category_name", "categoryName", "label", "display_name", "displayName", "classification", "categories")
@@ -128,12 +133,12 @@ def _coco(content: Any, path: Path) -> list[Frame]:
 
 
 def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -> list[Frame]:
-    frames: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names.values()}
+    frames: dict[str, list[NDArray[np.float32]]] = {key: [] for key in names}
     notes: dict[str, None] = {}
     layout = None
     for one in people:
         key = str(one.get("image_id", path.stem))
-        group = frames.setdefault(names.get(key, key), [])
+        group = frames.setdefault(key, [])
         if "keypoints" not in one:
             notes["people without keypoints were left out"] = None
             continue
@@ -152,10 +157,17 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
         raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
     if not frames:  # one file a frame, of one in which nobody is
         frames[path.stem] = []
-    return [
-        Frame(Path(name).stem or name, _people(frames[name]), layout, list(notes))
-        for name in sorted(frames, key=natural)
-    ]
+    whole = {key: names.get(key, key) for key in frames}
+    ordered = sorted(frames, key=lambda key: natural(whole[key]))
+    shown = _frame_names([whole[key] for key in ordered])
+    return [Frame(name, _people(frames[key]), layout, list(notes)) for key, name in zip(ordered, shown, strict=True)]
+
+
+def _frame_names(names: list[str]) -> list[str]:
+    """Names of images without folders and endings, where that tells them apart."""
+    kept = [_IMAGE_ENDING.sub("", name) for name in names]
+    last = [re.split(r"[/\\]", name)[-1] or name for name in kept]
+    return next((some for some in (last, kept) if len(set(some)) == len(names)), names)
 
 
 def _mmpose(content: Any, path: Path) -> list[Frame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,10 @@ def read_keypoints(
             raise ValueError(
                 f"path: expected a folder with .json files of a detector, got none in {source}; an .npz is given by itself."
             )
-        frames = [frame for file in sorted(files, key=natural_path) for frame in read_frames(file)]
+        groups = [(file.stem, read_frames(file)) for file in sorted(files, key=natural_path)]
+        often = Counter(frame.name for _, group in groups for frame in group)
+        for stem, group in groups:  # files that count their frames alike
+            frames += [replace(f, name=f"{stem}/{f.name}") if often[f.name] > 1 else f for f in group]
         found = _from_frames(frames, source, order, person)
     elif not source.exists():
         raise ValueError(

@@ -65,6 +65,36 @@ def test_alphapose(count: int, name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(found.points[frame].numpy(), points[0] + 2 * frame, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["cam.9", "cam.10"], ["cam.9", "cam.10"]),
+        (["a/9.jpg", "b/9.jpg"], ["a/9", "b/9"]),
+        (["a/9.jpg", "a/10.JPEG"], ["9", "10"]),
+        (["9.jpg", "9.png"], ["9.jpg", "9.png"]),
+        (["cam.1.9.png", "cam.1.10.png"], ["cam.1.9", "cam.1.10"]),
+        ([".jpg", "a.jpg"], [".jpg", "a"]),
+        ([9, 10], ["9", "10"]),
+    ],
+)
+def test_names_of_frames_stay_apart(images: list[Any], names: list[str], tmp_path: Path) -> None:
+    points = random_points(26)[0]
+    people = [{"image_id": image, "keypoints": with_confidence(points + k)} for k, image in enumerate(images)]
+    assert read_keypoints(save_json(tmp_path / "x.json", people)).names == tuple(names)
+    listed = [{"id": k, "file_name": str(image)} for k, image in enumerate(images)]
+    people = [one | {"image_id": k} for k, one in enumerate(people)]
+    found = read_keypoints(save_json(tmp_path / "y.json", {"images": listed, "annotations": people}))
+    assert found.names == tuple(names)
+    np.testing.assert_allclose(found.points[1].numpy(), points + 1, rtol=1e-5)
+
+
+def test_names_of_frames_of_several_files_stay_apart(tmp_path: Path) -> None:
+    for camera in "ab":
+        people = [{"image_id": f"{k}.jpg", "keypoints": with_confidence(random_points(26)[0])} for k in range(2)]
+        save_json(tmp_path / f"{camera}.json", people)
+    assert read_keypoints(tmp_path).names == ("a/0", "a/1", "b/0", "b/1")
+
+
 def test_coco_wholebody_annotations_and_results(tmp_path: Path) -> None:
     points = random_points(133)
     parts = {"keypoints": slice(0, 17), "foot_kpts": slice(17, 23), "face_kpts": slice(23, 91),
