@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..keypoint_layouts import SMPLX_144, KeypointLayout
 from ._frames import natural
 from ._json import numbers, read_json
 from ._open import printable
@@ -64,7 +63,7 @@ def read_frames(path: Path) -> list[Frame]:
     for known, read in _PROGRAMS.values():
         if known(content):
             return read(content, path)
-    keys = ", ".join(list(content)[:8]) if isinstance(content, dict) else f"a {type(content).__name__}"
+    keys = ", ".join(list(content)[:8]) or "no keys" if isinstance(content, dict) else f"a {type(content).__name__}"
     raise ValueError(
         f"path: expected the JSON of {', '.join(_PROGRAMS)}, got {path} with {keys}, which has none of them; save an .npz with "
         "keypoints (F, K, 2), confidence (F, K) and layout."
@@ -252,39 +251,6 @@ def _side(value: Any, path: Path) -> str:
             "or leave handedness out."
         )
     return value.lower()
-
-
-def hands_of_one_side(frames: list[Frame], asked: KeypointLayout | None, path: Path) -> list[Frame]:
-    """The frames with the hands of the side that the layout is of; as they are where the file says no sides.
-
-    Raises:
-        ValueError: no hand of that side in any frame, or hands of both where the layout is of neither.
-    """
-    there = sorted({side for frame in frames for side in frame.sides})
-    if not there:
-        return frames
-    names = [] if asked is None else [*asked.parts, *(SMPLX_144[joint] for joint in asked.joints if joint is not None)]
-    wanted = sorted({side for side in ("left", "right") if any(name.startswith(f"{side}_") for name in names)}) or there
-    if len(wanted) > 1:
-        raise ValueError(
-            f"layout: expected one of a single hand for {path.name}, whose handedness is {' and '.join(there)}; pass "
-            + " or ".join(f"layout='mediapipe_{side}_hand'" for side in there)
-            + ", or a table of one hand, layout={point: joint}."
-        )
-    side = wanted[0]
-    if side not in there:
-        raise ValueError(
-            f"layout: expected that of a {there[0]} hand for {path.name}, whose handedness is {there[0]}, got one of a {side} "
-            f"hand; pass layout='mediapipe_{there[0]}_hand', or leave handedness out of the file if it is wrong."
-        )
-    left_out = [f"not read: the {one} hands of {path.name}" for one in there if one != side]
-    chosen = []
-    for frame in frames:
-        if frame.sides:
-            people = frame.people[[one == side for one in frame.sides]]
-            frame = replace(frame, people=people, layout=f"mediapipe_{side}_hand", notes=frame.notes + left_out)
-        chosen.append(frame)
-    return chosen
 
 
 def _has_landmarks(content: Any) -> bool:

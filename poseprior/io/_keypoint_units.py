@@ -25,6 +25,8 @@ _IN_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _MANY_METRES, _MANY_METRES_OF_PART, _FEW_METRES = 4.0, 0.6, 0.01
 #: Metres that half a person or more, and a hand or a face, usually spans.
 _USUAL_METRES = {"person": (0.2, 3.0), "part": (0.05, 0.3)}
+#: How many times larger than in another frame the same points of a person never are; the units are ten times so or more.
+_UNLIKE = 8.0
 _OF_FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 #: Points that show how large a person is.
 _ENOUGH = 4
@@ -78,11 +80,15 @@ def _pixels(points: Tensor, confidence: Tensor, units: str | None, known: bool) 
     """Points (F, K, 2) that are pixels; others are refused."""
     reach, seen = points.abs().amax(-1), _seen(points, confidence)
     bulk = float(_median(reach.reshape(1, -1), seen.reshape(1, -1)))
-    guess = "normalised_centred" if float((points[seen] < 0).float().mean()) > _SHARE_NEGATIVE else "normalised"
+    guess = (
+        "normalised_centred"
+        if not known and float((points[seen] < 0).float().mean()) > _SHARE_NEGATIVE
+        else "normalised"
+    )
     if bulk <= _NORMALISED or (units is None and known and bulk < _PIXELS):
         raise ValueError(
-            f"units: expected pixels, got coordinates most of which are within {bulk:.2g} of 0: the whole person within a pixel "
-            f"or two, so these are normalised to [{-1 if guess.endswith('centred') else 0}, 1]; pass units={guess!r} with "
+            f"units: expected pixels, got {'landmarks of MediaPipe' if known else 'coordinates'} of which half are within "
+            f"{bulk:.2g} of 0, so these are normalised to [{0 if guess == 'normalised' else -1}, 1]; pass units={guess!r} with "
             f"image_size=(width, height) (on the command line --units {guess} --image-size W H), or save pixels."
         )
     if units is None and bulk < _PIXELS:
@@ -112,7 +118,7 @@ def _from_normalised(points: Tensor, confidence: Tensor, units: str, size: tuple
     if bulk >= _PIXELS:
         raise ValueError(
             f"units: expected coordinates around [{-1 if units.endswith('centred') else 0}, 1] for {units}, got most of them as "
-            f"far as {bulk:.4g} from 0, as pixels are; leave it out."
+            f"far as {bulk:.4g} from 0, as pixels are; leave units= out."
         )
     large = _median(reach, seen) >= _PIXELS
     if bool(large.any()):
@@ -160,14 +166,17 @@ def _metres(points: Tensor, confidence: Tensor, units: str | None, layout: Keypo
     # By the bulk of a frame: a point that a triangulation threw far away is no other unit.
     centre = torch.stack([_median(scaled[..., k], seen) for k in range(3)], -1)
     size = 2 * _median((scaled - centre[:, None]).norm(dim=-1), seen)
+    whole = (seen | ~seen.any(0)).all(1) & (count >= _ENOUGH)  # the same points: no pose changes their size so much
+    usual = size[whole].median() if bool(whole.any()) else size.new_tensor(torch.nan)
     for odd, how in (
         ((size > most) & (count > 1), f"more than {most:g} m"),
         ((spans < _FEW_METRES) & (count >= _ENOUGH), f"less than {_FEW_METRES:g} m"),
+        (whole & ((size > _UNLIKE * usual) | (size * _UNLIKE < usual)), "another size than in the others"),
     ):
         if bool(odd.any()):
             raise ValueError(
-                f"units: expected {told} in every frame, got {_frames(odd)} with a {what} of {how}; rescale those, or give their "
-                "points a confidence of 0."
+                f"units: expected {told} in every frame, got {_frames(odd)} with a {what} of {how}; write them in one unit, or "
+                "give the points of those a confidence of 0."
             )
     return scaled
 

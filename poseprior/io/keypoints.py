@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,10 +16,11 @@ from .._checks import check_path
 from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ..keypoint_layouts import layout as find_layout
 from ._frames import natural_path
+from ._keypoint_arrays import numbers, pair, texts
 from ._keypoint_checks import check_size, refuse_no_body, unread, usual_confidences
-from ._keypoint_json import Frame, hands_of_one_side, read_frames
+from ._keypoint_json import Frame, read_frames
 from ._keypoint_layout import choose_layout, layout_argument
-from ._keypoint_people import follow
+from ._keypoint_people import follow, hands_of_one_side
 from ._keypoint_units import in_units, refuse_two_units
 from ._open import ArrayFile, open_npz, printable
 
@@ -169,7 +169,7 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
             f"{'both' if flat else 'neither'}; {fix}. It holds {file.contents()}."
         )
     key = "keypoints" if flat else "keypoints3d"
-    points = _numbers(file, key)
+    points = numbers(file, key)
     if points.dim() == 2:
         points = points[None]
     for axis in (1, 0):  # lists of people that hold one, and batches of one recording
@@ -190,10 +190,10 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
                 "column differs from it; save keypoints[..., :2] if that is a depth."
             )
         confidence = last
-    stored = ", ".join(_texts(file, "layout")) if "layout" in file else None
+    stored = ", ".join(texts(file, "layout")) if "layout" in file else None
     names = _frame_names(file, len(points))
-    camera = {"focal": _pair(file, "focal_length"), "center": _pair(file, "principal_point")}
-    size = check_size("image_size", _pair(file, "image_size"))
+    camera = {"focal": pair(file, "focal_length"), "center": pair(file, "principal_point")}
+    size = check_size("image_size", pair(file, "image_size"))
     notes += unread(file, (points.shape[0], points.shape[1]), confidence is not None)
     if confidence is None:
         confidence = torch.isfinite(points).all(-1).float()
@@ -217,13 +217,7 @@ def _frame_names(file: ArrayFile, frames: int) -> tuple[str, ...]:
         return tuple(str(k) for k in range(frames))
     if file[said].shape != (frames,):
         raise ValueError(f"{said}: expected ({frames},), a name for each frame, got {file[said].shape}.")
-    return _texts(file, said)
-
-
-def _texts(file: ArrayFile, name: str) -> tuple[str, ...]:
-    """An array of texts, or of bytes or numbers as text."""
-    values = file[name].reshape(-1).tolist()
-    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+    return texts(file, said)
 
 
 def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -233,7 +227,7 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
     for key in _CONFIDENCES:
         if key not in file:
             continue
-        value = _numbers(file, key)
+        value = numbers(file, key)
         value = value.reshape(*shape) if value.dim() == 3 and value.numel() == math.prod(shape) else value
         if key.startswith("score") and value.shape == (shape[0],) and shape[0] == shape[1]:
             raise ValueError(
@@ -255,25 +249,6 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
             f"{', '.join(found)}: expected one confidence in {file.path.name}, got several that differ; save the file with one."
         )
     return next(iter(found.values()), None), tuple(notes)
-
-
-def _numbers(file: ArrayFile, name: str) -> Tensor:
-    """An array as float32."""
-    array = file[name]
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected numbers in {file.path.name}, got {array.dtype}.")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return torch.from_numpy(array.astype(np.float32))
-
-
-def _pair(file: ArrayFile, name: str) -> tuple[float, float] | None:
-    if name not in file:
-        return None
-    value = file[name].reshape(-1)
-    if value.dtype.kind not in "fiu" or len(value) not in (1, 2):
-        got = len(value) if value.dtype.kind in "fiu" else value.dtype
-        raise ValueError(f"{name}: expected 1 or 2 numbers, got {got}; cameras by frame need fit_body itself.")
-    return float(value[0]), float(value[-1])
 
 
 def _checked(

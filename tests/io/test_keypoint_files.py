@@ -200,6 +200,11 @@ def test_millimetres_of_few_points_or_few_frames(tmp_path: Path) -> None:
         odd[3:5] *= factor
         with pytest.raises(ValueError, match=rf"got 2 of 8 frames \(the first is number 3\) with a person of {how}"):
             read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=odd))
+    for count in (1, 4):
+        odd = points.copy()
+        odd[:count] *= 100
+        with pytest.raises(ValueError, match="of another size than in the others"):
+            read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=odd), units="cm")
     points[2, 5] = 300.0  # one point that a triangulation threw far away
     assert len(read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points)).points) == 8
 
