@@ -82,12 +82,12 @@ def read_keypoints(
         path: an `.npz` with `keypoints` (F, K, 2), or (F, K, 3) with the confidence last, or `keypoints3d` (F, K, 3)
             metres; and, where known, `confidence` (F, K) (or `keypoint_scores`, `scores`, `conf`, `visibility`), `layout`,
             `focal_length`, `principal_point`, `image_size`, `names` of the frames. Or one `.json` of OpenPose, AlphaPose,
-            COCO-WholeBody or MMPose, or a folder of them, frames in the order of time.
-        layout: of the points, for files that do not say; else it must agree. A name, a table of point to joint or
-            ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
+            COCO-WholeBody, MMPose or MediaPipe, or a folder of them, frames in the order of time.
+        layout: of the points, for files that do not say, or say one that is not known; else it must agree. A name, a table
+            of point to joint or ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
         person: which of the people in each frame; None takes the most confident one and follows it from frame to frame.
         units: of the coordinates: 'pixels', 'normalised' to [0, 1], 'normalised_centred' to [-1, 1]; in 3D 'm', 'cm' or
-            'mm'. None takes pixels and metres, and refuses values that can be neither.
+            'mm'. None takes pixels and metres, and refuses values that can be neither, or either.
         image_size: (width, height) in pixels, which normalised coordinates need where the file does not say.
 
     Returns:
