@@ -33,3 +33,19 @@ def save_json(path: Path, content: Any) -> Path:
 def with_confidence(points: NDArray[Any], confidence: float = 0.9) -> list[float]:
     """x, y, confidence of points (K, 2), flat, as detectors write them."""
     return np.column_stack((points, np.full(len(points), confidence))).ravel().tolist()
+
+
+def h36m_person() -> NDArray[np.float32]:
+    """(17, 2) a standing person in the order of Human3.6M."""
+    return np.array([
+        [0, 0], [-10, 0], [-11, 45], [-11, 88], [10, 0], [11, 45], [11, 88], [0, -25], [0, -50], [0, -58], [0, -70],
+        [18, -48], [22, -20], [24, 5], [-18, -48], [-22, -20], [-24, 5],
+    ], np.float32) * 3 + 400  # fmt: skip
+
+
+def coco_person() -> NDArray[np.float32]:
+    """The same person in the order of COCO."""
+    return np.array([
+        [0, -62], [3, -65], [-3, -65], [7, -63], [-7, -63], [18, -48], [-18, -48], [22, -20], [-22, -20], [24, 5], [-24, 5],
+        [10, 0], [-10, 0], [11, 45], [-11, 45], [11, 88], [-11, 88],
+    ], np.float32) * 3 + 400  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,21 @@ from numpy.typing import NDArray
 
 from ._frames import natural
 from ._json import numbers, read_json
+from ._open import printable
 
 _OPENPOSE = (
     ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
     ("face_keypoints_2d", 70),
 )  # fmt: skip
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
+#: The ending of an image file, where it is not the whole name.
+_IMAGE_ENDING = re.compile(
+    r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
+)
 _LANDMARKS = ("pose_landmarks", "poseLandmarks", "landmarks", "hand_landmarks")
-#: Layouts by number of points, of programs that do not say.
-_BY_COUNT = {17: "coco_17", 26: "halpe_26", 133: "coco_wholebody", 136: "halpe_136"}
+_HANDEDNESS = ("handedness", "handednesses", "multi_handedness", "multiHandedness")
+_CATEGORY = ("category_name", "categoryName", "label", "display_name", "displayName", "classification", "categories")
+_HAND_POINTS = 21
 
 
 @dataclass
@@ -30,13 +37,18 @@ class Frame:
     Attributes:
         name: of the frame.
         people: (P, K, 3) x, y, confidence.
-        layout: of the points, where the program says it.
+        layout: of the points, where the program writes no other; a number of points alone says nothing.
+        notes: what was decided about the frame.
+        sides: "left" or "right" of each of the people, where these are hands and the program says it.
+        normalised: whether the program writes coordinates of [0, 1] over the image.
     """
 
     name: str
     people: NDArray[np.float32]
     layout: str | None = None
     notes: list[str] = field(default_factory=list)
+    normalised: bool = False
+    sides: tuple[str, ...] = ()
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -46,10 +58,12 @@ def read_frames(path: Path) -> list[Frame]:
         ValueError: none of the layouts that are known, or half of one.
     """
     content = read_json(path)
+    if content is None or content == []:  # what several programs write of a frame without a person
+        return [Frame(path.stem, _people([]))]
     for known, read in _PROGRAMS.values():
         if known(content):
             return read(content, path)
-    keys = ", ".join(list(content)[:8]) if isinstance(content, dict) else f"a {type(content).__name__}"
+    keys = ", ".join(list(content)[:8]) or "no keys" if isinstance(content, dict) else f"a {type(content).__name__}"
     raise ValueError(
         f"path: expected the JSON of {', '.join(_PROGRAMS)}, got {path} with {keys}, which has none of them; save an .npz with "
         "keypoints (F, K, 2), confidence (F, K) and layout."
@@ -71,7 +85,14 @@ def _points(values: list[float], count: int | None, what: str, path: Path) -> ND
     return points if len(points) or count is None else np.zeros((count, 3), np.float32)
 
 
+def _people(found: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(P, K, 3) of people; (0, 0, 3) where nobody was found, which says nothing of the number of points."""
+    return np.stack(found) if found else np.zeros((0, 0, 3), np.float32)
+
+
 def _dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
+    """A list of objects; null is an empty one."""
+    value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         odd = next((one for one in value if not isinstance(one, dict)), value) if isinstance(value, list) else value
         raise ValueError(f"{what}: expected a list of objects in {path.name}, got {type(odd).__name__}.")
@@ -93,7 +114,7 @@ def _openpose(content: Any, path: Path) -> list[Frame]:
                 "--model_pose BODY_25."
             )
         found.append(np.concatenate([_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _OPENPOSE]))
-    people = np.stack(found) if found else np.zeros((0, 137, 3), np.float32)
+    people = _people(found)
     detail = bool(people[:, 25:, 2].any())
     layout = "openpose_137" if detail else "openpose_25"
     return [Frame(path.stem, people if detail else people[:, :25], layout, notes)]
@@ -105,16 +126,18 @@ def _alphapose(content: Any, path: Path) -> list[Frame]:
 
 
 def _coco(content: Any, path: Path) -> list[Frame]:
-    images = _dicts(content.get("images", []), "images", path)
+    images = _dicts(content.get("images"), "images", path)
     names = {str(one.get("id")): str(one.get("file_name", one.get("id"))) for one in images}
     return _by_image(_dicts(content["annotations"], "annotations", path), names, path)
 
 
 def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -> list[Frame]:
-    frames: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names.values()}
+    frames: dict[str, list[NDArray[np.float32]]] = {key: [] for key in names}
     notes: dict[str, None] = {}
     layout = None
     for one in people:
+        key = str(one.get("image_id", path.stem))
+        group = frames.setdefault(key, [])
         if "keypoints" not in one:
             notes["people without keypoints were left out"] = None
             continue
@@ -123,21 +146,27 @@ def _by_image(people: list[dict[str, Any]], names: dict[str, str], path: Path) -
             if len(body) != 17:
                 raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {path.name}, got {len(body)}.")
             parts = [_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _WHOLE_BODY]
-            body = np.concatenate([body, *parts])
+            body, layout = np.concatenate([body, *parts]), "coco_wholebody"
         flags = body[:, 2]
         if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
             body[:, 2] = np.minimum(flags, 1)
             notes["visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"] = None
-        layout = layout or _BY_COUNT.get(len(body))
-        key = str(one.get("image_id", path.stem))
-        frames.setdefault(names.get(key, key), []).append(body)
+        group.append(body)
     if len({len(body) for group in frames.values() for body in group}) > 1:
         raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
-    nobody = np.zeros((0, max((len(body) for group in frames.values() for body in group), default=17), 3), np.float32)
-    return [
-        Frame(Path(name).stem or name, np.stack(frames[name]) if frames[name] else nobody, layout, list(notes))
-        for name in sorted(frames, key=natural)
-    ]  # fmt: skip
+    if not frames:  # one file a frame, of one in which nobody is
+        frames[path.stem] = []
+    whole = {key: names.get(key, key) for key in frames}
+    ordered = sorted(frames, key=lambda key: natural(whole[key]))
+    shown = _frame_names([whole[key] for key in ordered])
+    return [Frame(name, _people(frames[key]), layout, list(notes)) for key, name in zip(ordered, shown, strict=True)]
+
+
+def _frame_names(names: list[str]) -> list[str]:
+    """Names of images without folders and endings, where that tells them apart."""
+    kept = [_IMAGE_ENDING.sub("", name) for name in names]
+    last = [re.split(r"[/\\]", name)[-1] or name for name in kept]
+    return next((some for some in (last, kept) if len(set(some)) == len(names)), names)
 
 
 def _mmpose(content: Any, path: Path) -> list[Frame]:
@@ -145,7 +174,17 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
     groups = [(path.stem, content)]
     if isinstance(content, dict):
         listed = _dicts(content["instance_info"], "instance_info", path)
-        groups = [(str(one.get("frame_id", k)), one.get("instances", [])) for k, one in enumerate(listed)]
+        videos = [one for one in listed if "instances" in one or "frame_id" in one]
+        odd = next((one for one in listed if "instances" not in one), None) if videos else None
+        if odd is not None:
+            raise ValueError(
+                f"instance_info: expected `instances` in each frame of {path.name}, got one with "
+                f"{', '.join(list(odd)[:8])} alone; write its people into a list of that name, beside `frame_id`."
+            )
+        if videos:
+            groups = [(str(one.get("frame_id", k)), one["instances"]) for k, one in enumerate(listed)]
+        else:  # the people of one image
+            groups = [(path.stem, listed)]
     frames = []
     for name, instances in groups:
         found = []
@@ -162,35 +201,60 @@ def _mmpose(content: Any, path: Path) -> list[Frame]:
             )
         if len({len(one) for one in found}) > 1:
             raise ValueError(f"keypoints: expected one number of points for all people of {path.name}, got several.")
-        width = len(found[0]) if found else 0
-        people = np.stack(found) if found else np.zeros((0, width, 3), np.float32)
-        frames.append(Frame(name, people, _BY_COUNT.get(width)))
+        frames.append(Frame(name, _people(found)))
     return sorted(frames, key=lambda frame: natural(frame.name))
 
 
 def _mediapipe(content: Any, path: Path) -> list[Frame]:
     """Landmarks with `x`, `y` and maybe `visibility`: of one person, or `pose_landmarks` of one or several."""
-    notes = []
+    notes, handedness = [], None
     if isinstance(content, dict):
-        key = next(name for name in _LANDMARKS if name in content)
+        key = next(name for name in _LANDMARKS if isinstance(content.get(name, 0), list | None))
         notes = [f"not read: {name}, in {path.name}" for name in content if name != key and "landmarks" in name.lower()]
+        handedness = next((content[name] for name in _HANDEDNESS if content.get(name)), None)
         content = content[key]
-    people = content if content and isinstance(content[0], list) else [content]
+    people = content if content and isinstance(content[0], list) else [content or []]
     found = []
-    for person in filter(None, people):
+    for person in people:
         listed = _dicts(person, "landmarks", path)
         # Landmarks of hands have no visibility, or 0 throughout.
-        told = len(listed) != 21 or any(one.get("visibility") for one in listed)
+        told = len(listed) != _HAND_POINTS or any(one.get("visibility") for one in listed)
         values = [[one.get("x"), one.get("y"), one.get("visibility", 1.0) if told else 1.0] for one in listed]
         found.append(_points(numbers(values, "landmarks", path), None, "landmarks", path))
-    if len({len(one) for one in found}) > 1:
+    shown = [one for one in found if len(one)]
+    if len({len(one) for one in shown}) > 1:
         raise ValueError(f"landmarks: expected one number of points for all people of {path.name}, got several.")
-    every = np.stack(found) if found else np.zeros((0, 33, 3), np.float32)
-    return [Frame(path.stem, every, "mediapipe_33" if every.shape[1] == 33 else None, notes)]
+    every, sides = _people(shown), tuple[str, ...]()
+    if handedness is not None and every.shape[1] == _HAND_POINTS:
+        sides = tuple(_side(one, path) for one in (handedness if isinstance(handedness, list) else [handedness]))
+        if len(sides) != len(found):
+            raise ValueError(
+                f"handedness: expected one for each of the {len(found)} hands of {path.name}, got {len(sides)}; write one for "
+                "each, or leave it out and keep the hands of one side."
+            )
+        sides = tuple(side for side, one in zip(sides, found, strict=True) if len(one))
+    elif handedness is not None and len(shown):
+        notes.append(f"not read: handedness, in {path.name}, which is of hands")
+    layout = "mediapipe_33" if every.shape[1] == 33 else None
+    return [Frame(path.stem, every, layout, notes, normalised=True, sides=sides)]
+
+
+def _side(value: Any, path: Path) -> str:
+    """Which hand MediaPipe saw: a word, a category with its name, or a list of such, the likeliest first."""
+    while isinstance(value, list | dict) and value:
+        value = (
+            value[0] if isinstance(value, list) else next((value[key] for key in _CATEGORY if value.get(key)), "none")
+        )
+    if not isinstance(value, str) or value.lower() not in ("left", "right"):
+        raise ValueError(
+            f"handedness: expected Left or Right of each hand of {path.name}, got {printable(str(value))!r}; write one of them, "
+            "or leave handedness out."
+        )
+    return value.lower()
 
 
 def _has_landmarks(content: Any) -> bool:
-    return isinstance(content, dict) and any(isinstance(content.get(name), list) for name in _LANDMARKS)
+    return isinstance(content, dict) and any(isinstance(content.get(name, 0), list | None) for name in _LANDMARKS)
 
 
 def _is_list_of(*keys: str) -> Callable[[Any], bool]:
@@ -198,7 +262,7 @@ def _is_list_of(*keys: str) -> Callable[[Any], bool]:
 
 
 def _is_dict_of(*keys: str) -> Callable[[Any], bool]:
-    return lambda c: isinstance(c, dict) and all(isinstance(c.get(k), list) for k in keys)
+    return lambda c: isinstance(c, dict) and all(isinstance(c.get(k, 0), list | None) for k in keys)
 
 
 _PROGRAMS: dict[str, tuple[Callable[[Any], bool], Callable[[Any, Path], list[Frame]]]] = {

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .._checks import nearest
 from ..keypoint_layouts import LAYOUTS, KeypointLayout, LayoutInput, layouts_of_length
 from ..keypoint_layouts import layout as find_layout
 from ._json import read_json
+from ._open import printable
 
 #: Bones of the two orders of 17 points.
 _BONES = {
@@ -42,16 +44,32 @@ def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
 
 def choose_layout(
     points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path
-) -> KeypointLayout:
-    """The layout of points (F, K, d).
+) -> tuple[KeypointLayout, tuple[str, ...]]:
+    """The layout of points (F, K, d), and what to note.
+
+    Args:
+        points: (F, K, d).
+        confidence: (F, K).
+        asked: what the caller passes.
+        stored: what the file says. A name that is not known, or that has another number of points, decides nothing.
+        path: of the file, for messages.
 
     Raises:
         ValueError: no layout of so many points, several that the values do not tell apart, or one that does not fit.
     """
     count = points.shape[1]
-    if asked is not None and stored is not None and asked.name not in (stored, "own"):
-        raise ValueError(f"layout: expected {stored!r}, which {path.name} says, got {asked.name!r}.")
-    chosen = asked or (find_layout(stored) if stored is not None else None)
+    said = find_layout(stored) if stored in LAYOUTS else None
+    fits = said is not None and len(said) == count
+    if said is not None and fits and asked is not None and asked.name not in (stored, "own"):
+        raise ValueError(
+            f"layout: expected {stored!r}, which {path.name} says, got {asked.name!r}; leave it out, or save the file with the "
+            "layout that its points are in."
+        )
+    if stored is not None and not fits and asked is None:
+        raise ValueError(_useless(printable(stored), said, count, path))
+    chosen, notes = asked or said, list[str]()
+    if asked is not None and stored not in (None, asked.name):
+        notes.append(f"not read: layout {printable(str(stored))!r} of {path.name}, since another was passed")
     if chosen is None:
         found = layouts_of_length(count)
         if set(found) == set(_BONES):
@@ -70,7 +88,20 @@ def choose_layout(
         chosen = find_layout(found[0])
     if len(chosen) != count:
         raise ValueError(f"layout: expected {len(chosen)} points for {chosen.name!r}, got {count} in {path.name}.")
-    return chosen
+    return chosen, tuple(notes)
+
+
+def _useless(stored: str, said: KeypointLayout | None, count: int, path: Path) -> str:
+    """The error for a layout in a file that is not known, or that has another number of points."""
+    if said is not None:
+        return (
+            f"layout: expected {len(said)} points for {stored!r}, which {path.name} says, got {count}; pass layout= with that of "
+            "the points, which then decides."
+        )
+    return (
+        f"layout: expected one of {', '.join(LAYOUTS)}, got {stored!r} in {path.name}.{nearest(stored, LAYOUTS)} Pass layout= "
+        "with that of the points, which then decides (on the command line --layout)."
+    )
 
 
 def _by_bones(points: Tensor, confidence: Tensor) -> tuple[str, ...]:

@@ -1,17 +1,55 @@
-"""One person followed through frames in which several were detected."""
+"""One person, or one hand, followed through frames in which several were detected."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..keypoint_layouts import SMPLX_144, KeypointLayout
+from ._keypoint_json import Frame
 
 #: Pixels: a person of whom one point is known has no size of their own.
 _LEAST_SIZE = 20.0
 
 People = NDArray[np.float32]
+
+
+def hands_of_one_side(frames: list[Frame], asked: KeypointLayout | None, path: Path) -> list[Frame]:
+    """The frames with the hands of the side that the layout is of; as they are where the file says no sides.
+
+    Raises:
+        ValueError: no hand of that side in any frame, or hands of both where the layout is of neither.
+    """
+    there = sorted({side for frame in frames for side in frame.sides})
+    if not there:
+        return frames
+    names = [] if asked is None else [*asked.parts, *(SMPLX_144[joint] for joint in asked.joints if joint is not None)]
+    wanted = sorted({side for side in ("left", "right") if any(name.startswith(f"{side}_") for name in names)}) or there
+    if len(wanted) > 1:
+        raise ValueError(
+            f"layout: expected one of a single hand for {path.name}, whose handedness is {' and '.join(there)}; pass "
+            + " or ".join(f"layout='mediapipe_{side}_hand'" for side in there)
+            + ", or a table of one hand, layout={point: joint}."
+        )
+    side = wanted[0]
+    if side not in there:
+        raise ValueError(
+            f"layout: expected that of a {there[0]} hand for {path.name}, whose handedness is {there[0]}, got one of a {side} "
+            f"hand; pass layout='mediapipe_{there[0]}_hand', or leave handedness out of the file if it is wrong."
+        )
+    left_out = [f"not read: the {one} hands of {path.name}" for one in there if one != side]
+    chosen = []
+    for frame in frames:
+        if frame.sides:
+            people = frame.people[[one == side for one in frame.sides]]
+            frame = replace(frame, people=people, layout=f"mediapipe_{side}_hand", notes=frame.notes + left_out)
+        chosen.append(frame)
+    return chosen
 
 
 def follow(frames: Sequence[People], person: int | None) -> People:

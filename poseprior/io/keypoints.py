@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .._checks import check_path
 from ..keypoint_layouts import KeypointLayout, LayoutInput
+from ..keypoint_layouts import layout as find_layout
 from ._frames import natural_path
+from ._keypoint_arrays import numbers, pair, texts
 from ._keypoint_checks import check_size, refuse_no_body, unread, usual_confidences
 from ._keypoint_json import Frame, read_frames
 from ._keypoint_layout import choose_layout, layout_argument
-from ._keypoint_people import follow
-from ._keypoint_units import in_units
+from ._keypoint_people import follow, hands_of_one_side
+from ._keypoint_units import in_units, refuse_two_units
 from ._open import ArrayFile, open_npz, printable
 
 #: Names of confidences, of points or (the last two) maybe of whole people.
@@ -80,12 +82,12 @@ def read_keypoints(
         path: an `.npz` with `keypoints` (F, K, 2), or (F, K, 3) with the confidence last, or `keypoints3d` (F, K, 3)
             metres; and, where known, `confidence` (F, K) (or `keypoint_scores`, `scores`, `conf`, `visibility`), `layout`,
             `focal_length`, `principal_point`, `image_size`, `names` of the frames. Or one `.json` of OpenPose, AlphaPose,
-            COCO-WholeBody or MMPose, or a folder of them, frames in the order of time.
-        layout: of the points, for files that do not say; else it must agree. A name, a table of point to joint or
-            ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
+            COCO-WholeBody, MMPose or MediaPipe, or a folder of them, frames in the order of time.
+        layout: of the points, for files that do not say, or say one that is not known; else it must agree. A name, a table
+            of point to joint or ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
         person: which of the people in each frame; None takes the most confident one and follows it from frame to frame.
         units: of the coordinates: 'pixels', 'normalised' to [0, 1], 'normalised_centred' to [-1, 1]; in 3D 'm', 'cm' or
-            'mm'. None takes pixels and metres, and refuses values that can be neither.
+            'mm'. None takes pixels and metres, and refuses values that can be neither, or either.
         image_size: (width, height) in pixels, which normalised coordinates need where the file does not say.
 
     Returns:
@@ -97,22 +99,25 @@ def read_keypoints(
     """
     check_path("path", path)
     source, order, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
-    kind = source.suffix.lower()
+    kind, frames = source.suffix.lower(), list[Frame]()
     if source.is_dir():
         files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
         if not files:
             raise ValueError(
                 f"path: expected a folder with .json files of a detector, got none in {source}; an .npz is given by itself."
             )
-        found = _from_frames(
-            [f for file in sorted(files, key=natural_path) for f in read_frames(file)], source, order, person
-        )
+        groups = [(file.stem, read_frames(file)) for file in sorted(files, key=natural_path)]
+        often = Counter(frame.name for _, group in groups for frame in group)
+        for stem, group in groups:  # files that count their frames alike
+            frames += [replace(f, name=f"{stem}/{f.name}") if often[f.name] > 1 else f for f in group]
+        found = _from_frames(frames, source, order, person)
     elif not source.exists():
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {source}, which is not there."
         )
     elif kind == ".json":
-        found = _from_frames(read_frames(source), source, order, person)
+        frames = read_frames(source)
+        found = _from_frames(frames, source, order, person)
     elif kind == ".npz":
         if person not in (None, 0):
             raise ValueError(f"person: expected none for an .npz, which holds one person, got {person}.")
@@ -129,13 +134,16 @@ def read_keypoints(
             f"image_size: expected {found.image_size}, which {source.name} says, got {size}; leave it out."
         )
     size = size or found.image_size
-    return replace(found, points=in_units(found.points, found.confidence, units, size), image_size=size)
+    normalised = any(frame.normalised for frame in frames)
+    points = in_units(found.points, found.confidence, find_layout(found.layout), units, size, known=normalised)
+    return replace(found, points=points, image_size=size)
 
 
 def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | None, person: int | None) -> KeypointFile:
     """The frames of detectors, in the order of time."""
     if not frames:
         raise ValueError(f"path: expected keypoints in some frame, got no frame in {path.name}.")
+    frames = hands_of_one_side(list(frames), order, path)
     kinds = {(frame.layout or "", frame.people.shape[1]): frame.name for frame in frames if len(frame.people)}
     if len(kinds) > 1 and not {layout for layout, _ in kinds} <= _GROWING:
         (first, one), (second, other) = list(kinds.items())[:2]
@@ -143,6 +151,7 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
             f"path: expected frames of one program in {path.name}, got {first[1]} points in {printable(one)} and {second[1]} in "
             f"{printable(other)}; put the others in a folder of their own."
         )
+    refuse_two_units([(frame.name, frame.people) for frame in frames], path)
     every = torch.from_numpy(follow([frame.people for frame in frames], person))
     said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
     names = tuple(frame.name for frame in frames)
@@ -160,7 +169,7 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
             f"{'both' if flat else 'neither'}; {fix}. It holds {file.contents()}."
         )
     key = "keypoints" if flat else "keypoints3d"
-    points = _numbers(file, key)
+    points = numbers(file, key)
     if points.dim() == 2:
         points = points[None]
     for axis in (1, 0):  # lists of people that hold one, and batches of one recording
@@ -181,10 +190,10 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
                 "column differs from it; save keypoints[..., :2] if that is a depth."
             )
         confidence = last
-    stored = str(file["layout"]) if "layout" in file else None
+    stored = ", ".join(texts(file, "layout")) if "layout" in file else None
     names = _frame_names(file, len(points))
-    camera = {"focal": _pair(file, "focal_length"), "center": _pair(file, "principal_point")}
-    size = check_size("image_size", _pair(file, "image_size"))
+    camera = {"focal": pair(file, "focal_length"), "center": pair(file, "principal_point")}
+    size = check_size("image_size", pair(file, "image_size"))
     notes += unread(file, (points.shape[0], points.shape[1]), confidence is not None)
     if confidence is None:
         confidence = torch.isfinite(points).all(-1).float()
@@ -208,7 +217,7 @@ def _frame_names(file: ArrayFile, frames: int) -> tuple[str, ...]:
         return tuple(str(k) for k in range(frames))
     if file[said].shape != (frames,):
         raise ValueError(f"{said}: expected ({frames},), a name for each frame, got {file[said].shape}.")
-    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in file[said].tolist())
+    return texts(file, said)
 
 
 def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -218,7 +227,7 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
     for key in _CONFIDENCES:
         if key not in file:
             continue
-        value = _numbers(file, key)
+        value = numbers(file, key)
         value = value.reshape(*shape) if value.dim() == 3 and value.numel() == math.prod(shape) else value
         if key.startswith("score") and value.shape == (shape[0],) and shape[0] == shape[1]:
             raise ValueError(
@@ -242,25 +251,6 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
     return next(iter(found.values()), None), tuple(notes)
 
 
-def _numbers(file: ArrayFile, name: str) -> Tensor:
-    """An array as float32."""
-    array = file[name]
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected numbers in {file.path.name}, got {array.dtype}.")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return torch.from_numpy(array.astype(np.float32))
-
-
-def _pair(file: ArrayFile, name: str) -> tuple[float, float] | None:
-    if name not in file:
-        return None
-    value = file[name].reshape(-1)
-    if value.dtype.kind not in "fiu" or len(value) not in (1, 2):
-        got = len(value) if value.dtype.kind in "fiu" else value.dtype
-        raise ValueError(f"{name}: expected 1 or 2 numbers, got {got}; cameras by frame need fit_body itself.")
-    return float(value[0]), float(value[-1])
-
-
 def _checked(
     points: Tensor, confidence: Tensor, order: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
     notes: tuple[str, ...] = (), **more: Any,
@@ -282,8 +272,13 @@ def _checked(
         raise ValueError(f"path: expected keypoints in some frame, got nobody in {path.name}.")
     confidence, flags = usual_confidences(confidence, path)
     refuse_no_body(points, confidence, names, path)
-    chosen = choose_layout(points, confidence, order, stored, path)
+    chosen, decided = choose_layout(points, confidence, order, stored, path)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
     return KeypointFile(
-        points, confidence, chosen if chosen.name == "own" else chosen.name, names, notes=notes + flags, **more
+        points,
+        confidence,
+        chosen if chosen.name == "own" else chosen.name,
+        names,
+        notes=notes + flags + decided,
+        **more,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from keypoint_samples import F, random_points, save_json, save_npz
+from keypoint_samples import F, coco_person, h36m_person, random_points, save_json, save_npz
 from numpy.typing import NDArray
 
 from poseprior.io.keypoints import read_keypoints
@@ -78,8 +78,53 @@ def test_normalised_coordinates(units: str, tmp_path: Path) -> None:
     told = save_npz(tmp_path / "y.npz", keypoints=stored, image_size=size)
     np.testing.assert_allclose(read_keypoints(told, units=units).points.numpy(), points, atol=1e-3)
     pixels = save_npz(tmp_path / "z.npz", keypoints=points)
-    with pytest.raises(ValueError, match=r"expected coordinates around \[0, 1\] for"):
+    with pytest.raises(ValueError, match=r"expected coordinates around \[-?[01], 1\] for"):
         read_keypoints(pixels, units=units, image_size=(1280, 720))
+
+
+@pytest.mark.parametrize("kind", ["npz", "json"])
+def test_legs_below_the_image_of_a_webcam(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0.2, 0.1), (0.8, 0.9), (20, 33, 2))
+    points[7] = rng.uniform((0.2, 0.1), (0.8, 2.4), (33, 2))  # one such frame among others
+    points[9] = rng.uniform((0.2, 0.1), (0.8, 6.0), (33, 2))  # half of it between the two units
+
+    def save(points: NDArray[np.float64]) -> Path:
+        if kind == "npz":
+            return save_npz(tmp_path / "x.npz", keypoints=points)
+        (tmp_path / "x").mkdir(exist_ok=True)
+        for k, frame in enumerate(points):
+            listed = [{"x": float(x), "y": float(y), "z": -0.1, "visibility": 0.9} for x, y in frame]
+            save_json(tmp_path / "x" / f"{k:02d}.json", {"pose_landmarks": [listed]})
+        return tmp_path / "x"
+
+    for some in (points, points[7:8].repeat(20, 0)):
+        path = save(some)
+        found = read_keypoints(path, units="normalised", image_size=(640, 480))
+        np.testing.assert_allclose(found.points.numpy(), some * (640, 480), rtol=1e-5)
+        with pytest.raises(ValueError, match=r"normalised to \[0, 1\]; pass units='normalised' with image_size="):
+            read_keypoints(path)
+    far = save(points[9:10].repeat(20, 0))
+    with pytest.raises(ValueError, match=r"pass .*units='normalised' with image_size="):
+        read_keypoints(far)
+    assert read_keypoints(far, units="normalised", image_size=(640, 480)).points.shape == (20, 33, 2)
+    points[3] *= 640
+    with pytest.raises(
+        ValueError, match=r"in every frame.*, got (1 of 20 frames|normalised coordinates in frame 19 and)"
+    ):
+        read_keypoints(save(points), units="normalised", image_size=(640, 480))
+    np.testing.assert_allclose(read_keypoints(save(points[3:4].repeat(20, 0))).points[0].numpy(), points[3], rtol=1e-5)
+
+
+def test_coordinates_that_may_be_pixels_or_normalised(tmp_path: Path) -> None:
+    points = random_points(133) / 100
+    path = save_npz(tmp_path / "x.npz", keypoints=points)
+    with pytest.raises(ValueError, match=r"may be pixels or normalised.* pass units='pixels', or units='normalised'"):
+        read_keypoints(path)
+    np.testing.assert_array_equal(read_keypoints(path, units="pixels").points.numpy(), points)
+    np.testing.assert_allclose(
+        read_keypoints(path, units="normalised", image_size=(10, 10)).points.numpy(), points * 10, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("units", "scale"), [("mm", 1000.0), ("cm", 100.0), ("m", 1.0)])
@@ -93,11 +138,75 @@ def test_millimetres_and_centimetres(units: str, scale: float, hand: bool, tmp_p
     if units == "m":
         np.testing.assert_array_equal(read_keypoints(path).points.numpy(), metres)
         return
-    with pytest.raises(ValueError, match=r"expected metres, got a person of [\d,]+ units, .* pass units="):
+    what = "hand" if hand else "person"
+    with pytest.raises(
+        ValueError, match=rf"got a {what} of [\d,]+ units, which looks like {units}; pass units='{units}'"
+    ):
         read_keypoints(path)
-    if not hand:
-        with pytest.raises(ValueError, match=rf"looks like {units}; pass units='{units}'"):
-            read_keypoints(path)
+    if units == "cm":
+        return
+    with pytest.raises(ValueError, match=rf"expected cm, got a {what} of [\d,.]+ units.*pass .*units='{units}'"):
+        read_keypoints(path, units="cm")
+
+
+@pytest.mark.parametrize("size", [[180, 100, 50], [90, 60, 40], [400, 250, 200]])
+def test_the_size_of_what_the_points_are_of(size: list[int], tmp_path: Path) -> None:
+    """A hand in millimetres is no person in centimetres, whether the layout has no more or no more was found."""
+    points = np.random.default_rng(0).uniform(0, 1, (5, 55, 3)) * size
+    seen = np.zeros((5, 55))
+    if size[0] == 400:  # an upper body
+        seen[:, 9:22] = 1
+    else:
+        seen[:, 40:55] = 1
+        hand = save_npz(tmp_path / "h.npz", keypoints3d=points[:, :21])
+        with pytest.raises(ValueError, match=r"got a hand of \d+ units, which looks like mm; pass units='mm'"):
+            read_keypoints(hand, layout="mediapipe_right_hand")
+        np.testing.assert_allclose(
+            read_keypoints(hand, layout="mediapipe_right_hand", units="mm").points.numpy(),
+            points[:, :21] / 1000,
+            rtol=1e-5,
+        )
+    path = save_npz(tmp_path / "b.npz", keypoints3d=points, confidence=seen)
+    with pytest.raises(ValueError, match=r"units, which looks like mm; pass units='mm'"):
+        read_keypoints(path)
+    assert float(read_keypoints(path, units="mm").points.nan_to_num().max()) < 0.4
+
+
+def test_sizes_of_two_units_name_both(tmp_path: Path) -> None:
+    path = save_npz(
+        tmp_path / "x.npz", keypoints3d=np.random.default_rng(0).uniform(0, 250, (5, 55, 3)), layout="smplx_55"
+    )
+    with pytest.raises(ValueError, match=r"is 2.5 m in cm or 0.2\d m in mm; pass units='cm' or units='mm'"):
+        read_keypoints(path)
+    path = save_npz(tmp_path / "x.npz", keypoints3d=np.random.default_rng(0).uniform(0, 1e6, (5, 55, 3)))
+    with pytest.raises(ValueError, match="which no person has in m, cm or mm; rescale them, and save metres"):
+        read_keypoints(path)
+
+
+def test_millimetres_of_few_points_or_few_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = {"a": "pelvis", "b": "head", "c": "left_wrist"}
+    for count in (2, 3):
+        few = save_npz(tmp_path / "few.npz", keypoints3d=rng.uniform(0, 1700, (5, count, 3)))
+        with pytest.raises(ValueError, match="which looks like mm; pass units='mm'"):
+            read_keypoints(few, layout=dict(list(table.items())[:count]))
+    points = rng.uniform(0, 1.7, (8, 24, 3))
+    seen = np.zeros((8, 24))
+    seen[:, :3] = 1
+    with pytest.raises(ValueError, match="which looks like mm; pass units='mm'"):
+        read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, confidence=seen))
+    for factor, how in ((1000, "more than 4 m"), (100, "more than 4 m"), (0.001, "less than 0.01 m")):
+        odd = points.copy()
+        odd[3:5] *= factor
+        with pytest.raises(ValueError, match=rf"got 2 of 8 frames \(the first is number 3\) with a person of {how}"):
+            read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=odd))
+    for count in (1, 4):
+        odd = points.copy()
+        odd[:count] *= 100
+        with pytest.raises(ValueError, match="of another size than in the others"):
+            read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=odd), units="cm")
+    points[2, 5] = 300.0  # one point that a triangulation threw far away
+    assert len(read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points)).points) == 8
 
 
 def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
@@ -107,7 +216,7 @@ def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
     one = np.ones((F, 133), np.float32)
     one[:, 1:] = 0
     assert read_keypoints(save_npz(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
-    with pytest.raises(ValueError, match=r"expected metres, got a person of 0.0005\d m; save metres"):
+    with pytest.raises(ValueError, match=r"got a person of 0.0005\d units, which no person has in m, cm or mm"):
         read_keypoints(
             save_npz(tmp_path / "c.npz", keypoints3d=random_points(55, dimensions=3) / 1e6, layout="smplx_55")
         )
@@ -132,30 +241,35 @@ def test_layouts_by_their_number_of_points(count: int, name: str, tmp_path: Path
     assert read_keypoints(save_npz(tmp_path / "x.npz", keypoints=random_points(count))).layout == name
 
 
-def _h36m() -> NDArray[np.float32]:
-    """(17, 2) a standing person in the order of Human3.6M."""
-    return np.array([
-        [0, 0], [-10, 0], [-11, 45], [-11, 88], [10, 0], [11, 45], [11, 88], [0, -25], [0, -50], [0, -58], [0, -70],
-        [18, -48], [22, -20], [24, 5], [-18, -48], [-22, -20], [-24, 5],
-    ], np.float32) * 3 + 400  # fmt: skip
-
-
-def _coco() -> NDArray[np.float32]:
-    """The same person in the order of COCO."""
-    return np.array([
-        [0, -62], [3, -65], [-3, -65], [7, -63], [-7, -63], [18, -48], [-18, -48], [22, -20], [-22, -20], [24, 5], [-24, 5],
-        [10, 0], [-10, 0], [11, 45], [-11, 45], [11, 88], [-11, 88],
-    ], np.float32) * 3 + 400  # fmt: skip
-
-
 def test_coco_and_h36m_are_told_apart_by_their_bones(tmp_path: Path) -> None:
-    for person, name in ((_h36m(), "h36m_17"), (_coco(), "coco_17")):
+    for person, name in ((h36m_person(), "h36m_17"), (coco_person(), "coco_17")):
         assert read_keypoints(save_npz(tmp_path / "x.npz", keypoints=person[None])).layout == name
         flat = np.column_stack((person, np.zeros(17))) / 300
         assert read_keypoints(save_npz(tmp_path / "y.npz", keypoints3d=flat[None])).layout == name
     between = np.random.default_rng(611).normal(400, 100, (17, 2)).astype(np.float32)  # no person at all
     with pytest.raises(ValueError, match="pass layout='coco_17' or layout='h36m_17'"):
         read_keypoints(save_npz(tmp_path / "z.npz", keypoints=between[None]))
+
+
+def test_a_stored_layout_that_is_not_known_gives_way(tmp_path: Path) -> None:
+    for stored, message in (
+        ("coco", r"expected one of .*, got 'coco' in k.npz. Did you mean coco_17\? Pass layout= with that"),
+        ("coco_wholebody", r"expected 133 points for 'coco_wholebody', which k.npz says, got 17; pass layout="),
+    ):
+        path = save_npz(tmp_path / "k.npz", keypoints=coco_person()[None], layout=stored)
+        with pytest.raises(ValueError, match=message):
+            read_keypoints(path)
+        found = read_keypoints(path, layout="coco_17")
+        assert found.layout == "coco_17" and found.notes == (
+            f"not read: layout '{stored}' of k.npz, since another was passed",
+        )
+        with pytest.raises(ValueError, match="layout: expected 25 points for 'openpose_25', got 17"):
+            read_keypoints(path, layout="openpose_25")
+    path = save_npz(tmp_path / "k.npz", keypoints=coco_person()[None], layout="coco_17")
+    with pytest.raises(ValueError, match=r"which k.npz says, got 'h36m_17'; leave it out"):
+        read_keypoints(path, layout="h36m_17")
+    for stored in (np.array(["coco_17"]), np.array(b"coco_17")):
+        assert read_keypoints(save_npz(path, keypoints=coco_person()[None], layout=stored)).layout == "coco_17"
 
 
 def test_hands_need_a_side(tmp_path: Path) -> None:

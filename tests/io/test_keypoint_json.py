@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bounds import bounded
-from keypoint_samples import F, random_points, save_json, save_npz, with_confidence
+from keypoint_samples import F, coco_person, h36m_person, random_points, save_json, save_npz, with_confidence
 
 from poseprior.io.keypoints import read_keypoints
 
@@ -64,6 +65,36 @@ def test_alphapose(count: int, name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(found.points[frame].numpy(), points[0] + 2 * frame, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["cam.9", "cam.10"], ["cam.9", "cam.10"]),
+        (["a/9.jpg", "b/9.jpg"], ["a/9", "b/9"]),
+        (["a/9.jpg", "a/10.JPEG"], ["9", "10"]),
+        (["9.jpg", "9.png"], ["9.jpg", "9.png"]),
+        (["cam.1.9.png", "cam.1.10.png"], ["cam.1.9", "cam.1.10"]),
+        ([".jpg", "a.jpg"], [".jpg", "a"]),
+        ([9, 10], ["9", "10"]),
+    ],
+)
+def test_names_of_frames_stay_apart(images: list[Any], names: list[str], tmp_path: Path) -> None:
+    points = random_points(26)[0]
+    people = [{"image_id": image, "keypoints": with_confidence(points + k)} for k, image in enumerate(images)]
+    assert read_keypoints(save_json(tmp_path / "x.json", people)).names == tuple(names)
+    listed = [{"id": k, "file_name": str(image)} for k, image in enumerate(images)]
+    people = [one | {"image_id": k} for k, one in enumerate(people)]
+    found = read_keypoints(save_json(tmp_path / "y.json", {"images": listed, "annotations": people}))
+    assert found.names == tuple(names)
+    np.testing.assert_allclose(found.points[1].numpy(), points + 1, rtol=1e-5)
+
+
+def test_names_of_frames_of_several_files_stay_apart(tmp_path: Path) -> None:
+    for camera in "ab":
+        people = [{"image_id": f"{k}.jpg", "keypoints": with_confidence(random_points(26)[0])} for k in range(2)]
+        save_json(tmp_path / f"{camera}.json", people)
+    assert read_keypoints(tmp_path).names == ("a/0", "a/1", "b/0", "b/1")
+
+
 def test_coco_wholebody_annotations_and_results(tmp_path: Path) -> None:
     points = random_points(133)
     parts = {"keypoints": slice(0, 17), "foot_kpts": slice(17, 23), "face_kpts": slice(23, 91),
@@ -96,6 +127,57 @@ def test_mmpose(tmp_path: Path) -> None:
     assert image.names == ("image",) and image.points.shape == (1, 133, 2)
 
 
+def test_mmpose_of_one_image(tmp_path: Path) -> None:
+    points = random_points(133)
+    people = [{"keypoints": (points[0] + k).tolist(), "keypoint_scores": [0.9 - k] * 133} for k in (0, 0.5)]
+    found = read_keypoints(save_json(tmp_path / "image.json", {"meta_info": {}, "instance_info": people}))
+    assert found.names == ("image",) and found.layout == "coco_wholebody"
+    np.testing.assert_allclose(found.points[0].numpy(), points[0], rtol=1e-5)
+
+
+_ONE = [{"keypoints": coco_person().tolist(), "keypoint_scores": [0.9] * 17}]
+_LANDMARKS = [{"x": float(x), "y": float(y), "visibility": 0.9} for x, y in random_points(33)[0]]
+_HAND = {"hand_landmarks": [_LANDMARKS[:21]]}
+
+
+@pytest.mark.parametrize(
+    ("full", "empty", "asked"),
+    [
+        (_ONE, [], None),
+        (_ONE, None, None),
+        ({"instance_info": _ONE}, {"instance_info": []}, None),
+        ([{"image_id": 0, "keypoints": with_confidence(coco_person())}], [], None),
+        ({"annotations": [{"keypoints": with_confidence(coco_person())}]}, {"annotations": []}, None),
+        ({"people": [{"pose_keypoints_2d": with_confidence(random_points(25)[0])}]}, {"people": None}, None),
+        ({"pose_landmarks": [_LANDMARKS]}, {"pose_landmarks": None}, None),
+        ({"pose_landmarks": [_LANDMARKS]}, {"pose_landmarks": []}, None),
+        ({"pose_landmarks": [_LANDMARKS]}, {"pose_landmarks": [[]]}, None),
+        (_HAND, {"hand_landmarks": []}, "mediapipe_left_hand"),
+    ],
+)
+def test_frames_without_a_person(full: Any, empty: Any, asked: str | None, tmp_path: Path) -> None:
+    for k in range(3):
+        save_json(tmp_path / f"{k}.json", empty if k == 1 else full)
+    found = read_keypoints(tmp_path, layout=asked)
+    assert found.names[1] == "1" and len(found.points) == 3
+    assert (found.confidence > 0).any(1).tolist() == [True, False, True] and found.points[1].isnan().all()
+    with pytest.raises(ValueError, match="got nobody"):
+        read_keypoints(tmp_path / "1.json")
+
+
+@pytest.mark.parametrize("program", ["alphapose", "mmpose", "coco"])
+@pytest.mark.parametrize("name", ["coco_17", "h36m_17"])
+def test_a_number_of_points_is_no_layout(program: str, name: str, tmp_path: Path) -> None:
+    person = {"coco_17": coco_person, "h36m_17": h36m_person}[name]()
+    one = {"image_id": "1.jpg", "keypoints": with_confidence(person)}
+    instances = [{"keypoints": person.tolist(), "keypoint_scores": [0.9] * 17}]
+    content = {"alphapose": [one], "mmpose": instances, "coco": {"annotations": [one]}}[program]
+    path = save_json(tmp_path / "x.json", content)
+    assert read_keypoints(path).layout == name  # by the lengths of bones
+    for asked in ("coco_17", "h36m_17"):
+        assert read_keypoints(path, layout=asked).layout == asked
+
+
 _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
 
 
@@ -114,7 +196,8 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
         ('{"people": []', "broken or cut off"),
         ('{"people": [3]}', "people: expected a list of objects"),
         ('{"version": 1}', r"got .*x.json with version, which has none of them; save an .npz"),
-        ("[]", "expected the JSON of"),
+        ("[]", "got nobody"),
+        ("[[]]", "expected the JSON of"),
         ("3", "with a int"),
         ("\ud800", "broken or cut off"),
         ('[{"image_id": "a", "keypoints": [1, 2]}]', "expected x, y, confidence by point, numbers in x.json, got 2"),
@@ -123,6 +206,7 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
             '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
             "two numbers for each of",
         ),
+        ('{"instance_info": [{"frame_id": 0, "keypoints": [[1, 2]]}]}', "expected `instances` in each frame of x.json"),
         ('{"annotations": [{"keypoints": [1, 2, 1], "foot_kpts": []}]}', "expected 17 points beside foot_kpts"),
     ],
 )
@@ -153,6 +237,42 @@ def test_mediapipe(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.confidence.numpy(), 1.0)
     with pytest.raises(ValueError, match="got nobody"):
         read_keypoints(save_json(tmp_path / "none.json", {"pose_landmarks": []}))
+
+
+_SIDES = [
+    ["Right", "Left"],
+    [[{"category_name": "Right", "score": 0.9, "index": 0}], [{"category_name": "Left", "score": 0.9, "index": 1}]],
+    [{"classification": [{"label": "Right"}]}, {"classification": [{"label": "Left"}]}],
+    [[{"categoryName": "Right"}], [{"categoryName": "Left"}]],
+]
+
+
+@pytest.mark.parametrize("handedness", _SIDES)
+def test_the_hand_of_the_side_that_is_asked(handedness: Any, tmp_path: Path) -> None:
+    points = {"right": random_points(21)[0] / 1000, "left": random_points(21, seed=1)[0] / 1000}
+    hands = [[{"x": float(x), "y": float(y)} for x, y in points[side]] for side in ("right", "left")]
+    size = (1000.0, 1000.0)
+    both = save_json(tmp_path / "a.json", {"hand_landmarks": hands, "handedness": handedness})
+    own = {f"p{k}": f"left_{name}" for k, name in enumerate(["wrist", *(["index1"] * 20)])}
+    for side, layout in (("right", "mediapipe_right_hand"), ("left", "mediapipe_left_hand"), ("left", own)):
+        found = read_keypoints(both, layout=layout, units="normalised", image_size=size)
+        np.testing.assert_allclose(found.points[0].numpy(), 1000 * points[side], rtol=1e-5)
+        assert f"not read: the {'left' if side == 'right' else 'right'} hands of a.json" in found.notes
+    with pytest.raises(ValueError, match="pass layout='mediapipe_left_hand' or layout='mediapipe_right_hand'"):
+        read_keypoints(both, units="normalised", image_size=size)
+    one = save_json(tmp_path / "b.json", {"hand_landmarks": hands[:1], "handedness": handedness[:1]})
+    assert read_keypoints(one, units="normalised", image_size=size).layout == "mediapipe_right_hand"
+    with pytest.raises(ValueError, match="got one of a left hand; pass layout='mediapipe_right_hand'"):
+        read_keypoints(one, layout="mediapipe_left_hand", units="normalised", image_size=size)
+    found = read_keypoints(tmp_path, layout="mediapipe_left_hand", units="normalised", image_size=size)
+    assert (found.confidence > 0).any(1).tolist() == [True, False]
+    for told, message in (
+        (handedness[:1], "one for each of the 2 hands of a.json, got 1"),
+        (["Both", "Left"], "'Both'"),
+    ):
+        save_json(tmp_path / "a.json", {"hand_landmarks": hands, "handedness": told})
+        with pytest.raises(ValueError, match=f"handedness: expected .*{message}"):
+            read_keypoints(both, layout="mediapipe_left_hand")
 
 
 def test_people_without_keypoints_are_left_out_and_noted(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def _write(path: Path, *people: dict[str, list[float]]) -> Path:
 
 
 def test_npz_says_what_it_holds(tmp_path: Path) -> None:
-    points = np.random.default_rng(0).normal(size=(3, 133, 3)).astype(np.float32)
+    points = np.random.default_rng(0).normal(300.0, 100.0, (3, 133, 3)).astype(np.float32)
     points[..., 2] = 0.5
     points[1, 4] = np.nan
     points[1, 4, 2] = 0.7

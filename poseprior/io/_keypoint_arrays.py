@@ -1,0 +1,35 @@
+"""Arrays of a keypoint file as numbers, pairs and texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._open import ArrayFile
+
+
+def texts(file: ArrayFile, name: str) -> tuple[str, ...]:
+    """An array of texts, or of bytes or numbers as text."""
+    values = file[name].reshape(-1).tolist()
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+
+
+def numbers(file: ArrayFile, name: str) -> Tensor:
+    """An array as float32."""
+    array = file[name]
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected numbers in {file.path.name}, got {array.dtype}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return torch.from_numpy(array.astype(np.float32))
+
+
+def pair(file: ArrayFile, name: str) -> tuple[float, float] | None:
+    """Two numbers, or one twice; None where the file has none."""
+    if name not in file:
+        return None
+    value = file[name].reshape(-1)
+    if value.dtype.kind not in "fiu" or len(value) not in (1, 2):
+        got = len(value) if value.dtype.kind in "fiu" else value.dtype
+        raise ValueError(f"{name}: expected 1 or 2 numbers, got {got}; cameras by frame need fit_body itself.")
+    return float(value[0]), float(value[-1])
