@@ -14,7 +14,7 @@ from poseprior import GaussianPrior, PoseDataset, PosePrior, read_poses
 from poseprior.fitting import Camera, Joints3D, Keypoints2D, Markers, PoseAnchor, PosePriorTerm
 from poseprior.io import write_poses
 from poseprior.io.fitted import write_fitted
-from poseprior.tasks import denoise, interpolate, score
+from poseprior.tasks import adapt, check, denoise, interpolate, score
 
 ARM = (16, 18, 20)
 POSE = torch.zeros(2, 55, 3) + 0.1
@@ -50,6 +50,19 @@ def prior() -> PosePrior:
 def test_tensors(name: str, call: Callable[[PosePrior, Any], object], value: Any, prior: PosePrior) -> None:
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         call(prior, value)
+
+
+@pytest.mark.parametrize("value", ["body-gaussian", None, GaussianPrior], ids=["name", "none", "class"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value: score(value, POSE), lambda value: denoise(value, POSE, 0.1), lambda value: check(value, POSE),
+        lambda value: interpolate(value, POSE, POSE, 3), lambda value: adapt(value, POSE), PosePriorTerm,
+    ],
+)  # fmt: skip
+def test_priors(call: Callable[[Any], object], value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^prior: expected a PosePrior, got \w+; poseprior.load\(name\) gives one"):
+        call(value)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from .. import skeleton
 from .._checks import check_mapping, check_number, quoted
 from .._tracing import untransformed
 from ..prior import LatentPosePrior, PosePrior
+from ..training.pose_rows import check_prior
 from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_joints
 
@@ -74,10 +75,7 @@ class PosePriorTerm(EnergyTerm):
         model: nn.Module | None = None,
         name: str = "prior",
     ) -> None:
-        if not isinstance(prior, PosePrior):
-            raise ValueError(
-                f"prior: expected a PosePrior, got {type(prior).__name__}; poseprior.load(name) gives one."
-            )
+        check_prior(prior)
         if not prior.fitted:
             raise ValueError("prior: expected a fitted prior, got fresh weights; fit it, or take poseprior.load(name).")
         if prior.context_dim:

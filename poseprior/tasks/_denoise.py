@@ -14,7 +14,7 @@ from ..optim import hmc, lbfgs
 from ..prior import PosePrior
 from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
-from ..training.pose_rows import flatten
+from ..training.pose_rows import check_prior, flatten
 
 #: Markov chains of "mean", and its samples unless told, for each pose.
 _CHAINS, _SAMPLES = 16, 256
@@ -56,6 +56,7 @@ def denoise(
         ValueError: as `PosePrior.log_prob`; an unknown `method`; a `sigma` that is not above 0 or does not broadcast;
             `num_samples` below 1; an option of "mean" with "map".
     """
+    check_prior(prior)
     check_choice("method", method, ("map", "mean"))
     if method == "map":
         for name, value in (("num_samples", num_samples), ("generator", generator)):

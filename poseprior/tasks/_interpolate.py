@@ -13,6 +13,7 @@ from .._pose_checks import check_draws
 from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_path
+from ..training.pose_rows import check_prior
 from ._denoise import denoise
 
 _PULL = 0.2
@@ -50,6 +51,7 @@ def interpolate(
         ValueError: shapes that differ, fewer than 2 steps, a negative `pull`, or one for a latent path, an unknown
             method, or "latent" for a prior without a latent space.
     """
+    check_prior(prior)
     for name, pose in (("start", start), ("end", end)):
         check_floating(name, pose, "(*batch, 55, 3)")
     if start.shape != end.shape:

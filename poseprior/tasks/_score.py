@@ -15,7 +15,7 @@ from ..evaluation.surprise import CANDIDATES, joint_surprise
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
-from ..training.pose_rows import flatten
+from ..training.pose_rows import check_prior, flatten
 
 #: Parts that are judged by themselves, too.
 _PARTS = ("body", "left_hand", "right_hand")
@@ -97,6 +97,7 @@ def score(
     >>> result.attribution.shape
     torch.Size([2, 55])
     """
+    check_prior(prior)
     check_whole("num_reference", num_reference, least=2 * CANDIDATES)
     with torch.no_grad():
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too

@@ -16,12 +16,23 @@ from ..skeleton import JOINT_NAMES, NUM_JOINTS
 _STILL = math.radians(0.05)
 
 
+def check_prior(prior: object) -> None:
+    """Refuse what is no prior.
+
+    Raises:
+        ValueError: naming the type and the remedy.
+    """
+    if not isinstance(prior, PosePrior):
+        raise ValueError(f"prior: expected a PosePrior, got {type(prior).__name__}; poseprior.load(name) gives one.")
+
+
 def check_fitted(prior: PosePrior) -> None:
-    """Refuse a prior that is not fitted or takes a context.
+    """Refuse what is no prior, and a prior that is not fitted or takes a context.
 
     Raises:
         ValueError: naming the remedy.
     """
+    check_prior(prior)
     if not prior.fitted or prior.context_dim:
         raise ValueError(
             "prior: expected a fitted prior without a context; fit it, or take one that ships (poseprior.list_pretrained)."
