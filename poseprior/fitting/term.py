@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import check_mapping, check_number, quoted
+from .._checks import check_joint_names, check_mapping, check_number, quoted
 from .._tracing import untransformed
 from ..prior import LatentPosePrior, PosePrior
 from ..training.pose_rows import check_prior
@@ -38,7 +38,8 @@ class PosePriorTerm(EnergyTerm):
     Args:
         prior: any fitted prior. It must be able to marginalise what `params` leaves out.
         weight: of the energy.
-        joints: score these joints only (the prior's marginal); None is all that the prior models.
+        joints: score these joints only (the prior's marginal); of a set such as "body" those that the prior models. None
+            is all that it models.
         joint_weights: by joint name, for joints that should count less or more than 1; 0 leaves a joint out. With the
             different weights in ascending order, w_1 < w_2 < ..., and w_0 = 0, the energy is the sum over k of
             (w_k - w_(k-1)) (-log p(joints of weight w_k or more)), each a marginal of the prior. Where joints are
@@ -211,19 +212,37 @@ def _levels(
     prior: PosePrior, joints: str | int | Iterable[str | int] | None, weights: Mapping[str, float] | None
 ) -> list[tuple[float, tuple[int, ...]]]:
     """(factor, joints) such that the energy is the sum of factor times -log p(joints), the widest set last."""
-    chosen = set(prior.joints if joints is None else skeleton.resolve_joints(joints)) & set(prior.joints)
-    if not chosen:
-        raise ValueError("joints: expected some that the prior models, got none of them; see prior.joints.")
-    of = dict.fromkeys(sorted(chosen), 1.0)
-    for name, value in check_mapping("joint_weights", weights or {}).items():
-        check_number(f"joint_weights[{name!r}]", value, least=0.0)
-        named = [j for j in skeleton.resolve_joints([name] if name not in skeleton.JOINT_SETS else name) if j in of]
-        if not named:
-            raise ValueError(f"joint_weights: expected joints that are scored, got {name}; leave it out.")
-        of |= dict.fromkeys(named, float(value))
+    chosen = (
+        prior.joints
+        if joints is None
+        else _among("joints", check_joint_names(joints), prior.joints, "the prior models")
+    )
+    of = dict.fromkeys(chosen, 1.0)
+    for name, value in check_mapping("joint_weights", {} if weights is None else weights).items():
+        check_number(f"joint_weights[{name!r}]", value, least=0.0, most=LARGEST_WEIGHT)
+        of |= dict.fromkeys(_among("joint_weights", name, chosen, "are scored"), float(value))
     steps = sorted(set(of.values()) - {0.0})
     if not steps:
         raise ValueError("joint_weights: expected some joint with a weight above 0, got none.")
     below = [0.0, *steps[:-1]]
     levels = [(w - b, tuple(j for j in of if of[j] >= w)) for w, b in zip(steps, below, strict=True)]
     return levels[::-1]
+
+
+def _among(argument: str, named: str | list[str | int], known: tuple[int, ...], which: str) -> tuple[int, ...]:
+    """The joints that are named, each by a word or an index, sorted. Of a set those that are known; other words name one."""
+    words = [named] if isinstance(named, str) else named
+    parts = [part for word in words for part in (word.replace(",", " ").split() if isinstance(word, str) else [word])]
+    found: set[int] = set()
+    for part in parts:
+        try:
+            joints = set(skeleton.resolve_joints(part)) & set(known)
+        except ValueError as error:
+            raise ValueError(f"{argument}{str(error).removeprefix('joints')}") from None
+        if not joints:
+            got = skeleton.JOINT_NAMES[part] if isinstance(part, int) else part
+            raise ValueError(f"{argument}: expected joints that {which}, got {got}; leave it out.")
+        found |= joints
+    if not found:
+        raise ValueError(f"{argument}: expected at least one joint, got none; try 'body' or 'whole_body'.")
+    return tuple(sorted(found))

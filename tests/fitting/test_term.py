@@ -170,7 +170,7 @@ def test_clear_errors() -> None:
         PosePriorTerm(poseprior.GaussianPrior("body"))
     with pytest.raises(ValueError, match="weight: expected"):
         PosePriorTerm(prior, weight=float("nan"))
-    with pytest.raises(ValueError, match="joints: expected some that the prior models"):
+    with pytest.raises(ValueError, match="joints: expected joints that the prior models, got left_hand; leave it out"):
         PosePriorTerm(prior, joints="left_hand")
     with pytest.raises(ValueError, match="term\\(params\\)"):
         PosePriorTerm(prior)(None)
@@ -186,6 +186,36 @@ def test_clear_errors() -> None:
         PosePriorTerm(prior, model=nn.Linear(2, 2))
     with pytest.raises(ValueError, match="sigma: expected"):
         PoseAnchor(pose, sigma=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"joints": ["left_elbow", "left_index1"]}, "joints: expected joints that the prior models, got left_index1"),
+        ({"joints": "left_elbow,left_index1"}, "joints: expected joints that the prior models, got left_index1"),
+        ({"joints": [18, 25]}, "joints: expected joints that the prior models, got left_index1"),
+        ({"joints": True}, "joints: expected names or indices of joints"),
+        ({"joints": 1.5}, "joints: expected names or indices of joints"),
+        ({"joints": []}, "joints: expected at least one joint"),
+        ({"joints": 99}, "joints: .*99"),
+        ({"joint_weights": {"left_elbow,jaw": 2.0}}, "joint_weights: expected joints that are scored, got jaw"),
+        ({"joint_weights": {"elbow_": 2.0}}, "joint_weights: unknown name 'elbow_'"),
+        ({"joint_weights": False}, "joint_weights: expected a mapping"),
+        (
+            {"joint_weights": {"left_elbow": 1e300}},
+            r"joint_weights\['left_elbow'\]: expected a finite number of 0 or more",
+        ),
+    ],
+)
+def test_joints_that_cannot_be_scored_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        PosePriorTerm(_prior("body"), **options)
+
+
+def test_of_a_set_the_joints_that_are_modelled_are_scored() -> None:
+    prior = _prior("body")
+    assert PosePriorTerm(prior, joints="whole_body").joints == prior.joints
+    assert PosePriorTerm(prior, joints=["right_elbow", 18]).joints == (18, 19)
 
 
 def test_switches_of_smplx_are_no_rotations() -> None:
