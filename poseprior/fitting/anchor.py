@@ -71,6 +71,7 @@ class PoseAnchor(EnergyTerm):
             check_number("dof", dof, above=0.0)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
+        factor_at(schedule, 0.0)
         wanted = torch.isfinite(width).reshape(-1, skeleton.NUM_JOINTS).any(0)
         if given is not None:
             wanted[[j for j in range(skeleton.NUM_JOINTS) if j not in given]] = False

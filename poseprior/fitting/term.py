@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Literal, final
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import check_joint_names, check_mapping, check_number, quoted
-from .._tracing import untransformed
+from .._pose_checks import check_latent
+from .._tracing import is_traced, untransformed
 from ..prior import LatentPosePrior, PosePrior
 from ..training.pose_rows import check_prior
 from .body.hand_convention import HandConvention
@@ -22,6 +23,9 @@ Schedule = Callable[[float], float] | Sequence[float]
 
 #: Of terms; energies beyond it leave no digits to those of other terms.
 LARGEST_WEIGHT = 1e9
+#: Nats a joint. No pose costs as much, and 55 of them still fit into half of single precision's range.
+_LARGEST_ROBUST = 1e9
+_LARGEST_LATENT = 1e15  # its square, summed, is far from where single precision ends
 _TYPICAL_SAMPLES = 256
 
 
@@ -83,7 +87,7 @@ class PosePriorTerm(EnergyTerm):
             raise ValueError("prior: expected a prior without context; scoring with a context needs prior.log_prob.")
         check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if robust is not None:
-            check_number("robust", robust, above=0.0)
+            check_number("robust", robust, above=0.0, most=_LARGEST_ROBUST)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         self.prior, self.weight, self.robust, self.reduction, self.name = prior, weight, robust, reduction, name
@@ -104,15 +108,19 @@ class PosePriorTerm(EnergyTerm):
             params: keyword dict of `smplx` (flat or shaped; parts left out or None are unobserved, and integrated out),
                 or a pose (*batch, 55, 3) of rotvecs. Keys that are no rotations (betas, transl, expression, ...) have no
                 effect.
-            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose.
-            progress: where in the fit this is, for `schedule`.
+            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose: leave `params` out
+                then. A whole pose (*batch, 55, 3) may stand beside it, as fits pass the one that they decoded.
+            progress: where in the fit this is, for `schedule`, 0 to 1.
 
         Raises:
-            ValueError: a pose that is not finite, of another shape, or without any joint of the prior.
+            ValueError: a pose or latent that is not finite, of another shape, or without any joint of the prior; keyword
+                arguments with joints of the prior beside a latent; a progress beyond 0 to 1.
         """
         weight = self.weight * factor_at(self.schedule, progress)
         if latent is not None:
-            return weight * self._latent_energy(latent)
+            energy = self._latent_energy(latent)
+            self._refuse_beside_latent(params)
+            return weight * energy
         pose, given = pose_and_joints(params, self._hands)
         total = pose.new_zeros(())
         scored = 0.0
@@ -145,6 +153,29 @@ class PosePriorTerm(EnergyTerm):
         whole = self._levels == [(1.0, self.prior.joints)]
         return whole and self.robust is None and self.reduction == "sum"
 
+    def _as_summand(
+        self, params: PoseParams | None, latent: Tensor | None, progress: float, others: frozenset[int]
+    ) -> Tensor:
+        # The pose of joints that the latent decides is not lost where the other terms judge it.
+        read = latent is not None and not others.isdisjoint(self.joints)
+        return self(None if read else params, latent=latent, progress=progress)
+
+    def _refuse_beside_latent(self, params: PoseParams | None) -> None:
+        """Refuse keyword arguments that give joints of the prior: the latent decides them."""
+        if params is None or isinstance(params, Tensor):
+            return
+        pose_and_joints(params, self._hands)  # checks the argument
+        lost = [part for part in skeleton.PART_SLICES if params.get(part) is not None and self._models(part)]
+        if lost:
+            raise ValueError(
+                f"params: expected no joints of the prior beside latent, which is scored in their place, got "
+                f"{', '.join(lost)}; leave out params, or latent."
+            )
+
+    def _models(self, part: str) -> bool:
+        where = skeleton.PART_SLICES[part]
+        return any(where.start <= joint < where.stop for joint in self.joints)
+
     def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:
         """(*batch,) -log p of the marginal over `joints`."""
         observed = None
@@ -172,8 +203,12 @@ class PosePriorTerm(EnergyTerm):
                 "latent: expected a term without robust, joints and joint_weights, since a latent is judged as a whole; make "
                 "the term without them, or pass the decoded pose."
             )
-        if latent.shape[-1:] != (self.prior.latent_dim,):
-            raise ValueError(f"latent: expected (*batch, {self.prior.latent_dim}), got {tuple(latent.shape)}.")
+        check_latent(latent, self.prior.latent_dim)
+        if not is_traced() and not bool((latent.detach().abs() < _LARGEST_LATENT).all()):  # a NaN fails the comparison
+            raise ValueError(
+                f"latent: expected finite numbers within {_LARGEST_LATENT:g}, got {_first_beyond(latent):g}; prior.encode(pose) "
+                "gives the latent of a pose."
+            )
         energy = 0.5 * (latent.square() + math.log(2.0 * math.pi)).sum(-1)
         return energy / len(self.prior.joints) if self.reduction == "mean" else energy
 
@@ -193,19 +228,42 @@ class PosePriorTerm(EnergyTerm):
 
 
 def factor_at(schedule: Schedule | None, progress: float) -> float:
-    """Value of a schedule at a progress in [0, 1]."""
+    """Value of a schedule at a progress in [0, 1].
+
+    Raises:
+        ValueError: a progress beyond [0, 1], something that is no schedule, or one with values below 0 or not finite.
+    """
+    if not is_traced():  # there a progress that changes is a symbol
+        progress = check_number("progress", _plain(progress), least=0.0, most=1.0)
     if schedule is None:
         return 1.0
     if callable(schedule):
-        return float(schedule(progress))
-    listed = isinstance(schedule, Iterable) and not isinstance(schedule, str)
-    values = [check_number("schedule", value, above=0.0) for value in schedule] if listed else []
+        factor = schedule(progress)
+        if is_traced():
+            return float(factor)
+        return check_number(f"schedule({progress:g})", _plain(factor), least=0.0, most=LARGEST_WEIGHT)
+    listed = isinstance(schedule, Iterable) and not isinstance(schedule, str | bytes | Mapping | Set | Iterator)
+    values = (
+        [check_number("schedule", _plain(value), above=0.0, most=LARGEST_WEIGHT) for value in schedule]
+        if listed
+        else []
+    )
     if not values:
         raise ValueError(f"schedule: expected a function of progress, or a list of factors, got {quoted(schedule)}.")
-    place = min(max(progress, 0.0), 1.0) * (len(values) - 1)
+    place = progress * (len(values) - 1)
     low = min(int(place), len(values) - 1)
     high = min(low + 1, len(values) - 1)
     return math.exp(math.log(values[low]) + (place - low) * (math.log(values[high]) - math.log(values[low])))
+
+
+def _plain(value: object) -> object:
+    """The number in a tensor that holds one; anything else as it is."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 and value.device.type != "meta" else value
+
+
+def _first_beyond(latent: Tensor) -> float:
+    """The first value that is not finite or too large."""
+    return float(latent[~(latent.abs() < _LARGEST_LATENT)][0])
 
 
 def _levels(
