@@ -76,6 +76,30 @@ def test_generators(draw: Callable[..., Tensor], prior: PosePrior) -> None:
     assert len(draw(prior, generator=torch.Generator().manual_seed(0)).shape) >= 2
 
 
+@pytest.mark.parametrize("value", [True, torch.ones(55, dtype=torch.bool), torch.tensor(0.1 + 1j)])
+def test_widths_are_real_numbers(value: Any, prior: PosePrior) -> None:
+    for call in (lambda: denoise(prior, POSE, value), lambda: PoseAnchor(POSE, sigma=value)):
+        with pytest.raises(ValueError, match=r"^sigma: expected real numbers, got"):
+            call()
+
+
+def test_poses_are_called_as_the_argument(prior: PosePrior) -> None:
+    with pytest.raises(ValueError, match=r"^start: expected finite rotvecs"):
+        interpolate(prior, POSE * torch.nan, POSE, 3)
+    with pytest.raises(ValueError, match=r"^end: expected finite rotvecs"):
+        interpolate(prior, POSE, POSE * torch.nan, 3)
+    with pytest.raises(ValueError, match=r"^num_reference: expected"):
+        score(prior, POSE, num_reference=10**10)
+    with pytest.raises(ValueError, match=r"^estimate: expected finite rotvecs within 1e"):
+        PoseAnchor(POSE * 1e20, sigma=0.1)
+
+
+def test_a_refused_pose_that_requires_grad_warns_of_nothing(prior: PosePrior, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(ValueError, match=r"^pose: expected finite"):
+        prior.log_prob((POSE * torch.nan).requires_grad_())
+    assert not recwarn.list
+
+
 SEEN = torch.arange(55) != 18
 
 

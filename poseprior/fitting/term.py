@@ -165,16 +165,15 @@ class PosePriorTerm(EnergyTerm):
         if params is None or isinstance(params, Tensor):
             return
         pose_and_joints(params, self._hands)  # checks the argument
-        lost = [part for part in skeleton.PART_SLICES if params.get(part) is not None and self._models(part)]
+        parts = [name for name in skeleton.PART_SLICES if params.get(name) is not None]
+        lost = [
+            name for name in parts if set(self.joints) & set(range(skeleton.NUM_JOINTS)[skeleton.PART_SLICES[name]])
+        ]
         if lost:
             raise ValueError(
                 f"params: expected no joints of the prior beside latent, which is scored in their place, got "
                 f"{', '.join(lost)}; leave out params, or latent."
             )
-
-    def _models(self, part: str) -> bool:
-        where = skeleton.PART_SLICES[part]
-        return any(where.start <= joint < where.stop for joint in self.joints)
 
     def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:
         """(*batch,) -log p of the marginal over `joints`."""
@@ -206,7 +205,7 @@ class PosePriorTerm(EnergyTerm):
         check_latent(latent, self.prior.latent_dim)
         if not is_traced() and not bool((latent.detach().abs() < _LARGEST_LATENT).all()):  # a NaN fails the comparison
             raise ValueError(
-                f"latent: expected finite numbers within {_LARGEST_LATENT:g}, got {_first_beyond(latent):g}; prior.encode(pose) "
+                f"latent: expected finite numbers within {_LARGEST_LATENT:g}, got others; prior.encode(pose) "
                 "gives the latent of a pose."
             )
         energy = 0.5 * (latent.square() + math.log(2.0 * math.pi)).sum(-1)
@@ -259,11 +258,6 @@ def factor_at(schedule: Schedule | None, progress: float) -> float:
 def _plain(value: object) -> object:
     """The number in a tensor that holds one; anything else as it is."""
     return value.item() if isinstance(value, Tensor) and value.numel() == 1 and value.device.type != "meta" else value
-
-
-def _first_beyond(latent: Tensor) -> float:
-    """The first value that is not finite or too large."""
-    return float(latent[~(latent.abs() < _LARGEST_LATENT)][0])
 
 
 def _levels(

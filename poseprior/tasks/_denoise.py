@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import as_tensor, check_choice, check_effect, check_whole
+from .._checks import as_real_tensor, check_choice, check_effect, check_whole
 from .._inference_mode import leaves_inference_mode
 from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
@@ -65,7 +65,7 @@ def denoise(
     with torch.no_grad():
         prior.log_prob(pose, observed=observed)  # checks the arguments
     batch, flat, seen = flatten(prior, pose, observed)
-    width = as_tensor("sigma", sigma, dtype=flat.dtype, device=flat.device)
+    width = as_real_tensor("sigma", sigma, dtype=flat.dtype, device=flat.device)
     if not bool(torch.isfinite(width).all()) or bool((width <= 0).any()):
         raise ValueError(f"sigma: expected finite values above 0 (radians), got {sigma}.")
     try:

@@ -69,8 +69,12 @@ def interpolate(
         check_effect("pull", pull, None, f"method={method!r} and a prior with a latent space", "method='geodesic'")
     pull = _PULL if pull is None else pull
     with torch.no_grad():
-        for pose in (start, end):
-            prior.log_prob(pose)  # checks the arguments
+        for name, pose in (("start", start), ("end", end)):
+            try:
+                prior.log_prob(pose)  # checks the arguments
+            except ValueError as error:
+                said = str(error)
+                raise ValueError(name + said.removeprefix("pose") if said.startswith("pose:") else said) from None
         time = torch.linspace(0.0, 1.0, steps, dtype=start.dtype, device=start.device)
         path = geodesic_path(start, end, time)
         path = torch.cat([start[None], path[1:-1], end[None]])

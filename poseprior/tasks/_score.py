@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_whole
+from .._pose_checks import MOST_DRAWS
 from ..evaluation.calibration import calibration_of, standard_scores
 from ..evaluation.surprise import CANDIDATES, joint_surprise
 from ..models.shared.masks import rows_by_mask
@@ -98,7 +99,7 @@ def score(
     torch.Size([2, 55])
     """
     check_prior(prior)
-    check_whole("num_reference", num_reference, least=2 * CANDIDATES)
+    check_whole("num_reference", num_reference, least=2 * CANDIDATES, most=MOST_DRAWS)
     with torch.no_grad():
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too
         batch, flat, seen = flatten(prior, pose, observed)
