@@ -346,6 +346,12 @@ def test_a_training_that_diverges_names_the_learning_rate(splits: tuple[PoseData
         VAEPrior("body").fit(splits[0], config=config)
 
 
+@pytest.mark.parametrize("family", [GaussianPrior, GlobalFlow])
+def test_far_rotations_to_train_on_are_refused(family: type[PosePrior]) -> None:
+    with pytest.raises(ValueError, match=r"^train: expected rotvecs within 1e\+15 radians"):
+        family("body").fit(torch.full((50, 55, 3), 1e20), config=FitConfig(max_steps=0, progress=False))  # type: ignore
+
+
 def test_tensorboard_gets_curves(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     GaussianPrior("body").fit(splits[0], val=splits[1], config=replace(QUICK, tensorboard_dir=str(tmp_path)))
