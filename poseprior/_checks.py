@@ -115,6 +115,18 @@ def as_tensor(name: str, value: Any, *, dtype: torch.dtype | None = None, device
     return tensor
 
 
+def as_real_tensor(name: str, value: Any, *, dtype: torch.dtype, device: Any = None) -> Tensor:
+    """As `as_tensor`; True is no size, and of a complex number half would be lost.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    given = as_tensor(name, value)
+    if given.dtype.is_complex or "bool" in str(given.dtype):
+        raise ValueError(f"{name}: expected real numbers, got {quoted(value)} ({given.dtype}).")
+    return as_tensor(name, value, dtype=dtype, device=device)
+
+
 def _require_dense(name: str, value: Tensor) -> None:
     """Refuse sparse tensors, and tensors without values."""
     if "strided" not in str(value.layout):

@@ -88,8 +88,9 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
         return batch, rotvec, seen
     most = float(rotvec.detach().abs().max()) if rotvec.numel() else 0.0
     if not most < MOST_RADIANS:  # a NaN fails the comparison
-        row, place, axis = (~(rotvec.abs() < MOST_RADIANS)).nonzero()[0].tolist()
-        value = float(rotvec[row, place, axis])
+        found = rotvec.detach()
+        row, place, axis = (~(found.abs() < MOST_RADIANS)).nonzero()[0].tolist()
+        value = float(found[row, place, axis])
         what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
         raise ValueError(
             f"pose: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(index[place])]} of pose {row}; mark "

@@ -170,6 +170,14 @@ def test_what_cannot_be_scored_is_counted_or_refused() -> None:
         check(GaussianPrior("body"), pose)
 
 
+@pytest.mark.parametrize("number", [1, 7])
+def test_few_poses_are_judged_without_comparing_joints(number: int) -> None:
+    result = check(_prior(), _good()[:number])
+    assert result.num_poses == number and result.joints == ()
+    assert "no joint was compared: that takes 8 poses that show it" in str(result)
+    assert len(check(_prior(), _good()[:8]).joints) > 0
+
+
 def test_check_and_adapt_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     _prior().save(tmp_path / "prior.safetensors")

@@ -14,7 +14,7 @@ from poseprior import GaussianPrior, PoseDataset, PosePrior, read_poses
 from poseprior.fitting import Camera, Joints3D, Keypoints2D, Markers, PoseAnchor, PosePriorTerm
 from poseprior.io import write_poses
 from poseprior.io.fitted import write_fitted
-from poseprior.tasks import denoise, interpolate, score
+from poseprior.tasks import adapt, check, denoise, interpolate, score
 
 ARM = (16, 18, 20)
 POSE = torch.zeros(2, 55, 3) + 0.1
@@ -52,6 +52,19 @@ def test_tensors(name: str, call: Callable[[PosePrior, Any], object], value: Any
         call(prior, value)
 
 
+@pytest.mark.parametrize("value", ["body-gaussian", None, GaussianPrior], ids=["name", "none", "class"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value: score(value, POSE), lambda value: denoise(value, POSE, 0.1), lambda value: check(value, POSE),
+        lambda value: interpolate(value, POSE, POSE, 3), lambda value: adapt(value, POSE), PosePriorTerm,
+    ],
+)  # fmt: skip
+def test_priors(call: Callable[[Any], object], value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^prior: expected a PosePrior, got \w+; poseprior.load\(name\) gives one"):
+        call(value)
+
+
 @pytest.mark.parametrize(
     "draw", [PosePrior.sample, lambda prior, generator: prior.complete(POSE, SEEN, generator=generator)]
 )
@@ -61,6 +74,30 @@ def test_generators(draw: Callable[..., Tensor], prior: PosePrior) -> None:
     ):
         draw(prior, generator=3)
     assert len(draw(prior, generator=torch.Generator().manual_seed(0)).shape) >= 2
+
+
+@pytest.mark.parametrize("value", [True, torch.ones(55, dtype=torch.bool), torch.tensor(0.1 + 1j)])
+def test_widths_are_real_numbers(value: Any, prior: PosePrior) -> None:
+    for call in (lambda: denoise(prior, POSE, value), lambda: PoseAnchor(POSE, sigma=value)):
+        with pytest.raises(ValueError, match=r"^sigma: expected real numbers, got"):
+            call()
+
+
+def test_poses_are_called_as_the_argument(prior: PosePrior) -> None:
+    with pytest.raises(ValueError, match=r"^start: expected finite rotvecs"):
+        interpolate(prior, POSE * torch.nan, POSE, 3)
+    with pytest.raises(ValueError, match=r"^end: expected finite rotvecs"):
+        interpolate(prior, POSE, POSE * torch.nan, 3)
+    with pytest.raises(ValueError, match=r"^num_reference: expected"):
+        score(prior, POSE, num_reference=10**10)
+    with pytest.raises(ValueError, match=r"^estimate: expected finite rotvecs within 1e"):
+        PoseAnchor(POSE * 1e20, sigma=0.1)
+
+
+def test_a_refused_pose_that_requires_grad_warns_of_nothing(prior: PosePrior, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(ValueError, match=r"^pose: expected finite"):
+        prior.log_prob((POSE * torch.nan).requires_grad_())
+    assert not recwarn.list
 
 
 SEEN = torch.arange(55) != 18

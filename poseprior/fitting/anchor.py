@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import as_tensor, check_floating, check_number
+from .._checks import as_real_tensor, check_floating, check_number
+from .._pose_checks import MOST_RADIANS
 from ..models.shared.student_t import standard_log_prob
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
@@ -56,7 +57,7 @@ class PoseAnchor(EnergyTerm):
         self._hands = HandConvention.of(model)
         pose, given = pose_and_joints(estimate, self._hands)
         check_floating("estimate", pose)
-        width = as_tensor("sigma", sigma, dtype=pose.dtype, device=pose.device)
+        width = as_real_tensor("sigma", sigma, dtype=pose.dtype, device=pose.device)
         if bool((torch.isnan(width) | (width <= 0)).any()):
             raise ValueError(f"sigma: expected radians above 0 (infinite for no anchor), got {sigma}.")
         try:
@@ -71,12 +72,16 @@ class PoseAnchor(EnergyTerm):
             check_number("dof", dof, above=0.0)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
+        factor_at(schedule, 0.0)
         wanted = torch.isfinite(width).reshape(-1, skeleton.NUM_JOINTS).any(0)
         if given is not None:
             wanted[[j for j in range(skeleton.NUM_JOINTS) if j not in given]] = False
         self._joints = wanted.nonzero()[:, 0]
-        if not bool(torch.isfinite(pose.index_select(-2, self._joints)).all()):
-            raise ValueError("estimate: expected finite rotvecs, got NaN or infinity; give those joints sigma=inf.")
+        if not bool((pose.index_select(-2, self._joints).abs() < MOST_RADIANS).all()):  # a NaN fails the comparison
+            raise ValueError(
+                f"estimate: expected finite rotvecs within {MOST_RADIANS:g} radians, got NaN, infinity or a larger one; give "
+                "those joints sigma=inf."
+            )
         self.joints = tuple(self._joints.tolist())
         self._estimate = pose.detach().index_select(-2, self._joints)
         self._sigma = width.index_select(-1, self._joints)

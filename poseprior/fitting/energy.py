@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import skeleton
+from .._checks import check_floating
 from ..params import pose_from_smplx
 from .body.hand_convention import HandConvention
 
@@ -58,6 +59,13 @@ class EnergyTerm(ABC):
         del bodies
         return None
 
+    def _as_summand(
+        self, params: PoseParams | None, latent: Tensor | None, progress: float, others: frozenset[int]
+    ) -> Tensor:
+        """Energies (*batch,) as part of a sum whose other terms judge the joints `others`."""
+        del others
+        return self(params, latent=latent, progress=progress)
+
     @final
     def __add__(self, other: EnergyTerm) -> EnergySum:
         return EnergySum((*summands(self), *summands(other)))
@@ -85,17 +93,23 @@ class EnergySum(EnergyTerm):
     def __call__(
         self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
-        judges_latent = [latent is not None and term.latent_dim == latent.shape[-1] for term in self.terms]
-        if latent is not None and sum(judges_latent) != 1:
-            raise ValueError(
-                f"latent: expected one term of the sum with latents of length {latent.shape[-1]}, got {sum(judges_latent)}; call "
-                "the terms one by one."
-            )
-        values = [
-            term(params, latent=latent if judges else None, progress=progress)
-            for term, judges in zip(self.terms, judges_latent, strict=True)
-        ]
+        judge = None if latent is None else self._judge(latent)
+        values = []
+        for term in self.terms:
+            others = frozenset(joint for other in self.terms if other is not term for joint in other.joints)
+            values.append(term._as_summand(params, latent if term is judge else None, progress, others))
         return torch.stack(torch.broadcast_tensors(*values)).sum(0)
+
+    def _judge(self, latent: Tensor) -> EnergyTerm:
+        """The term that judges latents of this length."""
+        check_floating("latent", latent, "(*batch, D)")
+        judges = [term for term in self.terms if latent.shape[-1:] == (term.latent_dim,)]
+        if len(judges) != 1:
+            raise ValueError(
+                f"latent: expected one term of the sum with latents of length {latent.shape[-1] if latent.dim() else 0}, got "
+                f"{len(judges)}; call the terms one by one."
+            )
+        return judges[0]
 
     def select(self, bodies: Tensor) -> EnergyTerm | None:
         parts = [term.select(bodies) for term in self.terms]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import check_mapping, check_number, quoted
-from .._tracing import untransformed
+from .._checks import check_joint_names, check_mapping, check_number, quoted
+from .._pose_checks import check_latent
+from .._tracing import is_traced, untransformed
 from ..prior import LatentPosePrior, PosePrior
+from ..training.pose_rows import check_prior
 from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_joints
 
@@ -21,6 +23,9 @@ Schedule = Callable[[float], float] | Sequence[float]
 
 #: Of terms; energies beyond it leave no digits to those of other terms.
 LARGEST_WEIGHT = 1e9
+#: Nats a joint. No pose costs as much, and 55 of them still fit into half of single precision's range.
+_LARGEST_ROBUST = 1e9
+_LARGEST_LATENT = 1e15  # its square, summed, is far from where single precision ends
 _TYPICAL_SAMPLES = 256
 
 
@@ -37,7 +42,8 @@ class PosePriorTerm(EnergyTerm):
     Args:
         prior: any fitted prior. It must be able to marginalise what `params` leaves out.
         weight: of the energy.
-        joints: score these joints only (the prior's marginal); None is all that the prior models.
+        joints: score these joints only (the prior's marginal); of a set such as "body" those that the prior models. None
+            is all that it models.
         joint_weights: by joint name, for joints that should count less or more than 1; 0 leaves a joint out. With the
             different weights in ascending order, w_1 < w_2 < ..., and w_0 = 0, the energy is the sum over k of
             (w_k - w_(k-1)) (-log p(joints of weight w_k or more)), each a marginal of the prior. Where joints are
@@ -74,17 +80,14 @@ class PosePriorTerm(EnergyTerm):
         model: nn.Module | None = None,
         name: str = "prior",
     ) -> None:
-        if not isinstance(prior, PosePrior):
-            raise ValueError(
-                f"prior: expected a PosePrior, got {type(prior).__name__}; poseprior.load(name) gives one."
-            )
+        check_prior(prior)
         if not prior.fitted:
             raise ValueError("prior: expected a fitted prior, got fresh weights; fit it, or take poseprior.load(name).")
         if prior.context_dim:
             raise ValueError("prior: expected a prior without context; scoring with a context needs prior.log_prob.")
         check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if robust is not None:
-            check_number("robust", robust, above=0.0)
+            check_number("robust", robust, above=0.0, most=_LARGEST_ROBUST)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         self.prior, self.weight, self.robust, self.reduction, self.name = prior, weight, robust, reduction, name
@@ -105,15 +108,19 @@ class PosePriorTerm(EnergyTerm):
             params: keyword dict of `smplx` (flat or shaped; parts left out or None are unobserved, and integrated out),
                 or a pose (*batch, 55, 3) of rotvecs. Keys that are no rotations (betas, transl, expression, ...) have no
                 effect.
-            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose.
-            progress: where in the fit this is, for `schedule`.
+            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose: leave `params` out
+                then. A whole pose (*batch, 55, 3) may stand beside it, as fits pass the one that they decoded.
+            progress: where in the fit this is, for `schedule`, 0 to 1.
 
         Raises:
-            ValueError: a pose that is not finite, of another shape, or without any joint of the prior.
+            ValueError: a pose or latent that is not finite, of another shape, or without any joint of the prior; keyword
+                arguments with joints of the prior beside a latent; a progress beyond 0 to 1.
         """
         weight = self.weight * factor_at(self.schedule, progress)
         if latent is not None:
-            return weight * self._latent_energy(latent)
+            energy = self._latent_energy(latent)
+            self._refuse_beside_latent(params)
+            return weight * energy
         pose, given = pose_and_joints(params, self._hands)
         total = pose.new_zeros(())
         scored = 0.0
@@ -146,6 +153,28 @@ class PosePriorTerm(EnergyTerm):
         whole = self._levels == [(1.0, self.prior.joints)]
         return whole and self.robust is None and self.reduction == "sum"
 
+    def _as_summand(
+        self, params: PoseParams | None, latent: Tensor | None, progress: float, others: frozenset[int]
+    ) -> Tensor:
+        # The pose of joints that the latent decides is not lost where the other terms judge it.
+        read = latent is not None and not others.isdisjoint(self.joints)
+        return self(None if read else params, latent=latent, progress=progress)
+
+    def _refuse_beside_latent(self, params: PoseParams | None) -> None:
+        """Refuse keyword arguments that give joints of the prior: the latent decides them."""
+        if params is None or isinstance(params, Tensor):
+            return
+        pose_and_joints(params, self._hands)  # checks the argument
+        parts = [name for name in skeleton.PART_SLICES if params.get(name) is not None]
+        lost = [
+            name for name in parts if set(self.joints) & set(range(skeleton.NUM_JOINTS)[skeleton.PART_SLICES[name]])
+        ]
+        if lost:
+            raise ValueError(
+                f"params: expected no joints of the prior beside latent, which is scored in their place, got "
+                f"{', '.join(lost)}; leave out params, or latent."
+            )
+
     def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:
         """(*batch,) -log p of the marginal over `joints`."""
         observed = None
@@ -173,8 +202,12 @@ class PosePriorTerm(EnergyTerm):
                 "latent: expected a term without robust, joints and joint_weights, since a latent is judged as a whole; make "
                 "the term without them, or pass the decoded pose."
             )
-        if latent.shape[-1:] != (self.prior.latent_dim,):
-            raise ValueError(f"latent: expected (*batch, {self.prior.latent_dim}), got {tuple(latent.shape)}.")
+        check_latent(latent, self.prior.latent_dim)
+        if not is_traced() and not bool((latent.detach().abs() < _LARGEST_LATENT).all()):  # a NaN fails the comparison
+            raise ValueError(
+                f"latent: expected finite numbers within {_LARGEST_LATENT:g}, got others; prior.encode(pose) "
+                "gives the latent of a pose."
+            )
         energy = 0.5 * (latent.square() + math.log(2.0 * math.pi)).sum(-1)
         return energy / len(self.prior.joints) if self.reduction == "mean" else energy
 
@@ -194,38 +227,74 @@ class PosePriorTerm(EnergyTerm):
 
 
 def factor_at(schedule: Schedule | None, progress: float) -> float:
-    """Value of a schedule at a progress in [0, 1]."""
+    """Value of a schedule at a progress in [0, 1].
+
+    Raises:
+        ValueError: a progress beyond [0, 1], something that is no schedule, or one with values below 0 or not finite.
+    """
+    if not is_traced():  # there a progress that changes is a symbol
+        progress = check_number("progress", _plain(progress), least=0.0, most=1.0)
     if schedule is None:
         return 1.0
     if callable(schedule):
-        return float(schedule(progress))
-    listed = isinstance(schedule, Iterable) and not isinstance(schedule, str)
-    values = [check_number("schedule", value, above=0.0) for value in schedule] if listed else []
+        factor = schedule(progress)
+        if is_traced():
+            return float(factor)
+        return check_number(f"schedule({progress:g})", _plain(factor), least=0.0, most=LARGEST_WEIGHT)
+    listed = isinstance(schedule, Iterable) and not isinstance(schedule, str | bytes | Mapping | Set | Iterator)
+    values = (
+        [check_number("schedule", _plain(value), above=0.0, most=LARGEST_WEIGHT) for value in schedule]
+        if listed
+        else []
+    )
     if not values:
         raise ValueError(f"schedule: expected a function of progress, or a list of factors, got {quoted(schedule)}.")
-    place = min(max(progress, 0.0), 1.0) * (len(values) - 1)
+    place = progress * (len(values) - 1)
     low = min(int(place), len(values) - 1)
     high = min(low + 1, len(values) - 1)
     return math.exp(math.log(values[low]) + (place - low) * (math.log(values[high]) - math.log(values[low])))
+
+
+def _plain(value: object) -> object:
+    """The number in a tensor that holds one; anything else as it is."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 and value.device.type != "meta" else value
 
 
 def _levels(
     prior: PosePrior, joints: str | int | Iterable[str | int] | None, weights: Mapping[str, float] | None
 ) -> list[tuple[float, tuple[int, ...]]]:
     """(factor, joints) such that the energy is the sum of factor times -log p(joints), the widest set last."""
-    chosen = set(prior.joints if joints is None else skeleton.resolve_joints(joints)) & set(prior.joints)
-    if not chosen:
-        raise ValueError("joints: expected some that the prior models, got none of them; see prior.joints.")
-    of = dict.fromkeys(sorted(chosen), 1.0)
-    for name, value in check_mapping("joint_weights", weights or {}).items():
-        check_number(f"joint_weights[{name!r}]", value, least=0.0)
-        named = [j for j in skeleton.resolve_joints([name] if name not in skeleton.JOINT_SETS else name) if j in of]
-        if not named:
-            raise ValueError(f"joint_weights: expected joints that are scored, got {name}; leave it out.")
-        of |= dict.fromkeys(named, float(value))
+    chosen = (
+        prior.joints
+        if joints is None
+        else _among("joints", check_joint_names(joints), prior.joints, "the prior models")
+    )
+    of = dict.fromkeys(chosen, 1.0)
+    for name, value in check_mapping("joint_weights", {} if weights is None else weights).items():
+        check_number(f"joint_weights[{name!r}]", value, least=0.0, most=LARGEST_WEIGHT)
+        of |= dict.fromkeys(_among("joint_weights", name, chosen, "are scored"), float(value))
     steps = sorted(set(of.values()) - {0.0})
     if not steps:
         raise ValueError("joint_weights: expected some joint with a weight above 0, got none.")
     below = [0.0, *steps[:-1]]
     levels = [(w - b, tuple(j for j in of if of[j] >= w)) for w, b in zip(steps, below, strict=True)]
     return levels[::-1]
+
+
+def _among(argument: str, named: str | list[str | int], known: tuple[int, ...], which: str) -> tuple[int, ...]:
+    """The joints that are named, each by a word or an index, sorted. Of a set those that are known; other words name one."""
+    words = [named] if isinstance(named, str) else named
+    parts = [part for word in words for part in (word.replace(",", " ").split() if isinstance(word, str) else [word])]
+    found: set[int] = set()
+    for part in parts:
+        try:
+            joints = set(skeleton.resolve_joints(part)) & set(known)
+        except ValueError as error:
+            raise ValueError(f"{argument}{str(error).removeprefix('joints')}") from None
+        if not joints:
+            got = skeleton.JOINT_NAMES[part] if isinstance(part, int) else part
+            raise ValueError(f"{argument}: expected joints that {which}, got {got}; leave it out.")
+        found |= joints
+    if not found:
+        raise ValueError(f"{argument}: expected at least one joint, got none; try 'body' or 'whole_body'.")
+    return tuple(sorted(found))

@@ -117,6 +117,8 @@ class CheckResult:
                     f"  {joint.name:<16} {joint.disagrees:<12} {joint.offset:18.0f} {joint.spread:9.0f} "
                     f"{joint.prior_spread:16.0f}"
                 )
+        elif not self.joints:
+            yield f"no joint was compared: that takes {_LEAST_POSES} poses that show it"
         else:
             yield "no joint's rest frame or spread disagrees with the prior"
         for hint in self.hints:
@@ -195,6 +197,8 @@ def check(prior: PosePrior, poses: PoseDataset | Tensor, *, max_poses: int = 100
 def _compare(prior: PosePrior, pose: Tensor, seen: Tensor, samples: Tensor) -> tuple[JointCheck, ...]:
     """Means and spreads of the joints that enough of the poses (N, 55, 3) show and of the prior's samples (M, 55, 3)."""
     chosen = [j for j in prior.joints if int(seen[:, j].sum()) >= _LEAST_POSES]
+    if not chosen:  # there is no mean rotation of nothing
+        return ()
     pose, seen, samples = pose[:, chosen].double(), seen[:, chosen], samples[:, chosen].double()
     own, usual = quick_mean(pose, seen), quick_mean(samples)
     away = rotvec_to_tangent(own, usual)

@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import as_tensor, check_choice, check_effect, check_whole
+from .._checks import as_real_tensor, check_choice, check_effect, check_whole
 from .._inference_mode import leaves_inference_mode
 from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
 from ..prior import PosePrior
 from ..rotations import frechet_mean, rotvec_to_tangent, tangent_to_rotvec
 from ..skeleton import NUM_JOINTS
-from ..training.pose_rows import flatten
+from ..training.pose_rows import check_prior, flatten
 
 #: Markov chains of "mean", and its samples unless told, for each pose.
 _CHAINS, _SAMPLES = 16, 256
@@ -56,6 +56,7 @@ def denoise(
         ValueError: as `PosePrior.log_prob`; an unknown `method`; a `sigma` that is not above 0 or does not broadcast;
             `num_samples` below 1; an option of "mean" with "map".
     """
+    check_prior(prior)
     check_choice("method", method, ("map", "mean"))
     if method == "map":
         for name, value in (("num_samples", num_samples), ("generator", generator)):
@@ -64,7 +65,7 @@ def denoise(
     with torch.no_grad():
         prior.log_prob(pose, observed=observed)  # checks the arguments
     batch, flat, seen = flatten(prior, pose, observed)
-    width = as_tensor("sigma", sigma, dtype=flat.dtype, device=flat.device)
+    width = as_real_tensor("sigma", sigma, dtype=flat.dtype, device=flat.device)
     if not bool(torch.isfinite(width).all()) or bool((width <= 0).any()):
         raise ValueError(f"sigma: expected finite values above 0 (radians), got {sigma}.")
     try:

@@ -13,6 +13,7 @@ from .._pose_checks import check_draws
 from ..latent import interpolate_latent
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_path
+from ..training.pose_rows import check_prior
 from ._denoise import denoise
 
 _PULL = 0.2
@@ -50,6 +51,7 @@ def interpolate(
         ValueError: shapes that differ, fewer than 2 steps, a negative `pull`, or one for a latent path, an unknown
             method, or "latent" for a prior without a latent space.
     """
+    check_prior(prior)
     for name, pose in (("start", start), ("end", end)):
         check_floating(name, pose, "(*batch, 55, 3)")
     if start.shape != end.shape:
@@ -67,8 +69,12 @@ def interpolate(
         check_effect("pull", pull, None, f"method={method!r} and a prior with a latent space", "method='geodesic'")
     pull = _PULL if pull is None else pull
     with torch.no_grad():
-        for pose in (start, end):
-            prior.log_prob(pose)  # checks the arguments
+        for name, pose in (("start", start), ("end", end)):
+            try:
+                prior.log_prob(pose)  # checks the arguments
+            except ValueError as error:
+                said = str(error)
+                raise ValueError(name + said.removeprefix("pose") if said.startswith("pose:") else said) from None
         time = torch.linspace(0.0, 1.0, steps, dtype=start.dtype, device=start.device)
         path = geodesic_path(start, end, time)
         path = torch.cat([start[None], path[1:-1], end[None]])

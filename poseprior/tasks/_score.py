@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from .._checks import check_whole
+from .._pose_checks import MOST_DRAWS
 from ..evaluation.calibration import calibration_of, standard_scores
 from ..evaluation.surprise import CANDIDATES, joint_surprise
 from ..models.shared.masks import rows_by_mask
 from ..prior import PosePrior
 from ..skeleton import JOINT_SETS, NUM_JOINTS
-from ..training.pose_rows import flatten
+from ..training.pose_rows import check_prior, flatten
 
 #: Parts that are judged by themselves, too.
 _PARTS = ("body", "left_hand", "right_hand")
@@ -97,7 +98,8 @@ def score(
     >>> result.attribution.shape
     torch.Size([2, 55])
     """
-    check_whole("num_reference", num_reference, least=2 * CANDIDATES)
+    check_prior(prior)
+    check_whole("num_reference", num_reference, least=2 * CANDIDATES, most=MOST_DRAWS)
     with torch.no_grad():
         log_prob = prior.log_prob(pose, observed=observed)  # checks the arguments too
         batch, flat, seen = flatten(prior, pose, observed)

@@ -9,6 +9,9 @@ from typing import Any
 from .._checks import check_number, check_path, check_switch, check_text, check_whole, quoted
 from .rig_noise import RigNoise
 
+#: Beyond it single precision soon has no weights left. Beyond the other, radians, noise is that of any rotation.
+_LARGEST_RATE, _LARGEST_JITTER = 1e3, 100.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -131,8 +134,9 @@ class FitOptions:
             check_whole(f"FitConfig.{name}", getattr(self, name), least=1)
         for name in ("max_steps", "warmup_steps", "patience", "seed"):
             check_whole(f"FitConfig.{name}", getattr(self, name))
-        check_number("FitConfig.learning_rate", self.learning_rate, above=0.0)
-        for name in ("clip_grad_norm", "jitter", "weight_decay", "subject_balance", "rig_balance"):
+        check_number("FitConfig.learning_rate", self.learning_rate, above=0.0, most=_LARGEST_RATE)
+        check_number("FitConfig.jitter", self.jitter, least=0.0, most=_LARGEST_JITTER)
+        for name in ("clip_grad_norm", "weight_decay", "subject_balance", "rig_balance"):
             check_number(f"FitConfig.{name}", getattr(self, name), least=0.0)
         for name in ("ema_decay", "final_lr_fraction"):
             check_number(f"FitConfig.{name}", getattr(self, name), least=0.0, below=1.0)

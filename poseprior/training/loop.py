@@ -195,7 +195,13 @@ class _Run:
         if context is not None:
             context = context.to(self.device, self.prior.dtype)
         self.loading += time.monotonic() - started
-        loss = self.model(rotvec, observed, context, progress.step)
+        try:
+            loss = self.model(rotvec, observed, context, progress.step)
+        except torch.linalg.LinAlgError as error:  # weights so large that a matrix of them has no factor
+            raise ValueError(
+                f"learning_rate: the training diverged (at step {progress.step}: {error}); use a lower learning_rate than "
+                f"{config.learning_rate}."
+            ) from error
         # Ranks' gradients are averaged, whatever their shares: together they are the gradient of the mean over the batch.
         loss = loss * (len(rotvec) * self.source.world_size / config.batch_size)
         self.optimiser.zero_grad(set_to_none=True)

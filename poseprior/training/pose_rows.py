@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._pose_checks import MOST_RADIANS
 from ..prior import PosePrior
 from ..rotations import frechet_mean, geodesic_distance
 from ..skeleton import JOINT_NAMES, NUM_JOINTS
@@ -16,12 +17,23 @@ from ..skeleton import JOINT_NAMES, NUM_JOINTS
 _STILL = math.radians(0.05)
 
 
+def check_prior(prior: object) -> None:
+    """Refuse what is no prior.
+
+    Raises:
+        ValueError: naming the type and the remedy.
+    """
+    if not isinstance(prior, PosePrior):
+        raise ValueError(f"prior: expected a PosePrior, got {type(prior).__name__}; poseprior.load(name) gives one.")
+
+
 def check_fitted(prior: PosePrior) -> None:
-    """Refuse a prior that is not fitted or takes a context.
+    """Refuse what is no prior, and a prior that is not fitted or takes a context.
 
     Raises:
         ValueError: naming the remedy.
     """
+    check_prior(prior)
     if not prior.fitted or prior.context_dim:
         raise ValueError(
             "prior: expected a fitted prior without a context; fit it, or take one that ships (poseprior.list_pretrained)."
@@ -63,6 +75,13 @@ def moving_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> MovingRows:
     moving = observed.clone()
     moving[:, still] = False
     _, flat, seen = flatten(prior, pose, moving)
+    far = (seen & ~(flat.abs() < MOST_RADIANS).all(-1)).nonzero()
+    if len(far):
+        row, joint = far[0].tolist()
+        raise ValueError(
+            f"poses: expected rotvecs within {MOST_RADIANS:g} radians, got a larger one at {JOINT_NAMES[joint]} of pose "
+            f"{row}; mark missing joints in PoseDataset(poses, observed) instead."
+        )
     names = [JOINT_NAMES[joint] for joint in still if joint in prior.joints]
     return MovingRows(flat, seen, seen.any(1) & prior.can_score(seen), moving.to(flat.device), names)
 

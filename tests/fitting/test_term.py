@@ -170,7 +170,7 @@ def test_clear_errors() -> None:
         PosePriorTerm(poseprior.GaussianPrior("body"))
     with pytest.raises(ValueError, match="weight: expected"):
         PosePriorTerm(prior, weight=float("nan"))
-    with pytest.raises(ValueError, match="joints: expected some that the prior models"):
+    with pytest.raises(ValueError, match="joints: expected joints that the prior models, got left_hand; leave it out"):
         PosePriorTerm(prior, joints="left_hand")
     with pytest.raises(ValueError, match="term\\(params\\)"):
         PosePriorTerm(prior)(None)
@@ -186,6 +186,100 @@ def test_clear_errors() -> None:
         PosePriorTerm(prior, model=nn.Linear(2, 2))
     with pytest.raises(ValueError, match="sigma: expected"):
         PoseAnchor(pose, sigma=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"joints": ["left_elbow", "left_index1"]}, "joints: expected joints that the prior models, got left_index1"),
+        ({"joints": "left_elbow,left_index1"}, "joints: expected joints that the prior models, got left_index1"),
+        ({"joints": [18, 25]}, "joints: expected joints that the prior models, got left_index1"),
+        ({"joints": True}, "joints: expected names or indices of joints"),
+        ({"joints": 1.5}, "joints: expected names or indices of joints"),
+        ({"joints": []}, "joints: expected at least one joint"),
+        ({"joints": 99}, "joints: .*99"),
+        ({"joint_weights": {"left_elbow,jaw": 2.0}}, "joint_weights: expected joints that are scored, got jaw"),
+        ({"joint_weights": {"elbow_": 2.0}}, "joint_weights: unknown name 'elbow_'"),
+        ({"joint_weights": False}, "joint_weights: expected a mapping"),
+        (
+            {"joint_weights": {"left_elbow": 1e300}},
+            r"joint_weights\['left_elbow'\]: expected a finite number of 0 or more",
+        ),
+    ],
+)
+def test_joints_that_cannot_be_scored_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        PosePriorTerm(_prior("body"), **options)
+
+
+def test_of_a_set_the_joints_that_are_modelled_are_scored() -> None:
+    prior = _prior("body")
+    assert PosePriorTerm(prior, joints="whole_body").joints == prior.joints
+    assert PosePriorTerm(prior, joints=["right_elbow", 18]).joints == (18, 19)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda _: None, lambda _: "a", lambda _: math.nan, lambda _: math.inf, lambda _: -1.0, lambda _: True,
+        lambda _: 1e300, lambda _: torch.tensor([1.0, 2.0]), (1e300, 1.0), {2.0: 1.0}, {2.0, 1.0}, b"ab", iter((2.0, 1.0)),
+        lambda progress: 1.0 if progress == 0.0 else math.nan, lambda progress: 1.0 - 2.0 * progress,
+    ],
+)  # fmt: skip
+def test_schedules_that_give_no_factor_are_refused(schedule: Any) -> None:
+    pose = _pose()
+    with pytest.raises(ValueError, match=r"^schedule(\([01]\))?: expected"):
+        PosePriorTerm(_prior("body"), schedule=schedule)(pose)
+    with pytest.raises(ValueError, match=r"^schedule(\([01]\))?: expected"):
+        PoseAnchor(pose, sigma=0.1, schedule=schedule)(pose)
+
+
+@pytest.mark.parametrize("schedule", [None, (2.0, 1.0), lambda progress: 2.0 - progress])
+@pytest.mark.parametrize("progress", [None, "a", math.nan, -0.1, 1.1, True])
+def test_progress_is_from_0_to_1(progress: Any, schedule: Any) -> None:
+    with pytest.raises(ValueError, match=r"^progress: expected a finite number of 0 or more and at most 1, got"):
+        PosePriorTerm(_prior("body"), schedule=schedule)(_pose(), progress=progress)
+    with pytest.raises(ValueError, match=r"^progress: expected a finite number of 0 or more and at most 1, got"):
+        PoseAnchor(_pose(), sigma=0.1, schedule=schedule)(_pose(), progress=progress)
+
+
+def test_numbers_in_tensors_are_factors() -> None:
+    assert factor_at(lambda _: torch.tensor(2.0), 0.5) == 2.0  # type: ignore[arg-type]
+    assert factor_at((2.0, 1.0), torch.tensor(1.0)) == 1.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("robust", [1e300, 1e30])
+def test_caps_that_no_pose_reaches_are_refused(robust: float) -> None:
+    with pytest.raises(ValueError, match=r"^robust: expected a finite number above 0 and at most 1e\+09"):
+        PosePriorTerm(_prior("body"), robust=robust)
+    assert PosePriorTerm(_prior("body"), robust=1e9)(_pose()).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "latent", [torch.zeros(2, 32).numpy(), [0.0] * 32, "a", torch.zeros(2, 32) * math.nan, torch.full((2, 32), 1e30),
+               torch.zeros(2, 3), torch.zeros(()), torch.zeros(2, 32).bool()],
+)  # fmt: skip
+def test_latents_that_cannot_be_scored_are_refused(latent: Any) -> None:
+    term = PosePriorTerm(poseprior.load("body-vae"))
+    for energy in (term, term + PoseAnchor(_pose(2), sigma=0.1)):
+        with pytest.raises(ValueError, match=r"^latent: expected"):
+            energy(_pose(2), latent=latent)
+
+
+def test_a_pose_beside_a_latent_is_read_or_refused() -> None:
+    term, pose, latent = PosePriorTerm(poseprior.load("body-vae")), _pose(2), torch.ones(2, 32)
+    body = {"body_pose": pose[:, 1:22].flatten(1)}
+    with pytest.raises(
+        ValueError, match=r"^params: expected no joints of the prior beside latent.*got body_pose; leave out"
+    ):
+        term(body, latent=latent)
+    others = {"betas": torch.zeros(2, 10), "left_hand_pose": torch.zeros(2, 45)}
+    torch.testing.assert_close(term(others, latent=latent), term(latent=latent))
+    hand = PosePriorTerm(poseprior.load("hand-order-agnostic"))
+    with pytest.raises(ValueError, match=r"^params: expected no joints of the prior beside latent"):
+        (term + hand)({**body, **others}, latent=latent)
+    anchor = PoseAnchor(body, sigma=0.1)
+    torch.testing.assert_close((term + anchor)(body, latent=latent), term(latent=latent) + anchor(body))
 
 
 def test_switches_of_smplx_are_no_rotations() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,16 @@ import torch
 from torch import Tensor
 
 import poseprior
-from poseprior import FitConfig, GaussianMixturePrior, GaussianPrior, GlobalFlow, JointFlow, PoseDataset, PosePrior
+from poseprior import (
+    FitConfig,
+    GaussianMixturePrior,
+    GaussianPrior,
+    GlobalFlow,
+    JointFlow,
+    PoseDataset,
+    PosePrior,
+    VAEPrior,
+)
 from poseprior.io import synthetic_poses
 from poseprior.skeleton import JOINT_SETS
 from poseprior.training.batches import BatchSource
@@ -330,6 +340,18 @@ def test_loss_that_is_not_finite_stops_with_a_remedy(
         GaussianPrior("body").fit(splits[0], config=replace(QUICK, max_steps=200))
 
 
+def test_a_training_that_diverges_names_the_learning_rate(splits: tuple[PoseDataset, ...]) -> None:
+    config = FitConfig(max_steps=3, learning_rate=1e3, warmup_steps=0, progress=False)
+    with pytest.raises(ValueError, match=r"^learning_rate: the training diverged .* use a lower learning_rate"):
+        VAEPrior("body").fit(splits[0], config=config)
+
+
+@pytest.mark.parametrize("family", [GaussianPrior, GlobalFlow])
+def test_far_rotations_to_train_on_are_refused(family: type[PosePrior]) -> None:
+    with pytest.raises(ValueError, match=r"^train: expected rotvecs within 1e\+15 radians"):
+        family("body").fit(torch.full((50, 55, 3), 1e20), config=FitConfig(max_steps=0, progress=False))  # type: ignore
+
+
 def test_tensorboard_gets_curves(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     GaussianPrior("body").fit(splits[0], val=splits[1], config=replace(QUICK, tensorboard_dir=str(tmp_path)))
@@ -379,10 +401,19 @@ def test_epochs_visit_every_pose_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("batch_size", 0), ("max_steps", -1), ("ema_decay", 1.0), ("minutes", 0.0), ("jitter", -0.1)]
+    ("option", "value"),
+    [
+        ("batch_size", 0),
+        ("max_steps", -1),
+        ("ema_decay", 1.0),
+        ("minutes", 0.0),
+        ("jitter", -0.1),
+        ("jitter", 1e30),
+        ("learning_rate", 1e30),
+    ],
 )
 def test_config_refuses_nonsense(option: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"FitConfig.{option}: expected .* got {value}"):
+    with pytest.raises(ValueError, match=rf"FitConfig.{option}: expected .* got {re.escape(str(value))}"):
         FitConfig(**{option: value})  # type: ignore[arg-type]
 
 
