@@ -289,6 +289,8 @@ def test_errors() -> None:
         denoise(prior, pose, torch.ones(3, 55))
     with pytest.raises(ValueError, match="num_samples"):
         denoise(prior, pose, 0.1, method="mean", num_samples=0)
+    with pytest.raises(ValueError, match="num_samples"):
+        denoise(prior, pose, 0.1, method="mean", num_samples=10**10)
     with pytest.raises(ValueError, match="no latent space; use method='geodesic'"):
         interpolate(prior, pose[0], pose[1], 3, method="latent")
     with pytest.raises(ValueError, match="steps"):

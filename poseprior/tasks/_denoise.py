@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._checks import as_real_tensor, check_choice, check_effect, check_whole
 from .._inference_mode import leaves_inference_mode
+from .._pose_checks import MOST_DRAWS
 from ..models.shared.masks import rows_by_mask
 from ..optim import hmc, lbfgs
 from ..prior import PosePrior
@@ -54,14 +55,14 @@ def denoise(
 
     Raises:
         ValueError: as `PosePrior.log_prob`; an unknown `method`; a `sigma` that is not above 0 or does not broadcast;
-            `num_samples` below 1; an option of "mean" with "map".
+            `num_samples` below 1 or above ten million; an option of "mean" with "map".
     """
     check_prior(prior)
     check_choice("method", method, ("map", "mean"))
     if method == "map":
         for name, value in (("num_samples", num_samples), ("generator", generator)):
             check_effect(name, value, None, "method='map'", "method='mean'")
-    num_samples = check_whole("num_samples", _SAMPLES if num_samples is None else num_samples, least=1)
+    num_samples = check_whole("num_samples", _SAMPLES if num_samples is None else num_samples, least=1, most=MOST_DRAWS)
     with torch.no_grad():
         prior.log_prob(pose, observed=observed)  # checks the arguments
     batch, flat, seen = flatten(prior, pose, observed)
