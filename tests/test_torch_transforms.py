@@ -186,7 +186,7 @@ def test_prior_terms() -> None:
     """A term of keyword arguments, as optimisers of users call it; a robust one too."""
     prior = fitted("mixture")
     poses = whole_poses()[:3]
-    for options in ({}, {"robust": 5.0}, {"joint_weights": {"left_knee": 0.5}}, {"joints": ["left_knee", "spine1"]}):
+    for options in ({}, {"robust": 5.0}, {"joint_weights": {"left_knee": 0.5}}, {"joints": ["left_knee", "spine2"]}):
         term = PosePriorTerm(prior, **options)  # type: ignore[arg-type]
         body = poses[:, 1:22].flatten(1)
 
