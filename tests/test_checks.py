@@ -83,7 +83,10 @@ def _conditional() -> GlobalFlow:
         (lambda: params.pose_from_smplx(None), "params: expected the keyword dict of smplx, got NoneType"),
         (lambda: evaluate(_gaussian(), PoseDataset(_POSE), jitter=-1.0), "jitter: expected a finite number of 0"),
         (lambda: evaluate(_gaussian(), PoseDataset(_POSE), max_poses=0), "max_poses: expected a whole number of 1"),
-        (lambda: FitConfig(jitter=math.inf), "FitConfig.jitter: expected a finite number of 0 or more and at most 100, got inf"),
+        (
+            lambda: FitConfig(jitter=math.inf),
+            "FitConfig.jitter: expected a finite number of 0 or more and at most 100, got inf",
+        ),
         (lambda: FitConfig(max_steps=2.5), "FitConfig.max_steps: expected a whole number"),  # type: ignore[arg-type]
         (lambda: FitConfig(subject_balance=math.nan), "FitConfig.subject_balance: expected a finite number"),
         (lambda: FitConfig(seed=10**30), r"FitConfig.seed: expected a whole number of 0 or more and below 2\^63"),
