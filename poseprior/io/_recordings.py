@@ -274,7 +274,7 @@ def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:
     found = [key for key in keys if key in file]
     for other in found[1:]:
         first, second = np.atleast_1d(file[found[0]]), np.atleast_1d(file[other])
-        if not (len(first) and len(second)) or not np.all(np.array_equiv(first, second)):
+        if not (len(first) and len(second)) or not np.array_equiv(first, second):
             raise ValueError(
                 f"keys '{found[0]}' and '{other}': expected the same under both, got two that differ; pass "
                 f"ignore=('{other}',) or ignore=('{found[0]}',)."
