@@ -81,6 +81,12 @@ def batch_hint(array: NDArray[Any], counts: Iterable[int], form: str) -> str:
     return ""
 
 
+def other_form_hint(array: NDArray[Any], count: int, form: str) -> str:
+    """What an array of `count` joints may hold in place of a form, and how to have it read; empty if its shape does not say."""
+    widths = (w for w in HINTS if HINTS[w] and w != FORMS[form] and array.shape[-1:] in ((w,), (w * count,)))
+    return next((f"if it holds {HINTS[w]}" for w in widths), "")
+
+
 def count_joints(shape: tuple[int, ...], form: str) -> int | None:
     """How many joints an array (N, ...) of this shape may have in a form; None if it is no such array."""
     if len(shape) < 2 or 0 in shape[1:]:

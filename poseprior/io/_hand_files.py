@@ -45,10 +45,8 @@ def hand_rotations(
     if joints is None:
         coefficients = next((a for a in _forms.readings(array) if a.ndim == 2 and a.shape[1] <= 45), None)
         if form != "rotvec" or coefficients is None or not array.size:
-            others = (
-                f"if it holds {h}" for w, h in _forms.HINTS.items() if h and array.shape[-1:] in ((w,), (15 * w,))
-            )
-            hint = _forms.batch_hint(array, (15,), form) or next(others, "pass rotations=")
+            hint = _forms.batch_hint(array, (15,), form) or _forms.other_form_hint(array, 15, form)
+            hint = hint or "pass rotations="
             raise ValueError(
                 f"key '{key}': expected 15 joints, (N, {15 * width}) as {form}, got {array.shape}; {hint}."
             )

@@ -131,12 +131,8 @@ def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) 
     if joints is not None:
         return _forms.to_rotvecs(key, to_tensor(joints), form)
     width = _forms.FORMS[form]
-    others = (
-        f"if it holds {h}"
-        for w, h in _forms.HINTS.items()
-        if h and w != width and array.shape[-1:] in ((w,), (w * count,))
-    )
-    hint = _forms.batch_hint(array, (count,), form) or next(others, f"if it is something else, pass ignore=({key!r},)")
+    hint = _forms.batch_hint(array, (count,), form) or _forms.other_form_hint(array, count, form)
+    hint = hint or f"if it is something else, pass ignore=({key!r},)"
     raise ValueError(
         f"key '{key}': expected (N, {count * width}) or (N, {count}, {width}) as {form}, got {array.shape}; {hint}."
     )
