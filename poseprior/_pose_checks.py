@@ -86,19 +86,29 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
         rotvec, seen = rotvec.reshape(-1, len(index), 3), seen.reshape(-1, len(index))
     if is_traced():
         return batch, rotvec, seen
-    most = float(rotvec.detach().abs().max()) if rotvec.numel() else 0.0
-    if not most < MOST_RADIANS:  # a NaN fails the comparison
-        found = rotvec.detach()
-        row, place, axis = (~(found.abs() < MOST_RADIANS)).nonzero()[0].tolist()
-        value = float(found[row, place, axis])
-        what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
-        raise ValueError(
-            f"pose: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(index[place])]} of pose {row}; mark "
-            "missing joints in `observed` instead."
-        )
+    most = check_near("pose", rotvec, index, "mark missing joints in `observed` instead")
     if most > _FAR_RADIANS:
         rotvec = _without_turns(given.to(rotvec.device).reshape(rotvec.shape), seen).to(rotvec)
     return batch, rotvec, seen
+
+
+def check_near(name: str, rotvec: Tensor, joints: Tensor, remedy: str) -> float:
+    """The largest number in rotvecs (*batch, J, 3) of joints (J,), in absolute value.
+
+    Raises:
+        ValueError: one that is not finite, or beyond 1e15, with the name of the argument and the remedy.
+    """
+    found = rotvec.detach()
+    most = float(found.abs().max()) if found.numel() else 0.0
+    if most < MOST_RADIANS:  # a NaN fails the comparison
+        return most
+    found = found.reshape(-1, len(joints), 3)
+    row, place, axis = (~(found.abs() < MOST_RADIANS)).nonzero()[0].tolist()
+    value = float(found[row, place, axis])
+    what = f"{value:.3g} radians" if math.isfinite(value) else "a NaN or infinity"
+    raise ValueError(
+        f"{name}: expected finite rotvecs, got {what} at {skeleton.JOINT_NAMES[int(joints[place])]} of pose {row}; {remedy}."
+    )
 
 
 def _without_turns(rotvec: Tensor, seen: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,14 @@ def test_poses_are_called_as_the_argument(prior: PosePrior) -> None:
         interpolate(prior, POSE, POSE * torch.nan, 3)
     with pytest.raises(ValueError, match=r"^num_reference: expected"):
         score(prior, POSE, num_reference=10**10)
-    with pytest.raises(ValueError, match=r"^estimate: expected finite rotvecs within 1e"):
-        PoseAnchor(POSE * 1e20, sigma=0.1)
+    with pytest.raises(
+        ValueError, match=r"^estimate: expected finite rotvecs, got .* at pelvis of pose 0; give .* sigma=inf"
+    ):
+        PoseAnchor(POSE + 1e20, sigma=0.1)
+    anchor = PoseAnchor(POSE, sigma=0.1)
+    for far in (math.nan, math.inf, 1e20):
+        with pytest.raises(ValueError, match=r"^params: expected finite rotvecs, got .* at pelvis of pose 0"):
+            anchor(POSE + far)
 
 
 def test_a_refused_pose_that_requires_grad_warns_of_nothing(prior: PosePrior, recwarn: pytest.WarningsRecorder) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import as_real_tensor, check_floating, check_number
-from .._pose_checks import MOST_RADIANS
+from .._pose_checks import check_near
+from .._tracing import is_traced
 from ..models.shared.student_t import standard_log_prob
 from ..rotations import haar_log_density, rotvec_to_tangent
 from .body.hand_convention import HandConvention
@@ -77,27 +78,32 @@ class PoseAnchor(EnergyTerm):
         if given is not None:
             wanted[[j for j in range(skeleton.NUM_JOINTS) if j not in given]] = False
         self._joints = wanted.nonzero()[:, 0]
-        if not bool((pose.index_select(-2, self._joints).abs() < MOST_RADIANS).all()):  # a NaN fails the comparison
-            raise ValueError(
-                f"estimate: expected finite rotvecs within {MOST_RADIANS:g} radians, got NaN, infinity or a larger one; give "
-                "those joints sigma=inf."
-            )
         self.joints = tuple(self._joints.tolist())
-        self._estimate = pose.detach().index_select(-2, self._joints)
         self._sigma = width.index_select(-1, self._joints)
+        estimate = pose.detach().index_select(-2, self._joints)
+        self._estimate = torch.where(torch.isfinite(self._sigma)[..., None], estimate, 0.0)
+        check_near("estimate", self._estimate, self._joints, "give joints that nobody knows sigma=inf")
         self.weight, self.schedule, self.reduction, self.name, self.dof = weight, schedule, reduction, name, dof
 
     def __call__(
         self, params: PoseParams | None = None, *, latent: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
-        """Energies (*batch,), nats; arguments as of `EnergyTerm`. An anchor judges poses: `latent` has no effect."""
+        """Energies (*batch,), nats; arguments as of `EnergyTerm`. An anchor judges poses: `latent` has no effect.
+
+        Raises:
+            ValueError: a batch other than the estimate's, or rotvecs of anchored joints that are not finite.
+        """
         pose, given = pose_and_joints(params, self._hands)
         self._check_batch(pose.shape[:-2])
         known = torch.isfinite(self._sigma)
         if given is not None:
             known = known & torch.tensor([j in given for j in self.joints], device=known.device)
         sigma = torch.where(known, self._sigma, torch.ones_like(self._sigma)).to(pose)
-        x = rotvec_to_tangent(pose.index_select(-2, self._joints.to(pose.device)), self._estimate.to(pose))
+        rotvec = pose.index_select(-2, self._joints.to(pose.device))
+        rotvec = torch.where(known.to(pose.device)[..., None], rotvec, 0.0)
+        if not is_traced():
+            check_near("params", rotvec, self._joints, "give the joint sigma=inf in the anchor")
+        x = rotvec_to_tangent(rotvec, self._estimate.to(pose))
         squared = x.square().sum(-1) / sigma.square()
         energy = 3.0 * sigma.log() - standard_log_prob(squared, self.dof) + haar_log_density(x)
         energy = (energy * known.to(energy)).sum(-1)

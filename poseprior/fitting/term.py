@@ -109,12 +109,12 @@ class PosePriorTerm(EnergyTerm):
                 or a pose (*batch, 55, 3) of rotvecs. Keys that are no rotations (betas, transl, expression, ...) have no
                 effect.
             latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose: leave `params` out
-                then. A whole pose (*batch, 55, 3) may stand beside it, as fits pass the one that they decoded.
+                then.
             progress: where in the fit this is, for `schedule`, 0 to 1.
 
         Raises:
-            ValueError: a pose or latent that is not finite, of another shape, or without any joint of the prior; keyword
-                arguments with joints of the prior beside a latent; a progress beyond 0 to 1.
+            ValueError: a pose or latent that is not finite, of another shape, or without any joint of the prior; joints of
+                the prior beside a latent; a progress beyond 0 to 1.
         """
         weight = self.weight * factor_at(self.schedule, progress)
         if latent is not None:
@@ -156,23 +156,25 @@ class PosePriorTerm(EnergyTerm):
     def _as_summand(
         self, params: PoseParams | None, latent: Tensor | None, progress: float, others: frozenset[int]
     ) -> Tensor:
-        # The pose of joints that the latent decides is not lost where the other terms judge it.
-        read = latent is not None and not others.isdisjoint(self.joints)
+        # The pose of joints that the latent decides is not lost where the other terms judge it; a tensor cannot leave any out.
+        read = latent is not None and bool(others if isinstance(params, Tensor) else others & set(self.joints))
         return self(None if read else params, latent=latent, progress=progress)
 
     def _refuse_beside_latent(self, params: PoseParams | None) -> None:
-        """Refuse keyword arguments that give joints of the prior: the latent decides them."""
-        if params is None or isinstance(params, Tensor):
+        """Refuse joints of the prior: the latent decides them."""
+        if params is None:
             return
         pose_and_joints(params, self._hands)  # checks the argument
-        parts = [name for name in skeleton.PART_SLICES if params.get(name) is not None]
         lost = [
-            name for name in parts if set(self.joints) & set(range(skeleton.NUM_JOINTS)[skeleton.PART_SLICES[name]])
+            "a whole pose" if isinstance(params, Tensor) else name
+            for name, part in skeleton.PART_SLICES.items()
+            if isinstance(params, Tensor) or params.get(name) is not None
+            if set(self.joints) & set(range(skeleton.NUM_JOINTS)[part])
         ]
         if lost:
             raise ValueError(
                 f"params: expected no joints of the prior beside latent, which is scored in their place, got "
-                f"{', '.join(lost)}; leave out params, or latent."
+                f"{', '.join(dict.fromkeys(lost))}; leave out params, or latent."
             )
 
     def _energy(self, pose: Tensor, joints: tuple[int, ...]) -> Tensor:

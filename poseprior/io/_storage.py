@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._checks import as_tensor
+from .._pose_checks import MOST_RADIANS
 from ..skeleton import NUM_JOINTS
 from ._mapped_file import MappedFile
 from ._sharded import ShardedArray
@@ -199,18 +200,19 @@ class PoseStore:
     def _require_finite(self) -> None:
         bad: list[int] = []
         for start in range(0, len(self._poses), _CHUNK):
-            finite = np.isfinite(self._poses[start : start + _CHUNK])
-            if finite.all():
+            near = np.abs(self._poses[start : start + _CHUNK]) < MOST_RADIANS  # false for a NaN
+            if near.all():
                 continue
-            broken = ~finite.all(-1)
+            broken = ~near.all(-1)
             if self._observed is not None:
                 broken &= np.asarray(self._observed[start : start + _CHUNK])
             bad.extend((start + np.flatnonzero(broken.any(1))).tolist())
         if bad:
             shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
             raise ValueError(
-                f"poses: expected finite values on observed joints, got nan or inf in {len(bad)} of {len(self._poses)} "
-                f"rows (rows {shown}); drop these rows or mark the joints unobserved with observed=."
+                f"poses: expected finite rotvecs within {MOST_RADIANS:g} radians on observed joints, got nan, inf or larger "
+                f"ones in {len(bad)} of {len(self._poses)} rows (rows {shown}); drop these rows "
+                "or mark the joints unobserved in PoseDataset(poses, observed)."
             )
 
 

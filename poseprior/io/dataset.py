@@ -37,7 +37,8 @@ class PoseDataset(DatasetRows):
             conditional prior of `context_dim` C is trained with it. A memmap stays on disk.
 
     Raises:
-        ValueError: wrong shape or type, or a non-finite value on an observed joint (the message names the rows).
+        ValueError: wrong shape or type, or a rotvec that is not finite or beyond 1e15 radians on an observed joint (the message
+            names the rows).
 
     >>> import torch
     >>> dataset = PoseDataset(torch.zeros(4, 55, 3), subject=["ann", "ann", "bob", "bob"])
@@ -216,7 +217,10 @@ def as_dataset(poses: PoseDataset | Tensor, argument: str) -> PoseDataset:
     if isinstance(poses, PoseDataset):
         dataset = poses
     elif isinstance(poses, Tensor):
-        dataset = PoseDataset(poses)
+        try:
+            dataset = PoseDataset(poses)
+        except ValueError as error:
+            raise ValueError(f"{argument}{str(error).removeprefix('poses')}") from None
     else:
         raise ValueError(
             f"{argument}: expected a PoseDataset or a (N, 55, 3) tensor, got {type(poses).__name__}; "

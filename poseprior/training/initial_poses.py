@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .. import skeleton
-from .._pose_checks import MOST_RADIANS
 from ..io.dataset import PoseDataset
 from ..rotations import add_tangent_noise
 from .batches import BatchSource, derived_seed, draw_weights
@@ -79,11 +78,6 @@ class InitialPoses:
         observed = observed[:, list(joints)]
         keep = observed.any(1)
         rotvec = pose[keep][:, list(joints)].double()
-        if bool((observed[keep] & ~(rotvec.abs() < MOST_RADIANS).all(-1)).any()):
-            raise ValueError(
-                f"train: expected rotvecs within {MOST_RADIANS:g} radians, got a larger one; mark missing joints in "
-                "PoseDataset(poses, observed) instead."
-            )
         return add_tangent_noise(rotvec, self.jitter, generator=generator), observed[keep]
 
     def batches(self, joints: Sequence[int], max_poses: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._pose_checks import MOST_RADIANS
 from ..prior import PosePrior
 from ..rotations import frechet_mean, geodesic_distance
 from ..skeleton import JOINT_NAMES, NUM_JOINTS
@@ -75,13 +74,6 @@ def moving_rows(prior: PosePrior, pose: Tensor, observed: Tensor) -> MovingRows:
     moving = observed.clone()
     moving[:, still] = False
     _, flat, seen = flatten(prior, pose, moving)
-    far = (seen & ~(flat.abs() < MOST_RADIANS).all(-1)).nonzero()
-    if len(far):
-        row, joint = far[0].tolist()
-        raise ValueError(
-            f"poses: expected rotvecs within {MOST_RADIANS:g} radians, got a larger one at {JOINT_NAMES[joint]} of pose "
-            f"{row}; mark missing joints in PoseDataset(poses, observed) instead."
-        )
     names = [JOINT_NAMES[joint] for joint in still if joint in prior.joints]
     return MovingRows(flat, seen, seen.any(1) & prior.can_score(seen), moving.to(flat.device), names)
 

@@ -273,6 +273,8 @@ def test_a_pose_beside_a_latent_is_read_or_refused() -> None:
         ValueError, match=r"^params: expected no joints of the prior beside latent.*got body_pose; leave out"
     ):
         term(body, latent=latent)
+    with pytest.raises(ValueError, match=r"^params: .* got a whole pose; leave out params, or latent"):
+        term(pose, latent=latent)
     others = {"betas": torch.zeros(2, 10), "left_hand_pose": torch.zeros(2, 45)}
     torch.testing.assert_close(term(others, latent=latent), term(latent=latent))
     hand = PosePriorTerm(poseprior.load("hand-order-agnostic"))
@@ -280,6 +282,21 @@ def test_a_pose_beside_a_latent_is_read_or_refused() -> None:
         (term + hand)({**body, **others}, latent=latent)
     anchor = PoseAnchor(body, sigma=0.1)
     torch.testing.assert_close((term + anchor)(body, latent=latent), term(latent=latent) + anchor(body))
+
+
+def test_joints_of_which_an_anchor_knows_nothing_may_hold_anything() -> None:
+    pose, sigma = _pose(2), torch.full((2, 55), 0.1)
+    sigma[0, 4] = math.inf
+    anchor = PoseAnchor(pose, sigma=sigma)
+    broken = pose.clone()
+    broken[0, 4] = math.nan
+    torch.testing.assert_close(PoseAnchor(broken, sigma=sigma)(pose + 0.1), anchor(pose + 0.1))
+    torch.testing.assert_close(anchor(broken), anchor(pose))
+    broken[1, 4] = math.nan
+    with pytest.raises(
+        ValueError, match=r"^params: expected finite rotvecs, got a NaN or infinity at left_knee of pose 1"
+    ):
+        anchor(broken)
 
 
 def test_switches_of_smplx_are_no_rotations() -> None:

@@ -243,7 +243,9 @@ def test_non_finite_rows_are_named() -> None:
     poses = _poses(9)
     poses[4, 3, 0] = float("inf")
     poses[7, 3, 0] = float("nan")
-    with pytest.raises(ValueError, match=r"nan or inf in 2 of 9 rows \(rows 4, 7\); drop these rows or mark"):
+    with pytest.raises(
+        ValueError, match=r"nan, inf or larger ones in 2 of 9 rows \(rows 4, 7\); drop these rows or mark"
+    ):
         PoseDataset(poses)
 
 

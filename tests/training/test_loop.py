@@ -347,9 +347,14 @@ def test_a_training_that_diverges_names_the_learning_rate(splits: tuple[PoseData
 
 
 @pytest.mark.parametrize("family", [GaussianPrior, GlobalFlow])
-def test_far_rotations_to_train_on_are_refused(family: type[PosePrior]) -> None:
-    with pytest.raises(ValueError, match=r"^train: expected rotvecs within 1e\+15 radians"):
-        family("body").fit(torch.full((50, 55, 3), 1e20), config=FitConfig(max_steps=0, progress=False))  # type: ignore
+def test_far_rotations_are_refused_under_the_name_of_their_argument(family: type[PosePrior]) -> None:
+    good, far = torch.zeros(50, 55, 3), torch.full((50, 55, 3), 1e20)
+    config = FitConfig(max_steps=0, progress=False)
+    for name, (train, val) in {"train": (far, good), "val": (good, far)}.items():
+        with pytest.raises(
+            ValueError, match=rf"^{name}: expected finite rotvecs within 1e\+15 radians.*in 50 of 50 rows"
+        ):
+            family("body").fit(train, val=val, config=config)  # type: ignore
 
 
 def test_tensorboard_gets_curves(splits: tuple[PoseDataset, ...], tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ class FitProblem:
         for name, term in zip(self._names, self.terms, strict=True):
             latent = state.latent if _judges(term, stage.variables) else None
             used = self._coarse(term) if stage.coarse and latent is None else term
-            found[name] = used(state.pose, latent=latent, progress=stage.progress)
+            pose = None if latent is not None and isinstance(term, PosePriorTerm) else state.pose
+            found[name] = used(pose, latent=latent, progress=stage.progress)
         if self.resting and self.config.rest_sigma is not None:
             rest = state.pose[..., list(self.resting), :].square().sum((-1, -2))
             found["rest"] = 0.5 * rest / self.config.rest_sigma**2
