@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import as_tensor, check_effect, check_switch, check_whole
+from .._checks import as_tensor, check_effect, check_number, check_switch, check_whole
 from .._inference_mode import leaves_inference_mode, made_in_inference_mode
 from ..keypoint_layouts import NUM_WITHOUT_CONTOUR
 from ..prior import LatentPosePrior, PosePrior
@@ -21,7 +21,7 @@ from .solver.measured_joints import movable_joints
 from .solver.problem import FitProblem
 from .solver.run import FitRun
 from .targets import Target
-from .term import PosePriorTerm
+from .term import LARGEST_WEIGHT, PosePriorTerm
 
 
 @leaves_inference_mode
@@ -161,6 +161,7 @@ def _check(targets: list[Target], num_hypotheses: int, config: FitBodyConfig) ->
 def _prior_term(
     prior: PosePrior | PosePriorTerm | None, weight: float, config: FitBodyConfig
 ) -> PosePriorTerm | None:  # fmt: skip
+    check_number("prior_weight", weight, least=0.0, most=LARGEST_WEIGHT)
     if isinstance(prior, PosePriorTerm):
         if weight != 1.0:
             raise ValueError(f"prior_weight: expected a weight in the PosePriorTerm itself, got {weight} beside it.")

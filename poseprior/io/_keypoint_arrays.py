@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ._open import ArrayFile
 
+_MOST_PIXELS = 1e7
+
 
 def texts(file: ArrayFile, name: str) -> tuple[str, ...]:
     """An array of texts, or of bytes or numbers as text."""
@@ -24,12 +26,19 @@ def numbers(file: ArrayFile, name: str) -> Tensor:
         return torch.from_numpy(array.astype(np.float32))
 
 
-def pair(file: ArrayFile, name: str) -> tuple[float, float] | None:
-    """Two numbers, or one twice; None where the file has none."""
+def pair(file: ArrayFile, name: str, above_zero: bool = False) -> tuple[float, float] | None:
+    """Two numbers of pixels, or one twice; None where the file has none."""
     if name not in file:
         return None
     value = file[name].reshape(-1)
     if value.dtype.kind not in "fiu" or len(value) not in (1, 2):
         got = len(value) if value.dtype.kind in "fiu" else value.dtype
         raise ValueError(f"{name}: expected 1 or 2 numbers, got {got}; cameras by frame need fit_body itself.")
-    return float(value[0]), float(value[-1])
+    first, last = float(value[0]), float(value[-1])
+    least = 0.0 if above_zero else -_MOST_PIXELS
+    if not all(least < number < _MOST_PIXELS for number in (first, last)):  # a NaN fails the comparison
+        raise ValueError(
+            f"{name}: expected pixels{' above 0' if above_zero else ''}, below {_MOST_PIXELS:g}, in {file.path.name}, got "
+            f"{first:g}, {last:g}; leave it out of the file if nobody knows it."
+        )
+    return first, last

@@ -262,11 +262,12 @@ def _column(reads: list[_Read], name: str) -> Any:
 
 def _stored_frames(file: ArrayFile, n: int) -> NDArray[Any] | None:
     """The file's own numbers of its frames; under names of others only where they are integers, one a row."""
+    found = []
     for key in FRAMES:
         header = file.headers.get(key)
         if isinstance(header, Header) and (key == FRAMES[0] or (header.dtype.kind in "iu" and header.shape == (n,))):
-            return file[key]
-    return None
+            found.append(key)
+    return _first(file, tuple(found))
 
 
 def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:

@@ -35,13 +35,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; on success it replaces the target, on error it is removed.
 
     Args:
-        path: the target; its folder is made when missing.
+        path: the target, or a symbolic link to it; its folder is made when missing. A file that was there before keeps its
+            permissions.
 
     Raises:
-        ValueError: the target cannot be written (a folder of that name, a file in place of its folder, no permission, a
+        ValueError: the target cannot be written (a folder or device of that name, a file in place of its folder, no permission, a
             full disk). A file that was there before is still there.
     """
-    with _one_error(path), _replacing(Path(path)) as temporary:
+    with _one_error(path), _replacing(Path(os.path.realpath(path))) as temporary:
         yield temporary
 
 
@@ -51,10 +52,9 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: as `replacing`.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     with _one_error(path):
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+        _refuse_other_than_files(target)
         there = next(folder for folder in target.parents if folder.exists())  # what is missing is made on writing
         with _workplace(there / target.name):
             pass
@@ -108,17 +108,25 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+    _refuse_other_than_files(target)
     with _workplace(target) as workplace:
         temporary = workplace / target.name
         temporary.touch()
-        mode = stat.S_IMODE(temporary.stat().st_mode)  # what this process gives to new files
+        # That of the file that is replaced, or what this process gives to new files.
+        mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
         yield temporary
         os.chmod(temporary, mode)  # some writers replace the file by one that is theirs alone
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+
+
+def _refuse_other_than_files(target: Path) -> None:
+    """A folder is not overwritten, nor a device or a pipe, which a file would replace for everyone."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
 
 
 @contextmanager
@@ -139,7 +147,7 @@ def _locked(target: Path) -> tuple[Path, int | None]:
     """A new folder and what holds its lock; another one, if a writer that cleans up was quicker to lock it."""
     while True:
         folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}{_TAG}")
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
         if fcntl is None:
             return folder, None
         try:

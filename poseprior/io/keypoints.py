@@ -192,7 +192,7 @@ def _from_npz(path: Path, order: KeypointLayout | None) -> KeypointFile:
         confidence = last
     stored = ", ".join(texts(file, "layout")) if "layout" in file else None
     names = _frame_names(file, len(points))
-    camera = {"focal": pair(file, "focal_length"), "center": pair(file, "principal_point")}
+    camera = {"focal": pair(file, "focal_length", above_zero=True), "center": pair(file, "principal_point")}
     size = check_size("image_size", pair(file, "image_size"))
     notes += unread(file, (points.shape[0], points.shape[1]), confidence is not None)
     if confidence is None:

@@ -445,6 +445,8 @@ class TestRobustness:
             fit_body(model, joints, prior=PosePriorTerm(body_prior))
         with pytest.raises(ValueError, match="prior_weight: expected a weight in the PosePriorTerm"):
             fit_body(model, joints, prior=PosePriorTerm(body_prior, reduction="sum"), prior_weight=3.0)
+        with pytest.raises(ValueError, match=r"^prior_weight: expected a finite number of 0 or more"):
+            fit_body(model, joints, prior=body_prior, prior_weight=-1.0)
         with pytest.raises(ValueError, match="which takes rotvecs, got SMPLXLayer"):
             fit_body(_layer(model), joints)
         with pytest.raises(ValueError, match="fitted prior"):

@@ -31,6 +31,29 @@ def _python(code: str, *args: object, **options: object) -> subprocess.Popen[str
 
 
 @posix
+def test_a_file_that_is_replaced_keeps_its_permissions_and_links_to_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file, link = tmp_path / "there" / "a.json", tmp_path / "link.json"
+    file.write_text("{}")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    require_writable(link)
+    write_json(link, [1])
+    assert link.is_symlink() and json.loads(file.read_text()) == [1] and stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.json", "link.json", "there"]
+
+
+@posix
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        for write in (require_writable, lambda p: write_json(p, 1)):
+            with pytest.raises(ValueError, match=r"^path: cannot write .*a device or a pipe"):
+                write(path)
+        assert not path.is_file()
+
+
+@posix
 def test_threads_that_save_leave_no_file_open_to_all(tmp_path: Path) -> None:
     """In a process of its own, because it sets the umask."""
     code = """

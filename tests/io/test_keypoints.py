@@ -40,6 +40,22 @@ def test_npz_says_what_it_holds(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.points[0].numpy(), points[0, :, :2])
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("focal_length", np.nan),
+        ("focal_length", [900.0, -900.0]),
+        ("focal_length", 1e30),
+        ("principal_point", [np.inf, 3]),
+    ],
+)
+def test_cameras_that_cannot_be_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    points = np.random.default_rng(0).normal(300.0, 100.0, (3, 133, 2))
+    np.savez(tmp_path / "a.npz", keypoints=points, **{key: value})
+    with pytest.raises(ValueError, match=rf"^{key}: expected pixels.* in a\.npz, got .*; leave it out of the file"):
+        read_keypoints(tmp_path / "a.npz")
+
+
 def test_fragments_and_others_do_not_take_over(tmp_path: Path) -> None:
     ghost = _person(116.0)
     ghost["pose_keypoints_2d"][3:] = [0.0] * 72  # one point, nearer than the person's own

@@ -314,6 +314,10 @@ def test_frame_rates_and_numbers_under_other_names(tmp_path: Path) -> None:
     file = save_npz(tmp_path / "a.npz", poses=people(), framerate=120.0, frame_ids=np.arange(N) + 40)
     data = read_poses(file)
     assert data.fps == 120.0 and data.frame.tolist() == list(range(40, 40 + N))  # type: ignore[union-attr]
+    file = save_npz(tmp_path / "a.npz", poses=people(), frame=np.arange(N), frame_ids=np.arange(N) + 40)
+    with pytest.raises(ValueError, match=r"keys 'frame' and 'frame_ids': expected the same under both"):
+        read_poses(file)
+    assert read_poses(file, ignore=("frame",)).frame.tolist()[:2] == [40, 41]
     file = save_npz(tmp_path / "a.npz", poses=people(), frame_id=np.array(["x"] * N))
     assert read_poses(file).frame.tolist() == list(range(N))  # type: ignore[union-attr]
 
