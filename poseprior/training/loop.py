@@ -7,6 +7,8 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -195,13 +197,8 @@ class _Run:
         if context is not None:
             context = context.to(self.device, self.prior.dtype)
         self.loading += time.monotonic() - started
-        try:
+        with self._divergence_named():
             loss = self.model(rotvec, observed, context, progress.step)
-        except torch.linalg.LinAlgError as error:  # weights so large that a matrix of them has no factor
-            raise ValueError(
-                f"learning_rate: the training diverged (at step {progress.step}: {error}); use a lower learning_rate than "
-                f"{config.learning_rate}."
-            ) from error
         # Ranks' gradients are averaged, whatever their shares: together they are the gradient of the mean over the batch.
         loss = loss * (len(rotvec) * self.source.world_size / config.batch_size)
         self.optimiser.zero_grad(set_to_none=True)
@@ -219,6 +216,17 @@ class _Run:
         progress.step += 1
         self.stepping += time.monotonic() - started
         return finite
+
+    @contextmanager
+    def _divergence_named(self) -> Iterator[None]:
+        """Weights so large that a matrix of them has no factor are an error that names the learning rate."""
+        try:
+            yield
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"learning_rate: the training diverged (at step {self.progress.step}: {error}); use a lower learning_rate "
+                f"than {self.config.learning_rate}."
+            ) from error
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -244,8 +252,9 @@ class _Run:
                 self.prior.load_state_dict(self.average)
                 self.prior.eval()  # for the log too, whose round trips and samples want no dropout
                 if self.val is not None:
-                    nll = mean_nll(self.prior, *self.val[:3])
-                    score = nll + mean_selection_penalty(self.prior, *self.val[:2])
+                    with self._divergence_named():
+                        nll = mean_nll(self.prior, *self.val[:3])
+                        score = nll + mean_selection_penalty(self.prior, *self.val[:2])
                     if self.distributed:  # rank 0 decides which weights are best, for all
                         shared = torch.tensor([nll, score], dtype=torch.float64, device=self.device)
                         dist.broadcast(shared, 0)

@@ -340,10 +340,11 @@ def test_loss_that_is_not_finite_stops_with_a_remedy(
         GaussianPrior("body").fit(splits[0], config=replace(QUICK, max_steps=200))
 
 
-def test_a_training_that_diverges_names_the_learning_rate(splits: tuple[PoseDataset, ...]) -> None:
-    config = FitConfig(max_steps=3, learning_rate=1e3, warmup_steps=0, progress=False)
+@pytest.mark.parametrize("eval_every", [1, 100])  # weights of the first validation have no factor, nor those of step 2
+def test_a_training_that_diverges_names_the_learning_rate(splits: tuple[PoseDataset, ...], eval_every: int) -> None:
+    config = FitConfig(max_steps=3, learning_rate=1e3, warmup_steps=0, eval_every=eval_every, progress=False)
     with pytest.raises(ValueError, match=r"^learning_rate: the training diverged .* use a lower learning_rate"):
-        VAEPrior("body").fit(splits[0], config=config)
+        VAEPrior("body").fit(splits[0], val=splits[1], config=config)
 
 
 @pytest.mark.parametrize("family", [GaussianPrior, GlobalFlow])
