@@ -25,6 +25,8 @@ _SIX = {
     "6d_interleaved": "a (3, 2) matrix row by row (SPIN, HMR, roma)",
 }
 _LOOSE = 1e-2
+#: About as many rows of an array show whether it holds halves of matrices.
+_SOME_ROWS = 64
 #: Joints of a pose that show where quaternions keep the scalar, and the share of them that may turn far.
 _MANY_JOINTS, _FEW = 10, 0.2
 HINTS = {
@@ -83,7 +85,8 @@ def batch_hint(array: NDArray[Any], counts: Iterable[int], form: str) -> str:
 
 def other_form_hint(array: NDArray[Any], count: int, form: str) -> str:
     """What an array of `count` joints may hold in place of a form, and how to have it read; empty if its shape does not say."""
-    widths = (w for w in HINTS if HINTS[w] and w != FORMS[form] and array.shape[-1:] in ((w,), (w * count,)))
+    last = (9,) if array.shape[-2:] == (3, 3) and array.ndim > 2 else array.shape[-1:]
+    widths = (w for w in HINTS if HINTS[w] and w != FORMS[form] and last in ((w,), (w * count,)))
     return next((f"if it holds {HINTS[w]}" for w in widths), "")
 
 
@@ -97,12 +100,32 @@ def count_joints(shape: tuple[int, ...], form: str) -> int | None:
 
 def are_matrices(array: NDArray[Any]) -> bool:
     """Whether (..., 3, 3) are rotations, which nothing else is by chance."""
-    if array.ndim < 3 or array.shape[-2:] != (3, 3) or not np.issubdtype(array.dtype, np.floating) or not array.size:
+    if array.ndim < 2 or array.shape[-2:] != (3, 3) or not np.issubdtype(array.dtype, np.floating) or not array.size:
         return False
     value = as_float64(array.reshape(-1, 3, 3))
     value = value[np.isfinite(value).all((1, 2))]
     off = np.abs(value @ value.transpose(0, 2, 1) - np.eye(3)).max(initial=0.0)
     return bool(len(value)) and off < _LOOSE and bool((np.linalg.det(value) > 0).all())
+
+
+def refuse_halves(key: str, array: NDArray[Any]) -> None:
+    """Refuse an array of rotvecs that are halves of matrices: nobody's rotvecs are pairs of orthonormal vectors.
+
+    Raises:
+        ValueError: naming the forms that fit.
+    """
+    width = int(np.prod(array.shape[1:]))
+    if array.ndim < 2 or not width or width % 6 or not np.issubdtype(array.dtype, np.floating):
+        return
+    rows = as_float64(array[:: 1 + len(array) // _SOME_ROWS]).reshape(-1, 6)
+    value = torch.from_numpy(rows[np.isfinite(rows).all(1)])
+    exact = [name for name in _SIX if _orthonormal(value, name)]
+    if exact:
+        fix = " or ".join(f"rotations={name!r} ({_SIX[name]})" for name in exact)
+        raise ValueError(
+            f"key '{key}': expected rotvecs, got {array.shape} whose numbers are orthonormal as 6D; pass {fix}, or "
+            "rotations='rotvec' if they are rotvecs after all."
+        )
 
 
 def to_rotvecs(key: str, value: Tensor, form: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +14,9 @@ from . import _forms
 from ._keys import SIDES
 from ._npy import Header, as_float64
 from ._open import ArrayFile
-from ._options import Options, require_floating, to_tensor
+from ._options import Options, to_tensor
 from ._order_evidence import fingers_speak_for
-from ._orders import FINGERS, Order, stored_order
+from ._orders import FINGERS, Order
 
 LEFT, RIGHT = "left_hand_pose", "right_hand_pose"
 #: Share of the joints beyond pi from which on numbers are no rotations.
@@ -27,19 +26,18 @@ _ENOUGH, _FALLING = 20, -0.7
 
 
 def hand_rotations(
-    key: str, array: NDArray[Any], options: Options, right: Tensor | None = None, stored: Order | None = None
+    key: str, array: NDArray[Any], form: str, options: Options, right: Tensor, stored: Order | None = None
 ) -> Tensor:
     """(N, 15, 3) rotvecs in SMPL-X order, or (N, n) PCA coefficients as they are stored.
 
     Args:
         key: of the array.
         array: (N, 45), (N, 15, 3), the same in another form, or coefficients (N, n).
+        form: of the rotations, a name in `_forms.FORMS`.
         options: of the caller.
-        right: (N,) bool, where known: whether each is a right hand.
-        stored: places of the joints, where the file names them.
+        right: (N,) or (1,) bool, whether each is a right hand.
+        stored: places of the joints among the fifteen, where somebody lists them.
     """
-    require_floating(key, array)
-    form = options.form(key, array)
     width = _forms.FORMS[form]
     joints = _forms.rows_of(array, 15, form)
     if joints is None:
@@ -62,7 +60,7 @@ def hand_rotations(
         place = options.layout.hand()
     if place is not None:
         return torch.zeros_like(hand).index_copy(1, torch.tensor(place), hand)
-    if right is not None and fingers_speak_for(hand.numpy(), right.expand(len(hand)).numpy()) == "thumb_first":
+    if fingers_speak_for(hand.numpy(), right.expand(len(hand)).numpy()) == "thumb_first":
         both = " or ".join(f"layout={name!r}" for name in FINGERS)
         raise ValueError(
             f"key '{key}': expected the fingers in the order of SMPL-X and MANO (index, middle, pinky, ring, thumb), got "
@@ -71,37 +69,12 @@ def hand_rotations(
     return hand
 
 
-def split_pair(key: str, array: NDArray[Any], options: Options) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The left and the right hand of an array of both, (N, 90), (N, 30, 3), (N, 2, 45), ..., or None."""
-    require_floating(key, array)
-    form = options.form(key, array)
-    shapes = [*_forms.joint_shapes(30, form), *((2, *shape) for shape in _forms.joint_shapes(15, form))]
-    for candidate in _forms.readings(array):
-        if candidate.ndim > 1 and candidate.shape[1:] in shapes:
-            both = candidate.reshape(len(candidate), 2, 15 * _forms.FORMS[form])
-            return both[:, 0], both[:, 1]
-    return None
-
-
-def refuse_one_side(file: ArrayFile, key: str, options: Options) -> None:
-    """Refuse (N, 90), both hands as rotvecs, of which file or caller say one side: it may be fifteen joints as 6D."""
-    stored = [name for name in SIDES if name in file and _is_a_side(file.headers[name])]
-    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in _forms.readings(file[key]))
-    if options.told(key) is not None or not flat or not (stored or options.side is not None):
-        return
-    without = f"ignore=({stored[0]!r},)" if stored else "leave side= out"
-    raise ValueError(
-        f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {file[key].shape}, which is both hands "
-        f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {_forms.HINTS[6]}."
-    )
-
-
 def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
     """(n,) bool, whether each hand is a right one, from the file or the caller; None where nobody says."""
     found = [
         (key, right_side(key, file[key], n, stored=True))
         for key in SIDES
-        if key in file and _is_a_side(file.headers[key])
+        if key in file and is_a_side(file.headers[key])
     ]
     if len({tuple(value.tolist()) for _, value in found}) > 1:
         raise ValueError(
@@ -139,7 +112,7 @@ def right_side(name: str, side: Any, n: int, *, stored: bool = False) -> Tensor:
     return torch.from_numpy(np.broadcast_to(right, (n,)).copy())
 
 
-def _is_a_side(header: Header | str) -> bool:
+def is_a_side(header: Header | str) -> bool:
     """`right` may also be an array of something else."""
     return isinstance(header, str) or len(header.shape) < 2 or header.shape[1:] == (1,)
 
@@ -150,15 +123,14 @@ def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:
         return
     flat = np.nan_to_num(as_float64(array), nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, 45)
     norm = np.linalg.norm(flat.reshape(-1, 3), axis=1)
-    if norm.max() <= 1.5 * np.pi:
-        return
-    beyond = float((norm > np.pi).mean())
+    beyond = float((norm > np.pi).mean()) if norm.max() > 1.5 * np.pi else 0.0
     falling = len(flat) >= _ENOUGH and _rank_correlation(flat.std(0)) < _FALLING
     if beyond > _MOST_BEYOND_PI or falling:
+        what = "columns that spread less and less" if falling else f"{100 * beyond:.0f} % of the joints beyond pi"
         raise ValueError(
-            f"key '{key}': expected joint rotations of at most 1.5 pi, got {norm.max():.1f} rad, and {100 * beyond:.0f} % of the "
-            "joints beyond pi, so these are PCA coefficients or degrees; pass num_pca_comps=45 with hands_components= and "
-            "hands_mean= of the model, convert to radians, or pass rotations='rotvec' if they are radians after all."
+            f"key '{key}': expected joint rotations, got {what}, up to {norm.max():.1f}, so these are PCA coefficients or "
+            "degrees; pass num_pca_comps=45 with hands_components= and hands_mean= of the model, convert to radians, or pass "
+            "rotations='rotvec' if they are radians after all."
         )
 
 
@@ -174,12 +146,3 @@ def each_side(right: Tensor) -> Iterator[tuple[str, Tensor]]:
     for name, rows in ((LEFT, ~right), (RIGHT, right)):
         if bool(rows.any()):
             yield name, rows
-
-
-def stored_fingers(file: ArrayFile) -> Order | None:
-    """Place in SMPL-X order of each of the fifteen joints that the file's `joint_names` list (without a side), or None."""
-    if "joint_names" not in file or file["joint_names"].shape != (15,):
-        return None
-    names = [re.sub("^(left|right)_", "", str(name)) for name in file["joint_names"].tolist()]
-    order = stored_order([f"left_{name}" for name in names])
-    return None if order is None else tuple(index - 25 for index in order)

@@ -69,7 +69,12 @@ class Options:
     def form(self, key: str, array: NDArray[Any]) -> str:
         """The form of the rotations of an array: what the caller says, or rotvecs, or matrices that can be no other."""
         told = self.told(key)
-        return told if told is not None else "matrix" if _forms.are_matrices(array) else "rotvec"
+        if told is not None:
+            return told
+        if _forms.are_matrices(array):
+            return "matrix"
+        _forms.refuse_halves(key, array)
+        return "rotvec"
 
     def hand_space(self, stored_flat: bool | None) -> dict[str, Any]:
         """Keywords of `pose_from_smplx` that say how hands are stored apart from the body."""

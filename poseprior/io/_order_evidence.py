@@ -32,6 +32,8 @@ _OFF_HINGE = 0.08
 _MOST_ROWS = 4096
 #: Bones that show whether joints are points, the part of its length by which one may vary, and how far joints then move.
 _ENOUGH_BONES, _RIGID, _MOVING = 10, 1e-3, 0.01
+#: Runs of rows that are looked at apart, rows that one has, and the ratio of variances below which bones are rigid.
+_MOST_RUNS, _ROWS_OF_RUN, _LENGTHENS = 8, 16, 0.1
 #: About as many rows are looked at for it.
 _FEW_ROWS = 256
 
@@ -61,15 +63,37 @@ def decide(joints: NDArray[np.floating], orders: Mapping[str, Order], default: s
 
 
 def are_positions(joints: NDArray[np.floating], order: Order) -> bool:
-    """Whether joints (N, J, 3) are points: the distances between neighbours stay, though the joints move."""
+    """Whether joints (N, J, 3) are points, of one person or of several: bones turn, and their lengths hardly change.
+
+    The variance of a bone's length is compared with that of the vector along it: of points it is 0 to 0.08 times as large,
+    of rotations 0.15 times or more.
+    """
     bones = [(k, order.index(PARENTS[j])) for k, j in enumerate(order) if j > 0 and PARENTS[j] in order]
     if len(joints) < 2 or len(bones) < _ENOUGH_BONES:
         return False
     sample = _sample(joints[:: 1 + len(joints) // _FEW_ROWS])
     child, parent = np.array(bones).T
-    length = np.linalg.norm(sample[:, child] - sample[:, parent], axis=-1)
-    moves = float(sample.std(0).max(1).mean())
-    return moves > _MOVING and bool((length.std(0) < _RIGID * length.mean(0)).all())
+    bone = sample[:, child] - sample[:, parent]
+    length = np.linalg.norm(bone, axis=-1)
+    if float(sample.std(0).max(1).mean()) > _MOVING and bool((length.std(0) < _RIGID * length.mean(0)).all()):
+        return True
+    # People of other sizes follow each other: some of the runs of rows are of one person alone.
+    runs = np.array_split(np.arange(len(sample)), max(1, min(_MOST_RUNS, len(sample) // _ROWS_OF_RUN)))
+    ratios = []
+    for rows in runs:
+        turns = bone[rows].var(0).sum(-1)
+        moving = turns > _MOVING**2
+        if len(rows) >= _ROWS_OF_RUN and moving.sum() >= _ENOUGH_BONES:
+            ratios.append(float(np.median(length[rows].var(0)[moving] / turns[moving])))
+    return bool(ratios) and float(np.median(ratios)) < _LENGTHENS
+
+
+def positions_error(key: str) -> ValueError:
+    """For an array of points where rotations are expected."""
+    return ValueError(
+        f"key '{key}': expected rotations, got points: the distances between neighbouring joints hardly change; fit them "
+        "(poseprior fit, keypoints3d), or pass rotations='rotvec' if they are rotations after all."
+    )
 
 
 def same_joints(joints: NDArray[np.floating], orders: Mapping[str, Order]) -> bool:

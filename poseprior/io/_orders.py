@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .._checks import quoted
 from ..params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH
-from ..skeleton import JOINT_NAMES, NUM_JOINTS, resolve_joints
+from ..skeleton import NUM_JOINTS, resolve_joints
 
 Order = tuple[int, ...]
 
@@ -117,11 +117,3 @@ def named(names: Sequence[str], argument: str) -> Order:
             raise ValueError(f"{argument}: expected each joint once, and joints alone, got {text!r}.")
         order.append(index[0])
     return tuple(order)
-
-
-def stored_order(names: Sequence[str]) -> Order | None:
-    """The order that an array `joint_names` in a file says, where it is of SMPL-X names; else None."""
-    known = {*JOINT_NAMES, "global_orient", "root", "jaw_pose", "left_eye", "right_eye"}
-    if not all(str(name) in known for name in names) or len(set(names)) != len(names):
-        return None
-    return named([str(name) for name in names], "key 'joint_names'")

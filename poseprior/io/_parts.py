@@ -13,20 +13,16 @@ from torch import Tensor
 from ..params import pose_from_smplx
 from ..skeleton import PART_SLICES
 from . import _forms
-from ._hand_files import (
-    LEFT,
-    RIGHT,
-    each_side,
-    hand_rotations,
-    refuse_one_side,
-    split_pair,
-    stored_fingers,
-    stored_side,
-)
+from ._hand_files import LEFT, RIGHT, each_side, hand_rotations, stored_side
+from ._hand_pairs import split_pair
+from ._joint_names import LEFT_HAND, hand_joint, listed_order
 from ._keys import EYES, HANDS, PARTS
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
-from ._order_evidence import bends_backwards
+from ._order_evidence import are_positions, bends_backwards, positions_error
+from ._orders import Order
+
+_BODY = tuple(range(1, 22))
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def body_claims(file: ArrayFile, options: Options, model: str, notes: list[str])
                 continue
             count = PART_SLICES[part].stop - PART_SLICES[part].start
             if part == "body_pose":
-                value = _body(key, file[key], options, model, notes)
+                value = _body(file, key, options, model, notes)
             else:
                 value = part_rotations(key, file[key], count, options)
             claims.append(_whole_claim(part, key, value))
@@ -59,36 +55,49 @@ def body_claims(file: ArrayFile, options: Options, model: str, notes: list[str])
     return claims
 
 
-def hand_claims(file: ArrayFile, options: Options, *, with_body: bool, notes: list[str]) -> list[Claim]:
-    """Of the hands: each under its own name, both in one array, or one hand whose side is told."""
+def hand_claims(file: ArrayFile, options: Options, *, rows: int | None, notes: list[str]) -> list[Claim]:
+    """Of the hands: each under its own name, both in one array, or one hand whose side is told.
+
+    Args:
+        file: of the hands.
+        options: of the caller.
+        rows: of what the file holds of the body; None where it holds nothing of it.
+        notes: what to tell is added.
+    """
     claims = []
     for part in (LEFT, RIGHT):
         for key in PARTS[part]:
             if key in file:
-                claims += _hand(file, key, file[key], part, options, notes)
+                require_floating(key, file[key])
+                claims.append(_hand(file, key, file[key], options.form(key, file[key]), part, options, notes))
     for key in HANDS:
-        if key not in file:
-            continue
-        pair = split_pair(key, file[key], options)
-        if pair is not None:
-            refuse_one_side(file, key, options)
-            for part, value in zip((LEFT, RIGHT), pair, strict=True):
-                claims += _hand(file, key, value, part, options, notes)
-        elif key == "pose_hand":
-            raise ValueError(f"key '{key}': expected (N, 90) rotvecs, left then right, got {file[key].shape}.")
-        else:
-            claims += single_hands(file, key, options, with_body=with_body, notes=notes)
+        if key in file:
+            claims += hands_of(file, key, options, rows=rows, notes=notes)
     return claims
 
 
-def single_hands(
+def hands_of(file: ArrayFile, key: str, options: Options, *, rows: int | None = None, notes: list[str]) -> list[Claim]:
+    """Of an array of both hands, or of one hand a row; arguments as of `hand_claims`."""
+    require_floating(key, file[key])
+    pair = split_pair(file, key, options, rows, notes)
+    if pair is not None:
+        form = options.form(key, file[key])
+        return [
+            _hand(file, key, value, form, part, options, notes, listed=False)
+            for part, value in zip((LEFT, RIGHT), pair, strict=True)
+        ]
+    if key == "pose_hand":
+        raise ValueError(f"key '{key}': expected (N, 90) rotvecs, left then right, got {file[key].shape}.")
+    return _single_hands(file, key, options, with_body=rows is not None, notes=notes)
+
+
+def _single_hands(
     file: ArrayFile, key: str, options: Options, *, with_body: bool = False, notes: list[str]
 ) -> list[Claim]:
     """One hand a row, on the side that the file or the caller says; MANO's wrist before the fingers is left out."""
     array = file[key]
-    require_floating(key, array)
     form = options.form(key, array)
-    array = _without_wrist(key, array, form, notes)
+    array, places = _fingers(file, key, array, form, options, notes)
     fingers = _forms.rows_of(array, 15, form)
     n = len(np.atleast_2d(array) if fingers is None else fingers)
     right = stored_side(file, options, n)
@@ -98,7 +107,7 @@ def single_hands(
             f"key 'side': expected 0 (left) or 1 (right) beside '{key}' {file[key].shape}, got none; pass side='left' or "
             f"side='right'{more}."
         )
-    value = hand_rotations(key, array, options, right, stored_fingers(file))
+    value = hand_rotations(key, array, form, options, right, places)
     claims = []
     for part, rows in each_side(right):
         picked = _expanded(file, key, value, part, options)
@@ -112,15 +121,23 @@ def single_hands(
     return claims
 
 
-def _without_wrist(key: str, array: NDArray[Any], form: str, notes: list[str]) -> NDArray[Any]:
-    """The fifteen joints of MANO's sixteen; any other array as it is."""
+def _fingers(
+    file: ArrayFile, key: str, array: NDArray[Any], form: str, options: Options, notes: list[str]
+) -> tuple[NDArray[Any], Order | None]:
+    """The fifteen joints of a hand's fifteen or sixteen, and their places where they are listed; other arrays as they are."""
     hand = _forms.rows_of(array, 16, form)
     if hand is None:
-        return array
+        hand = _forms.rows_of(array, 15, form)
+        order = None if hand is None else listed_order(key, LEFT_HAND[1:], file, options, notes, hand_joint)
+        return array, order and tuple(joint - LEFT_HAND[1] for joint in order)
     notes.append(
         f"the first of the 16 joints of '{key}' is the wrist in the world, which says nothing of a body: it is left out"
     )
-    return hand[:, 1:]
+    order = listed_order(key, LEFT_HAND, file, options, notes, hand_joint)
+    if order is None:
+        return hand[:, 1:], None
+    kept = [k for k, joint in enumerate(order) if joint != LEFT_HAND[0]]
+    return hand[:, kept], tuple(order[k] - LEFT_HAND[1] for k in kept)
 
 
 def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) -> Tensor:
@@ -138,12 +155,24 @@ def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) 
     )
 
 
-def _body(key: str, array: NDArray[Any], options: Options, model: str, notes: list[str]) -> Tensor:
+def _body(file: ArrayFile, key: str, options: Options, model: str, notes: list[str]) -> Tensor:
     """The 21 body joints of an array, or of SMPL's 23."""
+    array = file[key]
     require_floating(key, array)
     form = options.form(key, array)
     if _forms.rows_of(array, 23, form) is None:
-        return part_rotations(key, array, 21, options)
+        with_root = next((n for n in (22, 24) if _forms.rows_of(array, n, form) is not None), 0)
+        if with_root:
+            raise ValueError(
+                f"key '{key}': expected 21 body joints, got {with_root}, {array.shape}, as with the root before them; call the "
+                f"array poses if it holds all joints, or save its first joint as global_orient and the next 21 as {key}."
+            )
+        value = part_rotations(key, array, 21, options)
+        order = listed_order(key, _BODY, file, options, notes)
+        value = value if order is None else value[:, np.argsort(order)]
+        if form == "rotvec" and options.told(key) is None and are_positions(value.numpy(), _BODY):
+            raise positions_error(key)
+        return value
     if model != "smpl":
         raise ValueError(
             f"key '{key}': got 23 joints {array.shape}, expected 21 (63 columns); if it is SMPL, whose last "
@@ -157,12 +186,16 @@ def _body(key: str, array: NDArray[Any], options: Options, model: str, notes: li
     return every[:, :21]
 
 
-def _hand(file: ArrayFile, key: str, array: NDArray[Any], part: str, options: Options, notes: list[str]) -> list[Claim]:
-    require_floating(key, array)
-    array = _without_wrist(key, array, options.form(key, array), notes)
-    right = torch.tensor([part == RIGHT])
-    value = hand_rotations(key, array, options, right, stored_fingers(file))
-    return [_whole_claim(part, key, _expanded(file, key, value, part, options))]
+def _hand(
+    file: ArrayFile, key: str, array: NDArray[Any], form: str, part: str, options: Options, notes: list[str], *,
+    listed: bool = True,
+) -> Claim:  # fmt: skip
+    """Of one side; `listed` is whether `layout=` and the file's `joint_names` may order its joints."""
+    places = None
+    if listed:
+        array, places = _fingers(file, key, array, form, options, notes)
+    value = hand_rotations(key, array, form, options, torch.tensor([part == RIGHT]), places)
+    return _whole_claim(part, key, _expanded(file, key, value, part, options))
 
 
 def _expanded(file: ArrayFile, key: str, value: Tensor, part: str, options: Options) -> Tensor:

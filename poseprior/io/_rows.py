@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..rotations import geodesic_distance
 from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
+from . import _forms
 from ._keys import HANDS, PARTS, SHARED, WHOLE, has_poses, looks_like_rotations, unused_rotations
 from ._masks import joint_flags
 from ._open import ArrayFile, is_pickle, printable
 from ._options import Options
-from ._parts import Claim, body_claims, hand_claims, single_hands
+from ._parts import Claim, body_claims, hand_claims, hands_of
 from ._plain_code import conversion_code
 from ._whole import model_type, read_whole
 
@@ -59,8 +60,8 @@ def read_rows(file: ArrayFile, options: Options) -> Rows:
     model = model_type(file, options)
     body = [name for part in ("body_pose", "jaw_pose", "leye_pose", "reye_pose") for name in PARTS[part]]
     pose, mask = torch.zeros(0, NUM_JOINTS, 3), torch.zeros(0, NUM_JOINTS, dtype=torch.bool)
-    if key is not None and options.layout.joints is None and _is_a_hand(file, key, body):
-        claims = single_hands(file, key, options, notes=notes)
+    if key is not None and options.layout.joints is None and _is_a_hand(file, key, body, options):
+        claims = hands_of(file, key, options, notes=notes)
     elif key is not None:
         whole = read_whole(key, file, options)
         pose, mask = whole.pose, whole.mask
@@ -109,11 +110,15 @@ def _whole_key(file: ArrayFile) -> str | None:
     return found[0] if found else None
 
 
-def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str]) -> bool:
-    """Whether an array under a name for all joints has MANO's 15 or 16."""
-    shape = file.headers[key].shape if not isinstance(file.headers[key], str) else ()  # type: ignore[union-attr]
-    hand = shape[-1:] in ((45,), (48,)) or shape[-2:] in ((15, 3), (16, 3)) or shape[-3:] in ((15, 3, 3), (16, 3, 3))
-    return hand and len(shape) <= 4 and not any(name in file for name in body)
+def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str], options: Options) -> bool:
+    """Whether an array under a name for all joints has MANO's 15 or 16, of one hand or of both."""
+    if isinstance(file.headers[key], str) or any(name in file for name in body):
+        return False
+    array = file[key]
+    form = options.form(key, array)
+    shapes = [shape for count in (15, 16) for shape in _forms.joint_shapes(count, form)]
+    shapes += [(2, *shape) for shape in shapes]
+    return any(shape in (a.shape, a.shape[1:]) for a in _forms.readings(array) for shape in shapes)
 
 
 def _one_hand(file: ArrayFile, key: str | None) -> str | None:
@@ -129,9 +134,9 @@ def _one_hand(file: ArrayFile, key: str | None) -> str | None:
 
 def _hands(file: ArrayFile, options: Options, claims: list[Claim], pose: Tensor, notes: list[str]) -> list[Claim]:
     """Claims of the hands; where another array has bent fingers already, ones that cannot be read are left out."""
-    with_body = bool(claims) or bool(len(pose))
+    lengths = [len(claim.value) for claim in claims] + [len(pose)] * bool(len(pose))
     try:
-        return hand_claims(file, options, with_body=with_body, notes=notes)
+        return hand_claims(file, options, rows=max(lengths, default=None), notes=notes)
     except ValueError as error:
         if not bool((pose[:, 25:].abs() > _STILL).any()):
             raise

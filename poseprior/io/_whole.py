@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ..skeleton import NUM_JOINTS
 from . import _forms
+from ._joint_names import all_known, refuse_other_order, stored_names, unused_names
 from ._keys import AMASS_KEYS
 from ._open import ArrayFile
 from ._options import Options, require_floating, to_tensor
-from ._order_evidence import are_positions, decide, fingers_speak_for, same_joints
-from ._orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order, stored_order
+from ._order_evidence import are_positions, decide, fingers_speak_for, positions_error, same_joints
+from ._orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order
 
 _CANDIDATES = {53: ("smplx_53", "smplx_53_jaw_last"), 55: ("smplx", "smplx_hands_first")}
 _MODELS: dict[str, dict[int, str]] = {
@@ -74,11 +75,10 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
         notes += said
         if not certain and not options.layout.fingers:
             _require_usual_fingers(key, joints, order)
+        if options.layout.joints is None and options.layout.order is None and (names := stored_names(file)):
+            refuse_other_order(key, names, order)
     if form == "rotvec" and options.told(key) is None and are_positions(joints.numpy(), order):
-        raise ValueError(
-            f"key '{key}': expected rotations, got points: the distances between neighbouring joints never change; fit them "
-            "(poseprior fit, keypoints3d), or pass rotations='rotvec' if they are rotations after all."
-        )
+        raise positions_error(key)
     if options.layout.fingers:
         options.applied.add("layout")
         order = options.layout.whole(order)
@@ -133,12 +133,12 @@ def _order(key: str, joints: Tensor, file: ArrayFile, options: Options) -> tuple
                 f"layout: expected one of {count} joints for key '{key}', got {layout.order or 'names'} of {len(told)}."
             )
         return told, [], layout.joints is not None
-    names, notes = file.get("joint_names"), []
+    names, notes = stored_names(file), []
     if names is not None:
-        stored = stored_order(names.tolist()) if names.shape == (count,) else None
+        stored = all_known(names) if len(names) == count else None
         if stored is not None:
             return stored, [], True
-        notes = [f"joint_names of the file are not {count} different names of SMPL-X joints, and were not used"]
+        notes = [unused_names(count)]
     model = model_type(file, options)
     order = ORDERS[_by_count(key, count, file, model)]
     candidates = {name: ORDERS[name] for name in _CANDIDATES.get(count, ())}
@@ -210,8 +210,9 @@ def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
             f"model_type='{others[0]}' if they are the first {count} of that model."
         )
     raise ValueError(
-        f"{what}, expected 55 (SMPL-X), 53 (no eyes), 52 (SMPL-H) or 24 (SMPL) with the root first; save the "
-        "parts under their names (global_orient, body_pose, left_hand_pose, ...) instead, or pass layout= as the list of "
+        f"{what}, expected 55 (SMPL-X), 53 (no eyes), 52 (SMPL-H) or 24 (SMPL) with the root first; "
+        f"{'call the array hand_pose if it holds both hands, ' if count == 30 else ''}save the parts under their names "
+        "(global_orient, body_pose, left_hand_pose, ...) instead, or pass layout= as the list of "
         f"joint names{_other_forms(count)}."
     )
 

@@ -1,0 +1,131 @@
+"""Both hands in one array: `(N, 90)`, `(N, 30, 3)`, `(N, 2, 45)`, ..., left then right unless the file says otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import _forms
+from ._hand_files import is_a_side, right_side
+from ._joint_names import listed_order
+from ._keys import SIDES
+from ._npy import Header
+from ._open import ArrayFile
+from ._options import Options
+
+_FINGERS = tuple(range(25, 55))
+
+
+def split_pair(
+    file: ArrayFile, key: str, options: Options, rows: int | None, notes: list[str]
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """The left and the right hand, (N, 15, width) each, of an array of both; None if it is of single hands.
+
+    Args:
+        file: where the array is.
+        key: of the array.
+        options: of the caller.
+        rows: of what the file holds of the body, or None.
+        notes: what to tell is added.
+
+    Raises:
+        ValueError: an array that may be of both hands or of single ones, or sides that are not one of each.
+    """
+    array = file[key]
+    form = options.form(key, array)
+    both = _both(file, key, array, form, options, rows)
+    if both is None:
+        return None
+    if both.shape[2] == 16:
+        notes.append(f"the first of the 16 joints of each hand of '{key}' is its wrist: it is left out")
+        both = both[:, :, 1:]
+    _refuse_one_side(file, key, options)
+    order = listed_order(key, _FINGERS, file, options, notes)
+    if order is not None:
+        flat = both.reshape(len(both), 30, -1)
+        both = flat[:, np.argsort(order)].reshape(both.shape)
+    right_first = _right_first(file, key, len(both))
+    if right_first is None:
+        return both[:, 0], both[:, 1]
+    if order is not None:
+        raise ValueError(
+            f"key '{key}': expected its sides under one key of the file, got joint_names and sides; pass "
+            f"ignore=('joint_names',) or ignore=({_sides(file)[0]!r},)."
+        )
+    first = right_first.numpy()[:, None, None]
+    return np.where(first, both[:, 1], both[:, 0]), np.where(first, both[:, 0], both[:, 1])
+
+
+def _both(
+    file: ArrayFile, key: str, array: NDArray[Any], form: str, options: Options, rows: int | None
+) -> NDArray[Any] | None:
+    """(N, 2, 15, width) of an array of both hands, or 16 joints with the wrist first."""
+    one = _forms.joint_shapes(15, form)
+    shapes = {shape: 15 for shape in (*_forms.joint_shapes(30, form), *((2, *shape) for shape in one))}
+    shapes |= {(2, *shape): 16 for shape in _forms.joint_shapes(16, form)}
+    for candidate in _forms.readings(array):
+        count = shapes.get(candidate.shape[1:])
+        if candidate.ndim < 2 or count is None or (count == 16 and candidate.ndim > array.ndim):
+            continue
+        if array.shape[0] == 2 and array.shape[1:] in one:
+            if options.side is not None or _sides(file):
+                return None
+            if rows != 1:
+                raise ValueError(
+                    f"key '{key}': expected one hand in each row, or both, got {array.shape}, which may be two poses of one "
+                    f"hand, or both hands of one pose; pass side='left' or side='right', or save {key}[None] for both hands."
+                )
+        return candidate.reshape(len(candidate), 2, count, _forms.FORMS[form])
+    return None
+
+
+def _sides(file: ArrayFile) -> list[str]:
+    """The keys under which the file says sides."""
+    return [name for name in SIDES if name in file and (is_a_side(file.headers[name]) or _is_pair(file.headers[name]))]
+
+
+def _is_pair(header: Header | str) -> bool:
+    return not isinstance(header, str) and len(header.shape) == 2 and header.shape[1] == 2
+
+
+def _refuse_one_side(file: ArrayFile, key: str, options: Options) -> None:
+    """Refuse (N, 90), both hands as rotvecs, of which file or caller say one side: it may be fifteen joints as 6D."""
+    stored = [name for name in _sides(file) if file[name].size != 2 and not _is_pair(file.headers[name])]
+    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in _forms.readings(file[key]))
+    if options.told(key) is not None or not flat or not (stored or options.side is not None):
+        return
+    without = f"ignore=({stored[0]!r},)" if stored else "leave side= out"
+    raise ValueError(
+        f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {file[key].shape}, which is both hands "
+        f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {_forms.HINTS[6]}."
+    )
+
+
+def _right_first(file: ArrayFile, key: str, n: int) -> Tensor | None:
+    """(n,) bool, whether the first of the two hands is the right one, as the file says; None where it does not."""
+    found = []
+    for name in _sides(file):
+        value = file[name]
+        if value.shape not in ((2,), (1, 2), (n, 2)):
+            raise ValueError(
+                f"key '{name}': expected the sides of both hands, (2,) or ({n}, 2), beside '{key}' {file[key].shape}, got "
+                f"{value.shape}; pass ignore=({name!r},) if the left hand comes first."
+            )
+        right = right_side(name, value.reshape(-1), value.size, stored=True).reshape(-1, 2)
+        if bool((right[:, 0] == right[:, 1]).any()):
+            raise ValueError(
+                f"key '{name}': expected one left and one right hand beside '{key}' {file[key].shape}, got two of one side; "
+                f"pass ignore=({name!r},) if the left hand comes first."
+            )
+        found.append(right[:, 0].expand(n))
+    if any(not torch.equal(found[0], other) for other in found[1:]):
+        names = _sides(file)
+        raise ValueError(
+            f"keys {', '.join(names)}: expected the same sides, got others; pass ignore=({names[0]!r},) or "
+            f"ignore=({names[1]!r},)."
+        )
+    return found[0] if found else None
