@@ -122,9 +122,9 @@ def refuse_halves(key: str, array: NDArray[Any]) -> None:
     exact = [name for name in _SIX if _orthonormal(value, name)]
     if exact:
         fix = " or ".join(f"rotations={name!r} ({_SIX[name]})" for name in exact)
+        fix += "" if array.shape[-1] == 6 else ", or rotations='rotvec' if they are rotvecs after all"
         raise ValueError(
-            f"key '{key}': expected rotvecs, got {array.shape} whose numbers are orthonormal as 6D; pass {fix}, or "
-            "rotations='rotvec' if they are rotvecs after all."
+            f"key '{key}': expected rotvecs, got {array.shape}, pairs of orthonormal vectors as 6D has them; pass {fix}."
         )
 
 

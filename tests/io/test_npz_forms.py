@@ -136,12 +136,12 @@ REFUSED: list[tuple[Any, str | None, str]] = [
     (
         _stored("6d_rows"),
         None,
-        r"got \(5, 55, 6\); if it holds 6D: pass rotations='6d_rows'.*'6d_columns'.*'6d_interleaved'",
+        r"expected rotvecs, got \(5, 55, 6\), pairs of orthonormal vectors.*pass rotations='6d_rows' .*'6d_columns'[^']*$",
     ),
     (
         _stored("6d_rows").flatten(1),
         None,
-        r"got 110 joints .*or, if it holds 55 joints as 6D: pass rotations='6d_rows'",
+        r"expected rotvecs, got \(5, 330\), pairs of orthonormal vectors.*pass rotations='6d_rows'.* if they are rotvecs after",
     ),
     (_stored("matrix").flatten(1), None, r"got 165 joints .*or, if it holds 55 joints as rotation matrices: pass"),
     (_matrices() * 1.5, None, r"got \(5, 55, 3, 3\); if it holds rotation matrices: pass rotations='matrix'"),
@@ -177,9 +177,7 @@ def test_refused(values: Tensor, form: str | None, text: str, tmp_path: Path) ->
 
 def test_parts_that_are_no_rotvecs_say_what_to_pass(tmp_path: Path) -> None:
     path = _save(tmp_path / "x.npz", body_pose=_stored("6d_rows")[:, 1:22].numpy())
-    with pytest.raises(
-        ValueError, match=r"key 'body_pose': .*got \(5, 21, 6\); if it holds 6D: pass rotations='6d_rows'"
-    ):
+    with pytest.raises(ValueError, match=r"key 'body_pose': .*got \(5, 21, 6\), pairs of .* pass rotations='6d_rows'"):
         read_poses(path)
     _same(read_poses(path, rotations="6d_rows").poses[:, 1:22], haar_poses(N)[:, 1:22])
 

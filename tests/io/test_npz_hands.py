@@ -60,9 +60,15 @@ def test_ninety_numbers_of_one_side_are_refused_with_both_readings(tmp_path: Pat
     matrix = roma.rotvec_to_rotmat(hand)
     six = torch.cat((matrix[..., 0, :], matrix[..., 1, :]), -1).reshape(N, 90).numpy()
     path = _save(tmp_path / "x.npz", hand_pose=six, is_right=np.ones(N))
-    with pytest.raises(ValueError, match=r"as is_right says, got \(8, 90\), which is both .* pass ignore=.*'6d_rows'"):
+    with pytest.raises(
+        ValueError, match=r"expected rotvecs, got \(8, 90\), pairs of orthonormal .*pass rotations='6d_rows'"
+    ):
         read_poses(path)
     _shows(read_poses(path, rotations="6d_rows"), RIGHT, hand.numpy())
+    six = six * 0.99  # no longer orthonormal, as 6D of a network is not
+    path = _save(tmp_path / "x.npz", hand_pose=six, is_right=np.ones(N))
+    with pytest.raises(ValueError, match=r"as is_right says, got \(8, 90\), which is both .* pass ignore=.*'6d_rows'"):
+        read_poses(path)
     assert len(read_poses(path, ignore=("is_right",)).observed_joints) == 30
     alone = _save(tmp_path / "y.npz", hand_pose=six)
     with pytest.raises(ValueError, match=r"as side= says, got \(8, 90\).* For both hands leave side= out"):
@@ -87,7 +93,7 @@ def test_hands_in_other_forms_say_what_to_pass(width: int, form: str, tmp_path: 
         60: roma.rotvec_to_unitquat(hand).roll(1, -1), 90: matrix[..., :2, :].flatten(-2), 135: matrix.flatten(-2),
     }[width]  # fmt: skip
     path = _save(tmp_path / "x.npz", left_hand_pose=values.reshape(N, width).numpy())
-    with pytest.raises(ValueError, match=f"expected 15 joints, .* pass rotations=.*'{form}'"):
+    with pytest.raises(ValueError, match=f"expected (15 joints|rotvecs), .* pass rotations=.*'{form}'"):
         read_poses(path)
     _shows(read_poses(path, rotations=form), LEFT, hand.numpy())
 
