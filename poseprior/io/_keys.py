@@ -34,11 +34,18 @@ RATES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate"
 #: Numbers of the frames: ours, and what trackers write.
 FRAMES = ("frame", "frame_ids", "frame_id")
 
+#: What was measured, and what was filled in.
+MASKS = ("observed", "imputed")
+#: What is the same in all frames of a recording.
+ONCE = ("surface_model_type", "joint_names", "flat_hand_mean", *RATES)
 #: What may stand once for several dicts of poses in a file.
-SHARED = (*SIDES, *SUBJECTS, *SEQUENCES, *RATES, *FRAMES, "rig", "surface_model_type", "joint_names", "flat_hand_mean")
+SHARED = (*SIDES, *SUBJECTS, "sitting", *SEQUENCES, *FRAMES, "rig", *ONCE)
 
 #: Lengths of one pose, flat; other arrays of one axis hold a number for each row.
 _ONE_POSE = (45, 48, 63, 66, 72, 90, 156, 159, 165)
+#: Joints of a pose or a part of it, and shapes of the rotation of one.
+_COUNTS = (15, 16, 21, 22, 23, 24, 30, 52, 53, 54, 55)
+_ROTATIONS = ((3,), (4,), (6,), (9,), (3, 3), (2, 3), (3, 2))
 _POSE_KEYS = frozenset((*WHOLE, *HANDS, EYES, *(name for names in PARTS.values() for name in names)))
 _LIKE_A_POSE = re.compile(
     r"pose|orient|rot|quat|theta|6d|hand|finger|thumb|wrist|jaw|euler|angle|transform|(^|_)aa(_|$)", re.IGNORECASE
@@ -53,6 +60,22 @@ _NO_ROTATIONS = re.compile(
 def has_poses(names: Iterable[str]) -> bool:
     """Whether some of the names are those of poses."""
     return any(name in _POSE_KEYS for name in names)
+
+
+def can_be_poses(key: str, header: Header | str) -> bool:
+    """Whether an array has the name of poses, and is no matrix of a camera or the like."""
+    if key not in _POSE_KEYS or isinstance(header, str) or is_pickle(header):
+        return key in _POSE_KEYS
+    shape = header.shape
+    if header.dtype.kind != "f" or not shape or shape[-2:] in ((4, 4), (3, 4)):
+        return False
+    width = int(np.prod(shape[1:])) if len(shape) > 1 else shape[0]
+    return key not in WHOLE or width == MOTION_X_COLUMNS or (width > 7 and (width % 3 == 0 or width % 4 == 0))
+
+
+def is_one_pose(shape: tuple[int, ...]) -> bool:
+    """Whether an array of poses may be of a single one."""
+    return len(shape) < 2 or shape[0] == 1 or (shape[0] in _COUNTS and shape[1:] in _ROTATIONS)
 
 
 def unused_rotations(file: ArrayFile) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ _OTHER_KINDS = {
 }
 
 
+class _TooManyArraysError(Exception):
+    """With their number."""
+
+
 class ArrayFile(Mapping[str, NDArray[Any]]):
     """The arrays of a file by name; `used` are the names that were read, `kind` is "npz", "npy" or "torch".
 
@@ -89,15 +93,13 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
 
     def without(self, keys: Collection[str]) -> ArrayFile:
         """The file as if it had no arrays of these names."""
-        return ArrayFile(self.path, {k: h for k, h in self.headers.items() if k not in keys}, self._load, "", self.kind)
+        headers = {k: h for k, h in self.headers.items() if k not in keys}
+        return ArrayFile(self.path, headers, self._load, self.prefix, self.kind)
 
-    def group(self, name: str, shared: Collection[str] = ()) -> ArrayFile:
-        """The arrays whose names begin with `name/`, without that; and the `shared` ones that stand outside."""
-        start = f"{name}/"
-        places = {key: key for key in shared if key in self.headers}
-        places |= {key[len(start) :]: key for key in self.headers if key.startswith(start)}
+    def choose(self, places: Mapping[str, str], prefix: str) -> ArrayFile:
+        """Arrays of the file under other names: `places` gives the name of each here."""
         headers = {key: self.headers[place] for key, place in places.items()}
-        return ArrayFile(self.path, headers, lambda key: self._load(places[key]), start, self.kind)
+        return ArrayFile(self.path, headers, lambda key: self._load(places[key]), prefix, self.kind)
 
     def rows(self, index: NDArray[np.int64], n: int) -> ArrayFile:
         """The file as if its arrays of `n` rows had only some of them."""
@@ -144,10 +146,17 @@ def open_npz(path: Path) -> ArrayFile:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             names = [info.filename for info in members]
-            if len(names) > _MOST_ARRAYS or len(set(names)) < len(names):
-                raise ValueError(f"{len(names)} arrays, or two of one name")
+            if len(set(names)) < len(names):
+                raise ValueError("two arrays of one name")
+            if len(names) > _MOST_ARRAYS:
+                raise _TooManyArraysError(len(names))
             headers = {info.filename[:-4]: _header(archive, info) for info in members}
             little = {info.filename[:-4]: _little(archive, info, headers[info.filename[:-4]]) for info in members}
+    except _TooManyArraysError as error:
+        raise ValueError(
+            f"{path}: expected at most {_MOST_ARRAYS} arrays, got {error}; save those of one name in all frames as one, "
+            "numpy.stack of them, (frames, ...)."
+        ) from None
     except BROKEN as error:
         raise ValueError(
             f"{path}: expected an .npz file, got {_other_kind(path) or f'something else or a damaged one ({short(error)})'}; "

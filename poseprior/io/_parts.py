@@ -201,8 +201,11 @@ def _hand(
 def _expanded(file: ArrayFile, key: str, value: Tensor, part: str, options: Options) -> Tensor:
     """(N, 15, 3) rotations on the flat hand, of rotations or PCA coefficients relative to what the file or the caller says."""
     flat = None
-    if "flat_hand_mean" in file and file["flat_hand_mean"].size == 1:
-        flat = bool(file["flat_hand_mean"].ravel()[0])
+    if "flat_hand_mean" in file:
+        said = np.unique(file["flat_hand_mean"])
+        if said.size != 1 and options.flat_hand_mean is None and options.hands_mean is None:
+            raise ValueError(f"key 'flat_hand_mean': expected one value, got {said.tolist()}; pass flat_hand_mean=.")
+        flat = bool(said[0])
     try:
         pose, _ = pose_from_smplx({part: value}, **options.hand_space(flat))
     except ValueError as error:

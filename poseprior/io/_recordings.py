@@ -18,13 +18,14 @@ from ._context import every_row, file_context
 from ._doubts import doubts
 from ._folders import Found
 from ._frames import numbered
+from ._groups import choose_group, is_inside
 from ._keys import AMASS_KEYS, FRAMES, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
 from ._masks import without_still_joints, without_zero_joints
 from ._npy import Header
 from ._open import ArrayFile
 from ._open_any import open_any
 from ._options import Options
-from ._rows import Rows, choose_group, read_rows
+from ._rows import Rows, read_rows
 from .dataset import PoseDataset
 
 #: Rows from their number, their frame rate and the name of the recording.
@@ -110,11 +111,9 @@ def _read(
 ) -> _Read:
     path = found.path
     everything = open_any(path)
-    skipped = tuple(key for key in options.ignore if key in everything)
-    options.applied.update(f"ignore={key!r}" for key in skipped)
     file = everything
     try:
-        file = choose_group(everything.without(skipped), options.group)
+        file, skipped = choose_group(everything, options)
         rate: Any = _first(file, RATES)
         if rate is None or bool(np.all(np.asarray(rate) == fps)):
             rate = fps
@@ -135,7 +134,7 @@ def _read(
             file.get("rig"), None if context is None else every_row(context, options.context or "", len(rows.pose)),
         )  # fmt: skip
     except ValueError as error:
-        raise _told(path, everything, error) from None
+        raise _told(path, everything, error, file) from None
 
 
 def _choose(
@@ -154,13 +153,17 @@ def _choose(
 
 def _outside(everything: ArrayFile, group: ArrayFile) -> tuple[str, ...]:
     """Rotations in the other dicts of a file."""
-    if group.prefix == everything.prefix:
+    if not group.prefix:
         return ()
-    return unused_rotations(everything.without([key for key in everything if key.startswith(group.prefix)]))
+    return unused_rotations(everything.without([key for key in everything if is_inside(key, group.prefix)]))
 
 
-def _told(path: Path, file: ArrayFile, error: ValueError) -> ValueError:
+def _told(path: Path, file: ArrayFile, error: ValueError, group: ArrayFile | None = None) -> ValueError:
     text = str(error).rstrip()
+    prefix = "" if group is None else group.prefix
+    for key in group if group is not None and prefix else ():
+        if key in file and prefix + key in file:  # the name alone is that of the array outside
+            text = text.replace(f"ignore=({key!r},)", f"ignore=({prefix + key!r},)")
     start = "" if text.startswith(str(path)) else f"{path}: "
     gap = "\n" if "\n" in text else " "  # code that converts a file ends on a line of its own
     return ValueError(f"{start}{text}{gap}The file holds {file.contents()}; ignore=(NAME,) leaves an array out.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..rotations import geodesic_distance
 from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
 from . import _forms
-from ._keys import HANDS, PARTS, SHARED, WHOLE, has_poses, looks_like_rotations, unused_rotations
+from ._keys import HANDS, PARTS, WHOLE, looks_like_rotations, unused_rotations
 from ._masks import joint_flags
 from ._open import ArrayFile, is_pickle, printable
 from ._options import Options
@@ -197,23 +197,6 @@ def _differs(first: Tensor, second: Tensor) -> int | None:
     apart = torch.where(known, geodesic_distance(first.nan_to_num().double(), second.nan_to_num().double()), 0.0)
     worst = apart.amax(0)
     return int(worst.argmax()) if float(worst.max()) > _SAME else None
-
-
-def choose_group(file: ArrayFile, group: str | None) -> ArrayFile:
-    """The arrays of one of the dicts in a file, where there are several: the caller's, or the only one with poses."""
-    names = {key.rsplit("/", 1)[0] if "/" in key else "" for key in file}
-    with_poses = sorted(n for n in names if has_poses(k for k in (file.group(n) if n else file) if "/" not in k))
-    if group is not None:
-        if group not in names - {""}:
-            raise ValueError(
-                f"group: expected one of {', '.join(sorted(names - {''})) or 'none, as there are none'}, got {group!r}."
-            )
-        return file.group(group, SHARED)
-    if len(with_poses) > 1:
-        shown = " or ".join(f"group={name!r}" for name in [n for n in with_poses if n][:_SHOWN])
-        more = f" (or another of the {len(with_poses)})" if len(with_poses) > _SHOWN else ""
-        raise ValueError(f"expected one dict with poses, got {len(with_poses)}; pass {shown}{more}.")
-    return file if not with_poses or not with_poses[0] else file.group(with_poses[0], SHARED)
 
 
 def _nothing(file: ArrayFile) -> str:

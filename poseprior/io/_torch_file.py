@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ._npy import Header
-from ._open import ArrayFile, require_file, short
+from ._open import ArrayFile, printable, require_file, short
 from ._plain_code import conversion_code
 
 _DEEPEST = 8
@@ -43,7 +43,11 @@ def open_torch(path: Path) -> ArrayFile:
                 size = sum(info.file_size for info in archive.infolist())
             if size > most:
                 raise ValueError(f"it would unfold to {size} bytes, which torch.save never writes")
-        arrays = dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0, _Room(most)))
+        arrays: dict[str, NDArray[Any]] = {}
+        for key, array in _leaves(torch.load(path, map_location="cpu", weights_only=True), "", 0, _Room(most)):
+            if key in arrays:
+                raise ValueError(f"two of its arrays have the name {printable(key)!r}")
+            arrays[key] = array
     except (pickle.UnpicklingError, Warning) as error:  # a warning where warnings are errors
         raise ValueError(
             f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other objects "
@@ -79,10 +83,20 @@ def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[st
 def _stacked(
     values: list[Any] | tuple[Any, ...], name: str, depth: int, room: _Room
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Lists of frames as one array, NaN where a frame lacks something; entries of several shapes (people, say) by their place."""
+    """Lists of frames as one array, NaN where a frame lacks something or it is empty; entries of several shapes by their place.
+
+    Dicts with an `id` are people: each is a dict of that name.
+    """
+    if all(isinstance(value, Mapping) and "id" in value for value in values):
+        people: dict[str, list[Any]] = {}
+        for value in values:
+            person = str(value["id"].tolist() if isinstance(value["id"], Tensor) else value["id"])
+            people.setdefault(person, []).append({k: v for k, v in value.items() if k != "id"})
+        yield from _leaves({k: v[0] if len(v) == 1 else v for k, v in people.items()}, name, depth, room)
+        return
     rows = [dict(_leaves(value, name, depth + 1, room)) for value in values]
     for key in dict.fromkeys(key for row in rows for key in row):
-        found = {place: row[key] for place, row in enumerate(rows) if key in row}
+        found = {place: row[key] for place, row in enumerate(rows) if key in row and row[key].size}
         shapes = {array.shape for array in found.values()}
         if len(shapes) == 1:
             largest = max(array.nbytes for array in found.values())
@@ -91,7 +105,8 @@ def _stacked(
                 raise ValueError(
                     "its lists would unfold to far more than the file, with frames that lack what others have"
                 )
-            missing = np.full(shapes.pop(), np.nan)
+            text = next(iter(found.values())).dtype.kind == "U"
+            missing = np.full(shapes.pop(), "" if text else np.nan)
             yield key, np.stack([found.get(place, missing) for place in range(len(rows))])
         else:
             tail = key[len(name) :] if name else f"/{key}"

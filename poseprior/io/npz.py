@@ -70,8 +70,9 @@ def read_poses(
             '6d_columns' or '6d_interleaved' (SPIN, HMR), for all arrays or as a dict of key to form. None takes rotvecs,
             and matrices that are orthonormal throughout.
         side: 'left' or 'right' (0 or 1) for single-hand files without `side` or `is_right`.
-        group: name of the dict to read of a `.pt` that holds several with poses.
-        ignore: names of arrays to leave unread.
+        group: name of the dict to read of a file that holds several with poses, '' for the top level. A '*' in the place of
+            one name, 'frames/*/smpl', reads dicts of one pose each as the frames of a recording.
+        ignore: names of arrays to leave unread, in the file or within the group.
         subject: name of the subject of all rows, overriding the files. Otherwise it is the file's `subject` ('sitting3'
             for hand files with `sitting`), else the folder of the file: relative to the folder being read ('CMU/01'),
             to the folder above all paths of a list, or for a single AMASS file the name of its parent. Folders that are

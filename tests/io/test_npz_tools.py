@@ -265,10 +265,10 @@ def test_the_code_for_pickles_and_json_works(tmp_path: Path) -> None:
     assert read_poses(converted(tmp_path / "c.pkl")).frame.tolist() == [7, 8, 9, 10]  # type: ignore[union-attr]
     (tmp_path / "d.pkl").write_bytes(pickle.dumps([{"body_pose": np.ones((n, 63)) / 9} for n in (3, 5)]))
     assert len(read_poses(converted(tmp_path / "d.pkl"), group="1")) == 5
-    content = [{"id": k, "Rh": [[0, 0, 0.1 * k]], "poses": people(1, 24, k).reshape(1, 72).tolist()} for k in range(N)]
+    content = [{"id": 0, "Rh": [[0, 0, 0.1 * k]], "poses": people(1, 24, k).reshape(1, 72).tolist()} for k in range(N)]
     (tmp_path / "e.json").write_text(json.dumps(content))
     data = read_poses(converted(tmp_path / "e.json"))
-    assert data.ignored == ("Rh",)
+    assert data.ignored == ("Rh",) and len(data) == N
     np.testing.assert_allclose(data.poses[3, :22], people(1, 24, 3)[0, :22], atol=1e-6)
 
 

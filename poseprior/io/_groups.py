@@ -1,0 +1,227 @@
+"""Dicts in a file: the one whose poses are read, with what stands above it, or dicts of single frames put together."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._frames import natural, numbered
+from ._keys import FRAMES, MASKS, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
+from ._npy import Header
+from ._open import ArrayFile, is_pickle, printable
+from ._options import Options
+
+#: Names that a message lists.
+_SHOWN = 6
+
+#: Names of the arrays of each dict, by the name of the dict; the top level is "".
+_Dicts = Mapping[str, Sequence[str]]
+
+
+def choose_group(everything: ArrayFile, options: Options) -> tuple[ArrayFile, tuple[str, ...]]:
+    """The arrays to read, and the names of those that `ignore` left out.
+
+    Names in `ignore` are those of the file, or those within the group.
+
+    Raises:
+        ValueError: no such group, several with poses, or a mask that belongs to none of the poses.
+    """
+    skipped = tuple(key for key in options.ignore if key in everything)
+    file = everything.without(skipped)
+    dicts = _dicts(file)
+    name = _only(file, dicts) if options.group is None else options.group
+    shared = SHARED if options.context is None else (*SHARED, options.context)
+    if "*" in name and name not in dicts:
+        names = _matching(dicts, name)
+        star = name.split("/").index("*")
+        places = {n.split("/")[star]: _places(file, dicts, n, shared, range(star + 1, n.count("/") + 1)) for n in names}
+        above = _places(file, dicts, name, shared, range(star + 1))
+        inside = tuple(k for k in options.ignore if k not in skipped and any(k in found for found in places.values()))
+        chosen = _frames(file, places, above, name, {*shared, *MASKS}, inside)
+        read = {*above.values(), *(place for found in places.values() for place in found.values())}
+    else:
+        if name not in dicts and name:
+            shown = [n for n in sorted(dicts) if n]
+            raise ValueError(
+                f"group: expected one of {_listed(shown, ', ') or 'none, as there are none'}, got {options.group!r}."
+            )
+        own = _places(file, dicts, name, shared, range(name.count("/") + 1) if name else ())
+        if options.context is not None and options.context in file:
+            own.setdefault(options.context, options.context)
+        inside = tuple(key for key in options.ignore if key not in skipped and key in own)
+        chosen = file.choose(own, f"{name}/" if name else "").without(inside)
+        read = set(own.values())
+    _require_masks(file, dicts, read)
+    options.applied.update(f"ignore={key!r}" for key in (*skipped, *inside))
+    return chosen, (*skipped, *inside)
+
+
+def is_inside(key: str, prefix: str) -> bool:
+    """Whether an array is one of a group, or of the groups of frames `a/*/`."""
+    return re.match(re.escape(prefix).replace(r"\*", "[^/]+"), key) is not None
+
+
+def _dicts(file: ArrayFile) -> _Dicts:
+    dicts = defaultdict(list)
+    for key in file:
+        name, _, last = key.rpartition("/")
+        dicts[name].append(last)
+    return dict(dicts)
+
+
+def _full(name: str, key: str) -> str:
+    return f"{name}/{key}" if name else key
+
+
+def _places(file: ArrayFile, dicts: _Dicts, name: str, shared: Sequence[str], levels: Sequence[int]) -> dict[str, str]:
+    """Place in the file of each array of a group: its own, and the shared ones of the dicts at `levels` above it.
+
+    A mask above the group is one of its poses, unless the dict that it stands in has poses of its own.
+    """
+    places: dict[str, str] = {}
+    for level in levels:
+        above = "/".join(name.split("/")[:level])
+        found = shared if has_poses(dicts.get(above, ())) else (*shared, *MASKS)
+        places |= {key: _full(above, key) for key in found if _full(above, key) in file}
+    start = f"{name}/" if name else ""
+    return places | {key[len(start) :]: key for key in file if key.startswith(start)}
+
+
+def _only(file: ArrayFile, dicts: _Dicts) -> str:
+    """Name of the only dict with poses; the top level where there is none."""
+    names = sorted(name for name, keys in dicts.items() if has_poses(keys))
+    if len(names) > 1:  # a camera's `pose`, say
+        likely = [name for name in names if any(can_be_poses(k, file.headers[_full(name, k)]) for k in dicts[name])]
+        names = likely or names
+    if len(names) > 1:
+        shown = ["group='' (the top level)"] if names[0] == "" else []
+        shown += [f"group={name!r}" for name in names if name]
+        stars = [f"group={star!r}" for star in _stars(file, dicts, names)]
+        frames = f"; {' or '.join(stars)} reads all of them as the frames of one recording" if stars else ""
+        raise ValueError(f"expected one dict with poses, got {len(names)}; pass {_listed(shown, ' or ')}{frames}.")
+    return names[0] if names else ""
+
+
+def _stars(file: ArrayFile, dicts: _Dicts, names: Sequence[str]) -> list[str]:
+    """Names with a `*` for the number of a frame, of the groups of one pose each that they stand for."""
+    stars: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        parts = name.split("/")
+        for place, part in enumerate(parts):
+            if re.search("[0-9]", part):
+                stars["/".join((*parts[:place], "*", *parts[place + 1 :]))].append(name)
+    most = max(map(len, stars.values()), default=0)
+    found = []
+    for star, members in stars.items():
+        poses = [
+            {k: file.headers[_full(n, k)] for k in dicts[n] if can_be_poses(k, file.headers[_full(n, k)])}
+            for n in members
+        ]
+        shapes = {tuple(sorted((k, getattr(h, "shape", ())) for k, h in p.items())) for p in poses}
+        if len(members) == most > 1 and len(shapes) == 1 and all(is_one_pose(shape) for _, shape in next(iter(shapes))):
+            found.append(star)
+    return found[:_SHOWN]
+
+
+def _matching(dicts: _Dicts, name: str) -> list[str]:
+    """Dicts that a name with one `*` stands for, in the natural order of their names."""
+    if name.split("/").count("*") != 1 or name.count("*") != 1:
+        raise ValueError(f"group: expected one '*' in the place of a whole name, as in 'frames/*/smpl', got {name!r}.")
+    found = [n for n in dicts if n and is_inside(f"{n}/", f"{name}/") and n.count("/") == name.count("/")]
+    if not found:
+        shown = _listed([n for n in sorted(dicts) if n], ", ")
+        raise ValueError(f"group: expected a name that fits one of {shown or 'none'}, got {name!r}.")
+    return sorted(found, key=natural)
+
+
+def _frames(
+    file: ArrayFile, frames: Mapping[str, Mapping[str, str]], above: Mapping[str, str], name: str,
+    needed: set[str], ignore: Sequence[str],
+) -> ArrayFile:  # fmt: skip
+    """Dicts of one frame each as one of arrays (N, ...), and what stands above them all."""
+    headers: dict[str, Header | str] = {}
+    parts: dict[str, list[str]] = {}
+    made: dict[str, NDArray[Any]] = {}
+    for key in dict.fromkeys(key for found in frames.values() for key in found):
+        places = [found[key] for found in frames.values() if key in found]
+        if key in ignore:
+            continue
+        must = key in needed or looks_like_rotations(key, file.headers[places[0]])
+        if len(places) < len(frames):
+            if must:
+                lacking = next(frame for frame, found in frames.items() if key not in found)
+                raise _refusal(key, f"it in every frame of {name!r}", f"none in {printable(lacking)!r}")
+            continue
+        several = [file.headers[place] for place in places]
+        odd = next((h for h in several if isinstance(h, str) or is_pickle(h)), None)
+        if odd is not None:
+            headers[key], parts[key] = odd, places
+        elif key in ONCE:
+            values = [file[place] for place in places]
+            if any(not np.array_equal(values[0], value) for value in values[1:]):
+                raise _refusal(key, f"the same in every frame of {name!r}", "several that differ")
+            headers[key], made[key] = several[0], values[0]
+        else:
+            shapes = {h.shape: frame for h, frame in zip(several, frames, strict=True) if isinstance(h, Header)}
+            kinds = {h.dtype.kind in "SU" for h in several if isinstance(h, Header)}
+            if len(shapes) == len(kinds) == 1:
+                shape = next(iter(shapes))
+                dtype = np.result_type(*{h.dtype for h in several if isinstance(h, Header)})
+                headers[key] = Header((len(places), *(shape[1:] if shape[:1] == (1,) else shape)), dtype, False, 0)
+                parts[key] = places
+            elif must:
+                got = " and ".join(f"{shape} in {printable(frame)!r}" for shape, frame in list(shapes.items())[:2])
+                raise _refusal(key, f"one shape in all frames of {name!r}, a pose each", got)
+    for key, place in above.items():
+        if key not in headers and key not in ignore:
+            headers[key], made[key] = file.headers[place], file[place]
+    for key, row in _numbers(list(frames)).items():
+        if not any(other in headers for other in (FRAMES if key == "frame" else SEQUENCES)):
+            headers[key], made[key] = Header(row.shape, row.dtype, False, 0), row
+
+    def load(key: str) -> NDArray[Any]:
+        if key in made:
+            return made[key]
+        rows = [file[place] for place in parts[key]]
+        return np.stack([row[0] if row.shape[:1] == (1,) else row for row in rows])
+
+    return ArrayFile(file.path, headers, load, f"{name}/", file.kind)
+
+
+def _numbers(names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """`frame`, and `sequence` where other numbers in the names tell recordings apart; nothing for names without numbers."""
+    found = [pair for pair in numbered([Path(name) for name in names]) if pair is not None]
+    if len(found) < len(names):
+        return {}
+    sequences = [sequence for sequence, _ in found]
+    row: dict[str, NDArray[Any]] = {"frame": np.array([frame for _, frame in found])}
+    return row | ({"sequence": np.array(sequences)} if len(set(sequences)) > 1 else {})
+
+
+def _refusal(key: str, wanted: str, got: str) -> ValueError:
+    return ValueError(
+        f"key {key!r}: expected {wanted}, got {got}; name one dict with group=, or pass ignore=({key!r},)."
+    )
+
+
+def _require_masks(file: ArrayFile, dicts: _Dicts, read: set[str]) -> None:
+    """Refuse a mask that nothing reads, and that is not of other poses in the file."""
+    for name, keys in dicts.items():
+        unread = [key for key in keys if key in MASKS and _full(name, key) not in read]
+        if unread and not has_poses(keys):
+            place = _full(name, unread[0])
+            raise ValueError(
+                f"key {printable(place)!r}: expected a mask in the dict of the poses that are read, or above it, got one that "
+                f"none of them uses; save it there, or pass ignore=({place!r},)."
+            )
+
+
+def _listed(names: Sequence[str], between: str) -> str:
+    more = f" (or another of the {len(names)})" if len(names) > _SHOWN else ""
+    return between.join(names[:_SHOWN]) + more
