@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from .._checks import as_tensor, check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
-from ._folders import SPLITS, common_root, other_files, pose_files, split_files
+from ._folders import common_root, left_out, pose_files, require_no_mixture, split_files
 from ._options import Options
 from ._orders import Layout
 from ._recordings import read_recordings
+from ._split_names import SPLITS
+from ._walk import require_once
 from .atomic import replacing
 from .dataset import PoseDataset
 from .shards import read_index, read_shards
@@ -118,6 +121,7 @@ def read_poses(
         raise ValueError("path: expected at least one file, got an empty list.")
     if twice := [file for file, count in Counter(found.path for found in files).items() if count > 1]:
         raise ValueError(f"path: expected each file once, got {twice[0]} more than once; leave the others out.")
+    require_once({found.path: os.path.realpath(found.path) for found in files}, "path")
     parts = read_recordings(files, options, subject, fps, target_fps)
     if target_fps is not None and all(part.fps is None for part in parts):
         raise ValueError(
@@ -125,8 +129,8 @@ def read_poses(
         )
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
     data = parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
-    others = tuple(note for entry in entries if (note := other_files(Path(entry))) is not None)
-    return data._noted(data.ignored, (*data.notes, *others)) if others and split is None else data
+    others = [note for entry in entries for note in left_out(Path(entry))] if split is None else []
+    return _also_noted(data, others)
 
 
 def _entries(path: Any) -> list[PathInput]:
@@ -192,7 +196,17 @@ def read_split(
             constant_parts_unobserved=constant_parts_unobserved, context=context,
         )  # fmt: skip
 
-    return {name: read(name) for name in names} if names else {"train": read(None)}
+    if not names:
+        require_no_mixture(root)
+        return {"train": read(None)}
+    parts = {name: read(name) for name in names}
+    if shards is None:
+        parts[names[0]] = _also_noted(parts[names[0]], left_out(root))
+    return parts
+
+
+def _also_noted(data: PoseDataset, notes: Sequence[str]) -> PoseDataset:
+    return data._noted(data.ignored, (*data.notes, *notes)) if notes else data
 
 
 def write_poses(
