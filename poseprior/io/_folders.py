@@ -189,8 +189,8 @@ def require_no_mixture(folder: Path) -> None:
         if (pair := mixed(sorted(inside))) is not None:
             raise ValueError(
                 "folder: expected names that tell train, val and test apart, such as train_poses.npz and test_poses.npz or "
-                f"folders train and test, got {pair[0]} and {pair[1]} in {place}; rename them or move them into such folders, or read "
-                "all of them with read_poses if these are no parts."
+                f"folders train and test, got {pair[0]} and {pair[1]} in {place}; rename them or move them into such "
+                "folders, or read all of them with read_poses if these are no parts."
             )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .._checks import as_tensor, check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
+from ._columns import groups, repeated_frame
 from ._folders import common_root, left_out, pose_files, require_no_mixture, split_files
 from ._options import Options
 from ._orders import Layout
@@ -130,7 +131,17 @@ def read_poses(
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
     data = parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
     others = [note for entry in entries for note in left_out(Path(entry))] if split is None else []
-    return _also_noted(data, others)
+    return _also_noted(data, [*_repeated(data), *others])
+
+
+def _repeated(data: PoseDataset) -> list[str]:
+    """A note on a recording in which frame numbers come again."""
+    columns = data._columns
+    twice = repeated_frame(groups(columns.subject, columns.sequence, columns.frame, len(data)), columns.frame)
+    return [] if twice is None else [
+        f"frame numbers come more than once in a recording ({twice[1]} in {twice[0]!r}): if these are two people or recordings, "
+        "name them apart, data.with_names(sequence=...)"
+    ]  # fmt: skip
 
 
 def _entries(path: Any) -> list[PathInput]:
