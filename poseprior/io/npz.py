@@ -81,11 +81,11 @@ def read_poses(
             to the folder above all paths of a list, or for a single AMASS file the name of its parent. Folders that are
             read one by one (`AMASS/CMU`, then `AMASS/KIT`) can each have a person '01': read them as a list to join them.
         fps: frame rate of files that do not say.
-        target_fps: subsample every file to this rate while reading.
+        target_fps: subsample every file to this rate while reading; each file of more than a pose must say its own, or `fps`.
         constant_parts_unobserved: body mocap fills jaw, eyes and hands with constants (AMASS: a fixed mean hand), and what
             it does not measure with zeros. In recordings of at least two poses without an `observed` mask, each of
             these parts that is constant, and every joint that is zero throughout, is marked unobserved and named in
-            `notes`; False keeps them.
+            `notes`, and so are rows that are zero throughout among others (nobody was found); False keeps them.
         hands_components, hands_mean, flat_hand_mean, num_pca_comps: how hands stored apart from the body are to be
             understood when not as full rotations on the flat hand; see `poseprior.params.pose_from_smplx`.
         context: name of an array that goes with the poses, for conditional priors: (N, C) floats, or (C,) or (1, C) that
@@ -192,8 +192,9 @@ def read_split(
 
     Args:
         folder: holds `train_poses.npz`, `val_poses.npz`, `test_poses.npz`, or `hands_train.npz`, ..., or `train.npz`,
-            ..., or folders `train`, `val`, `test`, or folders of such folders. Parts that are absent are absent from
-            the result, and other files beside named ones are not read. A folder with no such name is one part,
+            ..., or folders `train`, `val`, `test`, or folders of such folders; in any case, and by the usual other words
+            (training; valid, validation, dev; testing, eval, evaluation). Parts that are absent are absent from
+            the result, and other files beside named ones are not read, but noted. A folder with no such name is one part,
             'train', of every `.npz` below it: split that with `split_by_subject`.
         model_type, layout, rotations, side, ignore, constant_parts_unobserved, context: as in `read_poses`.
     """
