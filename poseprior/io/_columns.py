@@ -110,10 +110,13 @@ def frames(value: Any, n: int) -> NDArray[np.int64] | None:
     if value is None:
         return None
     array = np.asarray(value)
+    if array.dtype.kind == "O" and all(isinstance(x, int) for x in array.ravel()):
+        raise ValueError(f"frame: expected numbers below 2**63, got {max(array.ravel(), key=abs)}.")
     if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"frame: expected {n} integers, one per row, got {array.dtype} {array.shape}; convert with .astype(int)."
-        )
+        fix = "give one for each row" if array.shape != (n,) else "convert with .astype(int)"
+        if array.dtype.kind not in "iufb":
+            fix = "give the numbers in the names, or leave frame out"
+        raise ValueError(f"frame: expected {n} integers, one per row, got {array.dtype} {array.shape}; {fix}.")
     if array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"frame: expected numbers below 2**63, got {array.max()}.")
     return array.astype(np.int64)
@@ -167,6 +170,15 @@ def groups(subject: Names | None, sequence: Names | None, frame: Any, n: int) ->
     cuts = np.flatnonzero(np.diff(key[order])) + 1
     parts = np.split(order, cuts)
     return [("" if sequence is None else str(sequence.values[sequence.codes[rows[0]]]), rows) for rows in parts]
+
+
+def repeated_frame(groups: Sequence[tuple[str, NDArray[np.int64]]], frame: Any) -> tuple[str, int] | None:
+    """A recording with a frame number that it has more than once, and the number; `groups` are those of `groups`."""
+    for name, rows in groups if frame is not None else ():
+        same = np.flatnonzero(np.diff(frame[rows]) == 0)
+        if same.size:
+            return name, int(frame[rows[same[0]]])
+    return None
 
 
 def positions(subject: Names | None, sequence: Names | None, n: int) -> NDArray[np.int64]:

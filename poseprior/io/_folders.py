@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ._frames import natural_path
+from ._split_names import SPLITS, mixed, part_of_folder, part_of_stem
+from ._walk import require_once, walk
 
-SPLITS = ("train", "val", "test")
-_STEMS = {stem.format(name): name for name in SPLITS for stem in ("{}_poses", "hands_{}", "{}", "poses_{}", "{}_hands")}
-
-
-#: Kinds of files with poses that are read from a list of files, and that are converted first.
-_LISTED, _CONVERTED = {".npy", ".pt", ".pth"}, {".pkl", ".pickle"}
+#: Kinds of files that may hold poses and that a folder is not searched for, and what to do with them.
+_LISTED = dict.fromkeys((".npy", ".pt", ".pth", ".ckpt"), "these are read from a list of files")
+_CONVERTED = dict.fromkeys(
+    (".pkl", ".pickle", ".pk", ".joblib", ".json"),
+    "pass one of them to read_poses, and the message holds the code that writes it as .npz",
+)
+_OTHERS = {
+    **_LISTED,
+    **_CONVERTED,
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"), "unpack these first"),
+    **dict.fromkeys((".h5", ".hdf5", ".mat"), "write their arrays into an .npz first"),
+}
 
 
 class Found(NamedTuple):
@@ -99,11 +107,11 @@ def split_files(folder: Path, *, root: Path | None = None) -> dict[str, list[Fou
 def found_below(file: Path, base: Path, root: Path) -> Found:
     """A file, and the people that folders name: those from `root` to the file, but only where some lie below `base`."""
     steps = Path(os.path.abspath(file.parent)).relative_to(os.path.abspath(root)).parts
-    name = "/".join(step for step in steps if step not in SPLITS)
+    name = "/".join(step for step in steps if part_of_folder(step) is None)
     if name:
         return Found(file, likely=name) if file.parent == base else Found(file, person=name)
     parent = file.resolve().parent.name
-    return Found(file, likely=None if parent in SPLITS else parent)
+    return Found(file, likely=None if part_of_folder(parent) else parent)
 
 
 def _split_of(file: Path, root: Path, depth: int | None) -> tuple[str, Path] | None:
@@ -113,45 +121,80 @@ def _split_of(file: Path, root: Path, depth: int | None) -> tuple[str, Path] | N
     """
     steps = file.relative_to(root).parts
     for level, step in enumerate(steps[:depth]):
-        if level < len(steps) - 1 and step in SPLITS:
-            return step, root.joinpath(*steps[: level + 1])
-    return (_STEMS[file.stem], file.parent) if file.stem in _STEMS and len(steps) <= (depth or len(steps)) else None
+        if level < len(steps) - 1 and (part := part_of_folder(step)) is not None:
+            return part, root.joinpath(*steps[: level + 1])
+    part = part_of_stem(file.stem)
+    return (part, file.parent) if part is not None and len(steps) <= (depth or len(steps)) else None
 
 
 def _below(folder: Path) -> list[Path]:
-    """All pose files in a folder and below, frames in the order of time."""
-    files = [
-        file
-        for file in sorted(folder.rglob("*"), key=natural_path)
-        if file.suffix.lower() == ".npz"
-        # macOS writes a twin ._name beside each file on other disks; AMASS keeps body shapes beside the motions
-        and not (file.name.startswith(".") or file.name == "shape.npz" or file.name.endswith("_stagei.npz"))
-    ]
+    """All pose files in a folder and below, links followed, frames in the order of time."""
+    every, twice = walk(folder)
+    files = sorted((file for file in every if _has_motion(file)), key=natural_path)
+    for again, first in twice:
+        if any(file.is_relative_to(first) for file in files):
+            raise ValueError(
+                f"path: expected each file once below {folder}, got {first} and {again}, which are one folder; remove the link, "
+                "or give a list of the folders to read."
+            )
+    require_once({file: every[file] for file in files}, "path")
     if not files:
-        others = _others(folder)
-        if listed := sorted(set(others) & _LISTED):
+        others = _others(every)
+        if listed := sorted(set(others) & set(_LISTED)):
             fix = f"pass the list of files, sorted(pathlib.Path({str(folder)!r}).rglob('*{listed[0]}'))"
+        elif converted := sorted(set(others) & set(_CONVERTED)):
+            fix = f"it holds {converted[0]} files: pass one of them, and the message holds the code that writes it as .npz"
         elif others:
-            kind = min(others)
-            fix = f"it holds {kind} files: pass one of them, and the message holds the code that writes it as .npz"
+            fix = f"it holds {min(others)} files: {_OTHERS[min(others)]}"
         else:
             fix = "give the folder of the data"
         raise ValueError(f"path: expected .npz files with poses in {folder} or below, got none; {fix}.")
     return files
 
 
-def other_files(folder: Path) -> str | None:
+def _has_motion(file: Path) -> bool:
+    """Whether a file is an `.npz` of poses: macOS writes a twin ._name, and AMASS keeps body shapes beside the motions."""
+    shape = file.name == "shape.npz" or file.name.endswith("_stagei.npz")
+    return file.suffix.lower() == ".npz" and not (file.name.startswith(".") or shape)
+
+
+def left_out(folder: Path) -> tuple[str, ...]:
     """What to note of files that may hold poses and that reading a folder leaves out."""
-    others = _others(folder) if folder.is_dir() and not split_files(folder) else Counter()
-    listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    return (
-        f"of {folder} the .npz files were read alone, not {listed}: these are read from a list of files"
-        if listed
-        else None
-    )
+    if not folder.is_dir():
+        return ()
+    notes = []
+    if parts := split_files(folder):
+        read = {found.path for part in parts.values() for found in part}
+        if unread := [str(file.relative_to(folder)) for file in _below(folder) if file not in read]:
+            more = f" and {len(unread) - 4} more" if len(unread) > 4 else ""
+            notes.append(
+                f"of {folder} the files named {', '.join(parts)} were read alone, not {', '.join(unread[:4])}{more}: give these "
+                "as a list of files, or name them for their part"
+            )
+    others = _others(walk(folder)[0])
+    for fix in dict.fromkeys(_OTHERS.values()):
+        if kinds := [f"{count} {suffix}" for suffix, count in sorted(others.items()) if _OTHERS[suffix] == fix]:
+            notes.append(f"of {folder} the .npz files were read alone, not {', '.join(kinds)}: {fix}")
+    return tuple(notes)
 
 
-def _others(folder: Path) -> Counter[str]:
-    """How many files of other kinds with poses are in a folder and below, by suffix."""
-    found = (file.suffix.lower() for file in folder.rglob("*") if not file.name.startswith("."))
-    return Counter(suffix for suffix in found if suffix in _LISTED | _CONVERTED)
+def require_no_mixture(folder: Path) -> None:
+    """Refuse a folder without named parts in which names say that there are some: `a_train.npz` beside `a_test.npz`."""
+    names: dict[Path, set[str]] = defaultdict(set)
+    for file in _below(folder):
+        names[file.parent].add(file.stem)
+        for above in file.relative_to(folder).parents[:-1]:
+            names[folder / above.parent].add(above.name)
+    for place, inside in names.items():
+        if (pair := mixed(sorted(inside))) is not None:
+            raise ValueError(
+                "folder: expected names that tell train, val and test apart, such as train_poses.npz and test_poses.npz or "
+                f"folders train and test, got {pair[0]} and {pair[1]} in {place}; rename them or move them into such "
+                "folders, or read all of them with read_poses if these are no parts."
+            )
+
+
+def _others(files: Iterable[Path]) -> Counter[str]:
+    """How many files there are of other kinds that may hold poses, by suffix."""
+    found = (file.suffix.lower() for file in files if not file.name.startswith("."))
+    return Counter(suffix for suffix in found if suffix in _OTHERS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _NUMBER = re.compile(r"([0-9]+)")
+#: As many people may be in an image.
+_FEW = 10
 Key = tuple[str | int, ...]
 
 
@@ -43,3 +45,43 @@ def numbered(paths: Sequence[Path]) -> list[tuple[str, int] | None]:
             result[k] = (re.sub(r"[\W_]+", "_", "".join(rest)).strip("_") or folder.name, int(words[k][2 * place + 1]))
     found = [(path.parent, name) for path, name in zip(paths, result, strict=True) if name is not None]
     return result if len(set(found)) == len(found) else [None] * len(paths)
+
+
+def image_folders(paths: Iterable[Path]) -> tuple[dict[Path, Path], list[tuple[Path, str]]]:
+    """Files of one pose in folders of one image, `img_01/000.npz` as SMPLify-X writes, as if they were `img_01_000.npz`.
+
+    Folders are images where their names differ by numbers alone, the same few names of files come again in all of them, and
+    some hold a single file. Where none does, they may as well be short recordings, and are taken for those.
+
+    Returns:
+        as_named: path as if it lay in the folder above, of each path in a folder of an image.
+        notes: a file, and words on what was decided on its folder and those beside it.
+    """
+    inside: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        inside[path.parent].append(path)
+    families: dict[tuple[Path, tuple[str, ...]], list[Path]] = defaultdict(list)
+    for folder in inside:
+        families[folder.parent, tuple(_NUMBER.split(folder.name)[0::2])].append(folder)
+    as_named: dict[Path, Path] = {}
+    notes: list[tuple[Path, str]] = []
+    for (above, texts), folders in families.items():
+        names = {path.stem for folder in folders for path in inside[folder]}
+        if len(texts) < 2 or len(names) >= len(folders):
+            continue
+        shown = f"the folders {folders[0].name}, {folders[1].name}{', ...' if len(folders) > 2 else ''} of {above}"
+        example = inside[folders[0]][0]
+        if any(len(inside[folder]) == 1 for folder in folders):
+            as_named |= {
+                path: above / f"{folder.name}_{path.stem}{path.suffix}" for folder in folders for path in inside[folder]
+            }
+            notes.append((example, (
+                f"{shown} hold a pose each, under names that come again: they are frames, and no people "
+                "(data.with_names(subject=data.frame) if they are)"
+            )))  # fmt: skip
+        elif len(names) <= _FEW:
+            notes.append((example, (
+                f"{shown} hold {len(inside[folders[0]])} files of one pose each, which were read as its frames: if each folder "
+                f"is an image of several people, put the files into one folder as {folders[0].name}_{example.name}, ..."
+            )))  # fmt: skip
+    return as_named, notes

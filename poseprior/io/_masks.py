@@ -38,45 +38,83 @@ def joint_flags(key: str, stored: NDArray[Any], n: int, columns: Mapping[int, Se
     return torch.from_numpy(np.broadcast_to(mask, (n, NUM_JOINTS)).copy())
 
 
-def without_still_joints(pose: Tensor, mask: Tensor, *, parts: bool) -> tuple[Tensor, str | None]:
-    """The mask without what never moves in a recording of two poses or more, and words that say so.
-
-    A joint that is zero throughout was filled in, not measured; and so, with `parts`, were jaw, eyes and hands that are
-    constant.
-    """
-    if len(pose) < 2:
-        return mask, None
-    moves = (pose.amax(0) - pose.amin(0)).amax(-1)
-    still = ~(moves > _STILL) & torch.isfinite(moves)
-    unseen = still & (pose[0].abs().amax(-1) <= _STILL)
-    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose") if parts else ():
-        unseen[PART_SLICES[name]] |= still[PART_SLICES[name]].all()
-    lost = unseen & mask.any(0)
-    if not bool(lost.any()):
-        return mask, None
-    return mask & ~unseen, (
-        f"joints that never move are unobserved: {_names(lost)} (constant_parts_unobserved=False keeps them)"
-    )
-
-
-def without_zero_joints(pose: Tensor, mask: Tensor, recording: NDArray[Any]) -> tuple[Tensor, str | None]:
-    """The mask without joints that are zero throughout one of several recordings of two poses or more, and words that say so.
+def without_unmeasured(pose: Tensor, mask: Tensor, recording: NDArray[Any] | None) -> tuple[Tensor, list[str]]:
+    """The mask without what was filled in, and notes: empty rows, and joints that never move, in all and by recording.
 
     Args:
         pose, mask: (N, 55, 3) and (N, 55).
-        recording: (N,) name or number of the recording of each pose.
+        recording: (N,) number of the recording of each pose; None for one recording.
     """
-    names, place, count = np.unique(recording, return_inverse=True, return_counts=True)
-    rows = torch.from_numpy(place.reshape(-1))
-    size = pose.nan_to_num(nan=1.0).abs().amax(-1)
-    most = size.new_zeros(len(names), NUM_JOINTS).scatter_reduce_(0, rows[:, None].expand_as(size), size, "amax")
-    unseen = ((most <= _STILL) & torch.from_numpy(count >= 2)[:, None])[rows]
-    lost = (unseen & mask).any(0)
+    parts = not _single_hands(mask)
+    mask, empty = without_empty_rows(pose, mask)
+    mask, still = without_still_joints(pose, mask, parts=parts)
+    apart = None
+    if recording is not None:
+        mask, apart = without_still_joints(pose, mask, parts=parts, recording=recording)
+    return mask, [note for note in (empty, still, apart) if note is not None]
+
+
+def _single_hands(mask: Tensor) -> bool:
+    """Whether the rows are single hands, left or right: a hand that never moves was held still."""
+    return not bool(mask[:, :25].any()) and not bool((mask[:, 25:40].any(1) & mask[:, 40:].any(1)).any())
+
+
+def without_empty_rows(pose: Tensor, mask: Tensor) -> tuple[Tensor, str | None]:
+    """The mask without rows that are zero throughout, root included, among others that are not, and words that say so.
+
+    Trackers write them where they found nobody.
+    """
+    empty = _empty(pose, mask)
+    if not bool(empty.any()) or bool(empty.all()):
+        return mask, None
+    rows = torch.nonzero(empty).flatten().tolist()
+    return mask & ~empty[:, None], (
+        f"{len(rows)} of {len(pose)} rows are zero throughout, as trackers write where nobody was found: they are unobserved "
+        f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; constant_parts_unobserved=False keeps them)"
+    )
+
+
+def _empty(pose: Tensor, mask: Tensor) -> Tensor:
+    """(N,) whether a row has joints, all of them zero."""
+    return mask.any(1) & ~((pose != 0).any(-1) & mask).any(1)
+
+
+def without_still_joints(
+    pose: Tensor, mask: Tensor, *, parts: bool, recording: NDArray[Any] | None = None
+) -> tuple[Tensor, str | None]:
+    """The mask without what never moves in a recording of two poses or more, and words that say so.
+
+    A joint that is zero throughout was filled in, not measured; and so, with `parts`, were jaw, eyes and hands that are
+    constant. Rows that observe nothing say nothing.
+
+    Args:
+        pose, mask: (N, 55, 3) and (N, 55).
+        parts: whether constant parts count.
+        recording: (N,) name or number of the recording of each pose; None for one recording.
+    """
+    rows = np.flatnonzero(mask.any(1).numpy())
+    if len(rows) < 2:
+        return mask, None
+    place = np.zeros(len(rows), np.int64) if recording is None else np.unique(recording[rows], return_inverse=True)[1]
+    order = np.argsort(place.reshape(-1), kind="stable")
+    rows, place = rows[order], place.reshape(-1)[order]
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    values = pose.numpy() if len(rows) == len(pose) and recording is None else pose.numpy()[rows]
+    high, low = np.maximum.reduceat(values, starts, axis=0), np.minimum.reduceat(values, starts, axis=0)
+    with np.errstate(invalid="ignore"):
+        moves = (high - low).max(-1)
+    still = ~(moves > _STILL) & np.isfinite(moves) & (np.diff(starts, append=len(rows)) > 1)[:, None]
+    unseen = still & (np.abs(high).max(-1) <= _STILL)
+    for name in ("jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose") if parts else ():
+        unseen[:, PART_SLICES[name]] |= still[:, PART_SLICES[name]].all(1, keepdims=True)
+    unmeasured = torch.zeros_like(mask)
+    unmeasured[torch.from_numpy(rows)] = torch.from_numpy(unseen[place])
+    lost = (unmeasured & mask).any(0)
     if not bool(lost.any()):
         return mask, None
-    return mask & ~unseen, (
-        f"joints that are zero throughout a recording are unobserved there: {_names(lost)} (constant_parts_unobserved=False "
-        "keeps them)"
+    where = ("never move", "unobserved") if recording is None else ("never move in a recording", "unobserved there")
+    return mask & ~unmeasured, (
+        f"joints that {where[0]} are {where[1]}: {_names(lost)} (constant_parts_unobserved=False keeps them)"
     )
 
 

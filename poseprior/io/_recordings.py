@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..rotations import wrap_rotvec
-from ..skeleton import JOINT_NAMES
 from ._context import every_row, file_context
 from ._doubts import doubts
+from ._finite import require_finite, wrapped
 from ._folders import Found
-from ._frames import numbered
+from ._frames import image_folders, numbered
 from ._groups import choose_group, is_inside
 from ._keys import AMASS_KEYS, FRAMES, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
-from ._masks import without_still_joints, without_zero_joints
+from ._masks import without_unmeasured
 from ._npy import Header
 from ._open import ArrayFile
 from ._open_any import open_any
 from ._options import Options
+from ._row_labels import TRACKS, first, flag_notes, per_row, stored_frames, tracks
 from ._rows import Rows, read_rows
 from .dataset import PoseDataset
 
@@ -47,6 +47,7 @@ class _Read:
     fps: Any
     rig: Any
     context: NDArray[np.float32] | None
+    person: str | None = None  #: whom the folders name, where `subject` is from there
 
 
 def read_recordings(
@@ -54,38 +55,75 @@ def read_recordings(
 ) -> list[PoseDataset]:
     """A data set of each file, or of each recording where the files are frames."""
     made: dict[int, PoseDataset] = {}
-    frames: dict[Path, list[tuple[int, _Read]]] = defaultdict(list)
+    single: list[tuple[int, _Read]] = []
 
     def finish(place: int, reads: list[_Read]) -> None:
         part = _dataset(reads, options)
-        made[place] = part if target_fps is None or part.fps is None else part.subsample(target_fps)
+        made[place] = part if target_fps is None else _at_rate(part, target_fps, reads[0])
 
     for place, found in enumerate(files):
         read = _read(found, options, subject, fps)
         if len(read.rows.pose) == 1 and read.sequence is None and len(files) > 1:
-            frames[read.path.parent].append((place, read))
+            single.append((place, read))
         else:
             finish(place, [read])
-    for single in frames.values():
-        names = numbered([read.path for _, read in single])
-        recordings: dict[str, list[tuple[int, _Read]]] = defaultdict(list)
-        for k, (place, read) in enumerate(single):
-            name = names[k]
-            if name is not None:
-                read.sequence = name[0]
-                read.frame = name[1] if read.frame is None else read.frame
-            recordings[str(place) if name is None else f"{name[0]!r}"].append((place, read))
-        if any(names) and len(recordings) > 1:
-            each = [
-                repr(read.path.stem if read.sequence is None else read.sequence)
-                for ((_, read), *_) in recordings.values()
-            ]
-            kinds = ", ".join(each[:3]) + (", ..." if len(each) > 3 else "")
-            note = f"the numbers in the names of its files make {len(recordings)} recordings of the folder: {kinds}"
-            single[0][1].rows.notes += (note,)
-        for members in recordings.values():
+    as_named, notes = image_folders([read.path for _, read in single])
+    frames: dict[Path, list[tuple[int, _Read]]] = defaultdict(list)
+    for place, read in single:
+        read.rows.notes += tuple(note for path, note in notes if path == read.path)
+        if read.path in as_named and read.person is not None:  # the last folder is an image
+            read.subject = read.person.rpartition("/")[0] or None
+        frames[as_named.get(read.path, read.path).parent].append((place, read))
+    for together in frames.values():
+        for members in _frames_of_recordings(together, [as_named.get(read.path, read.path) for _, read in together]):
             finish(members[0][0], [read for _, read in members])
     return [made[place] for place in sorted(made)]
+
+
+def _frames_of_recordings(single: list[tuple[int, _Read]], paths: list[Path]) -> list[list[tuple[int, _Read]]]:
+    """Files of one pose in a folder, with their places, by the recording that their names say they are of."""
+    names = numbered(paths)
+    recordings: dict[str, list[tuple[int, _Read]]] = defaultdict(list)
+    ranks = {number: k for k, number in enumerate(sorted({name[1] for name in names if name is not None}))}
+    too_long = any(number >= 2**63 for number in ranks)
+    for k, (place, read) in enumerate(single):
+        name = names[k]
+        if name is not None:
+            number = ranks[name[1]] if too_long else name[1]
+            read.sequence = name[0]
+            read.frame = number if read.frame is None else read.frame
+        recordings[str(place) if name is None else f"{name[0]!r}"].append((place, read))
+    if too_long:
+        note = "the numbers in the names of its files have more than 18 digits: the frames are counted in their order, from 0"
+        single[0][1].rows.notes += (note,)
+    if any(names) and len(recordings) > 1:
+        each = [
+            repr(read.path.stem if read.sequence is None else read.sequence) for ((_, read), *_) in recordings.values()
+        ]
+        kinds = ", ".join(each[:3]) + (", ..." if len(each) > 3 else "")
+        note = f"the numbers in the names of its files make {len(recordings)} recordings of the folder: {kinds}"
+        single[0][1].rows.notes += (note,)
+    return list(recordings.values())
+
+
+def _at_rate(part: PoseDataset, target_fps: float, read: _Read) -> PoseDataset:
+    """At most `target_fps` frames a second of the recordings of a file; one pose needs no rate."""
+    if len(part) == 1:
+        return part
+    if part.fps is None or bool(np.isnan(part.fps).any()):
+        got = "none" if part.fps is None else "none for some of the poses"
+        fix = (
+            "fps= for files that do not say"
+            if part.fps is None
+            else "ignore=(NAME,) for the array that holds it, and fps="
+        )
+        raise ValueError(
+            f"target_fps: expected files that say their frame rate, got {got} in {read.path}; pass {fix}, or leave the file out."
+        )
+    try:
+        return part.subsample(target_fps)
+    except ValueError as error:
+        raise _told(read.path, read.file, error) from None
 
 
 def read_recording(
@@ -114,7 +152,7 @@ def _read(
     file = everything
     try:
         file, skipped = choose_group(everything, options)
-        rate: Any = _first(file, RATES)
+        rate: Any = first(file, RATES)
         if rate is None or bool(np.all(np.asarray(rate) == fps)):
             rate = fps
             options.applied.add("fps")
@@ -125,13 +163,21 @@ def _read(
         rows = read_rows(file, options)
         outside = _outside(everything, file)
         rows.ignored = (*skipped, *rows.ignored, *outside)
-        person = subject if subject is not None else _first(file, SUBJECTS)
+        n = len(rows.pose)
+        person = subject if subject is not None else per_row(first(file, SUBJECTS), n)
         if person is None and "sitting" in file:  # prefixed: sitting 2 is not the subject 2 of another file
             person = np.char.add("sitting", file["sitting"].astype(np.str_))
+        folder = _folder_subject(found, file) if person is None else None
+        sequence = per_row(first(file, SEQUENCES), n)
+        if (apart := tracks(file, n, sequence, path)) is not None:
+            sequence = apart[0]
+            rows.notes += (apart[1],)
+        if not rows.told:
+            rows.notes += tuple(flag_notes(file, n))
         return _Read(
-            path, everything, rows, _folder_subject(found, file) if person is None else person, _first(file, SEQUENCES),
-            _stored_frames(file, len(rows.pose)) if chosen is None else chosen[0], rate,
-            file.get("rig"), None if context is None else every_row(context, options.context or "", len(rows.pose)),
+            path, everything, rows, folder if person is None else person, sequence,
+            stored_frames(file, n) if chosen is None else chosen[0], per_row(rate, n) if isinstance(rate, np.ndarray) else rate,
+            per_row(file.get("rig"), n), None if context is None else every_row(context, options.context or "", n), folder,
         )  # fmt: skip
     except ValueError as error:
         raise _told(path, everything, error, file) from None
@@ -142,7 +188,11 @@ def _choose(
 ) -> tuple[NDArray[np.int64], int] | None:  # fmt: skip
     """The rows to read and how many there are; None for a file that is to be read whole."""
     key = next((k for k in (*WHOLE, *PARTS["body_pose"]) if isinstance(file.headers.get(k), Header)), None)
-    if key is None or any(k in file for k in (*SEQUENCES, *FRAMES)) or np.size(1.0 if rate is None else rate) != 1:
+    if (
+        key is None
+        or any(k in file for k in (*SEQUENCES, *FRAMES, *TRACKS))
+        or np.size(1.0 if rate is None else rate) != 1
+    ):
         return None
     n = file.headers[key].shape[0]  # type: ignore[union-attr]
     if n <= _UNAMBIGUOUS:
@@ -181,21 +231,15 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
         parts = [torch.zeros_like(r.rows.mask) if r.rows.imputed is None else r.rows.imputed for r in reads]
         imputed = torch.cat(parts)
     if options.constant_parts_unobserved and not any(r.rows.told for r in reads):
-        mask, note = without_still_joints(pose, mask, parts=not _one_hand(mask))
-        notes += [] if note is None else [note]
-        names = [_column(reads, name) for name in ("subject", "sequence")]
-        names = [np.unique(name, return_inverse=True)[1] for name in names if np.shape(name) == (len(pose),)]
-        if names and len(pose) > 1:  # a recording is a person's, so two people may use one name
-            recording = np.unique(np.stack([name.reshape(-1) for name in names], 1), axis=0, return_inverse=True)[1]
-            mask, note = without_zero_joints(pose, mask, recording.reshape(-1))
-            notes += [] if note is None else [note]
+        mask, said = without_unmeasured(pose, mask, _recording(reads, len(pose)))
+        notes += said
     notes += doubts(pose, mask)
     try:
-        _require_finite(pose, mask, reads)
+        require_finite(pose, mask, reads[0].rows.keys)
         pose = pose.masked_fill(~mask[..., None], 0.0)
         n, alone = len(pose), len(reads) == 1
         data = PoseDataset(
-            _wrapped(pose).float(),
+            wrapped(pose).float(),
             mask,
             subject=_column(reads, "subject"),
             sequence=path.stem if reads[0].sequence is None else _column(reads, "sequence"),
@@ -213,31 +257,13 @@ def _dataset(reads: list[_Read], options: Options) -> PoseDataset:
     return data._noted(tuple(ignored), tuple(dict.fromkeys(notes)))
 
 
-def _wrapped(pose: torch.Tensor) -> torch.Tensor:
-    """`wrap_rotvec`, of the joints that may need it: few recordings have one."""
-    long = torch.linalg.vector_norm(pose, dim=-1) > 3.14
-    return pose.index_put((long,), wrap_rotvec(pose[long])) if bool(long.any()) else pose
-
-
-def _one_hand(mask: torch.Tensor) -> bool:
-    """Whether the rows are single hands, left or right: a hand that never moves was held still."""
-    return not bool(mask[:, :25].any()) and not bool((mask[:, 25:40].any(1) & mask[:, 40:].any(1)).any())
-
-
-def _require_finite(pose: torch.Tensor, mask: torch.Tensor, reads: list[_Read]) -> None:
-    finite = torch.isfinite(pose)
-    if bool(finite.all()):
-        return
-    broken = ~finite.all(-1) & mask
-    if not bool(broken.any()):
-        return
-    rows = torch.nonzero(broken.any(1)).flatten().tolist()
-    joint = JOINT_NAMES[int(torch.nonzero(broken[rows[0]])[0])]
-    raise ValueError(
-        f"key '{reads[0].rows.keys}': expected finite values on observed joints, got nan or inf in {len(rows)} of {len(pose)} "
-        f"rows (rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; first joint {joint}); drop "
-        "the rows, or mark the joints false in an 'observed' array."
-    )
+def _recording(reads: list[_Read], n: int) -> NDArray[np.int64] | None:
+    """(n,) number of the recording of each row where there may be several: it is a person's, so two may use one name."""
+    names = [_column(reads, name) for name in ("subject", "sequence")]
+    codes = [np.unique(name, return_inverse=True)[1].reshape(-1) for name in names if np.shape(name) == (n,)]
+    if not codes or n < 2:
+        return None
+    return np.unique(np.stack(codes, 1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _contexts(reads: list[_Read]) -> NDArray[np.float32] | None:
@@ -261,29 +287,6 @@ def _column(reads: list[_Read], name: str) -> Any:
         "unknown" if v is None else v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v)
         for v in (None if value is None else np.asarray(value).ravel().tolist()[0] for value in values)
     ]
-
-
-def _stored_frames(file: ArrayFile, n: int) -> NDArray[Any] | None:
-    """The file's own numbers of its frames; under names of others only where they are integers, one a row."""
-    found = []
-    for key in FRAMES:
-        header = file.headers.get(key)
-        if isinstance(header, Header) and (key == FRAMES[0] or (header.dtype.kind in "iu" and header.shape == (n,))):
-            found.append(key)
-    return _first(file, tuple(found))
-
-
-def _first(file: ArrayFile, keys: tuple[str, ...]) -> NDArray[Any] | None:
-    """What the file says under one of several names; under two of them it must say the same."""
-    found = [key for key in keys if key in file]
-    for other in found[1:]:
-        first, second = np.atleast_1d(file[found[0]]), np.atleast_1d(file[other])
-        if not (len(first) and len(second)) or not np.array_equiv(first, second):
-            raise ValueError(
-                f"keys '{found[0]}' and '{other}': expected the same under both, got two that differ; pass "
-                f"ignore=('{other}',) or ignore=('{found[0]}',)."
-            )
-    return file[found[0]] if found else None
 
 
 def _folder_subject(found: Found, file: ArrayFile) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_number
+from ._columns import repeated_frame
 from ._storage import PoseStore
 
 _LOOKAHEAD = 4
@@ -26,6 +27,12 @@ def subsample(groups: Groups, frame: Any, rate: Any, fps: float, seed: int) -> N
         raise ValueError(
             "subsample: expected a data set with a known frame rate, got fps=None; pass fps= to PoseDataset "
             "or read_poses."
+        )
+    if (twice := repeated_frame(groups, frame)) is not None:
+        raise ValueError(
+            f"subsample: expected each frame number once in a recording, got {twice[1]} more than once in "
+            f"{twice[0] or 'the recording'!r}; two people or recordings need names of their own: with_names(sequence=...), or "
+            "an array 'sequence' in the file."
         )
     kept = []
     for name, rows in groups:

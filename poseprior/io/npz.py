@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from .._checks import as_tensor, check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
-from ._folders import SPLITS, common_root, other_files, pose_files, split_files
+from ._columns import groups, repeated_frame
+from ._folders import common_root, left_out, pose_files, require_no_mixture, split_files
 from ._options import Options
 from ._orders import Layout
 from ._recordings import read_recordings
+from ._split_names import SPLITS
+from ._walk import require_once
 from .atomic import replacing
 from .dataset import PoseDataset
 from .shards import read_index, read_shards
@@ -78,11 +82,11 @@ def read_poses(
             to the folder above all paths of a list, or for a single AMASS file the name of its parent. Folders that are
             read one by one (`AMASS/CMU`, then `AMASS/KIT`) can each have a person '01': read them as a list to join them.
         fps: frame rate of files that do not say.
-        target_fps: subsample every file to this rate while reading.
+        target_fps: subsample every file to this rate while reading; each file of more than a pose must say its own, or `fps`.
         constant_parts_unobserved: body mocap fills jaw, eyes and hands with constants (AMASS: a fixed mean hand), and what
             it does not measure with zeros. In recordings of at least two poses without an `observed` mask, each of
             these parts that is constant, and every joint that is zero throughout, is marked unobserved and named in
-            `notes`; False keeps them.
+            `notes`, and so are rows that are zero throughout among others (nobody was found); False keeps them.
         hands_components, hands_mean, flat_hand_mean, num_pca_comps: how hands stored apart from the body are to be
             understood when not as full rotations on the flat hand; see `poseprior.params.pose_from_smplx`.
         context: name of an array that goes with the poses, for conditional priors: (N, C) floats, or (C,) or (1, C) that
@@ -119,6 +123,7 @@ def read_poses(
         raise ValueError("path: expected at least one file, got an empty list.")
     if twice := [file for file, count in Counter(found.path for found in files).items() if count > 1]:
         raise ValueError(f"path: expected each file once, got {twice[0]} more than once; leave the others out.")
+    require_once({found.path: os.path.realpath(found.path) for found in files}, "path")
     parts = read_recordings(files, options, subject, fps, target_fps)
     if target_fps is not None and all(part.fps is None for part in parts):
         raise ValueError(
@@ -126,8 +131,18 @@ def read_poses(
         )
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
     data = parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
-    others = tuple(note for entry in entries if (note := other_files(Path(entry))) is not None)
-    return data._noted(data.ignored, (*data.notes, *others)) if others and split is None else data
+    others = [note for entry in entries for note in left_out(Path(entry))] if split is None else []
+    return _also_noted(data, [*_repeated(data), *others])
+
+
+def _repeated(data: PoseDataset) -> list[str]:
+    """A note on a recording in which frame numbers come again."""
+    columns = data._columns
+    twice = repeated_frame(groups(columns.subject, columns.sequence, columns.frame, len(data)), columns.frame)
+    return [] if twice is None else [
+        f"frame numbers come more than once in a recording ({twice[1]} in {twice[0]!r}): if these are two people or recordings, "
+        "name them apart, data.with_names(sequence=...)"
+    ]  # fmt: skip
 
 
 def _entries(path: Any) -> list[PathInput]:
@@ -178,8 +193,9 @@ def read_split(
 
     Args:
         folder: holds `train_poses.npz`, `val_poses.npz`, `test_poses.npz`, or `hands_train.npz`, ..., or `train.npz`,
-            ..., or folders `train`, `val`, `test`, or folders of such folders. Parts that are absent are absent from
-            the result, and other files beside named ones are not read. A folder with no such name is one part,
+            ..., or folders `train`, `val`, `test`, or folders of such folders; in any case, and by the usual other words
+            (training; valid, validation, dev; testing, eval, evaluation). Parts that are absent are absent from
+            the result, and other files beside named ones are not read, but noted. A folder with no such name is one part,
             'train', of every `.npz` below it: split that with `split_by_subject`.
         model_type, layout, rotations, side, ignore, constant_parts_unobserved, context: as in `read_poses`.
     """
@@ -193,7 +209,17 @@ def read_split(
             constant_parts_unobserved=constant_parts_unobserved, context=context,
         )  # fmt: skip
 
-    return {name: read(name) for name in names} if names else {"train": read(None)}
+    if not names:
+        require_no_mixture(root)
+        return {"train": read(None)}
+    parts = {name: read(name) for name in names}
+    if shards is None:
+        parts[names[0]] = _also_noted(parts[names[0]], left_out(root))
+    return parts
+
+
+def _also_noted(data: PoseDataset, notes: Sequence[str]) -> PoseDataset:
+    return data._noted(data.ignored, (*data.notes, *notes)) if notes else data
 
 
 def write_poses(

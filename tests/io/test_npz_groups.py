@@ -258,3 +258,5 @@ def test_flat_hand_mean_of_each_frame_counts(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_poses(once).poses[:, 40:], hand, atol=1e-6)
     with pytest.raises(ValueError, match="key 'flat_hand_mean': expected one value"):
         read_poses(save_npz(tmp_path / "b.npz", right_hand_pose=hand, flat_hand_mean=np.arange(N) < 3))
+    told = read_poses(tmp_path / "b.npz", flat_hand_mean=True)
+    np.testing.assert_allclose(told.poses[:, 40:], hand, atol=1e-6)

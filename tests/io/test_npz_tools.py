@@ -350,6 +350,6 @@ def test_joints_that_one_of_several_recordings_lacks(tmp_path: Path) -> None:
     data = read_poses(save_npz(tmp_path / "a.npz", poses=pose, sequence=recording), model_type="smplx")
     assert not bool(data.observed[:6, 13:15].any()) and bool(data.observed[6:, 13:15].all())
     assert bool(data.observed[:, 3].all())  # a single pose may be anything
-    assert "throughout a recording are unobserved there: left_collar, right_collar" in data.notes[0]
+    assert "joints that never move in a recording are unobserved there: left_collar, right_collar" in data.notes[0]
     kept = read_poses(tmp_path / "a.npz", model_type="smplx", constant_parts_unobserved=False)
     assert bool(kept.observed[:, :22].all())
