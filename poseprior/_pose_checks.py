@@ -14,6 +14,7 @@ from torch import Tensor
 from . import skeleton
 from ._checks import check_floating, quoted
 from ._tracing import is_traced
+from .rotations import MOST_RADIANS
 
 _Given = ParamSpec("_Given")
 _Got = TypeVar("_Got")
@@ -22,8 +23,6 @@ _Got = TypeVar("_Got")
 MOST_DRAWS = 10_000_000
 #: Log-densities of ordinary poses are smaller than this in absolute value, nats.
 _MOST_NATS = 1e12
-#: Radians. Beyond it not even the digits of double precision say which rotation a rotvec is.
-MOST_RADIANS = 1e15
 #: Radians. Rotvecs beyond it are wrapped to norms of at most pi in double precision before a model sees them: in single
 #: precision, rounding would lose the rotation that is left when whole turns are taken off, and its gradient.
 _FAR_RADIANS = 1e4

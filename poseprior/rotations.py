@@ -18,6 +18,8 @@ from torch import Tensor
 
 #: log h at the identity, -log(8 pi^2).
 HAAR_LOG_DENSITY_AT_ZERO = -math.log(8.0 * math.pi**2)
+#: Radians. Beyond it not even the digits of double precision say which rotation a rotvec is.
+MOST_RADIANS = 1e15
 #: Squares below this are small: functions of the angle are series there.
 _SMALL = 1e-2
 #: Taylor coefficients of arcsin(s) / s in s^2: all of them for double precision, the first ones for single precision.

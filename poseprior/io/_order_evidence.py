@@ -32,8 +32,9 @@ _OFF_HINGE = 0.08
 _MOST_ROWS = 4096
 #: Bones that show whether joints are points, the part of its length by which one may vary, and how far joints then move.
 _ENOUGH_BONES, _RIGID, _MOVING = 10, 1e-3, 0.01
-#: Runs of rows that are looked at apart, rows that one has, and the ratio of variances below which bones are rigid.
-_MOST_RUNS, _ROWS_OF_RUN, _LENGTHENS = 8, 16, 0.1
+#: Runs of rows that are looked at apart, rows that one has, the part of its length by which a bone of points varies less, and
+#: the ratio of variances that theirs is below.
+_MOST_RUNS, _ROWS_OF_RUN, _VARIES, _LENGTHENS = 8, 16, 0.05, 0.1
 #: About as many rows are looked at for it.
 _FEW_ROWS = 256
 
@@ -65,8 +66,8 @@ def decide(joints: NDArray[np.floating], orders: Mapping[str, Order], default: s
 def are_positions(joints: NDArray[np.floating], order: Order) -> bool:
     """Whether joints (N, J, 3) are points, of one person or of several: bones turn, and their lengths hardly change.
 
-    The variance of a bone's length is compared with that of the vector along it: of points it is 0 to 0.08 times as large,
-    of rotations 0.15 times or more.
+    The length of a bone varies by a few per cent, and its variance is compared with that of the vector along it: of points
+    it is 0 to 0.08 times as large, of real rotations 0.15 times or more.
     """
     bones = [(k, order.index(PARENTS[j])) for k, j in enumerate(order) if j > 0 and PARENTS[j] in order]
     if len(joints) < 2 or len(bones) < _ENOUGH_BONES:
@@ -84,7 +85,9 @@ def are_positions(joints: NDArray[np.floating], order: Order) -> bool:
         turns = bone[rows].var(0).sum(-1)
         moving = turns > _MOVING**2
         if len(rows) >= _ROWS_OF_RUN and moving.sum() >= _ENOUGH_BONES:
-            ratios.append(float(np.median(length[rows].var(0)[moving] / turns[moving])))
+            some = length[rows][:, moving]
+            varies = float(np.median(some.std(0) / some.mean(0)))
+            ratios.append(float(np.median(some.var(0) / turns[moving])) if varies < _VARIES else 1.0)
     return bool(ratios) and float(np.median(ratios)) < _LENGTHENS
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._checks import as_tensor
-from .._pose_checks import MOST_RADIANS
+from ..rotations import MOST_RADIANS
 from ..skeleton import NUM_JOINTS
 from ._mapped_file import MappedFile
 from ._sharded import ShardedArray

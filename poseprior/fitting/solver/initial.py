@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ... import skeleton
 from ..._checks import as_tensor
-from ..._pose_checks import MOST_RADIANS
 from ...prior import LatentPosePrior, PosePrior
+from ...rotations import MOST_RADIANS
 from ..body.hand_convention import HandConvention
 from ..energy import PoseParams, pose_and_joints
 from .state import BodyState, decode_hands
