@@ -191,6 +191,7 @@ class Fit:
         import torch
 
         from ..fitting import Camera
+        from ..fitting.camera_checks import image_notes
 
         focal: Any = self.focal if self.focal is not None else found.focal
         center = self.center or found.center
@@ -209,7 +210,12 @@ class Fit:
                 f"--focal, --center: expected a camera for 2D keypoints, got no {missing} in options or file; pass "
                 "--image-size W H (then both are guessed), or --focal and --center."
             )
-        return Camera(torch.as_tensor(focal, dtype=torch.float64), center)
+        camera = Camera(torch.as_tensor(focal, dtype=torch.float64), center)
+        if size is not None:
+            fix = "pass --image-size W H" if self.image_size else "correct image_size=(W, H) in the file"
+            for note in image_notes(found.points, found.confidence, camera, size, fix):
+                print(f"note: {note}")
+        return camera
 
     def _model(self) -> nn.Module:
         from ..devices import usable_device

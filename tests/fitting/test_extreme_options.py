@@ -49,14 +49,23 @@ def test_images(size: tuple[Any, Any]) -> None:
         Camera.of_image(*size)
 
 
-@pytest.mark.parametrize("focal", [1e8, 1e-9])
-def test_focal_lengths_at_the_limits_end_in_finite_bodies(
+@pytest.mark.parametrize("focal", [1e5, 250.0])
+def test_long_and_short_focal_lengths_end_in_finite_bodies(
     focal: float, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
 ) -> None:
     pixels = Camera(1000.0, (500.0, 500.0)).project(joints_of(model, people[:1]))
     target = Keypoints2D(pixels, camera=Camera(focal, (500.0, 500.0)), layout="smplx")
     fit = fit_body(model, target, config=FitBodyConfig(iterations=3))
     assert all(bool(value.isfinite().all()) for value in (*fit.params.values(), fit.energy))
+
+
+@pytest.mark.parametrize("focal", [1e8, 35.0, 1e-9])
+def test_focal_lengths_that_are_not_in_pixels_are_refused(
+    focal: float, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
+) -> None:
+    pixels = Camera(1000.0, (500.0, 500.0)).project(joints_of(model, people[:1]))
+    with pytest.raises(ValueError, match="^focal: expected a focal length in pixels, got .*image width / sensor width"):
+        Keypoints2D(pixels, camera=Camera(focal, (500.0, 500.0)), layout="smplx")
 
 
 @pytest.mark.parametrize(
