@@ -212,7 +212,7 @@ class Fit:
             )
         camera = Camera(torch.as_tensor(focal, dtype=torch.float64), center)
         if size is not None:
-            fix = "pass --image-size W H" if self.image_size else "correct image_size=(W, H) in the file"
+            fix = "pass --image-size W H" if self.image_size else "correct the size that the file says"
             for note in image_notes(found.points, found.confidence, camera, size, fix):
                 print(f"note: {note}")
         return camera
@@ -234,7 +234,7 @@ class Fit:
         empty = int((fit.num_observed == 0).sum())
         if empty:
             filled = "the prior's own" if self.smooth is None else "bridged from the frames beside them"
-            print(f"  {empty} frames had no keypoint: their pose is {filled}")
+            print(f"  {empty} frames had no keypoint: their pose is {filled}, and unobserved in the file")
 
 
 def _fit_in_chunks(
@@ -279,4 +279,5 @@ def _joined(fits: list[BodyFit]) -> BodyFit:
         converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
         weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
         num_outliers=cat([f.num_outliers for f in fits]), pelvis=cat([f.pelvis for f in fits]),
+        observed=cat([f.observed for f in fits]),
     )  # fmt: skip

@@ -20,8 +20,9 @@ _OFF_AXIS, _NEARLY_ALL = 2.5, 0.9
 _FAR = 1000.0
 #: Focal lengths of usual cameras, in diagonals of the image.
 _SHORTEST, _LONGEST = 0.2, 20.0
-#: Shares of the points outside of the image that are doubtful, and that no image has; and how far outside detectors guess.
-_SOME, _MOST, _MARGIN = 0.05, 0.5, 0.02
+#: Shares of the points outside of the image that are doubtful where the other way round holds them, doubtful at all, and
+#: that no image has; and how far outside, in sides of the image, detectors guess.
+_FEW, _SOME, _MOST, _MARGIN = 0.01, 0.05, 0.5, 0.02
 #: Points that show how large a person is.
 _ENOUGH = 4
 _GUESS = (
@@ -90,8 +91,8 @@ def check_units(points: Tensor, confidence: Tensor, sigma: Tensor, camera: Camer
         )
     if length > _FAR * span > 0:
         raise ValueError(
-            f"focal: expected a focal length in pixels, got {length:g} for persons of {span:.3g} pixels, who would be a kilometre "
-            f"away; {_GUESS}."
+            f"focal: expected a focal length in pixels, got {length:g} for persons of {span:.3g} pixels, who would then be "
+            f"a kilometre away; {_GUESS}."
         )
 
 
@@ -131,9 +132,9 @@ def image_notes(
             "check that it is in pixels from the image's upper left corner"
         )
     outside = _outside(points, weight, size)
-    if outside > _SOME:
+    swapped = outside > _FEW and _outside(points, weight, (height, width)) <= 0.2 * outside
+    if outside > _SOME or swapped:
         far = points[weight > 0].amax(0).tolist()
-        swapped = _outside(points, weight, (height, width)) <= 0.2 * outside
         text = (
             f"{100 * outside:.0f} % of the points are outside of an image of {width:g} x {height:g} pixels (width x height): "
             f"they reach to ({far[0]:.0f}, {far[1]:.0f})"

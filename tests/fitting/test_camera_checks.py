@@ -29,10 +29,10 @@ def test_normalised_points_are_refused_beside_a_camera_in_pixels(pixels: Tensor)
         ValueError, match=r"^points: expected pixels, got .*; multiply points .* by the image's \(width"
     ):
         _target(pixels / size)
-    with pytest.raises(ValueError, match="^points: expected pixels"):
+    with pytest.raises(ValueError, match=r"^points: expected pixels"):
         _target(2 * pixels / size - 1)
     mixed = torch.cat((pixels, pixels[:1] / size))
-    with pytest.raises(ValueError, match="^points: expected pixels in every frame, got 1 of 4 frames"):
+    with pytest.raises(ValueError, match=r"^points: expected pixels in every frame, got 1 of 4 frames"):
         _target(mixed)
     assert torch.equal(_target(pixels / size * size).points, pixels / size * size), "the remedy works"
 
@@ -40,13 +40,13 @@ def test_normalised_points_are_refused_beside_a_camera_in_pixels(pixels: Tensor)
 def test_points_and_a_camera_in_other_units_than_pixels_are_taken(pixels: Tensor) -> None:
     flat = (pixels - torch.tensor([960.0, 540.0])) / 1500.0
     assert len(_target(flat, Camera(1.0, (0.0, 0.0)), sigma=0.003).points) == 3
-    with pytest.raises(ValueError, match="^sigma: expected less than a person spans, got 5 "):
+    with pytest.raises(ValueError, match=r"^sigma: expected less than a person spans, got 5 "):
         _target(flat, Camera(1.0, (0.0, 0.0)))
 
 
 @pytest.mark.parametrize("focal", [35.0, 1500 / 1920, 1e7])
 def test_focal_lengths_in_other_units_are_refused(pixels: Tensor, focal: float) -> None:
-    with pytest.raises(ValueError, match="^focal: expected a focal length in pixels, got"):
+    with pytest.raises(ValueError, match=r"^focal: expected a focal length in pixels, got"):
         _target(pixels, Camera(focal, (960.0, 540.0)))
 
 
@@ -80,7 +80,7 @@ def test_images_that_cannot_be_those_of_the_points(pixels: Tensor) -> None:
     (note,) = image_notes(pixels, seen, _CAMERA, (3840.0, 2160.0))
     assert "upper left quarter" in note
     with pytest.raises(
-        ValueError, match="^focal: expected a focal length in pixels, got 35, with which an image of 1920 x"
+        ValueError, match=r"^focal: expected a focal length in pixels, got 35, with which an image of 1920 x"
     ):
         image_notes(pixels, seen, Camera(35.0, (960.0, 540.0)), _SIZE)
     (note,) = image_notes(pixels, seen, Camera(1e5, (960.0, 540.0)), _SIZE)
