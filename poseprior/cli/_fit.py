@@ -81,9 +81,15 @@ class Fit:
 
     def run(self) -> None:
         if self.workers is not None:
-            inputs = (".npz", ".json")
+            inputs = (".npz", ".json")  # a plain Fit, since the parser's subclass cannot be sent to a process
             return over_files(
-                FitFile(self), self.keypoints, self.out, self.workers, suffixes=inputs, png=self.png, html=self.html
+                FitFile(Fit(**vars(self))),
+                self.keypoints,
+                self.out,
+                self.workers,
+                suffixes=inputs,
+                png=self.png,
+                html=self.html,
             )
         from ..fitting import FitBodyConfig
         from ..io.fitted import GENDERS

@@ -41,7 +41,7 @@ def refuse_mirrored(points: Tensor, confidence: Tensor, joints: tuple[int, ...])
         return mean(f"left_{name}"), mean(f"right_{name}")
 
     hips, shoulders = both("hip"), both("shoulder")
-    up = normalize(sum(shoulders, -sum(hips)), dim=-1)
+    up = normalize(shoulders[0] + shoulders[1] - hips[0] - hips[1], dim=-1)
     across_hips, across_shoulders = (left - right for left, right in (hips, shoulders))
     cues = []
     for side in ("left", "right"):

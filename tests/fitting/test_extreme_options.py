@@ -64,7 +64,9 @@ def test_focal_lengths_that_are_not_in_pixels_are_refused(
     focal: float, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
 ) -> None:
     pixels = Camera(1000.0, (500.0, 500.0)).project(joints_of(model, people[:1]))
-    with pytest.raises(ValueError, match=r"^focal: expected a focal length in pixels, got .*image width / sensor width"):
+    with pytest.raises(
+        ValueError, match=r"^focal: expected a focal length in pixels, got .*image width / sensor width"
+    ):
         Keypoints2D(pixels, camera=Camera(focal, (500.0, 500.0)), layout="smplx")
 
 
