@@ -285,5 +285,5 @@ def _joined(fits: list[BodyFit]) -> BodyFit:
         converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
         weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
         num_outliers=cat([f.num_outliers for f in fits]), pelvis=cat([f.pelvis for f in fits]),
-        observed=cat([f.observed for f in fits]),
+        measured=cat([f.measured for f in fits]),
     )  # fmt: skip

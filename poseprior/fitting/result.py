@@ -30,7 +30,7 @@ class BodyFit:
         num_outliers: (B,) measured points that the best hypothesis leaves beyond the outlier threshold (`robust` sigmas).
         pelvis: (B, 3) where the pelvis of the best hypothesis is, metres.
         coordinates: in words, those of the camera or of the points.
-        observed: (B, 55) bool: joints whose rotation moves some measured point. The prior, or the frames beside, filled in
+        measured: (B, 55) bool: joints whose rotation moves some measured point. The prior, or the frames beside, filled in
             the others.
     """
 
@@ -44,7 +44,7 @@ class BodyFit:
     coordinates: str
     state: BodyState
     convention: HandConvention
-    observed: Tensor
+    measured: Tensor
 
     @property
     def params(self) -> dict[str, Tensor]:
@@ -105,7 +105,8 @@ class BodyFit:
     ) -> Path:
         """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`.
 
-        `observed`, `converged`, `num_observed` and `num_outliers` of the frames are written beside it.
+        `converged`, `num_observed`, `num_outliers` and `measured` are written beside it, and `observed` (B, 55), which
+        `read_poses` takes: False in frames without any point, and for joints that nothing moved.
 
         Args:
             path: ends in `.npz`.
@@ -119,10 +120,11 @@ class BodyFit:
         if up is not None and axis is not None and axis != up:
             params, pose = turned(params, pose, self.pelvis, source=axis, up=up)
             axis, text = up, f"{up} up, turned about x from {text}"
+        moved = self.measured.any(0) | self.pose.ne(0).any(-1).any(0)
         return write_fitted(
             path, params, pose, coordinates=text, up_axis=axis, gender=gender, fps=fps, frame_names=frame_names,
-            observed=self.observed, converged=self.converged, num_observed=self.num_observed,
-            num_outliers=self.num_outliers,
+            observed=moved & (self.num_observed > 0)[:, None], measured=self.measured, converged=self.converged,
+            num_observed=self.num_observed, num_outliers=self.num_outliers,
         )  # fmt: skip
 
     def hypothesis(self, number: int) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ def write_fitted(
     coordinates: str = "unknown",
     up_axis: str | None = None,
     observed: Tensor | None = None,
+    measured: Tensor | None = None,
     converged: Tensor | None = None,
     num_observed: Tensor | None = None,
     num_outliers: Tensor | None = None,
@@ -45,7 +46,8 @@ def write_fitted(
         frame_names: (F,) names of the frames, of images say.
         coordinates: in which the bodies stand, in words.
         up_axis: the axis of these that points up: "y", "z", "-y" or "-z"; None where nobody knows.
-        observed: (F, 55) bool, the joints that measurements show, which readers take; None for all.
+        observed: (F, 55) bool, the joints that readers take for poses; None for all.
+        measured: (F, 55) bool, the joints that measurements show: a prior filled in the others. None leaves it out.
         converged, num_observed, num_outliers: (F,) of the frames' fits, written beside them; None leaves them out.
 
     Returns:
@@ -86,6 +88,7 @@ def write_fitted(
     )  # fmt: skip
     for key, values, shape in (
         ("observed", observed, tuple(pose.shape[:2])), ("converged", converged, (len(flat),)),
+        ("measured", measured, tuple(pose.shape[:2])),
         ("num_observed", num_observed, (len(flat),)), ("num_outliers", num_outliers, (len(flat),)),
     ):  # fmt: skip
         if values is None:

@@ -154,3 +154,16 @@ def test_shape_and_expression_of_a_start_are_used(
     torch.testing.assert_close(fit.params["expression"], expression.expand(2, 10))
     known = fit_body(model, target, start=start, betas=-betas, config=config)
     torch.testing.assert_close(known.params["betas"], -betas)
+
+
+def test_starts_may_be_arrays_of_numpy(model: nn.Module, people: Tensor) -> None:
+    target, config = Joints3D(model().joints[:, :55].detach()), FitBodyConfig(iterations=2)
+    body = people[:1, 1:22]
+    expected = fit_body(model, target, start={"body_pose": body}, config=config).pose
+    assert torch.equal(fit_body(model, target, start={"body_pose": body.numpy()}, config=config).pose, expected)  # type: ignore[dict-item]
+    whole = fit_body(model, target, start=people[:1], config=config).pose
+    assert torch.equal(fit_body(model, target, start=people[:1].numpy(), config=config).pose, whole)  # type: ignore[arg-type]
+    for wrong in ("pose", people[:1, :22], {"body_pose": "x"}, {}):
+        with pytest.raises(ValueError, match=r"^start: ") as caught:
+            fit_body(model, target, start=wrong, config=config)  # type: ignore[arg-type]
+        assert "params" not in str(caught.value) and "term(" not in str(caught.value)
