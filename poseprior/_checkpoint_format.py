@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from ._checks import quoted
+from ._checks import check_ending, quoted
 
 if TYPE_CHECKING:  # the header of a file is read without torch
     from torch import Tensor
@@ -56,8 +56,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
 
     from .io.atomic import replacing
 
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path: expected a name ending in .safetensors, got {path.name!r}.")
+    check_ending("path", path, ".safetensors")
     meta = {"licence": DEFAULT_LICENCE, **metadata, "format_version": FORMAT_VERSION}
     tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     try:
@@ -180,7 +179,7 @@ def _require_regular_file(path: Path) -> None:
 
 def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
     """Tell pickles, zips and other files by their first bytes, before any parser sees them."""
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         raise ValueError(f"path: expected a .safetensors file that prior.save wrote, got {path}, which holds arrays.")
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise ValueError(

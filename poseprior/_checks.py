@@ -201,6 +201,18 @@ def check_path(name: str, value: object) -> None:
         raise ValueError(f"{name}: expected a path, got {quoted(value)}.")
 
 
+def check_ending(name: str, path: os.PathLike[str], *endings: str) -> None:
+    """Refuse a file of a kind that is not written; capitals are taken.
+
+    Raises:
+        ValueError: naming the argument, the endings and the path.
+    """
+    shown = os.path.basename(path)
+    if os.path.splitext(shown)[1].lower() not in endings:
+        wanted = ", ".join(endings[:-1]) + " or " * (len(endings) > 1) + endings[-1]
+        raise ValueError(f"{name}: expected a name that ends in {wanted}, got {shown!r}; use {shown + endings[0]!r}.")
+
+
 def check_mapping(name: str, value: object) -> Mapping[str, Any]:
     """The value, or an error for what is not a mapping with names as keys.
 

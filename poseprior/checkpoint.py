@@ -96,7 +96,7 @@ def build(class_name: object, config: object, source: str) -> Trainable:
 def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
     """Write a prior's tensors and metadata; see `PosePrior.save`."""
     if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"path: expected a name ending in .safetensors, got {quoted(path)}.")
+        raise ValueError(f"path: expected a name that ends in .safetensors, got {quoted(path)}.")
     if taken := [key for key in RESERVED if key in prior.metadata]:
         raise ValueError(
             f"metadata: expected no entries named {', '.join(RESERVED)}, which describe the file itself, got "

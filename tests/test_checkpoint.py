@@ -148,7 +148,7 @@ def test_double_weights_come_back_double(tmp_path: Path) -> None:
 
 def test_save_wants_the_suffix_and_plain_metadata(tmp_path: Path) -> None:
     prior = GaussianPrior("body")
-    with pytest.raises(ValueError, match=r"expected a name ending in .safetensors, got 'x.pt'"):
+    with pytest.raises(ValueError, match=r"expected a name that ends in .safetensors, got 'x.pt'"):
         prior.save(tmp_path / "x.pt")
     prior.metadata["bad"] = float("nan")
     with pytest.raises(ValueError, match=r"metadata: expected JSON-able values"):
@@ -183,5 +183,5 @@ def test_metadata_that_would_describe_the_file_are_refused(key: str, tmp_path: P
 
 @pytest.mark.parametrize("path", [None, 3, b"x.safetensors"])
 def test_a_target_that_is_no_path(path: Any) -> None:
-    with pytest.raises(ValueError, match=r"path: expected a name ending in \.safetensors"):
+    with pytest.raises(ValueError, match=r"path: expected a name that ends in \.safetensors"):
         poseprior.load("body-gaussian").save(path)

@@ -49,6 +49,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "fitting.config",
         "fitting.camera",
+        "fitting.camera_checks",
+        "fitting.handedness",
         "fitting.layout_points",
         "fitting.targets",
         "fitting.coordinates",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._checks import check_whole, nearest
+from .._checks import check_ending, check_whole, nearest
 from ._busy import busy
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
@@ -128,8 +128,7 @@ def check_suffix(flag: str, path: Path | None, *allowed: str) -> None:
 
     if path is None:
         return
-    if path.suffix.lower() not in allowed:
-        raise ValueError(f"{flag}: expected a name that ends in {' or '.join(allowed)}, got {str(path)!r}.")
+    check_ending(flag, path, *allowed)
     if path.suffix.lower() in _NEEDS:
         require_package(flag, *_NEEDS[path.suffix.lower()])
     with said_of(flag):

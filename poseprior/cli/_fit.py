@@ -81,9 +81,15 @@ class Fit:
 
     def run(self) -> None:
         if self.workers is not None:
-            inputs = (".npz", ".json")
+            inputs = (".npz", ".json")  # a plain Fit, since the parser's subclass cannot be sent to a process
             return over_files(
-                FitFile(self), self.keypoints, self.out, self.workers, suffixes=inputs, png=self.png, html=self.html
+                FitFile(Fit(**vars(self))),
+                self.keypoints,
+                self.out,
+                self.workers,
+                suffixes=inputs,
+                png=self.png,
+                html=self.html,
             )
         from ..fitting import FitBodyConfig
         from ..io.fitted import GENDERS
@@ -191,6 +197,7 @@ class Fit:
         import torch
 
         from ..fitting import Camera
+        from ..fitting.camera_checks import image_notes
 
         focal: Any = self.focal if self.focal is not None else found.focal
         center = self.center or found.center
@@ -209,7 +216,12 @@ class Fit:
                 f"--focal, --center: expected a camera for 2D keypoints, got no {missing} in options or file; pass "
                 "--image-size W H (then both are guessed), or --focal and --center."
             )
-        return Camera(torch.as_tensor(focal, dtype=torch.float64), center)
+        camera = Camera(torch.as_tensor(focal, dtype=torch.float64), center)
+        if size is not None:
+            fix = "pass --image-size W H" if self.image_size else "correct the size that the file says"
+            for note in image_notes(found.points, found.confidence, camera, size, fix):
+                print(f"note: {note}")
+        return camera
 
     def _model(self) -> nn.Module:
         from ..devices import usable_device
@@ -228,7 +240,7 @@ class Fit:
         empty = int((fit.num_observed == 0).sum())
         if empty:
             filled = "the prior's own" if self.smooth is None else "bridged from the frames beside them"
-            print(f"  {empty} frames had no keypoint: their pose is {filled}")
+            print(f"  {empty} frames had no keypoint: their pose is {filled}, and unobserved in the file")
 
 
 def _fit_in_chunks(
@@ -273,4 +285,5 @@ def _joined(fits: list[BodyFit]) -> BodyFit:
         converged=cat([f.converged for f in fits]), steps=max(f.steps for f in fits),
         weights=cat([f.weights for f in fits], 1), num_observed=cat([f.num_observed for f in fits]),
         num_outliers=cat([f.num_outliers for f in fits]), pelvis=cat([f.pelvis for f in fits]),
+        measured=cat([f.measured for f in fits]),
     )  # fmt: skip

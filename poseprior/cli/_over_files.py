@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help needs none
     from ..scale.many_files import FileTask
 
+#: In the summary of a fit, of frames that it does not explain, and in what is said of frames without anybody.
+_DOUBTFUL, _EMPTY = "most points are outliers", "had no keypoint"
+
 
 def over_files(
     task: FileTask, data: Path, out: Path | None, workers: int, *, suffixes: tuple[str, ...] = (".npz",), **unused: object
 ) -> None:  # fmt: skip
     """Run a task over the files of a folder and say what was done; `unused` are options that do not apply."""
-    from ..scale.many_files import run_files
+    from ..scale.many_files import ASKED, run_files
 
     given = [f"--{name.replace('_', '-')}" for name, value in unused.items() if value is not None]
     if given:
@@ -26,7 +29,14 @@ def over_files(
         )
     if out is None:
         raise ValueError("--out: expected a folder for the results with --workers, got none.")
-    print(run_files(task, data, out, workers=workers, suffixes=suffixes))
+    report = run_files(task, data, out, workers=workers, suffixes=suffixes)
+    print(report)
+    doubtful = [name for name, lines in report.said.items() if any(_DOUBTFUL in line for line in lines)]
+    if doubtful:
+        print(
+            f"{len(doubtful):,} of {report.made + report.before:,} results (first: {doubtful[0]}) do not explain most points of "
+            f"some frames; check the layout, the unit, the camera and sigma. {out / ASKED} says which."
+        )
     print(f"results: {out}")
 
 
@@ -46,11 +56,13 @@ class FitFile:
         own = ("keypoints", "out", "workers", "device", "png", "html")
         return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.command).items() if k not in own}
 
-    def prepare(self) -> Callable[[Path, Path], None]:
+    def prepare(self) -> Callable[[Path, Path], list[str]]:
         """What fits one file."""
 
-        def work(path: Path, target: Path) -> None:
-            with redirect_stdout(StringIO()):
+        def work(path: Path, target: Path) -> list[str]:
+            with redirect_stdout(StringIO()) as said:
                 replace(self.command, keypoints=path, out=target, workers=None).run()
+            lines = [line.strip() for line in said.getvalue().splitlines()]
+            return [line for line in lines if line.startswith("note: ") or "bodies converged" in line or _EMPTY in line]
 
         return work

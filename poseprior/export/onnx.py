@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import skeleton
-from .._checks import check_effect, quoted
+from .._checks import check_effect, check_ending, quoted
 from ..io.atomic import replacing
 from ..prior import LatentPosePrior, PosePrior
 from .functions import Function, function_of
@@ -54,8 +54,7 @@ def export_onnx(
     """
     names = [what] if isinstance(what, str) else list(what)
     target = Path(path)
-    if target.suffix != ".onnx":
-        raise ValueError(f"path: expected a name ending in .onnx, got {target.name!r}.")
+    check_ending("path", target, ".onnx")
     if not names or len(set(names)) != len(names):
         raise ValueError(f"what: expected one or more different names, got {quoted(names)}.")
     if prior.context_dim:

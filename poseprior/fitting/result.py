@@ -22,13 +22,16 @@ class BodyFit:
     Attributes:
         energies: (B,) nats by term, of the best hypothesis; their sum is what was minimised.
         converged: (B,) bool: the last minimisation of the best hypothesis gained no more, no other attempt ended with a
-            clearly lower energy (0.5 nats), and at most half of the points ended as outliers.
+            clearly lower energy (0.5 nats), and at most half of the points ended as outliers. False where no point was
+            measured, unless a smoothed sequence bridges the frame.
         steps: iterations of all stages.
         weights: (H, B) posterior weight of each hypothesis, summing to 1 for each body; 0 for what repeats a better one.
         num_observed: (B,) points that were measured.
         num_outliers: (B,) measured points that the best hypothesis leaves beyond the outlier threshold (`robust` sigmas).
         pelvis: (B, 3) where the pelvis of the best hypothesis is, metres.
         coordinates: in words, those of the camera or of the points.
+        measured: (B, 55) bool: joints whose rotation moves some measured point. The prior, or the frames beside, filled in
+            the others.
     """
 
     energies: dict[str, Tensor]
@@ -41,6 +44,7 @@ class BodyFit:
     coordinates: str
     state: BodyState
     convention: HandConvention
+    measured: Tensor
 
     @property
     def params(self) -> dict[str, Tensor]:
@@ -101,6 +105,9 @@ class BodyFit:
     ) -> Path:
         """Write the best hypothesis as an `.npz` for smplx and for readers of AMASS; see `poseprior.io.fitted`.
 
+        `converged`, `num_observed`, `num_outliers` and `measured` are written beside it, and `observed` (B, 55), which
+        `read_poses` takes: False in frames without any point, and for joints that nothing moved.
+
         Args:
             path: ends in `.npz`.
             up: turn the bodies so that this axis points up: "z" as in AMASS, "y" as in SMPL-X at rest. A camera is taken
@@ -113,9 +120,12 @@ class BodyFit:
         if up is not None and axis is not None and axis != up:
             params, pose = turned(params, pose, self.pelvis, source=axis, up=up)
             axis, text = up, f"{up} up, turned about x from {text}"
+        moved = self.measured.any(0) | self.pose.ne(0).any(-1).any(0)
         return write_fitted(
-            path, params, pose, coordinates=text, up_axis=axis, gender=gender, fps=fps, frame_names=frame_names
-        )
+            path, params, pose, coordinates=text, up_axis=axis, gender=gender, fps=fps, frame_names=frame_names,
+            observed=moved & (self.num_observed > 0)[:, None], measured=self.measured, converged=self.converged,
+            num_observed=self.num_observed, num_outliers=self.num_outliers,
+        )  # fmt: skip
 
     def hypothesis(self, number: int) -> dict[str, Tensor]:
         """Keyword arguments for the model of a hypothesis; 0 is the best."""

@@ -13,6 +13,8 @@ from torch import Tensor
 from .._checks import as_tensor, check_number, check_whole
 from ..keypoint_layouts import LayoutInput
 from .camera import NEAR, Camera
+from .camera_checks import check_camera, check_units
+from .handedness import refuse_mirrored
 from .layout_points import in_layout
 
 #: Residuals beyond this many sigmas are outliers: the most that one point costs is half its square, 10 nats.
@@ -180,7 +182,7 @@ class Target(ABC):
 
 @final
 class Joints3D(Target):
-    """3D joints or keypoints, metres.
+    """3D joints or keypoints, metres. Frames of people who are mirrored are refused.
 
     Args:
         points: (B, K, 3) or (K, 3); NaN marks missing points.
@@ -207,6 +209,7 @@ class Joints3D(Target):
         super().__init__(
             name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
+        refuse_mirrored(self.points, self.confidence, self.joints)
 
     def residuals(self, body: Tensor) -> Tensor:
         return body - self.points
@@ -245,7 +248,7 @@ class Markers(Target):
 
 @final
 class Keypoints2D(Target):
-    """2D keypoints seen by a camera, pixels.
+    """2D keypoints seen by a camera, pixels. What is clearly in another unit than the camera is refused.
 
     Args:
         points: (B, K, 2) or (K, 2); NaN marks missing points.
@@ -274,13 +277,8 @@ class Keypoints2D(Target):
         super().__init__(
             name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
-        if not isinstance(camera, Camera):
-            raise ValueError(f"camera: expected a Camera, got {type(camera).__name__}; Camera(focal, center).")
-        for what in ("focal", "center", "rotation", "translation"):
-            value = getattr(camera, what)
-            rank = 2 if what == "rotation" else 1
-            if value is not None and value.dim() > rank and len(value) not in (1, self.num_frames):
-                raise ValueError(f"camera: expected {what} for {self.num_frames} frames or one, got {len(value)}.")
+        check_camera(camera, self.num_frames)
+        check_units(self.points, self.confidence, self.sigma, camera, layout)
         self.camera = camera
 
     def residuals(self, body: Tensor) -> Tensor:

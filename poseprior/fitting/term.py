@@ -105,11 +105,9 @@ class PosePriorTerm(EnergyTerm):
         """Energies (*batch,), nats.
 
         Args:
-            params: keyword dict of `smplx` (flat or shaped; parts left out or None are unobserved, and integrated out),
-                or a pose (*batch, 55, 3) of rotvecs. Keys that are no rotations (betas, transl, expression, ...) have no
-                effect.
-            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose: leave `params` out
-                then.
+            params: keyword dict of `smplx` (flat or shaped; parts left out or None are unobserved, and integrated out), or
+                a pose (*batch, 55, 3) of rotvecs. Keys that are no rotations (betas, transl, ...) have no effect.
+            latent: (*batch, D) latents of a `LatentPosePrior`, scored by N(0, I) instead of the pose; without `params`.
             progress: where in the fit this is, for `schedule`, 0 to 1.
 
         Raises:

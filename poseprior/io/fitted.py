@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_number, check_path, quoted
+from .._checks import check_ending, check_number, check_path, quoted
 from ..skeleton import PART_SLICES
 from .atomic import replacing
 
@@ -29,6 +29,11 @@ def write_fitted(
     frame_names: Sequence[str] | None = None,
     coordinates: str = "unknown",
     up_axis: str | None = None,
+    observed: Tensor | None = None,
+    measured: Tensor | None = None,
+    converged: Tensor | None = None,
+    num_observed: Tensor | None = None,
+    num_outliers: Tensor | None = None,
 ) -> Path:
     """Write the bodies of a fit, beside the target and then renamed.
 
@@ -41,6 +46,9 @@ def write_fitted(
         frame_names: (F,) names of the frames, of images say.
         coordinates: in which the bodies stand, in words.
         up_axis: the axis of these that points up: "y", "z", "-y" or "-z"; None where nobody knows.
+        observed: (F, 55) bool, the joints that readers take for poses; None for all.
+        measured: (F, 55) bool, the joints that measurements show: a prior filled in the others. None leaves it out.
+        converged, num_observed, num_outliers: (F,) of the frames' fits, written beside them; None leaves them out.
 
     Returns:
         The path. Keys: the arguments of the model by name (hands as that model stores them), and AMASS's `poses`
@@ -58,8 +66,7 @@ def write_fitted(
         raise ValueError(f"gender: expected one of {', '.join(GENDERS)}, got {gender!r}.")
     check_path("path", path)
     target = Path(path)
-    if target.suffix != ".npz":
-        raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")
+    check_ending("path", target, ".npz")
     arrays: dict[str, Any] = {name: np.asarray(value.detach().cpu().float()) for name, value in params.items()}
     betas = arrays.pop("betas")
     steady = continuous(torch.as_tensor(pose).detach().cpu().float())
@@ -79,6 +86,16 @@ def write_fitted(
         gender=np.array(gender), surface_model_type=np.array("smplx"), mocap_frame_rate=np.array(fps),
         coordinates=np.array(coordinates), up_axis=np.array(up_axis or "unknown"),
     )  # fmt: skip
+    for key, values, shape in (
+        ("observed", observed, tuple(pose.shape[:2])), ("converged", converged, (len(flat),)),
+        ("measured", measured, tuple(pose.shape[:2])),
+        ("num_observed", num_observed, (len(flat),)), ("num_outliers", num_outliers, (len(flat),)),
+    ):  # fmt: skip
+        if values is None:
+            continue
+        if tuple(values.shape) != shape:
+            raise ValueError(f"{key}: expected {shape}, got {tuple(values.shape)}.")
+        arrays[key] = values.detach().cpu().numpy()
     with replacing(target) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
     return target

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import as_tensor, check_number, check_path, check_text
+from .._checks import as_tensor, check_ending, check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
 from ._columns import groups, repeated_frame
 from ._folders import common_root, left_out, pose_files, require_no_mixture, split_files
@@ -239,8 +239,7 @@ def write_poses(
     """
     check_path("path", path)
     target = Path(path)
-    if target.suffix != ".npz":
-        raise ValueError(f"path: expected a name that ends in .npz, got {target.name!r}; use {target.name + '.npz'!r}.")
+    check_ending("path", target, ".npz")
     if isinstance(poses, PoseDataset):
         if observed is not None:
             raise ValueError("observed: expected None with a PoseDataset, which has its own, got an array.")

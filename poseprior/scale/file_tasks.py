@@ -46,12 +46,12 @@ class ScoreFile(_PriorTask):
     device: str = "cpu"
     suffix: ClassVar[str] = ".score.npz"
 
-    def prepare(self) -> Callable[[Path, Path], None]:
+    def prepare(self) -> Callable[[Path, Path], list[str]]:
         """What scores one file."""
         prior = load(self.prior, device=self.device)
         joints = list(prior.joints)
 
-        def work(path: Path, target: Path) -> None:
+        def work(path: Path, target: Path) -> list[str]:
             data = read_poses(path)
             pose, observed = _shown(prior, data, self.max_poses)
             generator = torch.Generator(prior.device).manual_seed(self.seed)
@@ -69,6 +69,7 @@ class ScoreFile(_PriorTask):
             }
             with replacing(target) as beside, beside.open("wb") as file:
                 np.savez_compressed(file, **arrays)
+            return _said(data)
 
         return work
 
@@ -94,19 +95,21 @@ class CompleteFile(_PriorTask):
     device: str = "cpu"
     suffix: ClassVar[str] = ".completed.npz"
 
-    def prepare(self) -> Callable[[Path, Path], None]:
+    def prepare(self) -> Callable[[Path, Path], list[str]]:
         """What completes one file."""
         prior = load(self.prior, device=self.device)
         hidden = list(resolve_joints(self.hide)) if self.hide else []
 
-        def work(path: Path, target: Path) -> None:
-            pose, observed = _shown(prior, read_poses(path), self.max_poses)
+        def work(path: Path, target: Path) -> list[str]:
+            data = read_poses(path)
+            pose, observed = _shown(prior, data, self.max_poses)
             observed[:, hidden] = False
             generator = torch.Generator(prior.device).manual_seed(self.seed)
             drawn = prior.complete(pose, observed, num_samples=self.num_samples, generator=generator).cpu()
             known = observed.cpu()
             known[:, list(prior.joints)] = True
             write_poses(target, drawn.flatten(0, 1), observed=known.repeat(self.num_samples, 1))
+            return _said(data)
 
         return work
 
@@ -127,14 +130,15 @@ class CheckFile(_PriorTask):
     device: str = "cpu"
     suffix: ClassVar[str] = ".check.json"
 
-    def prepare(self) -> Callable[[Path, Path], None]:
+    def prepare(self) -> Callable[[Path, Path], list[str]]:
         """What checks one file."""
         prior = load(self.prior, device=self.device)
 
-        def work(path: Path, target: Path) -> None:
+        def work(path: Path, target: Path) -> list[str]:
             data = read_poses(path)
             result = check(prior, data, max_poses=self.max_poses, seed=self.seed)
             write_json(target, {**result.to_dict(), "reading": _notes(data)})
+            return _said(data)
 
         return work
 
@@ -142,6 +146,11 @@ class CheckFile(_PriorTask):
 def _notes(data: PoseDataset) -> list[str]:
     """What was decided in reading a file, and which arrays that look like rotations were not read."""
     return [*data.notes, *([f"not read: {', '.join(data.ignored)}"] if data.ignored else [])]
+
+
+def _said(data: PoseDataset) -> list[str]:
+    """The notes, as commands print them."""
+    return [f"reading: {note}" for note in _notes(data)]
 
 
 def _shown(prior: PosePrior, data: PoseDataset, most: int | None) -> tuple[torch.Tensor, torch.Tensor]:

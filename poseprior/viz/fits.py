@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .._checks import check_ending
 from ..drawing.canvas import new_figure, save_picture
 from ..fitting import BodyFit, BodyPoints, Keypoints2D, Target
 from ..io.atomic import replacing
@@ -103,8 +104,7 @@ def fit_scene(model: nn.Module, fit: BodyFit, path: str | os.PathLike[str], *, m
         ModuleNotFoundError: without trimesh (`pip install "poseprior[viz]"`).
     """
     target = Path(path)
-    if target.suffix != ".html":
-        raise ValueError(f"path: expected a name that ends in .html, got {target.name!r}.")
+    check_ending("path", target, ".html")
     total = len(fit.pose)
     frames = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int))
     bodies = _vertices(model, fit)[frames] - fit.params["transl"].detach().cpu().numpy()[frames, None]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import check_ending
 from ..drawing import solid_figure
 from ..io.atomic import replacing
 from ..skeleton import NUM_JOINTS
@@ -48,8 +49,7 @@ def write_mesh(
     't_pose.glb'
     """
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"path: expected a name that ends in {', '.join(SUFFIXES)}, got {target.name!r}.")
+    check_ending("path", target, *SUFFIXES)
     points, corners = (torch.as_tensor(t).detach().cpu().numpy() for t in (vertices, faces))
     for name, value in (("vertices", points), ("faces", corners)):
         if value.ndim != 2 or value.shape[1] != 3 or len(value) == 0:

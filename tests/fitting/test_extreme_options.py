@@ -49,14 +49,25 @@ def test_images(size: tuple[Any, Any]) -> None:
         Camera.of_image(*size)
 
 
-@pytest.mark.parametrize("focal", [1e8, 1e-9])
-def test_focal_lengths_at_the_limits_end_in_finite_bodies(
+@pytest.mark.parametrize("focal", [1e5, 250.0])
+def test_long_and_short_focal_lengths_end_in_finite_bodies(
     focal: float, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
 ) -> None:
     pixels = Camera(1000.0, (500.0, 500.0)).project(joints_of(model, people[:1]))
     target = Keypoints2D(pixels, camera=Camera(focal, (500.0, 500.0)), layout="smplx")
     fit = fit_body(model, target, config=FitBodyConfig(iterations=3))
     assert all(bool(value.isfinite().all()) for value in (*fit.params.values(), fit.energy))
+
+
+@pytest.mark.parametrize("focal", [1e8, 35.0, 1e-9])
+def test_focal_lengths_that_are_not_in_pixels_are_refused(
+    focal: float, model: nn.Module, people: Tensor, joints_of: Callable[..., Tensor]
+) -> None:
+    pixels = Camera(1000.0, (500.0, 500.0)).project(joints_of(model, people[:1]))
+    with pytest.raises(
+        ValueError, match=r"^focal: expected a focal length in pixels, got .*image width / sensor width"
+    ):
+        Keypoints2D(pixels, camera=Camera(focal, (500.0, 500.0)), layout="smplx")
 
 
 @pytest.mark.parametrize(
@@ -143,3 +154,16 @@ def test_shape_and_expression_of_a_start_are_used(
     torch.testing.assert_close(fit.params["expression"], expression.expand(2, 10))
     known = fit_body(model, target, start=start, betas=-betas, config=config)
     torch.testing.assert_close(known.params["betas"], -betas)
+
+
+def test_starts_may_be_arrays_of_numpy(model: nn.Module, people: Tensor) -> None:
+    target, config = Joints3D(model().joints[:, :55].detach()), FitBodyConfig(iterations=2)
+    body = people[:1, 1:22]
+    expected = fit_body(model, target, start={"body_pose": body}, config=config).pose
+    assert torch.equal(fit_body(model, target, start={"body_pose": body.numpy()}, config=config).pose, expected)  # type: ignore[dict-item]
+    whole = fit_body(model, target, start=people[:1], config=config).pose
+    assert torch.equal(fit_body(model, target, start=people[:1].numpy(), config=config).pose, whole)  # type: ignore[arg-type]
+    for wrong in ("pose", people[:1, :22], {"body_pose": "x"}, {}):
+        with pytest.raises(ValueError, match=r"^start: ") as caught:
+            fit_body(model, target, start=wrong, config=config)  # type: ignore[arg-type]
+        assert "params" not in str(caught.value) and "term(" not in str(caught.value)

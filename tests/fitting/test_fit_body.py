@@ -385,6 +385,7 @@ class TestRobustness:
         fit = fit_body(model, target, prior=body_prior, config=FitBodyConfig(iterations=10))
         self.finite(fit)
         assert fit.num_observed.tolist() == [25, 25, 0, 25, 25, 25]
+        assert not fit.converged[2] and fit.measured.any(1).tolist() == [True, True, False, True, True, True]
 
     def test_no_point_at_all(self, model: nn.Module) -> None:
         for target in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,66 @@ def test_chunks_of_frames_without_anybody_go_with_their_neighbours() -> None:
     assert torch.equal(torch.cat(pieces), torch.arange(300))
     assert [len(piece) for piece in pieces] == [256, 44] and all(seen[piece].any() for piece in pieces)
     assert [len(piece) for piece in _chunks(torch.ones(130, dtype=torch.bool))] == [64, 64, 2]
+
+
+def test_frames_without_anybody_are_unobserved_in_the_file(keypoints: Path, tmp_path: Path) -> None:
+    with np.load(keypoints) as file:
+        arrays = dict(file)
+    arrays["keypoints"] = np.concatenate([arrays["keypoints"], np.full((1, 25, 2), np.nan)])
+    arrays["keypoints"][1, [4, 7]] = np.nan  # both wrists
+    np.savez(tmp_path / "gap.npz", **arrays)
+    out = tmp_path / "f.npz"
+    assert main(["fit", str(tmp_path / "gap.npz"), "--out", str(out), "--prior", "none", "--iterations", "40"]) == 0
+    data = read_poses(out)
+    index = {name: joint for joint, name in enumerate(skeleton.JOINT_NAMES)}
+    seen = data.observed
+    assert len(seen) == 3 and not seen[2].any() and seen[:2, [index["left_knee"], index["spine1"], 0]].all()
+    assert not seen[:, 25:].any(), "no finger was seen"
+    with np.load(out) as file:
+        assert file["num_observed"].tolist() == [25, 23, 0] and file["num_outliers"].tolist()[2] == 0
+        elbow = file["measured"][:, index["left_elbow"]]
+        assert elbow.tolist() == [True, False, False], "a wrist shows how the elbow is turned"
+        assert file["converged"].shape == (3,) and not file["converged"][2]
+
+
+def test_endings_in_capitals_are_written(keypoints: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "F.NPZ", tmp_path / "F.HTML"
+    options = ["--prior", "none", "--iterations", "2", "--html", str(page)]
+    assert main(["fit", str(keypoints), "--out", str(out), *options]) == 0
+    assert len(read_poses(out)) == 2 and page.stat().st_size > 1000
+    assert main(["sample", "body-gaussian", "-n", "3", "--out", str(tmp_path / "S.NPZ")]) == 0
+    assert len(read_poses(tmp_path / "S.NPZ")) == 3
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_workers_say_what_single_fits_say(
+    workers: str, keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    with np.load(keypoints) as file:
+        arrays = dict(file)
+    np.savez(folder / "good.npz", **arrays)
+    np.savez(folder / "mixed.npz", **{**arrays, "keypoints": arrays["keypoints"][:, ::-1]})
+    options = ["fit", str(folder), "--out", str(out), "--prior", "none", "--iterations", "5", "--workers", workers]
+    for _ in range(2):  # the second run finds all results, and says the same of them
+        assert main(options) == 0
+        said = capsys.readouterr().out
+        assert "bodies converged" in said and "1 of 2 results (first: mixed.npz) do not explain most points" in said
+    stored = json.loads((out / "run.json").read_text())["said"]
+    assert set(stored) == {"good.npz", "mixed.npz"} and "check the layout" in stored["mixed.npz"][0]
+
+
+def test_cameras_that_contradict_the_picture(
+    keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(keypoints) as file:
+        arrays = dict(file)
+    for change, expected in (
+        ({"focal_length": 35.0}, "focal: expected a focal length in pixels, got 35"),
+        ({"principal_point": [0.5, 0.5]}, "center: expected the principal point in pixels"),
+        ({"image_size": [160, 90]}, "size: expected an image that holds most points"),
+    ):
+        np.savez(tmp_path / "k.npz", **{**arrays, **change})
+        assert main(["fit", str(tmp_path / "k.npz"), "--out", str(tmp_path / "f.npz"), "--prior", "none"]) == 2
+        assert expected in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_missing_points_cost_nothing() -> None:
 
 
 def test_points_without_a_joint_are_left_out() -> None:
-    target = Keypoints2D(torch.zeros(1, 135, 2), camera=_CAMERA, layout="openpose_135")
+    target = Keypoints2D(torch.full((1, 135, 2), 450.0), camera=_CAMERA, layout="openpose_135")
     assert len(target.joints) == 132  # no crown, no pupils
     assert len(target.parts) == 132 and target.points.shape == (1, 132, 2)
     target.without_joints_from(127)

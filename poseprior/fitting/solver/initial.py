@@ -76,7 +76,15 @@ def hand_coefficients(pose: Tensor, convention: HandConvention) -> Tensor:
 
 def _given_pose(start: PoseParams, bodies: int, convention: HandConvention) -> Tensor:
     """The poses (1 or B, 55, 3), or (55, 3), that the user gives."""
-    given, _ = pose_and_joints(start, convention)
+    if isinstance(start, Mapping):
+        start = {name: None if value is None else as_tensor(f"start: {name}", value) for name, value in start.items()}
+    else:
+        start = as_tensor("start", start)
+    try:
+        given, _ = pose_and_joints(start, convention)
+    except ValueError as error:
+        text = str(error).removeprefix("start: ").removeprefix("params: ")
+        raise ValueError(f"start: {text}") from None
     if given.dim() > 3 or not bool((given.abs() < MOST_RADIANS).all()):
         raise ValueError(
             f"start: expected finite rotations of {bodies} bodies, below {MOST_RADIANS:g} radians, got {tuple(given.shape)} up "

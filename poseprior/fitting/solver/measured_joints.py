@@ -31,20 +31,26 @@ def _driver(model: nn.Module, vertex: int) -> int:
 
 def movable_joints(model: nn.Module, targets: Sequence[Target]) -> set[int]:
     """Joints whose rotation moves some measured point; the root and the eyes are left out."""
+    return set(shown_joints(model, targets).any(0).nonzero()[:, 0].tolist()) - {0}
+
+
+def shown_joints(model: nn.Module, targets: Sequence[Target]) -> Tensor:
+    """(B, 55) bool: the joints whose rotation moves some point that is measured in the frame; eyes are left out."""
     weights = model.lbs_weights
     assert isinstance(weights, Tensor)
-    found: set[int] = set()
+    shown = torch.zeros(targets[0].num_frames, skeleton.NUM_JOINTS, dtype=torch.bool, device=targets[0].points.device)
     for target in targets:
-        seen = (target.confidence > 0).any(0).tolist()
         names = [*(("j", j) for j in target.joints), *(("v", v) for v in target.vertices)]
-        for (kind, index), used in zip(names, seen, strict=True):
-            if not used:
+        for (kind, index), seen in zip(names, (target.confidence > 0).unbind(1), strict=True):
+            if not bool(seen.any()):
                 continue
+            moving = {0}
             for joint in _moving(model, weights, kind, index):
                 while joint > 0:
-                    found.add(joint)
+                    moving.add(joint)
                     joint = skeleton.PARENTS[joint]
-    return found - {23, 24}
+            shown[:, list(moving - {23, 24})] |= seen[:, None]
+    return shown
 
 
 def _moving(model: nn.Module, weights: Tensor, kind: str, index: int) -> list[int]:

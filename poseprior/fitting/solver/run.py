@@ -20,7 +20,7 @@ from ..term import PosePriorTerm
 from .descent import descend
 from .hypotheses import mode_weights, repeats
 from .initial import hand_coefficients, initial_state
-from .measured_joints import torso_points
+from .measured_joints import shown_joints, torso_points
 from .outcome import Outcome
 from .problem import FitProblem
 from .restarts import fit_from_points, lowest, restart, with_fits
@@ -48,7 +48,7 @@ class FitRun:
         start: PoseParams | None, betas: Tensor | None, num_hypotheses: int,
     ) -> None:  # fmt: skip
         self.problem, self.config, self.hypotheses = problem, problem.config, num_hypotheses
-        self.convention = HandConvention.of(model)
+        self.model, self.convention = model, HandConvention.of(model)
         self.prior = prior_term.prior if prior_term else None
         generator = torch.Generator().manual_seed(self.config.seed)
         self.latent = self.config.space == "latent"
@@ -183,10 +183,11 @@ class FitRun:
             outliers = self.problem.num_outliers(state)[0]
             pelvis = self.problem.body(state)[0, :, 0]
         count = self.problem.num_points()
-        converged = converged[0] & (2 * outliers <= count)
+        bridged = torch.full_like(converged[0], self.config.smooth_sigma is not None)
+        converged = converged[0] & (2 * outliers <= count) & ((count > 0) | bridged)
         return BodyFit(
             table, converged, found.steps, weights, count, outliers, pelvis, coordinates_of(self.problem.targets), state,
-            self.convention,
+            self.convention, shown_joints(self.model, self.problem.targets),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ stages
