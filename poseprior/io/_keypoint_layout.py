@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import nearest
-from ..keypoint_layouts import LAYOUTS, KeypointLayout, LayoutInput, layouts_of_length
+from ..keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
 from ..keypoint_layouts import layout as find_layout
 from ._json import read_json
 from ._open import printable
@@ -43,8 +43,9 @@ def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
 
 
 def choose_layout(
-    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path
-) -> tuple[KeypointLayout, tuple[str, ...]]:
+    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path,
+    named: KeypointLayout | None = None,
+) -> tuple[KeypointLayout, tuple[str, ...]]:  # fmt: skip
     """The layout of points (F, K, d), and what to note.
 
     Args:
@@ -53,6 +54,7 @@ def choose_layout(
         asked: what the caller passes.
         stored: what the file says. A name that is not known, or that has another number of points, decides nothing.
         path: of the file, for messages.
+        named: the layout that the names of the points in the file make.
 
     Raises:
         ValueError: no layout of so many points, several that the values do not tell apart, or one that does not fit.
@@ -65,9 +67,14 @@ def choose_layout(
             f"layout: expected {stored!r}, which {path.name} says, got {asked.name!r}; leave it out, or save the file with the "
             "layout that its points are in."
         )
-    if stored is not None and not fits and asked is None:
+    if stored is not None and not fits and asked is None and named is None:
         raise ValueError(_useless(printable(stored), said, count, path))
     chosen, notes = asked or said, list[str]()
+    if named is not None:
+        _check_names(named, asked, said if fits else None, count, path)
+        if asked is not None and asked.name == "own" and asked != named:
+            notes.append(f"not read: the names of the points of {path.name}, since a layout was passed")
+        chosen = asked or named
     if asked is not None and stored not in (None, asked.name):
         notes.append(f"not read: layout {printable(str(stored))!r} of {path.name}, since another was passed")
     if chosen is None:
@@ -89,6 +96,29 @@ def choose_layout(
     if len(chosen) != count:
         raise ValueError(f"layout: expected {len(chosen)} points for {chosen.name!r}, got {count} in {path.name}.")
     return chosen, tuple(notes)
+
+
+def _check_names(
+    named: KeypointLayout, asked: KeypointLayout | None, said: KeypointLayout | None, count: int, path: Path
+) -> None:
+    """Refuse names of points that are not of these, or that contradict a layout, but for a table of the caller's own."""
+    if asked is not None and asked.name == "own":
+        return
+    if len(named) != count:
+        raise ValueError(
+            f"layout: expected {count} names for the points of {path.name}, got {len(named)}; leave the names out of the file, or "
+            "pass your own table, layout={point: joint}."
+        )
+    other = asked or said
+    if other is None or len(other) != count:
+        return
+    for k, (one, two) in enumerate(zip(named.joints, other.joints, strict=True)):
+        if one != two and one is not None and two is not None:
+            what = "leave it out" if asked is not None else "leave one of them out of the file"
+            raise ValueError(
+                f"layout: expected point {k} to be {SMPLX_144[one]}, as the names of the points in {path.name} say, got "
+                f"{SMPLX_144[two]} in {other.name!r}; {what}, or pass your own table, layout={{point: joint}}."
+            )
 
 
 def _useless(stored: str, said: KeypointLayout | None, count: int, path: Path) -> str:

@@ -10,11 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._checks import quoted
 from ..keypoint_layouts import SMPLX_144, KeypointLayout
 from ._open import printable
 
 #: `units` of read_keypoints, by number of coordinates.
-UNITS = {2: ("pixels", "normalised", "normalised_centred"), 3: ("m", "cm", "mm")}
+UNITS = {2: ("pixels", "normalised", "normalised_centred", "normalised_centred_by_width"), 3: ("m", "cm", "mm")}
+#: The same in other words, in files.
+_ALSO = {
+    "px": "pixels", "pixel": "pixels", "normalized": "normalised", "normalized_centered": "normalised_centred",
+    "metre": "m", "metres": "m", "meter": "m", "meters": "m", "centimetres": "cm", "centimeters": "cm", "centimetre": "cm",
+    "centimeter": "cm", "millimetres": "mm", "millimeters": "mm", "millimetre": "mm", "millimeter": "mm",
+}  # fmt: skip
 #: Half the points of a normalised person are within the first, whatever reaches out of the image; half those of a person in
 #: pixels are beyond the second. Between them nothing is guessed.
 _NORMALISED, _PIXELS = 2.0, 10.0
@@ -58,6 +65,26 @@ def in_units(
     if units in (None, "pixels"):
         return _pixels(points, confidence, units, known)
     return _from_normalised(points, confidence, str(units), size)
+
+
+def stored_units(stored: str | None, units: str | None, dimensions: int, path: Path) -> str | None:
+    """The units that the caller passes, which must agree with those that the file says.
+
+    Raises:
+        ValueError: others in the file, or none that are known.
+    """
+    if stored is None:
+        return units
+    said = _ALSO.get(stored.lower().strip(), stored.lower().strip())
+    if said not in UNITS[dimensions]:
+        multiply = "rescale the points, and save metres" if dimensions == 3 else "save pixels"
+        raise ValueError(
+            f"units: expected one of {', '.join(UNITS[dimensions])} in {path.name}, got {printable(stored)!r}; {multiply}, or leave "
+            "it out of the file."
+        )
+    if units is not None and units != said:
+        raise ValueError(f"units: expected {said!r}, which {path.name} says, got {quoted(units)}; leave it out.")
+    return said
 
 
 def refuse_two_units(frames: Sequence[tuple[str, NDArray[np.float32]]], path: Path) -> None:

@@ -224,7 +224,7 @@ def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
 
 def test_units_of_the_other_kind(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match="expected one of pixels, normalised, normalised_centred for 2D keypoints, got 'mm'"
+        ValueError, match="expected one of pixels, normalised, normalised_centred, normalised_centred_by_width for 2D, got 'mm'"
     ):
         read_keypoints(save_npz(tmp_path / "a.npz", keypoints=random_points(133)), units="mm")
     with pytest.raises(ValueError, match="units: expected one of m, cm, mm for 3D keypoints, got 'pixels'"):

@@ -206,7 +206,10 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
             '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
             "two numbers for each of",
         ),
-        ('{"instance_info": [{"frame_id": 0, "keypoints": [[1, 2]]}]}', "expected `instances` in each frame of x.json"),
+        (
+            '{"instance_info": [{"frame_id": 0, "instances": []}, {"frame_id": 1, "keypoints": [[1, 2]]}]}',
+            "expected `instances` in each frame of x.json",
+        ),
         ('{"annotations": [{"keypoints": [1, 2, 1], "foot_kpts": []}]}', "expected 17 points beside foot_kpts"),
     ],
 )
