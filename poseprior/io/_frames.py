@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -98,7 +99,7 @@ def order_notes(names: Sequence[str], path: Path) -> tuple[str, ...]:
             f"the frames of {len(listed)} recordings in {path.name} ({few}) are read one after the other, as one person's; put "
             "each in a folder or file of its own if they are not",
         )
-    steps = [later[1] - one[1] for one, later in zip(pairs[:-1], pairs[1:], strict=True)]
+    steps = [later[1] - one[1] for one, later in itertools.pairwise(pairs)]
     usual = max(sorted(set(steps)), key=steps.count)
     gaps = [k for k, step in enumerate(steps) if step > usual]
     if not gaps or 2 * steps.count(usual) < len(steps) or len(steps) < 2 or usual < 1:

@@ -78,9 +78,9 @@ def unread(file: ArrayFile, shape: tuple[int, int], confident: bool) -> tuple[st
         if not confident and shapes[key] in (shape, (*shape, 1)):
             if key.lower().startswith(_MISSING):
                 raise ValueError(
-                    f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may be "
-                    f"its opposite; if that is 1 for points that are missing, save confidence=1 - {printable(key)}, else leave it "
-                    "out of the file."
+                    f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may "
+                    f"be its opposite; if that is 1 for missing points, save confidence=1 - {printable(key)}, else leave it out "
+                    "of the file."
                 )
             raise ValueError(
                 f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may be "

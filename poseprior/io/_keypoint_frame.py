@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def is_frame(value: Any) -> bool:
 def track_number(one: dict[str, Any]) -> int | None:
     """The number of a person's track; None where there is none, or -1, which programs write of people they do not track."""
     for key in _TRACK_KEYS:
-        value = one.get(key)
+        value: Any = one.get(key)
         while isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, str) and value.isdigit():
@@ -129,7 +130,7 @@ def refuse_frames_as_people(found: list[Points], what: str, remedy: str, path: P
         return
     people = np.stack(found)
     away = []
-    for one, other in zip(people[:-1], people[1:], strict=True):
+    for one, other in itertools.pairwise(people):
         seen = (one[:, 2] > 0) & (other[:, 2] > 0) & np.isfinite(one).all(1) & np.isfinite(other).all(1)
         if seen.sum() >= _FEW:
             size = float(np.ptp(one[seen, :2], axis=0).max())

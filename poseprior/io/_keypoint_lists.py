@@ -30,7 +30,9 @@ _SCORES = ("keypoint_scores", "keypoints_scores", "scores", "keypoints_visible",
 _IMAGE_ENDING = re.compile(
     r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
 )
-_WRITE_FRAMES = 'write "frame_id" into each, the same for the people of one frame, or save an .npz with keypoints (F, K, 2) of one person.'
+_WRITE_FRAMES = (
+    'write "frame_id" into each, the same for the people of one frame, or save an .npz with keypoints (F, K, 2).'
+)
 _FLAGS = "visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"
 
 

@@ -160,8 +160,8 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
             continue
         if by_frame and shape[0] > 1:
             raise ValueError(
-                f"{key}: expected {tuple(shape)} in {file.path.name}, got {tuple(value.shape)}, which is no number for each point; "
-                "save one for each point of each frame, or leave it out of the file."
+                f"{key}: expected {tuple(shape)} in {file.path.name}, got {tuple(value.shape)}, which is no number for each "
+                "point; save one for each point of each frame, or leave it out of the file."
             )
         try:
             found[key] = value.expand(*shape).clone()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from keypoint_samples import coco_person, random_points, save_json, save_npz, with_confidence
+from numpy.typing import NDArray
 
 from poseprior.io.keypoints import read_keypoints
 from poseprior.keypoint_layouts import layout
@@ -23,8 +24,12 @@ def _landmarks(shift: float = 0.0) -> list[dict[str, float]]:
     return [{"x": float(x) + shift, "y": float(y), "visibility": 0.9} for x, y in random_points(33, 1)[0] / 1000]
 
 
+def _shifted(x: float) -> NDArray[np.float32]:
+    return _C + np.array([x, 0], np.float32)
+
+
 def _moved(k: int, confidence: float = 0.9, by: float = 2.0) -> list[float]:
-    return with_confidence(_C + [by * k, 0], confidence)
+    return with_confidence(_shifted(by * k), confidence)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +38,7 @@ def _moved(k: int, confidence: float = 0.9, by: float = 2.0) -> list[float]:
 def test_entries_are_of_the_frame_that_they_say(key: str, tmp_path: Path) -> None:
     order = [3, 0, 5, 1, 4, 2]
     entries: list[dict[str, Any]] = [{key: k, "keypoints": _moved(k)} for k in order]
-    scored = [{key: k, "keypoints": (_C + [2 * k, 0]).tolist(), "keypoint_scores": [0.9] * 17} for k in order]
+    scored = [{key: k, "keypoints": _shifted(2 * k).tolist(), "keypoint_scores": [0.9] * 17} for k in order]
     instances = [{key: k, "instances": [{"keypoints": _C.tolist(), "keypoint_scores": [0.9] * 17}]} for k in order]
     for content in (entries, {"annotations": entries}, scored, instances, {"instance_info": scored}):
         found = read_keypoints(save_json(tmp_path / "a.json", content))
@@ -60,7 +65,7 @@ def test_a_video_is_no_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [3, 90])
 def test_what_may_be_frames_or_people_is_refused(count: int, tmp_path: Path) -> None:
     people = [{"keypoints": _moved(k)} for k in range(count)]
-    arrays = {"keypoints": [(_C + [k, 0]).tolist() for k in range(count)], "scores": [[0.9] * 17] * count}
+    arrays = {"keypoints": [_shifted(k).tolist() for k in range(count)], "scores": [[0.9] * 17] * count}
     for content in (people, {"annotations": people}, {"instance_info": people}, {"annots": people}, arrays):
         with pytest.raises(ValueError, match=f'each of the {count} entries of a.json .*; write "frame_id" into each'):
             read_keypoints(save_json(tmp_path / "a.json", content))
@@ -94,7 +99,7 @@ def test_names_of_points_decide(tmp_path: Path) -> None:
         assert not isinstance(found.layout, str) and found.layout.names == tuple(_SWAPPED)
         assert found.layout.joints == tuple(layout("coco_17").joints[_NAMES.index(n)] for n in _SWAPPED)
         with pytest.raises(
-            ValueError, match="layout: expected point 1 to be right_eye, as the names .* 'coco_17'; leave"
+            ValueError, match=r"layout: expected point 1 to be right_eye, as the names .* 'coco_17'; leave"
         ):
             read_keypoints(file, layout="coco_17")
         own = {f"p{k}": "left_wrist" for k in range(17)}
@@ -121,7 +126,7 @@ def test_names_of_points_that_are_not_known(tmp_path: Path) -> None:
         read_keypoints(path)
     assert read_keypoints(path, layout="coco_17").layout == "coco_17"
     path = save_npz(tmp_path / "a.npz", keypoints=_C[None], joint_names=_NAMES[:16])
-    with pytest.raises(ValueError, match="expected 17 names for the points of a.npz, got 16"):
+    with pytest.raises(ValueError, match=r"expected 17 names for the points of a.npz, got 16"):
         read_keypoints(path)
 
 
@@ -146,7 +151,7 @@ def test_who_is_followed_was_seen_most(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["idx", "track_id", "person_id", "personID"])
 def test_tracks_are_followed(key: str, tmp_path: Path) -> None:
     def entry(frame: int, track: Any, shift: float) -> dict[str, Any]:
-        return {"image_id": frame, "keypoints": with_confidence(_C + [shift, 0]), key: track}
+        return {"image_id": frame, "keypoints": with_confidence(_shifted(shift)), key: track}
 
     entries = [entry(k, 1, 0.0) for k in range(20) if k not in (9, 10)]
     entries += [entry(k, [2.0] if k % 2 else 2, 600 - 60 * k) for k in range(20) if k != 3]
@@ -156,7 +161,7 @@ def test_tracks_are_followed(key: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.points[:3, 0, 0].numpy(), _C[0, 0] + [600, 540, 480])
     one = read_keypoints(path, person=1)
     assert (one.confidence > 0).any(1).nonzero().flatten().tolist() == [k for k in range(20) if k not in (9, 10)]
-    with pytest.raises(ValueError, match="person: expected the number of a track in a.json, one of 1, 2, got 0"):
+    with pytest.raises(ValueError, match=r"person: expected the number of a track in a.json, one of 1, 2, got 0"):
         read_keypoints(path, person=0)
     alike = [entry(k, 0, shift) for k in range(3) for shift in (0, 600)]  # AlphaPose without a tracker
     found = read_keypoints(save_json(tmp_path / "a.json", alike), person=np.int64(1))  # type: ignore[arg-type]
@@ -177,7 +182,7 @@ def test_lists_for_each_point_keep_their_length(tmp_path: Path) -> None:
     ones = [{"image_id": 0, "keypoints": with_confidence(_C, 1), "scores": scores}]
     assert read_keypoints(save_json(tmp_path / "a.json", ones)).confidence[0].tolist() == scores
     ones[0]["keypoints"] = np.column_stack((_C, np.linspace(0, 1, 17))).tolist()
-    with pytest.raises(ValueError, match="scores: expected one confidence for each point of a.json, got another"):
+    with pytest.raises(ValueError, match=r"scores: expected one confidence for each point of a.json, got another"):
         read_keypoints(save_json(tmp_path / "a.json", ones))
     with pytest.raises(ValueError, match=r"expected \[x, y\] or \[x, y, confidence\] for each point"):
         read_keypoints(save_json(tmp_path / "a.json", [{"image_id": 0, "keypoints": [[1, 2, 3, 4]] * 17}]))
@@ -215,7 +220,7 @@ def test_seconds_are_in_the_order_of_time(names: list[str], order: list[str], tm
 def test_names_that_may_be_seconds_are_refused(tmp_path: Path) -> None:
     entries = [{"image_id": name, "keypoints": with_confidence(_C)} for name in ("0.5", "0.25")]
     with pytest.raises(
-        ValueError, match="got '0.5' and '0.25', which may be seconds or numbers on both sides of a dot"
+        ValueError, match=r"got '0.5' and '0.25', which may be seconds or numbers on both sides of a dot"
     ):
         read_keypoints(save_json(tmp_path / "a.json", entries))
 
