@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,9 @@ def track_number(one: dict[str, Any]) -> int | None:
         value: Any = one.get(key)
         while isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and value.isdecimal():
             value = int(value[:18])
-        if is_number(value) and value >= 0 and value == int(value):
+        if is_number(value) and math.isfinite(value) and value >= 0 and value == int(value):
             return int(value)
     return None
 

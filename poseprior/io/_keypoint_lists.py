@@ -51,8 +51,8 @@ def read_annotations(content: Any, path: Path) -> list[Frame]:
     people = dicts(content["annotations"], "annotations", path)
     frames = by_frame(people, path, names)
     categories = [one for one in dicts(content.get("categories"), "categories", path) if one.get("keypoints")]
-    used = {one.get("category_id") for one in people if "keypoints" in one}
-    listed = [one["keypoints"] for one in categories if one.get("id") in used or len(categories) == 1]
+    used = {str(one.get("category_id")) for one in people if "keypoints" in one}
+    listed = [one["keypoints"] for one in categories if str(one.get("id")) in used or len(categories) == 1]
     if any(one != listed[0] for one in listed):
         raise ValueError(
             f"categories: expected one order of points for all people of {path.name}, got several; write those of each category "
@@ -73,7 +73,7 @@ def read_mmpose(content: Any, path: Path) -> list[Frame]:
     meta = content.get("meta_info")
     if isinstance(meta, dict):
         points = meta.get("keypoint_id2name")
-        if isinstance(points, dict) and points and all(str(key).isdigit() for key in points):
+        if isinstance(points, dict) and points and all(key.isdecimal() and len(key) < 9 for key in points):
             points = [points[key] for key in sorted(points, key=int)]
         found = layout_of_dataset(str(meta.get("dataset_name", "")))
         if isinstance(points, list) and points and (found is None or layout_of_names(points) is not None):
@@ -95,9 +95,9 @@ def read_arrays(content: Any, path: Path) -> list[Frame]:
     scores = next((content[key] for key in _SCORES if isinstance(content.get(key), list)), None)
     if not points or not isinstance(points[0], list) or not points[0] or not isinstance(points[0][0], list):
         people = [content] if points else []
-    elif scores is not None and len(scores) != len(points):
+    elif scores is not None and (len(scores) != len(points) or not all(isinstance(one, list) for one in scores)):
         raise ValueError(
-            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)}; write one for "
+            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write one for "
             "each."
         )
     else:
@@ -176,7 +176,7 @@ def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
     if value and isinstance(value[0], list):
         widths = {len(point) if isinstance(point, list) else 0 for point in value}
         width = widths.pop()
-        if widths or width not in (2, 3):
+        if widths or width not in (2, 3) or len(flat) != width * len(value):
             raise ValueError(
                 f"keypoints: expected [x, y] or [x, y, confidence] for each point of {path.name}, got another; points in 3D go "
                 "into an .npz, keypoints3d (F, K, 3) in metres."

@@ -1,4 +1,4 @@
-"""Keypoint files: `.npz`, the `.json` of detectors, and folders of those, frame by frame."""
+"""Keypoint files: `.npz`, the `.json` of detectors, and folders of such `.json`, frame by frame."""
 
 from __future__ import annotations
 
@@ -71,13 +71,16 @@ def read_keypoints(
     Args:
         path: an `.npz` with `keypoints` (F, K, 2), or (F, K, 3) with the confidence last, or `keypoints3d` (F, K, 3)
             metres; and, where known, `confidence` (F, K) (or `keypoint_scores`, `scores`, `conf`, `visibility`), `layout`,
-            `focal_length`, `principal_point`, `image_size`, `names` of the frames. Or one `.json` of OpenPose, AlphaPose,
-            COCO-WholeBody, MMPose or MediaPipe, or a folder of them, frames in the order of time.
+            `focal_length` (one number, or fx and fy), `principal_point`, `image_size`, `units`, `names` of the frames,
+            `joint_names` of the points. Or one `.json` of OpenPose, AlphaPose, COCO-WholeBody, MMPose, MediaPipe, EasyMocap
+            or rtmlib, or a folder of them, frames in the order of time.
         layout: of the points, for files that do not say, or say one that is not known; else it must agree. A name, a table
             of point to joint or ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
-        person: which of the people in each frame; None takes the most confident one and follows it from frame to frame.
-        units: of the coordinates: 'pixels', 'normalised' to [0, 1], 'normalised_centred' to [-1, 1]; in 3D 'm', 'cm' or
-            'mm'. None takes pixels and metres, and refuses values that can be neither, or either.
+        person: which of the people: the number of a track (`track_id`, `idx`, `person_id`, ...) where the file has them, else
+            the place in the list of each frame; None follows who was seen most, by the sum of confidences.
+        units: of the coordinates: 'pixels', 'normalised' to [0, 1], 'normalised_centred' to [-1, 1] or, both over half the
+            width, 'normalised_centred_by_width'; in 3D 'm', 'cm' or 'mm'. None takes pixels and metres, and refuses values that
+            can be neither, or either.
         image_size: (width, height) in pixels, which normalised coordinates need where the file does not say.
 
     Returns:
