@@ -97,8 +97,8 @@ def read_arrays(content: Any, path: Path) -> list[Frame]:
         people = [content] if points else []
     elif scores is not None and (len(scores) != len(points) or not all(isinstance(one, list) for one in scores)):
         raise ValueError(
-            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write one for "
-            "each."
+            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write one "
+            "for each."
         )
     else:
         people = [
@@ -117,8 +117,7 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
     whole_body = any(key in one for one in people for key, _ in _WHOLE_BODY)
     for key, one in zip(keys, people, strict=True):
         group = frames.setdefault(key, [])
-        if "keypoints" not in one:
-            notes["people without keypoints were left out"] = None
+        if not _has_points(one, notes):
             continue
         group.append((_whole_body(one, notes, path) if whole_body else _person(one, notes, path), track_number(one)))
     every = stack_people([points for group in frames.values() for points, _ in group], "keypoints", path)
@@ -160,11 +159,18 @@ def _frames_of_instances(listed: list[dict[str, Any]], path: Path) -> list[Frame
     frames = []
     for k in in_order(keys, path):
         notes: dict[str, None] = {}
-        people = dicts(listed[k]["instances"], "instances", path)
+        people = [one for one in dicts(listed[k]["instances"], "instances", path) if _has_points(one, notes)]
         found = [_person(one, notes, path) for one in people]
         tracks = tuple(track_number(one) for one in people)
         frames.append(Frame(keys[k], stack_people(found, "keypoints", path), None, list(notes), tracks=tracks))
     return frames
+
+
+def _has_points(one: dict[str, Any], notes: dict[str, None]) -> bool:
+    """Whether a person has `keypoints`; who has none is noted."""
+    if "keypoints" not in one:
+        notes["people without keypoints were left out"] = None
+    return "keypoints" in one
 
 
 def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:

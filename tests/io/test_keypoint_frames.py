@@ -238,3 +238,27 @@ def test_gaps_and_recordings_are_noted(tmp_path: Path) -> None:
         "the frames of 2 recordings in x.json (a, b) are read one after"
     )
     assert note([f"v{k}_{k:03d}" for k in (3, 4, 5)]) == ()
+
+
+def test_instances_without_keypoints_are_left_out_and_noted(tmp_path: Path) -> None:
+    frames = [
+        {"frame_id": 0, "instances": [{"bbox": [0, 0, 1, 1]}]},
+        {"frame_id": 1, "instances": [{"keypoints": _C.tolist(), "keypoint_scores": [0.9] * 17}]},
+    ]
+    for content in (frames, {"instance_info": frames}):
+        found = read_keypoints(save_json(tmp_path / "a.json", content))
+        assert found.confidence.any(1).tolist() == [False, True]
+        assert "people without keypoints were left out" in found.notes
+
+
+def test_flags_of_a_body_beside_scores_of_hands(tmp_path: Path) -> None:
+    points = random_points(133)[0]
+    person = {
+        "image_id": 0,
+        "keypoints": with_confidence(points[:17], 2),
+        "foot_kpts": with_confidence(points[17:23], 1),
+    }
+    person |= {"face_kpts": with_confidence(points[23:91], 0.3), "lefthand_kpts": with_confidence(points[91:112], 0.4)}
+    found = read_keypoints(save_json(tmp_path / "a.json", [person]))
+    weights = [float(found.confidence[0, k]) for k in (0, 17, 23, 91, 112)]
+    np.testing.assert_allclose(weights, [1, 1, 0.3, 0.4, 0], rtol=1e-6)
