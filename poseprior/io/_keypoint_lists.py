@@ -97,8 +97,8 @@ def read_arrays(content: Any, path: Path) -> list[Frame]:
         people = [content] if points else []
     elif scores is not None and (len(scores) != len(points) or not all(isinstance(one, list) for one in scores)):
         raise ValueError(
-            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write one "
-            "for each."
+            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write "
+            "one for each."
         )
     else:
         people = [
