@@ -49,3 +49,8 @@ def coco_person() -> NDArray[np.float32]:
         [0, -62], [3, -65], [-3, -65], [7, -63], [-7, -63], [18, -48], [-18, -48], [22, -20], [-22, -20], [24, 5], [-24, 5],
         [10, 0], [-10, 0], [11, 45], [-11, 45], [11, 88], [-11, 88],
     ], np.float32) * 3 + 400  # fmt: skip
+
+
+def coco_people() -> NDArray[np.float32]:
+    """(F, 17, 2) that person in each frame, moved a little."""
+    return coco_person() + random_points(1, seed=3) / 100 + random_points(17, seed=4) / 500

@@ -32,7 +32,7 @@ class Fit:
     """Fit SMPL-X bodies to the keypoints of one person, with a prior."""
 
     keypoints: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="KEYPOINTS")]
-    """An .npz (keypoints or keypoints3d, layout, focal_length, ...), a detector's .json, or a folder of them."""
+    """An .npz (keypoints or keypoints3d, layout, focal_length, ...), a detector's .json, or a folder of .json files."""
     out: Path
     """The .npz to write: parameters for smplx, and the keys that AMASS readers take."""
     prior: str = "body-mixture"
@@ -47,7 +47,8 @@ class Fit:
     """Order of the points, for files that do not say: coco_wholebody, openpose_25, halpe_136, mediapipe_33, smplx_55, ...; or
     a .json with your own table of point to joint."""
     units: str | None = None
-    """Of the coordinates: pixels, normalised, normalised_centred (with --image-size); m, cm or mm; recognised if not given."""
+    """Of the coordinates: pixels, normalised, normalised_centred, normalised_centred_by_width (with --image-size); m, cm or mm;
+    recognised if not given."""
     focal: float | None = None
     """Focal length, pixels, where the file has none; the image's diagonal if not given."""
     center: tuple[float, float] | None = None
@@ -57,7 +58,8 @@ class Fit:
     sigma: float | None = None
     """Noise to expect: pixels (default 5) or metres (default 0.02)."""
     person: int | None = None
-    """Which of OpenPose's people; the most confident one, followed from frame to frame, if not given."""
+    """Which of the people: the number of a track where the file has them, else the place in each frame; who was seen most if
+    not given."""
     smooth: float | None = None
     """Fit the frames as one sequence of one person; standard deviation of accelerations, radians a frame squared."""
     fps: float = 30.0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _NUMBER = re.compile(r"([0-9]+)")
+_DECIMAL = re.compile(r"(.*?)(\d+)\.(\d+)(.*?)", re.DOTALL)
 #: As many people may be in an image.
 _FEW = 10
+#: Names of sequences that a note lists.
+_LISTED = 4
 Key = tuple[str | int, ...]
 
 
@@ -85,3 +89,61 @@ def image_folders(paths: Iterable[Path]) -> tuple[dict[Path, Path], list[tuple[P
                 f"is an image of several people, put the files into one folder as {folders[0].name}_{example.name}, ..."
             )))  # fmt: skip
     return as_named, notes
+
+
+def in_order(names: Sequence[str], path: Path) -> list[int]:
+    """The places of frames in the order of time, by the numbers in their names; 0.033 s is before 0.1 s.
+
+    Raises:
+        ValueError: names like 0.5 and 0.25, which are in another order as seconds than as numbers on both sides of a dot.
+    """
+    by_words = sorted(range(len(names)), key=lambda k: natural(names[k]))
+    matches = [
+        _DECIMAL.fullmatch(re.sub(r"\.(jpe?g|png|bmp|tiff?|webp|json)$", "", name, flags=re.I)) for name in names
+    ]
+    found = [match for match in matches if match is not None]
+    if len(found) < max(2, len(names)) or len({(m[1].rstrip("0123456789"), m[4]) for m in found}) > 1:
+        return by_words
+    fractions = [m[3] for m in found]
+    widths = {len(f) for f in fractions}
+    if any(any(c.isdigit() for c in m[1] + m[4]) for m in found) or len(widths) == 1:
+        return by_words
+    by_value = sorted(range(len(names)), key=lambda k: float(f"{found[k][2]}.{found[k][3]}"))
+    if any(len(f) > 1 and f[0] == "0" for f in fractions):
+        return by_value
+    if by_value == by_words or any(len(f) > 1 and f[-1] == "0" for f in fractions):
+        return by_words
+    first = next(k for k, (one, other) in enumerate(zip(by_value, by_words, strict=True)) if one != other)
+    raise ValueError(
+        f"path: expected names of frames whose order is plain in {path.name}, got {names[by_words[first]]!r} and "
+        f"{names[by_value[first]]!r}, which may be seconds or numbers on both sides of a dot; number the frames 0, 1, 2, ..."
+    )
+
+
+def order_notes(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    """What to note of frames in the order of time: those of several recordings, and numbers that skip."""
+    found = numbered([Path(f"{name}.json") for name in names])
+    if any(one is None for one in found) or len(found) < 2:
+        return ()
+    pairs = [one for one in found if one is not None]
+    sequences = [(str(Path(name).parent), one[0]) for name, one in zip(names, pairs, strict=True)]
+    listed = list(dict.fromkeys(sequences))
+    if len(listed) > 1 and 2 * len(listed) > len(names):
+        return ()  # every name of its own, no recordings
+    if len(listed) > 1:
+        shown = [name if folder == "." else f"{folder}/{name}" for folder, name in listed]
+        few = ", ".join(shown[:_LISTED]) + (", ..." if len(shown) > _LISTED else "")
+        return (
+            f"the frames of {len(listed)} recordings in {path.name} ({few}) are read one after the other, as one person's; put "
+            "each in a folder or file of its own if they are not",
+        )
+    steps = [later[1] - one[1] for one, later in itertools.pairwise(pairs)]
+    usual = max(sorted(set(steps)), key=steps.count)
+    gaps = [k for k, step in enumerate(steps) if step > usual]
+    if not gaps or 2 * steps.count(usual) < len(steps) or len(steps) < 2 or usual < 1:
+        return ()
+    lost = sum(steps[k] // usual - 1 for k in gaps)
+    return (
+        f"about {lost} frames are not in {path.name} (the first after {names[gaps[0]]}, before {names[gaps[0] + 1]}): the frames "
+        "beside a gap are taken as neighbours; write the missing ones without a person if their time counts",
+    )

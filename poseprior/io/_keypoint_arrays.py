@@ -26,14 +26,23 @@ def numbers(file: ArrayFile, name: str) -> Tensor:
         return torch.from_numpy(array.astype(np.float32))
 
 
-def pair(file: ArrayFile, name: str, above_zero: bool = False) -> tuple[float, float] | None:
-    """Two numbers of pixels, or one twice; None where the file has none."""
+def pair(file: ArrayFile, name: str, above_zero: bool = False, twice: bool = False) -> tuple[float, float] | None:
+    """Two numbers of pixels, or one for both where `twice`; None where the file has none."""
     if name not in file:
         return None
-    value = file[name].reshape(-1)
-    if value.dtype.kind not in "fiu" or len(value) not in (1, 2):
-        got = len(value) if value.dtype.kind in "fiu" else value.dtype
-        raise ValueError(f"{name}: expected 1 or 2 numbers, got {got}; cameras by frame need fit_body itself.")
+    array = file[name]
+    value = array.reshape(-1)
+    wanted = "1 or 2 numbers" if twice else "2 numbers"
+    if value.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: expected {wanted} in {file.path.name}, got {value.dtype}; save numbers, not text.")
+    if len(value) == 3 and name == "image_size":
+        raise ValueError(
+            f"{name}: expected (width, height) in pixels in {file.path.name}, got {tuple(value.tolist())}; of the shape of an "
+            "image (height, width, channels) save image.shape[1], image.shape[0]."
+        )
+    if len(value) not in (1, 2) or (len(value) == 1 and not twice):
+        fix = "save both" if len(value) == 1 else "save those of one camera; cameras by frame need fit_body itself"
+        raise ValueError(f"{name}: expected {wanted} in {file.path.name}, got {len(value)}; {fix}.")
     first, last = float(value[0]), float(value[-1])
     least = 0.0 if above_zero else -_MOST_PIXELS
     if not all(least < number < _MOST_PIXELS for number in (first, last)):  # a NaN fails the comparison

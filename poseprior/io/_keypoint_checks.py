@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,14 +16,17 @@ from ._open import ArrayFile, printable
 _WIDEST, _PERCENT = 1e6, 10.0
 #: Points of a frame at one place from which on they are no body.
 _FEWEST, _ZEROS = 4, 2
+#: Beginnings of names of arrays that are 1 where a confidence is 0.
+_MISSING = ("occlu", "invalid", "missing", "hidden", "unseen", "truncat", "outlier", "is_missing", "is_occlu", "nan")
 
 
 def check_size(name: str, value: object) -> tuple[float, float] | None:
     """(width, height) in pixels, or None."""
     if value is None:
         return None
+    given, value = value, value.tolist() if isinstance(value, np.ndarray | Tensor) else value
     if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != 2:
-        raise ValueError(f"{name}: expected (width, height) in pixels, got {quoted(value)}.")
+        raise ValueError(f"{name}: expected (width, height) in pixels, got {quoted(given)}.")
     width, height = (check_number(name, side, above=0.0, most=_WIDEST) for side in value)
     return width, height
 
@@ -49,6 +53,8 @@ def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], pat
         (zeros >= _ZEROS, "several at the origin"),
         (ones >= _ZEROS, "several at -1"),
         (alike, "all of them at one place"),
+        (_again(zeros, points), "one at the origin, as in other frames,"),
+        (_again(ones, points), "one at -1, as in other frames,"),
     ):
         if bool(bad.any()):
             frame = printable(names[int(bad.nonzero()[0, 0])])
@@ -58,12 +64,24 @@ def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], pat
             )
 
 
+def _again(found: Tensor, points: Tensor) -> Tensor:
+    """(F,) where a point of an image is at a place in two frames or more; in 3D the root may be the origin of every frame."""
+    again = points.shape[-1] == 2 and int((found > 0).sum()) > 1
+    return (found > 0) & again
+
+
 def unread(file: ArrayFile, shape: tuple[int, int], confident: bool) -> tuple[str, ...]:
     """What to note of arrays that were not read; one that looks like the confidence is refused where there is none."""
     rest = [key for key in file if key not in file.used]
     shapes = {key: getattr(file.headers[key], "shape", ()) for key in rest}
     for key in rest:
         if not confident and shapes[key] in (shape, (*shape, 1)):
+            if key.lower().startswith(_MISSING):
+                raise ValueError(
+                    f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may "
+                    f"be its opposite; if that is 1 for missing points, save confidence=1 - {printable(key)}, else leave it out "
+                    "of the file."
+                )
             raise ValueError(
                 f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may be "
                 "it; rename it to confidence, or leave it out of the file."

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .._checks import nearest
-from ..keypoint_layouts import LAYOUTS, KeypointLayout, LayoutInput, layouts_of_length
+from ..keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
 from ..keypoint_layouts import layout as find_layout
 from ._json import read_json
+from ._keypoint_bones import BONES, by_bones
 from ._open import printable
-
-#: Bones of the two orders of 17 points.
-_BONES = {
-    "coco_17": ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12),
-                (11, 13), (13, 15), (12, 14), (14, 16)),
-    "h36m_17": ((0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10), (8, 11), (11, 12),
-                (12, 13), (8, 14), (14, 15), (15, 16)),
-}  # fmt: skip
-#: Bones of Human3.6M's order against those of COCO's: 0.42 to 0.50 for its people, 0.74 to 1.6 for COCO's.
-_H36M_BELOW, _COCO_ABOVE = 0.56, 0.68
 
 
 def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
@@ -43,8 +33,9 @@ def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
 
 
 def choose_layout(
-    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path
-) -> tuple[KeypointLayout, tuple[str, ...]]:
+    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path,
+    named: KeypointLayout | None = None,
+) -> tuple[KeypointLayout, tuple[str, ...]]:  # fmt: skip
     """The layout of points (F, K, d), and what to note.
 
     Args:
@@ -53,6 +44,7 @@ def choose_layout(
         asked: what the caller passes.
         stored: what the file says. A name that is not known, or that has another number of points, decides nothing.
         path: of the file, for messages.
+        named: the layout that the names of the points in the file make.
 
     Raises:
         ValueError: no layout of so many points, several that the values do not tell apart, or one that does not fit.
@@ -65,15 +57,20 @@ def choose_layout(
             f"layout: expected {stored!r}, which {path.name} says, got {asked.name!r}; leave it out, or save the file with the "
             "layout that its points are in."
         )
-    if stored is not None and not fits and asked is None:
+    if stored is not None and not fits and asked is None and named is None:
         raise ValueError(_useless(printable(stored), said, count, path))
     chosen, notes = asked or said, list[str]()
+    if named is not None:
+        _check_names(named, asked, said if fits else None, count, path)
+        if asked is not None and asked.name == "own" and asked != named:
+            notes.append(f"not read: the names of the points of {path.name}, since a layout was passed")
+        chosen = asked or named
     if asked is not None and stored not in (None, asked.name):
         notes.append(f"not read: layout {printable(str(stored))!r} of {path.name}, since another was passed")
     if chosen is None:
         found = layouts_of_length(count)
-        if set(found) == set(_BONES):
-            found = _by_bones(points, confidence)
+        if set(found) == set(BONES):
+            found = by_bones(points, confidence)
         if not found:
             raise ValueError(
                 f"layout: expected one of {', '.join(LAYOUTS)}, got {count} points in {path.name}, which none of them has; "
@@ -91,6 +88,29 @@ def choose_layout(
     return chosen, tuple(notes)
 
 
+def _check_names(
+    named: KeypointLayout, asked: KeypointLayout | None, said: KeypointLayout | None, count: int, path: Path
+) -> None:
+    """Refuse names of points that are not of these, or that contradict a layout, but for a table of the caller's own."""
+    if asked is not None and asked.name == "own":
+        return
+    if len(named) != count:
+        raise ValueError(
+            f"layout: expected {count} names for the points of {path.name}, got {len(named)}; leave the names out of the file, "
+            "or pass your own table, layout={point: joint}."
+        )
+    other = asked or said
+    if other is None or len(other) != count:
+        return
+    for k, (one, two) in enumerate(zip(named.joints, other.joints, strict=True)):
+        if one != two and one is not None and two is not None:
+            what = "leave it out" if asked is not None else "leave one of them out of the file"
+            raise ValueError(
+                f"layout: expected point {k} to be {SMPLX_144[one]}, as the names of the points in {path.name} say, got "
+                f"{SMPLX_144[two]} in {other.name!r}; {what}, or pass your own table, layout={{point: joint}}."
+            )
+
+
 def _useless(stored: str, said: KeypointLayout | None, count: int, path: Path) -> str:
     """The error for a layout in a file that is not known, or that has another number of points."""
     if said is not None:
@@ -102,16 +122,3 @@ def _useless(stored: str, said: KeypointLayout | None, count: int, path: Path) -
         f"layout: expected one of {', '.join(LAYOUTS)}, got {stored!r} in {path.name}.{nearest(stored, LAYOUTS)} Pass layout= "
         "with that of the points, which then decides (on the command line --layout)."
     )
-
-
-def _by_bones(points: Tensor, confidence: Tensor) -> tuple[str, ...]:
-    """The one of the orders that makes bones of the lengths that people have, else both."""
-    lengths = {}
-    for name, bones in _BONES.items():
-        first, second = torch.tensor(bones).T
-        seen = (confidence[:, first] > 0) & (confidence[:, second] > 0)
-        length = (points[:, first] - points[:, second]).norm(dim=-1)
-        seen &= torch.isfinite(length)
-        lengths[name] = float(length[seen].mean()) if bool(seen.any()) else float("nan")
-    ratio = lengths["h36m_17"] / max(lengths["coco_17"], 1e-12)
-    return ("h36m_17",) if ratio < _H36M_BELOW else ("coco_17",) if ratio > _COCO_ABOVE else tuple(_BONES)

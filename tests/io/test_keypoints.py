@@ -66,7 +66,7 @@ def test_fragments_and_others_do_not_take_over(tmp_path: Path) -> None:
     found = read_keypoints(tmp_path)
     assert [int(v) for v in (found.confidence > 0).sum(1)] == [25, 25, 0, 25]
     assert float(found.points[3, 0, 0]) == 130.0
-    with pytest.raises(ValueError, match="person: expected 0 or more"):
+    with pytest.raises(ValueError, match="person: expected an integer of 0 or more, got -1"):
         read_keypoints(tmp_path, person=-1)
     (tmp_path / "a_003.json").write_text('{"people": [null]}')
     with pytest.raises(ValueError, match="people: expected a list of objects"):

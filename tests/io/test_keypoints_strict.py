@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from keypoint_samples import F, random_points, save_npz
+from keypoint_samples import F, coco_people, coco_person, random_points, save_npz
 
 from poseprior.io.keypoints import KeypointFile, read_keypoints
 
@@ -106,7 +106,7 @@ def test_frames_of_two_programs_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_an_axis_of_length_one_is_left_out(tmp_path: Path) -> None:
-    points = random_points(17)
+    points = coco_people()
     for shape in ((F, 1, 17), (1, F, 17)):
         file = save_npz(tmp_path / "a.npz", keypoints=points.reshape(*shape, 2), confidence=np.full(shape, 0.5))
         found = read_keypoints(file)
@@ -129,7 +129,7 @@ def test_other_shapes_are_refused_with_what_to_save(tmp_path: Path, shape: tuple
 
 
 def test_points_at_minus_one_are_no_points(tmp_path: Path) -> None:
-    points = random_points(17)
+    points = coco_people()
     points[1, 12:] = -1
     with pytest.raises(ValueError, match="several at -1 in frame 1"):
         read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
@@ -153,7 +153,7 @@ def test_files_of_other_kinds_say_how_to_save_them(tmp_path: Path) -> None:
 
 
 def test_frames_of_two_units_are_refused(tmp_path: Path) -> None:
-    points = random_points(17)
+    points = coco_people()
     points[1] /= 640
     with pytest.raises(
         ValueError, match=r"got 1 of 3 frames \(the first is number 1\) with the whole person within a pixel"
@@ -161,3 +161,81 @@ def test_frames_of_two_units_are_refused(tmp_path: Path) -> None:
         read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
     points[1, 3:] = np.nan  # three points near the corner of the image may be
     assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points)).points) == F
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_one_missing_point_in_each_frame(tmp_path: Path, place: int) -> None:
+    points = coco_people()
+    points[:, 9] = place
+    with pytest.raises(ValueError, match=r"as in other frames, in frame 0 of a.npz; mark missing points with NaN"):
+        read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
+    points[1:, 9] = np.nan  # once it may be the corner of the image
+    assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points, layout="coco_17")).points) == F
+    rooted = np.random.default_rng(0).uniform(-0.9, 0.9, (3, 22, 3))
+    rooted[:, 0] = 0  # 3D about the pelvis
+    assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints3d=rooted)).points) == F
+
+
+@pytest.mark.parametrize("name", ["occluded", "occlusion", "invalid", "missing"])
+def test_the_opposite_of_a_confidence(tmp_path: Path, name: str) -> None:
+    flags = np.zeros((3, 33))
+    with pytest.raises(ValueError, match=rf"got {name} \(3, 33\), which may be its opposite.*confidence=1 - {name}"):
+        _read(tmp_path, {name: flags})
+
+
+@pytest.mark.parametrize("shape", [(F, 1), (F,)])
+def test_numbers_for_each_frame_are_no_confidences(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    found = _read(tmp_path, {"scores": np.full(shape, 0.3)})
+    assert (found.confidence == 1).all() and "'scores' has one number for each frame" in found.notes[0]
+    with pytest.raises(ValueError, match=r"conf: expected \(3, 33\) .* got \(3(, 1|,)\), which is no number for each"):
+        _read(tmp_path, {"conf": np.full(shape, 0.3)})
+    square = np.random.default_rng(0).uniform(100, 500, (33, 33, 2))
+    for key in ("conf", "confidence", "visibility"):
+        with pytest.raises(ValueError, match="for each frame or for each point"):
+            _read(tmp_path, {"keypoints": square, key: np.ones(33)})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"focal_length": "1500"}, r"focal_length: expected 1 or 2 numbers in a.npz, got <U4; save numbers, not text"),
+        ({"focal_length": np.ones((3, 2))}, "save those of one camera; cameras by frame need fit_body itself"),
+        (
+            {"image_size": (1080, 1920, 3)},
+            r"got \(1080, 1920, 3\); of the shape .* save image.shape\[1\], image.shape\[0\]",
+        ),
+        ({"image_size": 640}, "image_size: expected 2 numbers in a.npz, got 1; save both"),
+        ({"principal_point": 960.0}, "principal_point: expected 2 numbers in a.npz, got 1; save both"),
+    ],
+)
+def test_cameras_of_another_shape(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _read(tmp_path, arrays)
+
+
+def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
+    found = _read(tmp_path, {}, image_size=np.array([1280, 720]), person=np.int64(0))
+    assert found.image_size == (1280.0, 720.0)
+
+
+@pytest.mark.parametrize(
+    ("person", "message"),
+    [
+        ({"pose_keypoints_2d": [], "pose_keypoints_3d": [1.0] * 100}, r"keypoints3d \(F, 25, 3\) in metres"),
+        ({"pose_keypoints_2d": [1.0] * 54}, "AlphaPose: without --format open"),
+        ({"pose_keypoints_2d": [1.0] * 405}, r"BODY_135; save them in an .npz, keypoints \(F, 135, 3\)"),
+    ],
+)
+def test_other_bodies_of_openpose(tmp_path: Path, person: dict[str, Any], message: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"people": [person]}))
+    with pytest.raises(ValueError, match=message):
+        read_keypoints(tmp_path / "a.json")
+
+
+def test_parts_of_17_points_and_other_orders_are_refused(tmp_path: Path) -> None:
+    few = np.zeros((1, 17))
+    few[:, :7] = 1
+    another = coco_person()[[0, 1, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 3, 4]]  # arms and legs in turn
+    for arrays in ({"keypoints": coco_people()[:1], "confidence": few}, {"keypoints": another[None]}):
+        with pytest.raises(ValueError, match="pass layout='coco_17' or layout='h36m_17'"):
+            read_keypoints(save_npz(tmp_path / "a.npz", **arrays))
