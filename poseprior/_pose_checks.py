@@ -22,6 +22,8 @@ _Got = TypeVar("_Got")
 MOST_DRAWS = 10_000_000
 #: Log-densities of ordinary poses are smaller than this in absolute value, nats.
 _MOST_NATS = 1e12
+#: Of latents, which are N(0, 1); the sum of their squares is far from where single precision ends.
+_MOST_LATENT = 1e15
 #: Radians. Beyond it not even the digits of double precision say which rotation a rotvec is.
 MOST_RADIANS = 1e15
 #: Radians. Rotvecs beyond it are wrapped to norms of at most pi in double precision before a model sees them: in single
@@ -164,14 +166,19 @@ def check_context(context: Tensor, batch: Sequence[int], size: int, like: Tensor
 
 
 def check_latent(latent: Tensor, dim: int) -> None:
-    """Refuse what is not a floating-point tensor (*batch, dim).
+    """Refuse what is not a floating-point tensor (*batch, dim) of finite numbers.
 
     Raises:
-        ValueError: another type or length.
+        ValueError: another type or length, or (not in traced code) a NaN or numbers beyond 1e15.
     """
     check_floating("latent", latent, f"(*batch, {dim})")
     if latent.shape[-1:] != (dim,):
         raise ValueError(f"latent: expected (*batch, {dim}), got {tuple(latent.shape)}.")
+    if not is_traced() and not bool((latent.detach().abs() < _MOST_LATENT).all()):  # a NaN fails the comparison
+        raise ValueError(
+            f"latent: expected finite numbers within {_MOST_LATENT:g}, got others; prior.encode(pose) gives the latent of a "
+            "pose."
+        )
 
 
 def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
@@ -268,6 +275,21 @@ def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], r
             (slope,) = torch.autograd.grad(value.sum(), poses, allow_unused=True)
             if slope is not None and not bool(torch.isfinite(slope).all()):
                 raise ValueError("the gradient of log_prob at two ordinary poses is not finite")
+
+
+def check_drawn(
+    log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], drawn: Tensor, context: Tensor | None
+) -> None:
+    """Refuse weights whose own draws (B, J, 3) are no poses, or have no finite density.
+
+    Raises:
+        ValueError: with the values that came out.
+    """
+    if not bool(torch.isfinite(drawn).all()):
+        raise ValueError("draws are not finite")
+    value = log_prob(drawn, torch.ones(drawn.shape[:2], dtype=torch.bool, device=drawn.device), context)
+    if not bool((value.abs() < _MOST_NATS).all()):
+        raise ValueError(f"log_prob of two draws is {value.tolist()}, expected finite numbers")
 
 
 def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:

@@ -243,6 +243,10 @@ class PosePrior(Compilable, Trainable):
 
     def _check_weights(self) -> None:
         _pose_checks.check_density(self._log_prob, self._zeros(1), self.context_dim)
+        context = self._zeros(1).new_zeros(2, self.context_dim) if self.context_dim else None
+        with torch.no_grad():
+            drawn = self._sample(2, torch.Generator(self.device).manual_seed(0), context)
+            _pose_checks.check_drawn(self._log_prob, drawn, context)
 
     def _check_pose(self, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
         """The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool; see `check_pose`."""

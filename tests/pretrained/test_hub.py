@@ -253,7 +253,7 @@ def test_long_addresses_are_refused_at_once(address: str, fake: FakeHub) -> None
 
 
 def test_a_data_set_is_no_prior(fake: FakeHub) -> None:
-    with pytest.raises(ValueError, match="owner of a model repository.*got 'datasets'"):
+    with pytest.raises(ValueError, match=r"owner of a model repository.*got 'datasets'"):
         poseprior.load("hf://datasets/ann/priors/knee.safetensors")
     assert not fake.calls
 
