@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version",),
     ("_checks", "_compiled", "_inference_mode", "_tracing", "_value_and_gradient", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
+    ("_pose_checks",),
     ("io.atomic",),
     ("drawing",),
     ("_shown",),
@@ -26,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Below `prior`: defining a class registers it, so `prior` knows the registry. The file format is its own module.
     ("_checkpoint_format",),
     ("checkpoint",),
-    ("_pose_checks", "_chunks"),
+    ("_weight_checks", "_chunks"),
     ("prior",),
     # Charts keep what they compute from their buffers in the cache that families share.
     ("models.shared",),

@@ -138,6 +138,10 @@ class ProductPrior(PosePrior):
                 total = total + loss * rows.sum() / len(rows)
         return total
 
+    def _check_weights(self) -> None:
+        for part in self._own_parts():
+            part._check_weights()
+
     def can_score(self, observed: Tensor) -> Tensor:
         """As `PosePrior.can_score`: every part scores what it sees, or sees nothing."""
         seen = observed[..., list(self.joints)]
