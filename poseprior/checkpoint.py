@@ -101,6 +101,8 @@ def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
     """Write a prior's tensors and metadata; see `PosePrior.save`."""
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path: expected a name ending in .safetensors, got {quoted(path)}.")
+    if not isinstance(prior.metadata, Mapping):
+        raise ValueError(f"metadata: expected a mapping, got {quoted(prior.metadata)}; set prior.metadata = {{}}.")
     if taken := [key for key in RESERVED if key in prior.metadata]:
         raise ValueError(
             f"metadata: expected no entries named {', '.join(RESERVED)}, which describe the file itself, got "

@@ -448,6 +448,14 @@ def _without_digest(path: Path) -> dict[str, str]:
     return {"poseprior": json.dumps(meta)}
 
 
+@pytest.mark.parametrize("metadata", [[1], None, "x"])
+def test_metadata_that_are_no_mapping(metadata: Any, tmp_path: Path) -> None:
+    prior = GaussianPrior(_JOINTS)
+    prior.metadata = metadata
+    with pytest.raises(ValueError, match="metadata: expected a mapping"):
+        prior.save(tmp_path / "prior.safetensors")
+
+
 def test_a_factor_that_cannot_draw_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "prior.safetensors"
     tensors, meta = checkpoint.read(Path(poseprior.__file__).parent / "pretrained" / "body-gaussian.safetensors")
