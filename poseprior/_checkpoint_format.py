@@ -36,9 +36,10 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _KEY = "poseprior"
 #: Bytes of a file's header at most; those of the shipped priors have some 10 kB.
-_MOST_HEADER = 1 << 24
+MOST_HEADER = 1 << 24
 _TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 _MOST_DIMENSIONS = 8
+_MOST_TENSORS = 10_000
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -68,9 +69,9 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
         ) from error
     if not isinstance(meta["licence"], str):
         raise ValueError(f"metadata: expected a string for 'licence', got {quoted(meta['licence'])}.")
-    if len(text) > _MOST_HEADER // 2:
+    if len(text) > MOST_HEADER // 2:
         raise ValueError(
-            f"metadata: expected at most {_MOST_HEADER // 2:,} characters of JSON, got {len(text):,}; write long notes to a "
+            f"metadata: expected at most {MOST_HEADER // 2:,} characters of JSON, got {len(text):,}; write long notes to a "
             "file of their own."
         )
     content = to_bytes(tensors, metadata={_KEY: text})
@@ -102,9 +103,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: no such file, not safetensors (a pickle is refused without being executed), cut short, damaged, not of
             poseprior, of a newer format, or with tensors that no prior has.
     """
-    header = _read_header(path)
+    header = read_header(path)
     meta = _check_metadata(header, path)
-    _check_tensors(header, path)
+    check_tensor_types(header, path)
     try:
         with safe_open(path, framework="pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}
@@ -123,10 +124,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata alone, from the header of the file; raises as `read`, except that tensors are not checked."""
-    return _check_metadata(_read_header(path), path)
+    return _check_metadata(read_header(path), path)
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file: names, types and shapes of tensors, and the metadata."""
     _require_regular_file(path)
     try:
@@ -135,17 +136,17 @@ def _read_header(path: Path) -> dict[str, Any]:
             start = handle.read(9)
             length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else size
             whole = start[8:] == b"{" and length <= size - 8
-            raw = start[8:] + handle.read(length - 1) if whole and length <= _MOST_HEADER else b""
+            raw = start[8:] + handle.read(length - 1) if whole and length <= MOST_HEADER else b""
     except OSError as error:
         raise ValueError(f"path: cannot read {path} ({error.strerror or error}).") from error
     if not whole:
         _refuse_foreign(path, start, size)
     if not raw:
         raise ValueError(
-            f"path: the header of {path} has {length:,} bytes, expected at most {_MOST_HEADER:,}; prior.save writes no such "
+            f"path: the header of {path} has {length:,} bytes, expected at most {MOST_HEADER:,}; prior.save writes no such "
             "file."
         )
-    header = _parse(raw.decode("utf-8", "surrogateescape"), f"the header of {path}")
+    header = parse_json(raw.decode("utf-8", "surrogateescape"), f"the header of {path}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise ValueError(f"path: the header of {path} is not that of a safetensors file; the file is damaged.")
     return header
@@ -191,8 +192,10 @@ def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
     )
 
 
-def _check_tensors(header: dict[str, Any], path: Path) -> None:
-    """Refuse tensors of types and ranks that no prior has, by the header alone."""
+def check_tensor_types(header: dict[str, Any], path: Path) -> None:
+    """Refuse tensors of types and ranks that no prior has, by the header alone, and more tensors than any has."""
+    if len(header) > _MOST_TENSORS:
+        raise ValueError(f"path: {path} holds {len(header):,} tensors, expected at most {_MOST_TENSORS:,}.")
     for name, entry in header.items():
         if name == "__metadata__":
             continue
@@ -218,7 +221,7 @@ def _check_metadata(header: dict[str, Any], path: Path) -> dict[str, Any]:
             f"path: {path} is a safetensors file of something else: it has no 'poseprior' metadata; expected one that "
             "prior.save wrote."
         )
-    meta = _parse(raw, f"the metadata of {path}")
+    meta = parse_json(raw, f"the metadata of {path}")
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise ValueError(f"path: {path} names no format_version; the file is damaged.")
@@ -239,7 +242,7 @@ def _check_metadata(header: dict[str, Any], path: Path) -> dict[str, Any]:
     return meta
 
 
-def _parse(text: str, what: str) -> Any:
+def parse_json(text: str, what: str) -> Any:
     """JSON without NaN, infinities and whole numbers that no option has."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)

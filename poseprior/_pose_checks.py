@@ -21,8 +21,8 @@ _Got = TypeVar("_Got")
 
 #: Poses that one call draws at most: 165 numbers each, 6.6 GB in single precision.
 MOST_DRAWS = 10_000_000
-#: Log-densities of ordinary poses are smaller than this in absolute value, nats.
-_MOST_NATS = 1e12
+#: Of latents, which are N(0, 1); the sum of their squares is far from where single precision ends.
+_MOST_LATENT = 1e15
 #: Radians. Rotvecs beyond it are wrapped to norms of at most pi in double precision before a model sees them: in single
 #: precision, rounding would lose the rotation that is left when whole turns are taken off, and its gradient.
 _FAR_RADIANS = 1e4
@@ -163,14 +163,19 @@ def check_context(context: Tensor, batch: Sequence[int], size: int, like: Tensor
 
 
 def check_latent(latent: Tensor, dim: int) -> None:
-    """Refuse what is not a floating-point tensor (*batch, dim).
+    """Refuse what is not a floating-point tensor (*batch, dim) of finite numbers.
 
     Raises:
-        ValueError: another type or length.
+        ValueError: another type or length, or (not in traced code) a NaN or numbers beyond 1e15.
     """
     check_floating("latent", latent, f"(*batch, {dim})")
     if latent.shape[-1:] != (dim,):
         raise ValueError(f"latent: expected (*batch, {dim}), got {tuple(latent.shape)}.")
+    if not is_traced() and not bool((latent.detach().abs() < _MOST_LATENT).all()):  # a NaN fails the comparison
+        raise ValueError(
+            f"latent: expected finite numbers within {_MOST_LATENT:g}, got others; prior.encode(pose) gives the latent of a "
+            "pose."
+        )
 
 
 def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
@@ -243,30 +248,6 @@ def check_draws(name: str, number: int, given: object) -> None:
         raise ValueError(
             f"{name}: expected at most {MOST_DRAWS:,} poses a call, got {quoted(given)}; draw in several calls."
         )
-
-
-def check_density(log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor], rest: Tensor, context_dim: int) -> None:
-    """Refuse weights under which two ordinary poses have no finite density or no finite gradient.
-
-    Args:
-        log_prob: of rotvecs (B, J, 3), masks (B, J) and conditioning vectors (B, context_dim).
-        rest: (1, J, 3) zeros.
-        context_dim: length of the conditioning vector.
-
-    Raises:
-        ValueError: with the values that came out.
-    """
-    with torch.enable_grad():
-        poses = torch.cat([rest + 0.1, rest + 0.3]).requires_grad_()
-        everything = torch.ones(poses.shape[:2], dtype=torch.bool, device=poses.device)
-        value = log_prob(poses, everything, poses.new_zeros(2, context_dim) if context_dim else None)
-        good = bool((value < _MOST_NATS).all()) and bool((value > -_MOST_NATS).any())  # a NaN fails the first
-        if not good:
-            raise ValueError(f"log_prob of two ordinary poses is {value.tolist()}, expected finite numbers")
-        if value.requires_grad and bool(torch.isfinite(value).all()):
-            (slope,) = torch.autograd.grad(value.sum(), poses, allow_unused=True)
-            if slope is not None and not bool(torch.isfinite(slope).all()):
-                raise ValueError("the gradient of log_prob at two ordinary poses is not finite")
 
 
 def refuse_partial(owner: str, joints: Sequence[int], seen: Tensor) -> None:

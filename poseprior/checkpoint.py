@@ -36,6 +36,10 @@ _TENSOR_MAKERS = (
 #: Building a prior makes temporary tensors too. It may make this many numbers for each number in the file, and this many
 #: more whatever the file holds.
 _NUMBERS_PER_STORED, _MORE_NUMBERS = 4, 4_000_000
+#: Priors in a prior, all together, and how deep they nest.
+_MOST_PARTS, _DEEPEST = 64, 8
+#: No training comes near it.
+_MOST_WEIGHT = 1e12
 #: An error lists at most this many names.
 _MOST_NAMES = 20
 
@@ -97,6 +101,8 @@ def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
     """Write a prior's tensors and metadata; see `PosePrior.save`."""
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path: expected a name that ends in .safetensors, got {quoted(path)}.")
+    if not isinstance(prior.metadata, Mapping):
+        raise ValueError(f"metadata: expected a mapping, got {quoted(prior.metadata)}; set prior.metadata = {{}}.")
     if taken := [key for key in RESERVED if key in prior.metadata]:
         raise ValueError(
             f"metadata: expected no entries named {', '.join(RESERVED)}, which describe the file itself, got "
@@ -119,6 +125,7 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
     """The prior in a file, of the class `kind` or derived from it; see `PosePrior.load`."""
     device = usable_device(device)
     tensors, meta = read(Path(path))
+    _refuse_many_parts(meta["config"], path)
     with _LimitedSizes(tensors.values()):
         prior = build(meta["class"], meta["config"], str(path))
     if not isinstance(prior, kind):
@@ -136,6 +143,7 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
             part.fitted = True
     prior.to(device).eval().requires_grad_(False)
     try:
+        _refuse_huge(tensors)
         prior._check_weights()  # this also fills the caches of what depends on the weights alone
         prior._restore_metadata({key: value for key, value in meta.items() if key not in RESERVED})
     except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
@@ -144,6 +152,30 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
             "file is damaged."
         ) from error
     return prior
+
+
+def _refuse_huge(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights whose products leave the range of single precision for some poses, if not for those that are tried."""
+    huge = [_printable(n) for n, t in tensors.items() if t.is_floating_point() and bool((t.abs() > _MOST_WEIGHT).any())]
+    if huge:
+        raise ValueError(f"numbers beyond {_MOST_WEIGHT:g} in {', '.join(huge[:_MOST_NAMES])}")
+
+
+def _refuse_many_parts(config: object, path: str | os.PathLike[str]) -> None:
+    """Refuse options with so many priors in them that building these takes long."""
+    parts, left = 0, [(config, 0)]
+    while left:
+        value, depth = left.pop()
+        if isinstance(value, Mapping):
+            nested = {"class", "config"} <= set(value)
+            parts, depth = parts + nested, depth + nested
+            if parts > _MOST_PARTS or depth > _DEEPEST:
+                raise ValueError(
+                    f"path: {path} holds a prior of more than {_MOST_PARTS} priors, or nested more than {_DEEPEST} deep; "
+                    "save its parts as priors of their own."
+                )
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        left += [(one, depth) for one in inside if isinstance(one, Mapping | list)]
 
 
 class _LimitedSizes(TorchFunctionMode):
@@ -176,7 +208,28 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
         ValueError: tensors that are missing, unexpected, of other shapes or types, not finite, or, for whole numbers
             (permutations), not the module's own in some order.
     """
-    expected = module.state_dict()
+    refuse_misfits(module.state_dict(), tensors, path, type(module).__name__)
+    stored = _floating_types(tensors)  # half precision only makes the file smaller: no prior computes in it
+    if stored in ({torch.float32}, {torch.float64}) and stored != _floating_types(module.state_dict()):
+        module.to(next(iter(stored)))
+    module.load_state_dict(tensors)
+
+
+def refuse_misfits(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, owner: str, *, same_types: bool = False
+) -> None:
+    """Refuse tensors that do not take the places of those that are expected; one error lists all.
+
+    Args:
+        expected: tensors by name.
+        tensors: what a file holds.
+        path: of the file.
+        owner: of the expected tensors, for messages.
+        same_types: whether another floating-point type is refused, too.
+
+    Raises:
+        ValueError: as `load_strict`.
+    """
     both = sorted(set(expected) & set(tensors))
     misshapen = [
         f"{name} (expected {tuple(expected[name].shape)}, got {tuple(tensors[name].shape)})"
@@ -186,7 +239,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
     mistyped = [
         f"{name} (expected {expected[name].dtype}, got {tensors[name].dtype})"
         for name in both
-        if not _same_kind(expected[name], tensors[name])
+        if not _same_kind(expected[name], tensors[name], same_types)
     ]
     not_finite = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     odd = [] if misshapen or mistyped else [name for name in both if not _same_values(expected[name], tensors[name])]
@@ -202,22 +255,19 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
         if names
     )
     if listed:
-        raise ValueError(f"path: the tensors of {path} do not fit {type(module).__name__}; {listed}.")
-    stored = _floating_types(tensors)  # half precision only makes the file smaller: no prior computes in it
-    if stored in ({torch.float32}, {torch.float64}) and stored != _floating_types(expected):
-        module.to(next(iter(stored)))
-    module.load_state_dict(tensors)
+        raise ValueError(f"path: the tensors of {path} do not fit {owner}; {listed}.")
 
 
-def _same_kind(expected: Tensor, found: Tensor) -> bool:
-    return expected.dtype == found.dtype or (expected.is_floating_point() and found.is_floating_point())
+def _same_kind(expected: Tensor, found: Tensor, same_types: bool) -> bool:
+    floating = expected.is_floating_point() and found.is_floating_point() and not same_types
+    return expected.dtype == found.dtype or floating
 
 
 def _same_values(expected: Tensor, found: Tensor) -> bool:
     """Whether whole numbers are those of a fresh module, in whatever order; True for other tensors."""
     if expected.is_floating_point():
         return True
-    return torch.equal(expected.flatten().sort().values, found.flatten().sort().values)
+    return torch.equal(expected.cpu().flatten().sort().values, found.flatten().sort().values)
 
 
 def _printable(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 import torch
 from torch import Tensor
 
-from . import _pose_checks, checkpoint, skeleton
+from . import _pose_checks, _weight_checks, checkpoint, skeleton
 from ._checks import check_whole
 from ._chunks import in_chunks
 from ._compiled import Compilable
@@ -242,7 +242,8 @@ class PosePrior(Compilable, Trainable):
     # ------------------------------------------------------------------ shared plumbing
 
     def _check_weights(self) -> None:
-        _pose_checks.check_density(self._log_prob, self._zeros(1), self.context_dim)
+        _weight_checks.check_density(self._log_prob, self._zeros(1), self.context_dim)
+        _weight_checks.check_draws(self._log_prob, self._sample, self._zeros(1), self.context_dim)
 
     def _check_pose(self, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
         """The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool; see `check_pose`."""

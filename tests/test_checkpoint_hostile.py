@@ -425,3 +425,67 @@ def test_damaged_files_load_or_are_one_error(saved: Path, count: int) -> None:
         saved.write_bytes(_damage(whole, generator))
         with bounded():
             assert len(_outcome(saved) or "") < 10_000
+
+
+# ---------------------------------------------------------------------- weights and parts
+
+
+@pytest.mark.parametrize("value", [1e30, -1e15])
+def test_weights_that_overflow_are_refused(saved: Path, value: float) -> None:
+    whole = load_file(saved)
+    for name, tensor in list(whole.items())[:3]:
+        if tensor.is_floating_point() and tensor.numel():
+            changed = tensor.clone()
+            changed.view(-1)[0] = value
+            save_file({**whole, name: changed}, saved, metadata=_without_digest(saved))
+            with pytest.raises(ValueError, match=rf"path: .*cannot use.*numbers beyond 1e\+12 in {name}"):
+                poseprior.load(saved)
+
+
+def _without_digest(path: Path) -> dict[str, str]:
+    meta = json.loads(_parts(path)[0]["__metadata__"]["poseprior"])
+    meta.pop("digest", None)
+    return {"poseprior": json.dumps(meta)}
+
+
+@pytest.mark.parametrize("metadata", [[1], None, "x"])
+def test_metadata_that_are_no_mapping(metadata: Any, tmp_path: Path) -> None:
+    prior = GaussianPrior(_JOINTS)
+    prior.metadata = metadata
+    with pytest.raises(ValueError, match="metadata: expected a mapping"):
+        prior.save(tmp_path / "prior.safetensors")
+
+
+def test_a_factor_that_cannot_draw_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    tensors, meta = checkpoint.read(Path(poseprior.__file__).parent / "pretrained" / "body-gaussian.safetensors")
+    tensors["factors.parts.0.lower"].view(-1)[5] = 1e4
+    meta.pop("digest")
+    save_file(tensors, path, metadata={"poseprior": json.dumps(meta)})
+    with pytest.raises(ValueError, match="holds weights that GaussianPrior cannot use"):
+        poseprior.load(path)
+
+
+def test_many_parts_are_refused_at_once(gaussian: Path) -> None:
+    part = {"class": "GaussianPrior", "config": {"joints": [5]}}
+    _with_metadata(gaussian, **{"class": "ProductPrior", "config": {"parts": [part] * 60_000, "mirrored": []}})
+    with bounded(), pytest.raises(ValueError, match="more than 64 priors"):
+        poseprior.load(gaussian)
+    with pytest.raises(ValueError, match="parts: expected at most 55 priors"):
+        ProductPrior([part] * 60)
+
+
+def test_deep_nests_are_refused_at_once(gaussian: Path) -> None:
+    nest: dict[str, Any] = {"class": "GaussianPrior", "config": checkpoint.read_metadata(gaussian)["config"]}
+    for _ in range(40):
+        empty: dict[str, Any] = {name: {} for name in ("parent_frame", "child_frame", "spread", "centre")}
+        nest = {"class": "AdaptedPrior", "config": {"prior": nest, **empty}}
+    _with_metadata(gaussian, **nest)
+    with bounded(), pytest.raises(ValueError, match="nested more than 8 deep"):
+        poseprior.load(gaussian)
+
+
+def test_many_tensors_are_refused_at_once(gaussian: Path) -> None:
+    _with_tensors(gaussian, **{f"x{k}": torch.zeros(1) for k in range(20_000)})
+    with bounded(), pytest.raises(ValueError, match=r"holds 20,0.. tensors, expected at most 10,000"):
+        poseprior.load(gaussian)

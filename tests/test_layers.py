@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_checkpoint_format",),
     ("checkpoint",),
     ("_pose_checks", "_chunks"),
+    ("_weight_checks",),
     ("prior",),
     # Charts keep what they compute from their buffers in the cache that families share.
     ("models.shared",),

@@ -128,7 +128,9 @@ def test_terms(given: dict[str, Any], name: str, prior: PosePrior) -> None:
 
 
 def test_anchors() -> None:
-    with pytest.raises(ValueError, match=r"^dof: expected a finite number above 0, got 'x'"):
+    with pytest.raises(
+        ValueError, match=r"^dof: expected a finite number of 0.001 or more and at most 1e\+06, got 'x'"
+    ):
         PoseAnchor(POSE, sigma=0.1, dof="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^estimate: expected a floating-point tensor"):
         PoseAnchor(POSE.int(), sigma=0.1)

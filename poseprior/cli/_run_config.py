@@ -36,8 +36,9 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any], dict[str, Any]]
     known = names()
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else reason
         raise ValueError(f"--config: {path} is not a readable TOML file ({reason}).") from None
     model, options = values.pop("model", None), values.pop("options", {})
     if model is not None and model not in MODELS:

@@ -18,6 +18,9 @@ from .body.hand_convention import HandConvention
 from .energy import EnergyTerm, PoseParams, pose_and_joints
 from .term import LARGEST_WEIGHT, Schedule, factor_at
 
+#: Radians. Squares of rotations over those of a width beyond these bounds leave the range of single precision.
+_LEAST_SIGMA, _MOST_SIGMA = 1e-9, 1e9
+
 
 @final
 class PoseAnchor(EnergyTerm):
@@ -59,8 +62,10 @@ class PoseAnchor(EnergyTerm):
         pose, given = pose_and_joints(estimate, self._hands)
         check_floating("estimate", pose)
         width = as_real_tensor("sigma", sigma, dtype=pose.dtype, device=pose.device)
-        if bool((torch.isnan(width) | (width <= 0)).any()):
-            raise ValueError(f"sigma: expected radians above 0 (infinite for no anchor), got {sigma}.")
+        if bool((torch.isnan(width) | (width < _LEAST_SIGMA) | ((width > _MOST_SIGMA) & torch.isfinite(width))).any()):
+            raise ValueError(
+                f"sigma: expected radians from {_LEAST_SIGMA:g} to {_MOST_SIGMA:g} (infinite for no anchor), got {sigma}."
+            )
         try:
             width = width.expand(pose.shape[:-1])
         except RuntimeError:
@@ -70,7 +75,7 @@ class PoseAnchor(EnergyTerm):
             ) from None
         check_number("weight", weight, least=0.0, most=LARGEST_WEIGHT)
         if dof is not None:
-            check_number("dof", dof, above=0.0)
+            check_number("dof", dof, least=1e-3, most=1e6)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}.")
         factor_at(schedule, 0.0)

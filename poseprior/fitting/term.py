@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import skeleton
 from .._checks import check_joint_names, check_mapping, check_number, quoted
-from .._pose_checks import check_latent
+from .._pose_checks import check_latent, density_dtype
 from .._tracing import is_traced, untransformed
 from ..prior import LatentPosePrior, PosePrior
 from ..training.pose_rows import check_prior
@@ -25,7 +25,6 @@ Schedule = Callable[[float], float] | Sequence[float]
 LARGEST_WEIGHT = 1e9
 #: Nats a joint. No pose costs as much, and 55 of them still fit into half of single precision's range.
 _LARGEST_ROBUST = 1e9
-_LARGEST_LATENT = 1e15  # its square, summed, is far from where single precision ends
 _TYPICAL_SAMPLES = 256
 
 
@@ -203,12 +202,7 @@ class PosePriorTerm(EnergyTerm):
                 "the term without them, or pass the decoded pose."
             )
         check_latent(latent, self.prior.latent_dim)
-        if not is_traced() and not bool((latent.detach().abs() < _LARGEST_LATENT).all()):  # a NaN fails the comparison
-            raise ValueError(
-                f"latent: expected finite numbers within {_LARGEST_LATENT:g}, got others; prior.encode(pose) "
-                "gives the latent of a pose."
-            )
-        energy = 0.5 * (latent.square() + math.log(2.0 * math.pi)).sum(-1)
+        energy = 0.5 * (latent.to(density_dtype(latent)).square() + math.log(2.0 * math.pi)).sum(-1)
         return energy / len(self.prior.joints) if self.reduction == "mean" else energy
 
     def _typical_energy(self, joints: tuple[int, ...], observed: Tensor | None) -> float:

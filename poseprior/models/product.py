@@ -46,6 +46,11 @@ class ProductPrior(PosePrior):
     def __init__(self, parts: Sequence[PosePrior | Mapping[str, Any]], *, mirrored: Sequence[int] = ()) -> None:
         if not isinstance(parts, list | tuple | nn.ModuleList) or not len(parts):
             raise ValueError(f"parts: expected at least one prior, in a list, got {quoted(parts)}.")
+        if len(parts) > skeleton.NUM_JOINTS:
+            raise ValueError(
+                f"parts: expected at most {skeleton.NUM_JOINTS} priors, one for each joint, got {len(parts)}; their joints "
+                "are disjoint."
+            )
         built = [nested_prior("parts", part) for part in parts]
         mirrored = check_wholes("mirrored", mirrored)
         if any(k >= len(built) for k in mirrored) or len(set(mirrored)) != len(mirrored):
@@ -132,6 +137,10 @@ class ProductPrior(PosePrior):
                 loss = part.training_loss(part_rotvec[rows], seen[rows], None, step)
                 total = total + loss * rows.sum() / len(rows)
         return total
+
+    def _check_weights(self) -> None:
+        for part in self._own_parts():
+            part._check_weights()
 
     def can_score(self, observed: Tensor) -> Tensor:
         """As `PosePrior.can_score`: every part scores what it sees, or sees nothing."""

@@ -23,9 +23,12 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,248}[A-Za-z0-9_-])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_PATH = 400
+_LONGEST_ADDRESS = 1200
 #: Seconds to wait for the hub's first answer. Its client waits and tries again for half a minute.
 _PATIENCE = 3.0
-_TOKEN = re.compile(r"hf_\w{8,}|[^/@]*:[^/@]*@|(?<=\?)[^#]+")
+#: What may be a password: a name and what follows its colon before an `@`; tokens of the hub, and queries.
+_LOGIN = re.compile(r"[^/@]+@?")
+_TOKEN = re.compile(r"hf_\w{8,}|(?<=\?)[^#]+")
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,16 @@ def parse(address: str) -> Address:
     >>> parse("hf://ann/priors/body/flow.safetensors@v1")
     Address(repo='ann/priors', file='body/flow.safetensors', revision='v1', sha256=None)
     """
-    match = _ADDRESS.fullmatch(address)
+    match = _ADDRESS.fullmatch(address) if len(address) <= _LONGEST_ADDRESS else None
     if match is None:
         raise ValueError(
-            "path: expected hf://owner/repo/file.safetensors, optionally with @revision and then #sha256=<64 hex digits>, "
-            f"got {shown(address)}."
+            "path: expected hf://owner/repo/file.safetensors, optionally with @revision and then #sha256=<64 hex digits>, of "
+            f"at most {_LONGEST_ADDRESS} characters, got {shown(address)}."
+        )
+    if match["owner"] in ("datasets", "spaces", "models"):
+        raise ValueError(
+            f"path: expected the owner of a model repository after hf://, got {match['owner']!r}; give "
+            "hf://owner/repo/file.safetensors of a model repository, or download the file and give its path."
         )
     for part in ("owner", "repo"):
         name = match[part]
@@ -97,9 +105,10 @@ def fetch(address: str) -> Path:
     address = masked(address)  # from here on it stands in messages alone
     try:
         client: Any = importlib.import_module("huggingface_hub")
-    except ImportError:
+    except Exception as error:  # not installed, or broken: then it raises anything
+        what = "not installed" if isinstance(error, ImportError) else f"broken here ({type(error).__name__})"
         raise ValueError(
-            f"path: {address} needs the package huggingface_hub, which is not installed; pip install 'poseprior[hub]', or "
+            f"path: {address} needs the package huggingface_hub, which is {what}; pip install 'poseprior[hub]', or "
             "download the file yourself and give its path."
         ) from None
     reached = _reached(client, where)
@@ -166,6 +175,7 @@ def _status(error: BaseException | None) -> int | None:
 
 def masked(text: str) -> str:
     """A part of an address without what looks like a password: tokens, names before an `@`, and queries."""
+    text = _LOGIN.sub(lambda found: "***" if ":" in found[0] and found[0].endswith("@") else found[0], text)
     return _TOKEN.sub("***", text)
 
 

@@ -27,7 +27,7 @@ from .closed_form import closed_form_result
 from .config import FitOptions, FitResult
 from .generators import borrowed_generators
 from .interrupt import Interruption, interruption
-from .state import Progress, load_state, save_state
+from .state import Progress, check_folder, load_state, save_state
 from .tensorboard import TensorBoardLog
 from .validation import held_out_rows, mean_nll, mean_selection_penalty
 
@@ -93,6 +93,8 @@ class _Run:
         if self.source.chances is not None:  # by subject and rig, which the digest of the poses does not cover
             self.fingerprint["subjects"] = hashlib.sha256(self.source.chances.numpy().tobytes()).hexdigest()
         self.folder = None if config.checkpoint_dir is None else Path(config.checkpoint_dir)
+        if self.folder is not None:
+            check_folder(self.folder)
         if self.folder is not None and config.resume:
             restored = load_state(self.folder, self.fingerprint, prior, self.optimiser)
             if restored is not None:

@@ -8,6 +8,8 @@ derives from (seed, step), and the data position is the step.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .._checkpoint_format import content_digest
-from .._checks import quoted
-from ..io.atomic import finite, replacing
+from .._checkpoint_format import MOST_HEADER, check_tensor_types, content_digest, parse_json, read_header
+from .._checks import check_mapping, check_number, check_text, check_whole, quoted
+from ..checkpoint import refuse_misfits
+from ..io.atomic import finite, replacing, require_writable
 
 FILE_NAME = "state.safetensors"
 
@@ -41,6 +44,43 @@ class Progress:
     train_nll: float | None = None
     stopped: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Refuse fields that no run has.
+
+        Raises:
+            ValueError: naming the first of them.
+        """
+        check_whole("step", self.step)
+        check_whole("best_step", self.best_step, most=self.step)
+        check_whole("stale", self.stale)
+        check_number("seconds", self.seconds, least=0.0)
+        for name in ("best_score", "best_nll", "train_nll"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name))
+        if (self.best_score is None) != (self.best_nll is None):
+            raise ValueError("best_score: expected it beside best_nll")
+        check_text("stopped", self.stopped)
+        if not isinstance(self.history, list):
+            raise ValueError(f"history: expected a list, got {quoted(self.history)}")
+        for record in self.history:
+            check_whole("history", check_mapping("history", record).get("step"), most=self.step)
+            for value in record.values():
+                if value is not None:
+                    check_number("history", value)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which no checkpoint could be written, before the first step.
+
+    Raises:
+        ValueError: naming it.
+    """
+    try:
+        require_writable(folder / FILE_NAME)
+    except ValueError as error:
+        reason = str(error).removeprefix("path: ").removesuffix("; give another place.")
+        raise ValueError(f"checkpoint_dir: {reason}; remove what is there, or give another folder.") from error
 
 
 def save_state(
@@ -77,18 +117,17 @@ def load_state(
         ValueError: an unreadable file, or one of another run (other data, model or options); all differences listed.
     """
     path = folder / FILE_NAME
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        with safe_open(path, framework="pt") as handle:
-            meta = dict(handle.metadata() or {})
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
-        if meta["digest"] != content_digest(tensors, meta):
-            raise ValueError("its content does not match the digest that was written with it")
-        stored = json.loads(meta["fingerprint"])
-        progress = Progress(**json.loads(meta["progress"]))
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _unreadable(path, f"it cannot be read: {quoted(str(error))}") from error
+        header = read_header(path)
+        check_tensor_types(header, path)
+        meta = header.get("__metadata__", {})
+        stored = check_mapping("fingerprint", parse_json(meta["fingerprint"], "the fingerprint"))
+        progress = Progress(**check_mapping("progress", parse_json(meta["progress"], "the progress")))
+        progress.check()
+    except (LookupError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
     differing = [k for k in sorted({*stored, *fingerprint}) if stored.get(k) != fingerprint.get(k)]
     if differing:
         listed = "; ".join(f"{k} was {quoted(stored.get(k))}, is {quoted(fingerprint.get(k))}" for k in differing)
@@ -98,17 +137,47 @@ def load_state(
             f"checkpoint_dir: {path} belongs to another run: {listed}.{changed} Repeat that run's options to resume it, or "
             "give another folder (or start over: resume=False, on the command line --overwrite)."
         )
+    expected = _expected(model, optimiser, header, progress)
     try:
-        return progress, *_restore(tensors, model, optimiser)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _unreadable(path, f"its tensors do not fit: {quoted(str(error))}") from error
+        if path.stat().st_size > MOST_HEADER + 8 * sum(t.numel() for t in expected.values()):
+            raise ValueError("it is much larger than the model")
+        with safe_open(path, framework="pt") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        if meta.get("digest") != content_digest(tensors, meta):
+            raise ValueError("its content does not match the digest that was written with it")
+        refuse_misfits(expected, tensors, path, "the model", same_types=True)
+        if any(bool((t < 0).any()) for name, t in tensors.items() if name.endswith((".exp_avg_sq", ".step"))):
+            raise ValueError("the optimiser has squares below zero")
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    return progress, *_restore(tensors, model, optimiser)
 
 
-def _unreadable(path: Path, reason: str) -> CheckpointError:
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = f"it lacks {error}" if isinstance(error, LookupError) else str(error).removeprefix("path: ")
+    reason = reason[:1000].removesuffix(".").removesuffix("; expected one that prior.save wrote")
     return CheckpointError(
-        f"checkpoint_dir: {path} is not a training checkpoint of this version, or is damaged ({reason}); remove it, or give "
-        "another folder (or start over: resume=False, on the command line --overwrite)."
+        f"checkpoint_dir: {path} is not a training checkpoint of this version, or is damaged (it cannot be read: {reason}); "
+        "remove it, or give another folder (or start over: resume=False, on the command line --overwrite)."
     )
+
+
+def _expected(
+    model: nn.Module, optimiser: torch.optim.Optimizer, header: Collection[str], progress: Progress
+) -> dict[str, Tensor]:
+    """Tensors of the names, shapes and types that the checkpoint of a run has."""
+    state = model.state_dict()
+    kinds = ("model", "average", "best") if progress.best_score is not None else ("model", "average")
+    expected = {f"{kind}.{name}": tensor for kind in kinds for name, tensor in state.items()}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    starts = [f"optimiser.{index}." for index in range(len(parameters))]
+    # A parameter that never had a gradient has no moments; all have none only before the first step.
+    reached = [any(name.startswith(start) for name in header) for start in starts]
+    for start, parameter, found in zip(starts, parameters, reached, strict=True):
+        if found or (progress.train_nll is not None and not any(reached)):
+            moments = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            expected |= {start + slot: tensor.detach() for slot, tensor in moments.items()}
+    return expected
 
 
 def _restore(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bounds import bounded
 
 import poseprior
 from poseprior.pretrained import hub
@@ -227,6 +228,34 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # what an import of a missing package does
     with pytest.raises(ValueError, match=r"pip install 'poseprior\[hub\]'"):
         poseprior.load(_ADDRESS)
+
+
+@pytest.mark.parametrize("error", ["AttributeError('secret')", "OSError('secret')", "RuntimeError('secret')"])
+def test_a_broken_client_is_named(error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "huggingface_hub.py").write_text(f"raise {error}")
+    monkeypatch.delitem(sys.modules, "huggingface_hub", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"huggingface_hub, which is broken here \(\w+Error\); pip install") as caught:
+        poseprior.load(_ADDRESS)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["hf://" + "a" * 100_000 + "/b/c.safetensors", "hf://" + ":" * 100_000, "https://" + "a" * 100_000, ":" * 100_000,
+     "https://x/" + "a:" * 50_000, "hf://x/?" + "?" * 100_000, "hf_" * 50_000, "s3://" + "a:@" * 50_000],
+)  # fmt: skip
+def test_long_addresses_are_refused_at_once(address: str, fake: FakeHub) -> None:
+    with bounded(), pytest.raises(ValueError, match="path: ") as caught:
+        poseprior.load(address)
+    assert len(str(caught.value)) < 1000
+    assert not fake.calls
+
+
+def test_a_data_set_is_no_prior(fake: FakeHub) -> None:
+    with pytest.raises(ValueError, match=r"owner of a model repository.*got 'datasets'"):
+        poseprior.load("hf://datasets/ann/priors/knee.safetensors")
+    assert not fake.calls
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def _changed(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
         (lambda c: c[: len(c) // 2], "cannot be read"), (lambda c: b"", "cannot be read"), (lambda c: b"\x80\x02K\x01.", "read"),
         (lambda c: c[:-9] + bytes([c[-9] ^ 1]) + c[-8:], "does not match the digest"),
         (lambda c: _changed(c, lambda h: h["__metadata__"].pop("digest")), "cannot be read: .*digest"),
-        (lambda c: _changed(c, lambda h: h["__metadata__"].update(progress="[]")), "digest"),
+        (lambda c: _changed(c, lambda h: h["__metadata__"].update(progress="[]")), "cannot be read: progress"),
         (lambda c: _changed(c, lambda h: h.pop("__metadata__")), "cannot be read"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from .particle_filter import draw_missing, needs_particle_filter
 from .realnvp import JointRealNVP
 
 #: Poses at most that the closed-form start reads, and particles at most that `complete` holds at a time.
-_START_POSES, _MOST_PARTICLES = 40_000, 1 << 17
+_START_POSES, _MOST_PARTICLES = 40_000, 1 << 14
 
 
 @final

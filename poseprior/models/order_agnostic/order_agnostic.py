@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..._checks import check_groups, check_number, check_share, check_switch, check_whole, check_wholes, quoted
 from ..._pose_checks import density_dtype, in_full_precision
+from ..._weight_checks import check_density
 from ...prior import PosePrior
 from ...trainable import TrainingPoses
 from ..gaussian.grouped_mixture import groups_from_data
@@ -226,6 +227,10 @@ class OrderAgnosticPrior(PosePrior):
         return value.reshape(batch).to(density_dtype(pose))
 
     # ------------------------------------------------------------------ draws
+
+    def _check_weights(self) -> None:
+        # Draws take a second look at the conditionals that the density has seen, and long.
+        check_density(self._log_prob, self._zeros(1), self.context_dim)
 
     def _sample(self, num: int, generator: torch.Generator | None, context: Tensor | None) -> Tensor:
         missing = unobserved_poses(num, len(self.joints), self._reference_tensor())
