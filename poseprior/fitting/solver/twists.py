@@ -40,12 +40,16 @@ THETAS, PHIS = 16, 8
 
 def arms(problem: FitProblem) -> Iterator[tuple[int, int, int]]:
     """The arms that the fit moves and whose turns some term or regulariser judges: shoulder, elbow and wrist."""
-    judged = {joint for term in problem.terms for joint in term.joints}
-    if problem.config.rest_sigma is not None:
-        judged |= set(problem.resting)
+    judged = _judged(problem)
     for arm in _ARMS:
         if set(arm[:2]) <= set(problem.free) and judged & set(arm):
             yield arm
+
+
+def _judged(problem: FitProblem) -> set[int]:
+    """The joints whose rotations cost something by themselves: those of terms, and those that a regulariser holds."""
+    resting = () if problem.config.rest_sigma is None else problem.resting
+    return {joint for term in problem.terms for joint in term.joints}.union(resting)
 
 
 def hidden_turns(problem: FitProblem, state: BodyState, stage: Stage, arm: tuple[int, int, int]) -> Tensor:
@@ -117,8 +121,8 @@ def with_joints_of(state: BodyState, poses: Tensor, joints: Tensor) -> BodyState
 
 
 def chains(problem: FitProblem) -> Iterator[tuple[int, ...]]:
-    """The parts of chains that the fit moves and that some term judges, each from the joint nearest to the pelvis."""
-    judged = {joint for term in problem.terms for joint in term.joints}
+    """The parts of chains that the fit moves and whose turns some term or regulariser judges, each from the joint nearest to the pelvis."""
+    judged = _judged(problem)
     for chain in _CHAINS:
         for free, part in groupby(chain, set(problem.free).__contains__):
             joints = tuple(part)

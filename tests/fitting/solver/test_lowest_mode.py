@@ -112,6 +112,8 @@ def test_turns_of_samples_leave_every_measured_joint_where_it_is(model: nn.Modul
     state.pose[0] = people
     stage = Stage(Variables(joints=free), 50, [target.confidence > 0])
     poses = people.roll(1, 0)[:4]
+    assert list(chains(FitProblem(model, [target], [], free, FitBodyConfig(rest_sigma=0.3)))) == list(chains(problem))
+    assert not list(chains(FitProblem(model, [target], [], free, FitBodyConfig(rest_sigma=None))))
     assert sorted(joint for chain in chains(problem) for joint in chain) == list(free)
     for chain in chains(problem):
         many = with_turns_of(problem, state, stage, poses, chain).pose
