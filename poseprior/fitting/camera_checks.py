@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..io._keypoint_units import in_units
+from ..io._keypoints.units import in_units
 from ..keypoint_layouts import LayoutInput
 from ..keypoint_layouts import layout as find_layout
 from .camera import Camera

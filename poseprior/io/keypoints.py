@@ -16,14 +16,14 @@ from .._checks import check_path, quoted
 from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ..keypoint_layouts import layout as find_layout
 from ._frames import in_order, order_notes
-from ._keypoint_checks import check_size, refuse_no_body, usual_confidences
-from ._keypoint_frame import Frame
-from ._keypoint_json import read_frames
-from ._keypoint_layout import choose_layout, layout_argument
-from ._keypoint_names import named_layout
-from ._keypoint_npz import read_npz
-from ._keypoint_people import follow, hands_of_one_side
-from ._keypoint_units import in_units, refuse_two_units, stored_units
+from ._keypoints.checks import check_size, refuse_no_body, usual_confidences
+from ._keypoints.frame import Frame
+from ._keypoints.layout_choice import choose_layout, layout_argument
+from ._keypoints.names import named_layout
+from ._keypoints.npz import read_npz
+from ._keypoints.people import follow, hands_of_one_side
+from ._keypoints.programs import read_frames
+from ._keypoints.units import in_units, refuse_two_units, stored_units
 from ._open import printable
 
 _FARTHEST = 1e7

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from poseprior.io import _keypoint_units, _keys
+from poseprior.io import _keys
 from poseprior.io._forms import FORMS
+from poseprior.io._keypoints.units import UNITS
 from poseprior.io._orders import FINGERS, ORDERS
 from poseprior.keypoint_layouts import LAYOUTS
 
@@ -27,7 +28,7 @@ def test_every_layout_and_key_is_listed() -> None:
     text = PAGE.read_text()
     keys = [
         *LAYOUTS, *FORMS, *FINGERS, *ORDERS, *_keys.WHOLE, *_keys.SIDES, *_keys.SUBJECTS,
-        *_keys.SEQUENCES, *_keys.RATES, _keys.EYES, *_keys.HANDS, *(u for group in _keypoint_units.UNITS.values() for u in group),
+        *_keys.SEQUENCES, *_keys.RATES, _keys.EYES, *_keys.HANDS, *(u for group in UNITS.values() for u in group),
     ]  # fmt: skip
     for part, names in _keys.PARTS.items():
         keys += [name for name in names if not part.startswith("right_hand")]

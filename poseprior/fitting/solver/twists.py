@@ -121,7 +121,7 @@ def with_joints_of(state: BodyState, poses: Tensor, joints: Tensor) -> BodyState
 
 
 def chains(problem: FitProblem) -> Iterator[tuple[int, ...]]:
-    """The parts of chains that the fit moves and whose turns some term or regulariser judges, each from the joint nearest to the pelvis."""
+    """The parts of chains that the fit moves and whose turns cost something, each from the joint nearest to the pelvis."""
     judged = _judged(problem)
     for chain in _CHAINS:
         for free, part in groupby(chain, set(problem.free).__contains__):

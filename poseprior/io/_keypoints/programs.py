@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ._json import numbers, read_json
-from ._keypoint_frame import Frame, confident_points, dicts, stack_people, track_number
-from ._keypoint_lists import is_arrays, is_people, read_annotations, read_annots, read_arrays, read_list, read_mmpose
-from ._keypoint_mediapipe import has_landmarks, is_frames_of_landmarks, read_frames_of_landmarks, read_landmarks
+from .._json import numbers, read_json
+from .frame import Frame, confident_points, dicts, stack_people, track_number
+from .lists import is_arrays, is_people, read_annotations, read_annots, read_arrays, read_list, read_mmpose
+from .mediapipe import has_landmarks, is_frames_of_landmarks, read_frames_of_landmarks, read_landmarks
 
 __all__ = ["Frame", "read_frames"]
 

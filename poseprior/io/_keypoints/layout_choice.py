@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .._checks import nearest
-from ..keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
-from ..keypoint_layouts import layout as find_layout
-from ._json import read_json
-from ._keypoint_bones import BONES, by_bones
-from ._open import printable
+from ..._checks import nearest
+from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
+from ...keypoint_layouts import layout as find_layout
+from .._json import read_json
+from .._open import printable
+from .bones import BONES, by_bones
 
 
 def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:

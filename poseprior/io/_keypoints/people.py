@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import quoted
-from ..keypoint_layouts import SMPLX_144, KeypointLayout
-from ._keypoint_frame import Frame, Points
-from ._open import printable
+from ..._checks import quoted
+from ...keypoint_layouts import SMPLX_144, KeypointLayout
+from .._open import printable
+from .frame import Frame, Points
 
 #: Pixels: a person of whom one point is known has no size of their own.
 _LEAST_SIZE = 20.0

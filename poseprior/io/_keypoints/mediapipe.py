@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ._frames import in_order
-from ._json import numbers
-from ._keypoint_frame import Frame, confident_points, dicts, frame_keys, refuse_frames_as_people, stack_people
-from ._open import printable
+from .._frames import in_order
+from .._json import numbers
+from .._open import printable
+from .frame import Frame, confident_points, dicts, frame_keys, refuse_frames_as_people, stack_people
 
 _LANDMARKS = ("pose_landmarks", "poseLandmarks", "landmarks", "hand_landmarks")
 _WORLD = ("pose_world_landmarks", "poseWorldLandmarks", "world_landmarks", "worldLandmarks", "hand_world_landmarks")

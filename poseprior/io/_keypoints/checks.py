@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_number, quoted
-from ._open import ArrayFile, printable
+from ..._checks import check_number, quoted
+from .._open import ArrayFile, printable
 
 #: Pixels that no image is wide, and confidences above which numbers are per cent.
 _WIDEST, _PERCENT = 1e6, 10.0

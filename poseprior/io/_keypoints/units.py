@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import quoted
-from ..keypoint_layouts import KeypointLayout
-from ._keypoint_metres import in_metres
-from ._keypoint_sizes import ENOUGH, median_of, median_span, odd_frames, seen_points
-from ._open import printable
+from ..._checks import quoted
+from ...keypoint_layouts import KeypointLayout
+from .._open import printable
+from .metres import in_metres
+from .sizes import ENOUGH, median_of, median_span, odd_frames, seen_points
 
 #: `units` of read_keypoints, by number of coordinates.
 UNITS = {2: ("pixels", "normalised", "normalised_centred", "normalised_centred_by_width"), 3: ("m", "cm", "mm")}

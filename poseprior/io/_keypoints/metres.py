@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..keypoint_layouts import SMPLX_144, KeypointLayout
-from ._keypoint_sizes import ENOUGH, median_of, odd_frames, seen_points, spans
+from ...keypoint_layouts import SMPLX_144, KeypointLayout
+from .sizes import ENOUGH, median_of, odd_frames, seen_points, spans
 
 _IN_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 #: Metres that no person spans, that no hand and no face spans, and that none of them is within.

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..keypoint_layouts import KeypointLayout
-from ._frames import in_order
-from ._json import is_number, numbers
-from ._keypoint_frame import (
+from ...keypoint_layouts import KeypointLayout
+from .._frames import in_order
+from .._json import is_number, numbers
+from .frame import (
     Frame,
     Points,
     confident_points,
@@ -21,7 +21,7 @@ from ._keypoint_frame import (
     stack_people,
     track_number,
 )
-from ._keypoint_names import layout_of_dataset, layout_of_names
+from .names import layout_of_dataset, layout_of_names
 
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
 #: Confidences of points, beside them.

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..keypoint_layouts import KeypointLayout
-from ._keypoint_arrays import numbers, pair, texts
-from ._keypoint_checks import check_size, unread
-from ._keypoint_names import are_names_of_points, named_layout
-from ._open import ArrayFile, open_npz
+from ...keypoint_layouts import KeypointLayout
+from .._open import ArrayFile, open_npz
+from .arrays import numbers, pair, texts
+from .checks import check_size, unread
+from .names import are_names_of_points, named_layout
 
 #: Names of confidences, of points or (the last two) maybe of whole people.
 _CONFIDENCES = (
