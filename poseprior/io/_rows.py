@@ -112,10 +112,11 @@ def _whole_key(file: ArrayFile) -> str | None:
 
 def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str], options: Options) -> bool:
     """Whether an array under a name for all joints has MANO's 15 or 16, of one hand or of both."""
-    if isinstance(file.headers[key], str) or any(name in file for name in body):
+    header = file.headers[key]
+    if isinstance(header, str) or any(name in file for name in body):
         return False
-    array = file[key]
-    form = options.form(key, array)
+    array = np.broadcast_to(np.float32(0.0), header.shape)  # of its shape, unread
+    form = options.told(key) or ("matrix" if header.shape[-2:] == (3, 3) else "rotvec")
     shapes = [shape for count in (15, 16) for shape in _forms.joint_shapes(count, form)]
     shapes += [(2, *shape) for shape in shapes]
     return any(shape in (a.shape, a.shape[1:]) for a in _forms.readings(array) for shape in shapes)
