@@ -101,7 +101,7 @@ def _whole_key(file: ArrayFile) -> str | None:
     """The array of all joints; more than one must hold the same numbers."""
     found = [key for key in WHOLE if key in file]
     for other in found[1:]:
-        first, second = file[found[0]], file[other]
+        first, second = file.floating(found[0]), file.floating(other)
         if first.shape != second.shape or not np.array_equal(first, second):
             raise ValueError(
                 f"keys '{found[0]}' and '{other}': expected one array of poses, or the same numbers twice, got two; pass "
@@ -114,7 +114,7 @@ def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str], options: Options)
     """Whether an array under a name for all joints has MANO's 15 or 16, of one hand or of both."""
     if isinstance(file.headers[key], str) or any(name in file for name in body):
         return False
-    array = file[key]
+    array = file.floating(key)
     form = options.form(key, array)
     shapes = [shape for count in (15, 16) for shape in _forms.joint_shapes(count, form)]
     shapes += [(2, *shape) for shape in shapes]
