@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
+import threading
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +29,8 @@ def tensorboard_installed() -> bool:
 class TensorBoardLog:
     """Writes NLLs, BPD, learning rate, and statistics of latents and samples; needs a folder and tensorboard.
 
+    Where the events cannot be written, as on a full disk, it warns once, and training goes on without them.
+
     Args:
         folder: where the events go, or None.
         first_step: events after this step that an earlier, killed run wrote are superseded.
@@ -32,10 +38,13 @@ class TensorBoardLog:
 
     def __init__(self, folder: str | None, *, first_step: int = 0) -> None:
         self._writer: Any = None
+        self._folder, self._hook = folder, threading.excepthook
         if folder is not None and tensorboard_installed():
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(folder, purge_step=first_step + 1)
+            threading.excepthook = self._in_a_thread
+            with self._or_without():
+                self._writer = SummaryWriter(folder, purge_step=first_step + 1)
 
     def write(self, prior: PosePrior, record: dict[str, Any], val: tuple[Tensor, Tensor] | None) -> None:
         """Add the scalars of one validation, or of a closed form (step 0); `prior` holds the weights that are judged.
@@ -60,14 +69,35 @@ class TensorBoardLog:
             scalars["bpd/val"] = rotvec_nll / (math.log(2.0) * mean_active_dims(prior, val[1]))
             scalars |= _latents(prior, val)
         scalars |= _samples(prior)
-        for tag, value in scalars.items():
-            self._writer.add_scalar(tag, value, step)
-        self._writer.flush()
+        with self._or_without():
+            for tag, value in scalars.items():
+                self._writer.add_scalar(tag, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._or_without():
+                self._writer.close()
+        if threading.excepthook == self._in_a_thread:
+            threading.excepthook = self._hook
+
+    @contextlib.contextmanager
+    def _or_without(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            warnings.warn(
+                f"tensorboard_dir: cannot write {self._folder} ({error.strerror or error}); training goes on without its "
+                "curves. Make room there, or give another place.",
+                stacklevel=3,
+            )
+
+    def _in_a_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread, whose error the next call raises again: it needs no traceback."""
+        if type(failure.thread).__name__ != "_AsyncWriterThread" or not issubclass(failure.exc_type, OSError):
+            self._hook(failure)
 
 
 @torch.no_grad()
