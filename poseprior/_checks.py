@@ -203,7 +203,11 @@ def check_path(name: str, value: object) -> None:
     Raises:
         ValueError: naming the argument and the value.
     """
-    if not isinstance(value, str | os.PathLike) or value == "" or "\0" in str(value):
+    try:  # a file's name has no null characters and no lone surrogates
+        possible = isinstance(value, str | os.PathLike) and value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
         raise ValueError(f"{name}: expected a path, got {quoted(value)}.")
 
 
