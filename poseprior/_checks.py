@@ -96,7 +96,11 @@ def check_floating(name: str, value: object, shape: str = "") -> None:
         raise ValueError(
             f"{name}: expected a floating-point tensor{shape and ' ' + shape}, got {kind}; use torch.as_tensor."
         )
-    _require_dense(name, value)
+    if value.dtype.itemsize < 2:  # PyTorch stores it, and computes nothing in it
+        raise ValueError(
+            f"{name}: expected floating-point numbers of 16 bits or more, got {value.dtype}; use {name}.float()."
+        )
+    require_dense(name, value)
 
 
 def as_tensor(name: str, value: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
@@ -111,7 +115,7 @@ def as_tensor(name: str, value: Any, *, dtype: torch.dtype | None = None, device
         tensor = torch.as_tensor(value, dtype=dtype, device=device)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name}: expected a tensor or numbers, got {quoted(value)}.") from None
-    _require_dense(name, tensor)
+    require_dense(name, tensor)
     return tensor
 
 
@@ -127,8 +131,10 @@ def as_real_tensor(name: str, value: Any, *, dtype: torch.dtype, device: Any = N
     return as_tensor(name, value, dtype=dtype, device=device)
 
 
-def _require_dense(name: str, value: Tensor) -> None:
-    """Refuse sparse tensors, and tensors without values."""
+def require_dense(name: str, value: Tensor) -> None:
+    """Refuse sparse and nested tensors, and tensors without values."""
+    if value.is_nested:
+        raise ValueError(f"{name}: expected a dense tensor, got a nested one; use torch.stack({name}.unbind()).")
     if "strided" not in str(value.layout):
         raise ValueError(f"{name}: expected a dense tensor, got {value.layout}; use {name}.to_dense().")
     if value.device.type == "meta":
@@ -197,7 +203,11 @@ def check_path(name: str, value: object) -> None:
     Raises:
         ValueError: naming the argument and the value.
     """
-    if not isinstance(value, str | os.PathLike) or value == "" or "\0" in str(value):
+    try:  # a file's name has no null characters and no lone surrogates
+        possible = isinstance(value, str | os.PathLike) and value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
         raise ValueError(f"{name}: expected a path, got {quoted(value)}.")
 
 

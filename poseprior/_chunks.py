@@ -35,6 +35,7 @@ def in_chunks(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
             is_traced()
             or torch.jit.is_tracing()
             or not isinstance(pose, Tensor)
+            or pose.is_nested
             or pose.shape[-2:] != (NUM_JOINTS, 3)
             or math.prod(pose.shape[:-2]) <= ROWS
         ):

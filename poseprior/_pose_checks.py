@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import skeleton
-from ._checks import check_floating, quoted
+from ._checks import check_floating, quoted, require_dense
 from ._tracing import is_traced
 from .rotations import MOST_RADIANS
 
@@ -68,6 +68,8 @@ def check_pose(pose: Tensor, observed: Tensor | None, index: Tensor, like: Tenso
     if observed is None:
         seen = torch.ones(rotvec.shape[:-1], dtype=torch.bool, device=rotvec.device)
     else:
+        if isinstance(observed, Tensor):
+            require_dense("observed", observed)
         if not isinstance(observed, Tensor) or observed.dtype != torch.bool or observed.shape[-1:] != (n,):
             what = (
                 f"{observed.dtype} {tuple(observed.shape)}" if isinstance(observed, Tensor) else type(observed).__name__
@@ -189,19 +191,25 @@ def check_sample_shape(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
         isinstance(n, Integral) and not isinstance(n, bool) and 0 <= int(n) < 2**63 for n in shape
     ):
         raise ValueError(f"sample_shape: expected whole sizes of 0 or more, got {quoted(sample_shape)}.")
-    check_draws("sample_shape", math.prod(int(n) for n in shape), sample_shape)
+    check_draws(
+        "sample_shape", math.prod(max(int(n), 1) for n in shape), sample_shape
+    )  # sizes beside a 0 have limits, too
     return tuple(int(n) for n in shape)
 
 
 def check_precision(like: Tensor) -> None:
-    """Refuse weights of half precision, in which densities would cost whole nats or have no value at all.
+    """Refuse weights of half precision, in which densities would cost whole nats, and weights without values.
 
     Raises:
-        ValueError: weights that are neither of single nor of double precision.
+        ValueError: weights that are neither of single nor of double precision, or on the meta device.
     """
     if like.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"prior: its weights are {like.dtype}; priors compute in single or double precision, call prior.float()."
+        )
+    if like.is_meta:
+        raise ValueError(
+            "prior: its weights are on the meta device, which holds no values; build or load it on the CPU."
         )
 
 

@@ -108,9 +108,19 @@ def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
             f"metadata: expected no entries named {', '.join(RESERVED)}, which describe the file itself, got "
             f"{', '.join(taken)}; rename them."
         )
+    state = prior.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        raise ValueError(
+            "prior: its weights are on the meta device, which holds no values; build or load it on the CPU."
+        )
+    if unusable := _not_finite(state) or _huge(state):
+        raise ValueError(
+            f"prior: expected finite weights within {_MOST_WEIGHT:g}, which loading asks for, got others in "
+            f"{_listed(unusable)}; fit it again, or load an earlier file."
+        )
     write(
         Path(path),
-        {name: tensor.detach().cpu() for name, tensor in prior.state_dict().items()},
+        {name: tensor.detach().cpu() for name, tensor in state.items()},
         {
             **prior._stored_metadata(),
             "class": type(prior).__name__,
@@ -143,7 +153,8 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
             part.fitted = True
     prior.to(device).eval().requires_grad_(False)
     try:
-        _refuse_huge(tensors)
+        if huge := _huge(tensors):
+            raise ValueError(f"numbers beyond {_MOST_WEIGHT:g} in {_listed(huge)}")
         prior._check_weights()  # this also fills the caches of what depends on the weights alone
         prior._restore_metadata({key: value for key, value in meta.items() if key not in RESERVED})
     except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
@@ -154,11 +165,18 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
     return prior
 
 
-def _refuse_huge(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights whose products leave the range of single precision for some poses, if not for those that are tried."""
-    huge = [_printable(n) for n, t in tensors.items() if t.is_floating_point() and bool((t.abs() > _MOST_WEIGHT).any())]
-    if huge:
-        raise ValueError(f"numbers beyond {_MOST_WEIGHT:g} in {', '.join(huge[:_MOST_NAMES])}")
+def _huge(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Weights whose products leave the range of single precision for some poses, if not for those that are tried."""
+    return [n for n, t in tensors.items() if t.is_floating_point() and bool((t.abs() > _MOST_WEIGHT).any())]
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    return sorted(n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all()))
+
+
+def _listed(names: list[str]) -> str:
+    """Names of tensors for a message, the first of many."""
+    return ", ".join(map(_printable, names[:_MOST_NAMES])) + ", ..." * (len(names) > _MOST_NAMES)
 
 
 def _refuse_many_parts(config: object, path: str | os.PathLike[str]) -> None:
@@ -241,13 +259,12 @@ def refuse_misfits(
         for name in both
         if not _same_kind(expected[name], tensors[name], same_types)
     ]
-    not_finite = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     odd = [] if misshapen or mistyped else [name for name in both if not _same_values(expected[name], tensors[name])]
     problems = (
         ("missing", sorted(set(expected) - set(tensors))),
         ("unexpected", [_printable(name) for name in sorted(set(tensors) - set(expected))]),
         ("misshapen", misshapen), ("of another type", mistyped),
-        ("not finite", [_printable(name) for name in sorted(not_finite)]), ("not a permutation", odd),
+        ("not finite", [_printable(name) for name in _not_finite(tensors)]), ("not a permutation", odd),
     )  # fmt: skip
     listed = "; ".join(
         f"{label}: {', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''}"

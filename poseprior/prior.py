@@ -222,7 +222,7 @@ class PosePrior(Compilable, Trainable):
 
     @final
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one `.safetensors` file (beside the target, then renamed) with the tensors and JSON metadata."""
+        """Write one `.safetensors` file (beside the target, then renamed); ValueError for weights that `load` refuses."""
         checkpoint.save(self, path)
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,14 @@ def test_metadata_that_would_describe_the_file_are_refused(key: str, tmp_path: P
 def test_a_target_that_is_no_path(path: Any) -> None:
     with pytest.raises(ValueError, match=r"path: expected a name that ends in \.safetensors"):
         poseprior.load("body-gaussian").save(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e13])
+def test_weights_that_no_file_loads_are_not_saved_over_a_good_one(value: float, saved: Path) -> None:
+    before = saved.read_bytes()
+    prior = GaussianPrior("body")
+    name, tensor = next((n, t) for n, t in prior.state_dict().items() if t.is_floating_point())
+    tensor.view(-1)[0] = value
+    with pytest.raises(ValueError, match=rf"^prior: expected finite weights within 1e\+12.*{re.escape(name)}"):
+        prior.save(saved)
+    assert saved.read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +309,25 @@ def test_the_main_job_on_real_poses(real_data_dir: Path, tmp_path: Path) -> None
     )
     result = json.loads((tmp_path / "e.json").read_text())
     assert result["nll"] == pytest.approx(-111.8, abs=0.3)
+
+
+def test_a_damaged_prior_in_a_run_folder_can_be_replaced(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "R").mkdir()
+    (tmp_path / "R" / "prior.safetensors").write_bytes(b"damaged")
+    call = ["train", "gaussian", "--data", str(data), "--out", str(tmp_path / "R"), "--no-evaluate"]
+    assert main(call) == 2
+    assert "--out: " in (said := capsys.readouterr().err) and "--overwrite to replace it" in said
+    assert main([*call, "--overwrite"]) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such names")
+def test_a_terminal_obeys_nothing_in_the_names_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a\x1b[2J\x07.npz").write_bytes(b"PK\x03\x04 damaged")
+    prior = tmp_path / "w\x1b[2J.safetensors"
+    prior.write_bytes(b"damaged")
+    for call in (["info", str(prior)], ["score", "body-gaussian", "--data", str(tmp_path)]):
+        assert main(call) == 2
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err and "\\x1b[2J" in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +166,32 @@ def test_paths_with_null_bytes(tmp_path: Path) -> None:
     for call in (read_poses, lambda path: write_poses(path, POSE)):
         with pytest.raises(ValueError, match=r"^path: expected a path, got 'a\\x00.npz'"):
             call("a\0.npz")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_poses_that_pytorch_stores_but_computes_nothing_in_are_refused(prior: PosePrior) -> None:
+    nested, tiny = torch.nested.nested_tensor([POSE[0], POSE[1]]), POSE.to(torch.float8_e4m3fn)
+    anchor = PoseAnchor(POSE, sigma=0.1)
+    for call in (prior.log_prob, PosePriorTerm(prior), anchor, lambda pose: PoseAnchor(pose, sigma=0.1)):
+        with pytest.raises(ValueError, match=r"^(pose|params|estimate): expected a dense tensor, got a nested one"):
+            call(nested)
+        with pytest.raises(ValueError, match=r"^(pose|params|estimate): expected .* 16 bits or more, got torch.float8"):
+            call(tiny)
+        with pytest.raises(ValueError, match=r"^(pose|params|estimate): expected a tensor with values"):
+            call(POSE.to("meta"))
+    assert torch.equal(prior.log_prob(torch.stack(nested.unbind())), prior.log_prob(POSE))
+    with pytest.raises(ValueError, match=r"^observed: expected a dense tensor, got a nested one"):
+        prior.log_prob(POSE, observed=torch.nested.nested_tensor([torch.ones(55, dtype=torch.bool)] * 2))
+
+
+def test_sizes_beside_a_zero_have_limits_too(prior: PosePrior) -> None:
+    with pytest.raises(ValueError, match=r"^sample_shape: expected at most 10,000,000 poses"):
+        prior.sample((2**62, 2**62, 0))
+    assert prior.sample((3, 0)).shape == (3, 0, 55, 3)
+
+
+def test_a_prior_on_the_meta_device_says_that_it_has_no_values(prior: PosePrior, tmp_path: Path) -> None:
+    empty = copy.deepcopy(prior).to("meta")
+    for call in (lambda: empty.log_prob(POSE), lambda: empty.sample(2), lambda: empty.save(tmp_path / "p.safetensors")):
+        with pytest.raises(ValueError, match=r"^prior: its weights are on the meta device"):
+            call()

@@ -11,6 +11,7 @@ from typing import Any
 from .._checks import nearest
 from .._version import __version__
 from ._arguments import flag_of, option_names
+from ._common import escaped
 from ._data import ACTIONS, DataCommand
 from ._export import Export
 from ._fit import Fit
@@ -59,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _parsed(name, rest)
         return command.run() or 0
     except ValueError as error:
-        print(f"poseprior: error: {_in_flags(str(error), command)}", file=sys.stderr)
+        print(f"poseprior: error: {escaped(_in_flags(str(error), command))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `poseprior ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a full disk, a folder that may not be read
-        print(f"poseprior: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        what = escaped(f"{error.filename or 'file'}: {error.strerror or error}")
+        print(f"poseprior: error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("poseprior: interrupted; nothing half-written was left", file=sys.stderr)

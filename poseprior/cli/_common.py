@@ -54,7 +54,7 @@ def held_out(path: Path) -> PoseDataset:
     """The poses of `--data`: of a file; of a folder its test split, else its val split, else all."""
     from ..io import read_poses, read_split
 
-    with reading(path, "--data"), busy(f"reading {path}"):
+    with reading(path, "--data"), busy(f"reading {escaped(str(path))}"):
         if path.is_dir():
             splits = read_split(path)
             data = splits.get("test") or splits.get("val") or read_poses(path)
@@ -68,10 +68,15 @@ def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
     """All poses of a file or a folder."""
     from ..io import read_poses
 
-    with reading(path, flag), busy(f"reading {path}"):
+    with reading(path, flag), busy(f"reading {escaped(str(path))}"):
         data = read_poses(path)
     say_notes(data)
     return data
+
+
+def escaped(text: str) -> str:
+    """Text with names of files in it: a terminal shows their control characters, and obeys none but the end of a line."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def say_notes(*sets: PoseDataset) -> None:
@@ -81,7 +86,7 @@ def say_notes(*sets: PoseDataset) -> None:
     if ignored:
         notes.append(f"not read: {', '.join(ignored[:_MOST_NOTES])}{', ...' if len(ignored) > _MOST_NOTES else ''}")
     for note in notes[:_MOST_NOTES]:
-        print(f"reading: {note}")
+        print(f"reading: {escaped(note)}")
     if len(notes) > _MOST_NOTES:
         print(f"reading: {len(notes) - _MOST_NOTES} more notes (poseprior.read_poses(...).notes)")
 

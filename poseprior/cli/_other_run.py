@@ -28,7 +28,13 @@ def refuse_another_run(path: Path, origin: dict[str, Any], options: FitOptions) 
 
     if not path.exists():
         return
-    metadata = load(path).metadata
+    try:
+        metadata = load(path).metadata
+    except ValueError as error:
+        raise ValueError(
+            f"--out: {path} already holds a prior that cannot be read ({str(error).removesuffix('.')}). Give another folder, "
+            "or --overwrite to replace it."
+        ) from error
     recipe, config = metadata.get("recipe"), training_facts(metadata).get("config")
     found = dict(recipe) if isinstance(recipe, Mapping) else {"recipe": recipe}
     found |= _of_one_run(config if isinstance(config, Mapping) else {})

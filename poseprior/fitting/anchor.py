@@ -59,8 +59,9 @@ class PoseAnchor(EnergyTerm):
         name: str = "anchor",
     ) -> None:
         self._hands = HandConvention.of(model)
+        if isinstance(estimate, Tensor):
+            check_floating("estimate", estimate)
         pose, given = pose_and_joints(estimate, self._hands)
-        check_floating("estimate", pose)
         width = as_real_tensor("sigma", sigma, dtype=pose.dtype, device=pose.device)
         if bool((torch.isnan(width) | (width < _LEAST_SIGMA) | ((width > _MOST_SIGMA) & torch.isfinite(width))).any()):
             raise ValueError(

@@ -132,6 +132,7 @@ def pose_and_joints(params: PoseParams | None, hands: HandConvention) -> tuple[T
         ValueError: neither a pose nor keyword arguments of `smplx`, or an empty batch.
     """
     if isinstance(params, Tensor):
+        check_floating("params", params)
         if params.shape[-2:] != (skeleton.NUM_JOINTS, 3):
             raise ValueError(
                 f"params: expected the keyword dict of smplx or a pose (*batch, {skeleton.NUM_JOINTS}, 3), got a tensor "

@@ -104,6 +104,7 @@ def are_matrices(array: NDArray[Any]) -> bool:
         return False
     value = as_float64(array.reshape(-1, 3, 3))
     value = value[np.isfinite(value).all((1, 2))]
+    value = value.clip(-2.0, 2.0)  # larger numbers are of no rotation, and their squares may overflow
     off = np.abs(value @ value.transpose(0, 2, 1) - np.eye(3)).max(initial=0.0)
     return bool(len(value)) and off < _LOOSE and bool((np.linalg.det(value) > 0).all())
 

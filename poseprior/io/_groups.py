@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._frames import natural, numbered
-from ._keys import FRAMES, MASKS, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
+from ._keys import FRAMES, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
 from ._npy import Header
-from ._open import ArrayFile, is_pickle, printable
+from ._open import MASKS, ArrayFile, is_pickle, printable
 from ._options import Options
 
 #: Names that a message lists.

@@ -34,8 +34,6 @@ RATES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate"
 #: Numbers of the frames: ours, and what trackers write.
 FRAMES = ("frame", "frame_ids", "frame_id")
 
-#: What was measured, and what was filled in.
-MASKS = ("observed", "imputed")
 #: What is the same in all frames of a recording.
 ONCE = ("surface_model_type", "joint_names", "flat_hand_mean", *RATES)
 #: What may stand once for several dicts of poses in a file.

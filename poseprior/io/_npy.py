@@ -7,6 +7,7 @@ import functools
 import math
 import re
 import struct
+import warnings
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -68,7 +69,9 @@ def read_header(stream: IO[bytes]) -> Header:
 
 @functools.lru_cache(4096)  # many files have arrays of the same few shapes
 def _fields(text: str) -> dict[str, Any]:
-    return dict(ast.literal_eval(re.sub(r"(?<=[0-9])L\b", "", text).strip()))  # Python 2 wrote 10L
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a damaged header may be odd Python, of which the compiler warns
+        return dict(ast.literal_eval(re.sub(r"(?<=[0-9])L\b", "", text).strip()))  # Python 2 wrote 10L
 
 
 def _dtype(kind: object) -> np.dtype[Any]:

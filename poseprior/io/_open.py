@@ -21,6 +21,8 @@ BROKEN = (
     OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _MOST_ARRAYS = 5000
+#: Flags of every joint of every pose: what was measured, and what was filled in.
+MASKS = ("observed", "imputed")
 #: Bytes of an array that is read when its file is opened: opening the archive once more takes longer.
 _LITTLE = 4096
 #: An array larger than this may not unfold to more than so many times its size in the file; masks compress far better.
@@ -81,6 +83,15 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
             f"{self.path}: key '{printable(key)}' cannot be read ({why}); the file is truncated or damaged: copy or download it "
             "again, or save it anew with numpy.savez, as numbers or text."
         )
+
+    def floating(self, key: str) -> NDArray[Any]:
+        """The array of a key, which is one of floats; another is not even unpacked."""
+        header = self.headers[key]
+        if isinstance(header, Header) and header.dtype.kind not in "fO":  # Python objects have an error of their own
+            raise ValueError(
+                f"key '{printable(key)}': expected floating-point radians, got {header.dtype}; save it as float32."
+            )
+        return self[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.headers)
@@ -246,9 +257,10 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header | str:
         return short(error)
     if header.dtype.kind != "O" and header.offset + header.nbytes != info.file_size:
         return "its size is not what its header says"
-    limit = max(_MOST_EXPANSION * info.compress_size, _SMALL_MASK if header.dtype.kind == "b" else _SMALL)
+    mask = header.dtype.kind == "b" and Path(info.filename).stem in MASKS
+    limit = max(_MOST_EXPANSION * info.compress_size, _SMALL_MASK if mask else _SMALL)
     if info.file_size > limit:
-        return f"{info.compress_size} bytes would unfold to {info.file_size}, which no recording does"
+        return f"{info.compress_size} bytes would unfold to {info.file_size} of {header.dtype}, which no recording does"
     return header
 
 

@@ -85,12 +85,6 @@ class Options:
         return {name: getattr(self, name) for name in _HANDS} | {"flat_hand_mean": flat}
 
 
-def require_floating(key: str, array: NDArray[Any]) -> None:
-    """Refuse what is no array of floats."""
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"key '{key}': expected floating-point radians, got {array.dtype}; save it as float32.")
-
-
 def to_tensor(array: NDArray[Any]) -> Tensor:
     """A float32 or float64 copy."""
     with np.errstate(invalid="ignore", over="ignore"):

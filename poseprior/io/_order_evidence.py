@@ -29,7 +29,7 @@ _LEAD, _LEAD_WITH_HINGE = 6.0, 2.0
 _LEAST_LEAD, _CHANCE = 1.0, 6.0
 #: Radians that a jaw turns about its other axes at most.
 _OFF_HINGE = 0.08
-_MOST_ROWS = 4096
+_MOST_ROWS, _LARGEST = 4096, 1e6
 #: Bones that show whether joints are points, the part of its length by which one may vary, and how far joints then move.
 _ENOUGH_BONES, _RIGID, _MOVING = 10, 1e-3, 0.01
 #: Runs of rows that are looked at apart, rows that one has, the part of its length by which a bone of points varies less, and
@@ -131,9 +131,9 @@ def bends_backwards(hand: NDArray[np.floating], right: NDArray[np.bool_]) -> boo
 
 
 def _sample(joints: NDArray[np.floating]) -> NDArray[np.float64]:
-    """At most so many rows, spread over the file; what is no number counts as zero."""
+    """At most so many rows, spread over the file; what is no number counts as zero, and squares do not overflow."""
     keep = np.linspace(0, len(joints) - 1, min(len(joints), _MOST_ROWS)).astype(int)
-    return np.nan_to_num(as_float64(joints[keep]), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.nan_to_num(as_float64(joints[keep]), nan=0.0, posinf=0.0, neginf=0.0).clip(-_LARGEST, _LARGEST)
 
 
 def _bends_about_one_axis(jaw: NDArray[np.float64]) -> bool:

@@ -18,7 +18,7 @@ from ._hand_pairs import split_pair
 from ._joint_names import LEFT_HAND, hand_joint, listed_order
 from ._keys import EYES, HANDS, PARTS
 from ._open import ArrayFile
-from ._options import Options, require_floating, to_tensor
+from ._options import Options, to_tensor
 from ._order_evidence import are_positions, bends_backwards, positions_error
 from ._orders import Order
 
@@ -46,11 +46,10 @@ def body_claims(file: ArrayFile, options: Options, model: str, notes: list[str])
             if part == "body_pose":
                 value = _body(file, key, options, model, notes)
             else:
-                value = part_rotations(key, file[key], count, options)
+                value = part_rotations(key, file.floating(key), count, options)
             claims.append(_whole_claim(part, key, value))
     if EYES in file:
-        require_floating(EYES, file[EYES])
-        both = part_rotations(EYES, file[EYES], 2, options)
+        both = part_rotations(EYES, file.floating(EYES), 2, options)
         claims += [_whole_claim("leye_pose", EYES, both[:, :1]), _whole_claim("reye_pose", EYES, both[:, 1:])]
     return claims
 
@@ -68,8 +67,8 @@ def hand_claims(file: ArrayFile, options: Options, *, rows: int | None, notes: l
     for part in (LEFT, RIGHT):
         for key in PARTS[part]:
             if key in file:
-                require_floating(key, file[key])
-                claims.append(_hand(file, key, file[key], options.form(key, file[key]), part, options, notes))
+                array = file.floating(key)
+                claims.append(_hand(file, key, array, options.form(key, array), part, options, notes))
     for key in HANDS:
         if key in file:
             claims += hands_of(file, key, options, rows=rows, notes=notes)
@@ -78,7 +77,7 @@ def hand_claims(file: ArrayFile, options: Options, *, rows: int | None, notes: l
 
 def hands_of(file: ArrayFile, key: str, options: Options, *, rows: int | None = None, notes: list[str]) -> list[Claim]:
     """Of an array of both hands, or of one hand a row; arguments as of `hand_claims`."""
-    require_floating(key, file[key])
+    file.floating(key)
     pair = split_pair(file, key, options, rows, notes)
     if pair is not None:
         form = options.form(key, file[key])
@@ -142,7 +141,6 @@ def _fingers(
 
 def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) -> Tensor:
     """(N, count, 3) rotvecs of an array of `count` joints."""
-    require_floating(key, array)
     form = options.form(key, array)
     joints = _forms.rows_of(array, count, form)
     if joints is not None:
@@ -157,8 +155,7 @@ def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) 
 
 def _body(file: ArrayFile, key: str, options: Options, model: str, notes: list[str]) -> Tensor:
     """The 21 body joints of an array, or of SMPL's 23."""
-    array = file[key]
-    require_floating(key, array)
+    array = file.floating(key)
     form = options.form(key, array)
     if _forms.rows_of(array, 23, form) is None:
         with_root = next((n for n in (22, 24) if _forms.rows_of(array, n, form) is not None), 0)

@@ -101,7 +101,7 @@ def _whole_key(file: ArrayFile) -> str | None:
     """The array of all joints; more than one must hold the same numbers."""
     found = [key for key in WHOLE if key in file]
     for other in found[1:]:
-        first, second = file[found[0]], file[other]
+        first, second = file.floating(found[0]), file.floating(other)
         if first.shape != second.shape or not np.array_equal(first, second):
             raise ValueError(
                 f"keys '{found[0]}' and '{other}': expected one array of poses, or the same numbers twice, got two; pass "

@@ -22,7 +22,7 @@ from . import _forms
 from ._joint_names import all_known, refuse_other_order, stored_names, unused_names
 from ._keys import AMASS_KEYS
 from ._open import ArrayFile
-from ._options import Options, require_floating, to_tensor
+from ._options import Options, to_tensor
 from ._order_evidence import are_positions, decide, fingers_speak_for, positions_error, same_joints
 from ._orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order
 
@@ -56,8 +56,7 @@ class Whole:
 
 def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
     """The poses of an array of all joints."""
-    array = file[key]
-    require_floating(key, array)
+    array = file.floating(key)
     notes = []
     form = options.form(key, array)
     motion_x = next((a for a in _forms.readings(array) if a.ndim == 2 and a.shape[1] == MOTION_X_COLUMNS), None)

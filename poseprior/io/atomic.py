@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import math
 import os
@@ -22,12 +23,16 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from .._checks import check_path
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover  (Windows has no such locks; leftovers stay there)
     fcntl = None  # type: ignore[assignment]
 
 _TAG = ".tmp"
+#: Bytes. Of longer names the hidden folder has a hash: names may have 255, on some file systems 143.
+_LONGEST_NAME = 100
 
 
 @contextmanager
@@ -42,6 +47,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ValueError: the target cannot be written (a folder or device of that name, a file in place of its folder, no permission, a
             full disk). A file that was there before is still there.
     """
+    check_path("path", path)
     with _one_error(path), _replacing(Path(os.path.realpath(path))) as temporary:
         yield temporary
 
@@ -52,12 +58,13 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: as `replacing`.
     """
+    check_path("path", path)
     target = Path(os.path.realpath(path))
     with _one_error(path):
         _refuse_other_than_files(target)
         there = next(folder for folder in target.parents if folder.exists())  # what is missing is made on writing
-        with _workplace(there / target.name):
-            pass
+        with _workplace(there / target.name) as workplace:
+            (workplace / target.name).touch()
 
 
 @contextmanager
@@ -146,7 +153,7 @@ def _workplace(target: Path) -> Iterator[Path]:
 def _locked(target: Path) -> tuple[Path, int | None]:
     """A new folder and what holds its lock; another one, if a writer that cleans up was quicker to lock it."""
     while True:
-        folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}{_TAG}")
+        folder = target.with_name(f".{_short_name(target)}.{secrets.token_hex(6)}{_TAG}")
         folder.mkdir(mode=0o700)
         if fcntl is None:
             return folder, None
@@ -166,11 +173,16 @@ def _locked(target: Path) -> tuple[Path, int | None]:
         os.close(handle)
 
 
+def _short_name(target: Path) -> str:
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()[:32]
+
+
 def _remove_leftovers(target: Path) -> None:
     """Folders of this target whose writer is gone."""
     if fcntl is None:
         return
-    for found in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}{_TAG}"):
+    for found in target.parent.glob(f".{glob.escape(_short_name(target))}.{'[0-9a-f]' * 12}{_TAG}"):
         with contextlib.suppress(OSError):
             handle = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

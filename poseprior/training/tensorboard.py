@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +28,8 @@ def tensorboard_installed() -> bool:
 class TensorBoardLog:
     """Writes NLLs, BPD, learning rate, and statistics of latents and samples; needs a folder and tensorboard.
 
+    Where the events cannot be written, as on a full disk, it warns once, and training goes on without them.
+
     Args:
         folder: where the events go, or None.
         first_step: events after this step that an earlier, killed run wrote are superseded.
@@ -32,10 +37,12 @@ class TensorBoardLog:
 
     def __init__(self, folder: str | None, *, first_step: int = 0) -> None:
         self._writer: Any = None
+        self._folder = folder
         if folder is not None and tensorboard_installed():
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(folder, purge_step=first_step + 1)
+            with self._or_without():
+                self._writer = SummaryWriter(folder, purge_step=first_step + 1)
 
     def write(self, prior: PosePrior, record: dict[str, Any], val: tuple[Tensor, Tensor] | None) -> None:
         """Add the scalars of one validation, or of a closed form (step 0); `prior` holds the weights that are judged.
@@ -60,14 +67,28 @@ class TensorBoardLog:
             scalars["bpd/val"] = rotvec_nll / (math.log(2.0) * mean_active_dims(prior, val[1]))
             scalars |= _latents(prior, val)
         scalars |= _samples(prior)
-        for tag, value in scalars.items():
-            self._writer.add_scalar(tag, value, step)
-        self._writer.flush()
+        with self._or_without():
+            for tag, value in scalars.items():
+                self._writer.add_scalar(tag, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._or_without():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _or_without(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            warnings.warn(
+                f"tensorboard_dir: cannot write {self._folder} ({error.strerror or error}); training goes on without its "
+                "curves. Make room there, or give another place.",
+                stacklevel=3,
+            )
 
 
 @torch.no_grad()

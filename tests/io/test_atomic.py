@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from poseprior import GaussianPrior
 from poseprior.cli._common import check_suffix
 from poseprior.io import PoseDataset, write_poses
 from poseprior.io.atomic import finite, replacing, require_writable, write_json
@@ -206,3 +207,25 @@ def test_errors_of_the_callers_own_code_pass(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="mine"), replacing(tmp_path / "x.txt"):
         raise RuntimeError("mine")
     assert not list(tmp_path.iterdir())
+
+
+@posix
+def test_every_name_that_the_file_system_takes_can_be_written(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 250 + ".json")
+    require_writable(target)
+    killed = "import os, sys\nfrom poseprior.io.atomic import replacing\nwith replacing(sys.argv[1]):\n    os._exit(0)"
+    _python(killed, target).communicate()
+    assert len(list(tmp_path.iterdir())) == 1
+    write_json(target, [1])
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+    for write in (require_writable, lambda path: write_json(path, 1)):
+        with pytest.raises(ValueError, match=r"^path: cannot write .*too long"):
+            write(tmp_path / ("n" * 256))
+
+
+@pytest.mark.parametrize("name", ["a\0.safetensors", "a\ud800.safetensors"])
+def test_names_that_no_file_has_are_refused_as_the_argument(name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / name, str(tmp_path / name)):
+        for write in (require_writable, lambda path: write_json(path, 1), GaussianPrior("body").save):
+            with pytest.raises(ValueError, match=r"^path: expected a path, got [\x20-\x7e]+$"):
+                write(path)

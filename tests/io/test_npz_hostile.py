@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -204,3 +205,21 @@ def test_two_thousand_broken_files(tmp_path: Path) -> None:
                 read(path)
             except ValueError as error:
                 assert path.name in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("key", ["poses", "body_pose", "left_hand_pose", "hand_pose", "pose_eye", "flat_hand_mean"])
+def test_flags_in_place_of_rotations_are_not_unpacked(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    other = {"left_hand_pose": np.zeros((2, 45), np.float32)} if key == "flat_hand_mean" else {}
+    np.savez_compressed(path, **other, **{key: np.zeros(500 * 2**20, bool)})
+    with bounded(gigabytes=0.2), pytest.raises(ValueError, match=f"key '{key}'"):
+        read_poses(path)
+
+
+def test_odd_python_in_a_header_is_refused_without_a_warning(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "x.npz", poses=_npy(r"'\d'", "(6, 165)"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match="key 'poses' cannot be read"):
+            read_poses(path)
+    assert not told

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,3 +58,23 @@ def test_tags(prior: poseprior.PosePrior, tags: set[str], tmp_path: Path) -> Non
     drawn = prior.sample(4096, generator=torch.Generator().manual_seed(1))[:, list(prior.joints)]
     assert found["samples/mean_rad"][-1][1] == pytest.approx(float(drawn.mean()), abs=0.05)
     assert found["samples/std_rad"][-1][1] == pytest.approx(float(drawn.std(0).mean()), rel=0.2)
+
+
+def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    monkeypatch.setattr(threading, "excepthook", lambda failure: None)  # TensorBoard's thread tells of it, too
+    written = []
+
+    def write(self: RecordWriter, data: bytes) -> None:
+        written.append(data)
+        if len(written) > 9:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RecordWriter, "write", write)
+    config = FitConfig(tensorboard_dir=str(tmp_path), progress=False, max_steps=4, eval_every=1)
+    data = synthetic_poses(400, seed=0)
+    prior = poseprior.JointFlow("body", hidden=8)
+    with pytest.warns(UserWarning, match=rf"tensorboard_dir: cannot write {re.escape(str(tmp_path))}.*without") as told:
+        result = prior.fit(data.select(range(300)), val=data.select(range(300, 400)), config=config)
+    assert len(told) == 1 and result.val_nll is not None
