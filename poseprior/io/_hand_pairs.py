@@ -21,13 +21,15 @@ _FINGERS = tuple(range(25, 55))
 
 
 def split_pair(
-    file: ArrayFile, key: str, options: Options, rows: int | None, notes: list[str]
+    file: ArrayFile, key: str, array: NDArray[Any], form: str, options: Options, rows: int | None, notes: list[str]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """The left and the right hand, (N, 15, width) each, of an array of both; None if it is of single hands.
 
     Args:
         file: where the array is.
         key: of the array.
+        array: what stands there.
+        form: of its rotations, a name in `_forms.FORMS`.
         options: of the caller.
         rows: of what the file holds of the body, or None.
         notes: what to tell is added.
@@ -35,20 +37,18 @@ def split_pair(
     Raises:
         ValueError: an array that may be of both hands or of single ones, or sides that are not one of each.
     """
-    array = file[key]
-    form = options.form(key, array)
     both = _both(file, key, array, form, options, rows)
     if both is None:
         return None
     if both.shape[2] == 16:
         notes.append(f"the first of the 16 joints of each hand of '{key}' is its wrist: it is left out")
         both = both[:, :, 1:]
-    _refuse_one_side(file, key, options)
+    _refuse_one_side(file, key, array, options)
     order = listed_order(key, _FINGERS, file, options, notes)
     if order is not None:
         flat = both.reshape(len(both), 30, -1)
         both = flat[:, np.argsort(order)].reshape(both.shape)
-    right_first = _right_first(file, key, len(both))
+    right_first = _right_first(file, f"'{key}' {array.shape}", len(both))
     if right_first is None:
         return both[:, 0], both[:, 1]
     if order is not None:
@@ -92,33 +92,36 @@ def _is_pair(header: Header | str) -> bool:
     return not isinstance(header, str) and len(header.shape) == 2 and header.shape[1] == 2
 
 
-def _refuse_one_side(file: ArrayFile, key: str, options: Options) -> None:
+def _refuse_one_side(file: ArrayFile, key: str, array: NDArray[Any], options: Options) -> None:
     """Refuse (N, 90), both hands as rotvecs, of which file or caller say one side: it may be fifteen joints as 6D."""
     stored = [name for name in _sides(file) if file[name].size != 2 and not _is_pair(file.headers[name])]
-    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in _forms.readings(file[key]))
+    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in _forms.readings(array))
     if options.told(key) is not None or not flat or not (stored or options.side is not None):
         return
     without = f"ignore=({stored[0]!r},)" if stored else "leave side= out"
     raise ValueError(
-        f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {file[key].shape}, which is both hands "
+        f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {array.shape}, which is both hands "
         f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {_forms.HINTS[6]}."
     )
 
 
-def _right_first(file: ArrayFile, key: str, n: int) -> Tensor | None:
-    """(n,) bool, whether the first of the two hands is the right one, as the file says; None where it does not."""
+def _right_first(file: ArrayFile, hands: str, n: int) -> Tensor | None:
+    """(n,) bool, whether the first of the two hands is the right one, as the file says; None where it does not.
+
+    `hands` names their array and its shape, for messages.
+    """
     found = []
     for name in _sides(file):
         value = file[name]
         if value.shape not in ((2,), (1, 2), (n, 2)):
             raise ValueError(
-                f"key '{name}': expected the sides of both hands, (2,) or ({n}, 2), beside '{key}' {file[key].shape}, got "
+                f"key '{name}': expected the sides of both hands, (2,) or ({n}, 2), beside {hands}, got "
                 f"{value.shape}; pass ignore=({name!r},) if the left hand comes first."
             )
         right = right_side(name, value.reshape(-1), value.size, stored=True).reshape(-1, 2)
         if bool((right[:, 0] == right[:, 1]).any()):
             raise ValueError(
-                f"key '{name}': expected one left and one right hand beside '{key}' {file[key].shape}, got two of one side; "
+                f"key '{name}': expected one left and one right hand beside {hands}, got two of one side; "
                 f"pass ignore=({name!r},) if the left hand comes first."
             )
         found.append(right[:, 0].expand(n))

@@ -77,36 +77,34 @@ def hand_claims(file: ArrayFile, options: Options, *, rows: int | None, notes: l
 
 def hands_of(file: ArrayFile, key: str, options: Options, *, rows: int | None = None, notes: list[str]) -> list[Claim]:
     """Of an array of both hands, or of one hand a row; arguments as of `hand_claims`."""
-    file.floating(key)
-    pair = split_pair(file, key, options, rows, notes)
+    array = file.floating(key)
+    form = options.form(key, array)
+    pair = split_pair(file, key, array, form, options, rows, notes)
     if pair is not None:
-        form = options.form(key, file[key])
         return [
             _hand(file, key, value, form, part, options, notes, listed=False)
             for part, value in zip((LEFT, RIGHT), pair, strict=True)
         ]
     if key == "pose_hand":
-        raise ValueError(f"key '{key}': expected (N, 90) rotvecs, left then right, got {file[key].shape}.")
-    return _single_hands(file, key, options, with_body=rows is not None, notes=notes)
+        raise ValueError(f"key '{key}': expected (N, 90) rotvecs, left then right, got {array.shape}.")
+    return _single_hands(file, key, array, form, options, with_body=rows is not None, notes=notes)
 
 
 def _single_hands(
-    file: ArrayFile, key: str, options: Options, *, with_body: bool = False, notes: list[str]
+    file: ArrayFile, key: str, array: NDArray[Any], form: str, options: Options, *, with_body: bool, notes: list[str]
 ) -> list[Claim]:
     """One hand a row, on the side that the file or the caller says; MANO's wrist before the fingers is left out."""
-    array = file[key]
-    form = options.form(key, array)
-    array, places = _fingers(file, key, array, form, options, notes)
-    fingers = _forms.rows_of(array, 15, form)
-    n = len(np.atleast_2d(array) if fingers is None else fingers)
+    hand, places = _fingers(file, key, array, form, options, notes)
+    fingers = _forms.rows_of(hand, 15, form)
+    n = len(np.atleast_2d(hand) if fingers is None else fingers)
     right = stored_side(file, options, n)
     if right is None:
         more = "; or, for both hands in one array, save (N, 90), left then right" if with_body else ""
         raise ValueError(
-            f"key 'side': expected 0 (left) or 1 (right) beside '{key}' {file[key].shape}, got none; pass side='left' or "
+            f"key 'side': expected 0 (left) or 1 (right) beside '{key}' {array.shape}, got none; pass side='left' or "
             f"side='right'{more}."
         )
-    value = hand_rotations(key, array, form, options, right, places)
+    value = hand_rotations(key, hand, form, options, right, places)
     claims = []
     for part, rows in each_side(right):
         picked = _expanded(file, key, value, part, options)
