@@ -19,6 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("drawing",),
     ("_shown",),
     ("optim",),
+    ("io._files", "io._dataset"),
+    ("io._poses", "io._keypoints"),
     ("io",),
     # It makes shards, which `io` reads, of trees of files.
     ("importer",),

@@ -237,7 +237,7 @@ def _inside(value: Any) -> str:
 
 def _printable(text: str) -> str:
     """Text of a file as a terminal shows it, which obeys nothing in it."""
-    from ..io._open import printable
+    from ..io._files.array_file import printable
 
     return printable(text, _LONGEST_TEXT)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io import _columns, _thinning
-from ..io._folders import found_below
-from ..io._options import Options
+from ..io._dataset import columns, thinning
+from ..io._files.folders import found_below
+from ..io._poses.options import Options
 from ..io._recordings import read_recording
 from ..io.dataset import PoseDataset
 from .options import ImportOptions
@@ -38,7 +38,7 @@ def convert(root: Path, name: str, source: str, options: ImportOptions) -> tuple
     data = read_recording(found, reading, fps=options.source_fps, select=select)
     frames = counted[0] if counted else len(data)
     if not counted:
-        groups = _columns.groups(data._columns.subject, data._columns.sequence, data.frame, len(data))
+        groups = columns.groups(data._columns.subject, data._columns.sequence, data.frame, len(data))
         rows = _frames(groups, data.frame, data.fps, options)
         if not len(rows):
             raise ValueError(f"nothing is left of its {frames} frames after trimming")
@@ -52,7 +52,7 @@ def convert(root: Path, name: str, source: str, options: ImportOptions) -> tuple
     return _by_part(data, source, options), frames
 
 
-def _frames(groups: _thinning.Groups, frame: object, rate: object, options: ImportOptions) -> NDArray[np.int64]:
+def _frames(groups: thinning.Groups, frame: object, rate: object, options: ImportOptions) -> NDArray[np.int64]:
     """Sorted rows that stay of recordings: trimmed at both ends, and thinned to the frame rate."""
     inside = []
     for name, rows in groups:
@@ -66,7 +66,7 @@ def _frames(groups: _thinning.Groups, frame: object, rate: object, options: Impo
     if rate is None:
         raise ValueError("it does not say its frame rate (--source-fps gives one)")
     n = max(int(rows[-1]) for _, rows in inside) + 1
-    return _thinning.subsample(inside, np.arange(n) if frame is None else frame, rate, options.fps, options.seed)
+    return thinning.subsample(inside, np.arange(n) if frame is None else frame, rate, options.fps, options.seed)
 
 
 def _by_part(data: PoseDataset, source: str, options: ImportOptions) -> dict[Part, PoseDataset]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..io._run_folder import require_new, require_same
+from ..io._files.run_folder import require_new, require_same
 from ..io.atomic import write_json
 from ..io.shards import PLAN
 from .options import FREE_OPTIONS, ImportOptions

@@ -10,7 +10,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from ..skeleton import NUM_JOINTS
-from ._storage import PoseStore
+from ._dataset.storage import PoseStore
 from .atomic import new_folder
 
 _CHUNK = 16384

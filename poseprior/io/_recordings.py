@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ._context import every_row, file_context
-from ._doubts import doubts
-from ._finite import require_finite, wrapped
-from ._folders import Found
-from ._frames import image_folders, numbered
-from ._groups import choose_group, is_inside
-from ._keys import AMASS_KEYS, FRAMES, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
-from ._masks import without_unmeasured
-from ._npy import Header
-from ._open import ArrayFile
-from ._open_any import open_any
-from ._options import Options
-from ._row_labels import TRACKS, first, flag_notes, per_row, stored_frames, tracks
-from ._rows import Rows, read_rows
+from ._files.array_file import ArrayFile
+from ._files.folders import Found
+from ._files.frames import image_folders, numbered
+from ._files.npy import Header
+from ._files.open_any import open_any
+from ._poses.context import every_row, file_context
+from ._poses.doubts import doubts
+from ._poses.finite import require_finite, wrapped
+from ._poses.groups import choose_group, is_inside
+from ._poses.keys import AMASS_KEYS, FRAMES, PARTS, RATES, SEQUENCES, SUBJECTS, WHOLE, unused_rotations
+from ._poses.masks import without_unmeasured
+from ._poses.options import Options
+from ._poses.row_labels import TRACKS, first, flag_notes, per_row, stored_frames, tracks
+from ._poses.rows import Rows, read_rows
 from .dataset import PoseDataset
 
 #: Rows from their number, their frame rate and the name of the recording.

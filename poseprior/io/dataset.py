@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .. import skeleton
 from .._shown import evenly_spaced, html_page
-from . import _columns, _memmap, _storage, _thinning
-from ._dataset_rows import DatasetRows
+from . import _memmap
+from ._dataset import columns, storage, thinning
+from ._dataset.dataset_rows import DatasetRows
 
 
 @final
@@ -51,16 +52,16 @@ class PoseDataset(DatasetRows):
         poses: Tensor | NDArray[Any],
         observed: Tensor | NDArray[Any] | None = None,
         *,
-        subject: _columns.Labels = None,
-        sequence: _columns.Labels = None,
-        fps: _columns.Rates = None,
+        subject: columns.Labels = None,
+        sequence: columns.Labels = None,
+        fps: columns.Rates = None,
         frame: Sequence[int] | Tensor | NDArray[Any] | None = None,
-        rig: _columns.Labels = None,
+        rig: columns.Labels = None,
         imputed: Tensor | NDArray[Any] | None = None,
         context: Tensor | NDArray[Any] | None = None,
     ) -> None:
-        store = _storage.PoseStore.checked(poses, observed, imputed, context)
-        self._set(store, _columns.Columns.checked(len(store), subject, sequence, fps, frame, rig))
+        store = storage.PoseStore.checked(poses, observed, imputed, context)
+        self._set(store, columns.Columns.checked(len(store), subject, sequence, fps, frame, rig))
 
     def __repr__(self) -> str:
         return (
@@ -79,7 +80,7 @@ class PoseDataset(DatasetRows):
 
     def select(self, rows: Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]) -> PoseDataset:
         """The rows of a bool mask (N,) or of indices, in the order given. A memory-mapped set stays mapped."""
-        index = _columns.row_indices(rows, len(self), "rows")
+        index = columns.row_indices(rows, len(self), "rows")
         if len(index) == 0:
             raise ValueError(
                 f"rows: expected at least one of the {len(self)} rows, got none; a PoseDataset is never empty."
@@ -115,16 +116,16 @@ class PoseDataset(DatasetRows):
         keys = list(parts) if isinstance(parts, Mapping) else list(range(len(parts)))
         values = [parts[k] for k in keys]
         person = self._columns.subject
-        groups = _columns.subject_parts(person, values, seed)
+        groups = columns.subject_parts(person, values, seed)
         made = [self.select(np.isin(person.values, names)[person.codes]) for names in groups if person is not None]
         return dict(zip(keys, made, strict=True)) if isinstance(parts, Mapping) else tuple(made)
 
     def with_names(
-        self, *, subject: _columns.Labels = None, sequence: _columns.Labels = None, rig: _columns.Labels = None
+        self, *, subject: columns.Labels = None, sequence: columns.Labels = None, rig: columns.Labels = None
     ) -> PoseDataset:
         """The same rows under other names of people, recordings or rigs: (N,) each, or one for all; None keeps them."""
         given = {"subject": subject, "sequence": sequence, "rig": rig}
-        made: dict[str, Any] = {name: _columns.labels(v, len(self), name) for name, v in given.items() if v is not None}
+        made: dict[str, Any] = {name: columns.labels(v, len(self), name) for name, v in given.items() if v is not None}
         return self._with(self._store, replace(self._columns, **made))
 
     def without_context(self) -> PoseDataset:
@@ -138,8 +139,8 @@ class PoseDataset(DatasetRows):
         of each bin stays: gaps do not matter, and a second call with the same arguments changes nothing. `fps` and
         `frame` of the result still count at the recorded rate. Rows whose rate is unknown (nan) all stay.
         """
-        groups = _columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
-        return self.select(_thinning.subsample(groups, self.frame, self.fps, fps, seed))
+        groups = columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
+        return self.select(thinning.subsample(groups, self.frame, self.fps, fps, seed))
 
     def thin(self, threshold_deg: float = 1.5, *, joints: Sequence[int] | None = None) -> PoseDataset:
         """Without near-duplicates: a frame stays when a joint turned more than the threshold since the last one kept.
@@ -151,8 +152,8 @@ class PoseDataset(DatasetRows):
 
         Rows are taken per sequence, in `frame` order when there is one. The first frame of a sequence always stays.
         """
-        groups = _columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
-        return self.select(_thinning.thin(self._store, groups, threshold_deg, joints))
+        groups = columns.groups(self._columns.subject, self._columns.sequence, self.frame, len(self))
+        return self.select(thinning.thin(self._store, groups, threshold_deg, joints))
 
     def mirrored(self) -> PoseDataset:
         """This set, then its left/right mirror image (poses and masks), whose sequences end in ':mirror'.
@@ -161,14 +162,14 @@ class PoseDataset(DatasetRows):
         """
         poses, observed = self.all_poses()
         imputed = None if self.imputed is None else skeleton.mirror_observed(self.imputed).numpy()
-        reflected = _storage.PoseStore.trusted(
+        reflected = storage.PoseStore.trusted(
             skeleton.mirror(poses).numpy() + np.float32(0), skeleton.mirror_observed(observed).numpy(), imputed,
             self._store.context(),
         )  # + 0 turns the -0 of unobserved joints into 0  # fmt: skip
-        columns = self._columns
-        if columns.sequence is not None:
-            columns = replace(columns, sequence=columns.sequence.renamed(lambda name: f"{name}:mirror"))
-        return PoseDataset.concat([self, self._with(reflected, columns)])
+        labels = self._columns
+        if labels.sequence is not None:
+            labels = replace(labels, sequence=labels.sequence.renamed(lambda name: f"{name}:mirror"))
+        return PoseDataset.concat([self, self._with(reflected, labels)])
 
     @classmethod
     def concat(cls, datasets: Sequence[PoseDataset]) -> PoseDataset:
@@ -182,8 +183,8 @@ class PoseDataset(DatasetRows):
             raise ValueError("datasets: expected at least one PoseDataset, got an empty sequence.")
         if others := [type(d).__name__ for d in datasets if not isinstance(d, PoseDataset)]:
             raise ValueError(f"datasets: expected PoseDatasets, got {others[0]} among them.")
-        store = _storage.PoseStore.join([d._store for d in datasets])
-        return cls._with(store, _columns.join([(len(d), d._columns) for d in datasets]))
+        store = storage.PoseStore.join([d._store for d in datasets])
+        return cls._with(store, columns.join([(len(d), d._columns) for d in datasets]))
 
     # -- on disk -----------------------------------------------------------------------------------------------------
 
@@ -194,18 +195,18 @@ class PoseDataset(DatasetRows):
     @classmethod
     def from_memmap(cls, folder: str | Path) -> PoseDataset:
         """Map what `to_memmap` wrote. Poses, masks and context stay on disk; they were checked when they were written."""
-        store, columns = _memmap.read_folder(Path(folder))
-        return cls._with(store, _columns.Columns.stored(columns))
+        store, stored = _memmap.read_folder(Path(folder))
+        return cls._with(store, columns.Columns.stored(stored))
 
     @classmethod
-    def _with(cls, store: _storage.PoseStore, columns: _columns.Columns) -> PoseDataset:
+    def _with(cls, store: storage.PoseStore, labels: columns.Columns) -> PoseDataset:
         """From parts that are known to be right."""
         made = cls.__new__(cls)
-        made._set(store, columns)
+        made._set(store, labels)
         return made
 
-    def _set(self, store: _storage.PoseStore, columns: _columns.Columns) -> None:
-        self._store, self._columns = store, columns
+    def _set(self, store: storage.PoseStore, labels: columns.Columns) -> None:
+        self._store, self._columns = store, labels
 
     def _noted(self, ignored: tuple[str, ...], notes: tuple[str, ...]) -> PoseDataset:
         """With what a reader of the files wants to say."""

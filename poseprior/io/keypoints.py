@@ -15,7 +15,8 @@ from torch import Tensor
 from .._checks import check_path, quoted
 from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ..keypoint_layouts import layout as find_layout
-from ._frames import in_order, order_notes
+from ._files.array_file import printable
+from ._files.frames import in_order, order_notes
 from ._keypoints.checks import check_size, refuse_no_body, usual_confidences
 from ._keypoints.frame import Frame
 from ._keypoints.layout_choice import choose_layout, layout_argument
@@ -24,7 +25,6 @@ from ._keypoints.npz import read_npz
 from ._keypoints.people import follow, hands_of_one_side
 from ._keypoints.programs import read_frames
 from ._keypoints.units import in_units, refuse_two_units, stored_units
-from ._open import printable
 
 _FARTHEST = 1e7
 #: Layouts that a program mixes: OpenPose's frames in which it saw no hands and no face have the first points alone.

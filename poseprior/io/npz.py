@@ -15,13 +15,13 @@ from torch import Tensor
 
 from .._checks import as_tensor, check_ending, check_number, check_path, check_text
 from ..skeleton import JOINT_NAMES
-from ._columns import groups, repeated_frame
-from ._folders import common_root, left_out, pose_files, require_no_mixture, split_files
-from ._options import Options
-from ._orders import Layout
+from ._dataset.columns import groups, repeated_frame
+from ._files.folders import common_root, left_out, pose_files, require_no_mixture, split_files
+from ._files.split_names import SPLITS
+from ._files.walk import require_once
+from ._poses.options import Options
+from ._poses.orders import Layout
 from ._recordings import read_recordings
-from ._split_names import SPLITS
-from ._walk import require_once
 from .atomic import replacing
 from .dataset import PoseDataset
 from .shards import read_index, read_shards

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..skeleton import NUM_JOINTS
-from ._columns import Columns, rates
-from ._names import Names
-from ._sharded import ShardedArray
-from ._storage import PoseStore
+from ._dataset.columns import Columns, rates
+from ._dataset.names import Names
+from ._dataset.sharded import ShardedArray
+from ._dataset.storage import PoseStore
 from .atomic import write_json
 from .dataset import PoseDataset
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from poseprior.io import _keys
-from poseprior.io._forms import FORMS
 from poseprior.io._keypoints.units import UNITS
-from poseprior.io._orders import FINGERS, ORDERS
+from poseprior.io._poses import keys
+from poseprior.io._poses.forms import FORMS
+from poseprior.io._poses.orders import FINGERS, ORDERS
 from poseprior.keypoint_layouts import LAYOUTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "data_formats.md"
@@ -26,11 +26,11 @@ def test_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_every_layout_and_key_is_listed() -> None:
     text = PAGE.read_text()
-    keys = [
-        *LAYOUTS, *FORMS, *FINGERS, *ORDERS, *_keys.WHOLE, *_keys.SIDES, *_keys.SUBJECTS,
-        *_keys.SEQUENCES, *_keys.RATES, _keys.EYES, *_keys.HANDS, *(u for group in UNITS.values() for u in group),
+    names = [
+        *LAYOUTS, *FORMS, *FINGERS, *ORDERS, *keys.WHOLE, *keys.SIDES, *keys.SUBJECTS,
+        *keys.SEQUENCES, *keys.RATES, keys.EYES, *keys.HANDS, *(u for group in UNITS.values() for u in group),
     ]  # fmt: skip
-    for part, names in _keys.PARTS.items():
-        keys += [name for name in names if not part.startswith("right_hand")]
-    missing = [key for key in keys if f"`{key}`" not in text and f'`"{key}"`' not in text and f'"{key}"' not in text]
+    for part, others in keys.PARTS.items():
+        names += [name for name in others if not part.startswith("right_hand")]
+    missing = [n for n in names if f"`{n}`" not in text and f'`"{n}"`' not in text and f'"{n}"' not in text]
     assert not missing, missing

@@ -16,7 +16,7 @@ from sample_poses import save_npz as _save
 
 from poseprior import params
 from poseprior.io import read_poses
-from poseprior.io._frames import natural, numbered
+from poseprior.io._files.frames import natural, numbered
 
 N = 6
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._open import ArrayFile
+from .._files.array_file import ArrayFile
 
 _MOST_PIXELS = 1e7
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_number, quoted
-from .._open import ArrayFile, printable
+from .._files.array_file import ArrayFile, printable
 
 #: Pixels that no image is wide, and confidences above which numbers are per cent.
 _WIDEST, _PERCENT = 1e6, 10.0

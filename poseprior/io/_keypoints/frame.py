@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...keypoint_layouts import KeypointLayout
-from .._json import is_number
+from .._files.json_file import is_number
 
 #: Keys of the frame that an entry of a list is of.
 FRAME_KEYS = ("image_id", "frame_id", "frame", "frame_index", "frame_idx", "frame_num", "image_path", "image_name", "file_name",

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..._checks import nearest
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
 from ...keypoint_layouts import layout as find_layout
-from .._json import read_json
-from .._open import printable
+from .._files.array_file import printable
+from .._files.json_file import read_json
 from .bones import BONES, by_bones
 
 

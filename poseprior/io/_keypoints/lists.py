@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...keypoint_layouts import KeypointLayout
-from .._frames import in_order
-from .._json import is_number, numbers
+from .._files.frames import in_order
+from .._files.json_file import is_number, numbers
 from .frame import (
     Frame,
     Points,

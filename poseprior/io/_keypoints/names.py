@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout
 from ...keypoint_layouts import layout as find_layout
-from .._open import printable
+from .._files.array_file import printable
 
 #: Other programs' names of points, after `_plain`.
 _ALSO = {

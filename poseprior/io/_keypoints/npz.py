@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...keypoint_layouts import KeypointLayout
-from .._open import ArrayFile, open_npz
+from .._files.array_file import ArrayFile, open_npz
 from .arrays import numbers, pair, texts
 from .checks import check_size, unread
 from .names import are_names_of_points, named_layout

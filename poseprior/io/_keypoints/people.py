@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..._checks import quoted
 from ...keypoint_layouts import SMPLX_144, KeypointLayout
-from .._open import printable
+from .._files.array_file import printable
 from .frame import Frame, Points
 
 #: Pixels: a person of whom one point is known has no size of their own.

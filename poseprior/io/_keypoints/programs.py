@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._json import numbers, read_json
+from .._files.json_file import numbers, read_json
 from .frame import Frame, confident_points, dicts, stack_people, track_number
 from .lists import is_arrays, is_people, read_annotations, read_annots, read_arrays, read_list, read_mmpose
 from .mediapipe import has_landmarks, is_frames_of_landmarks, read_frames_of_landmarks, read_landmarks

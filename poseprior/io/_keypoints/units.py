@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..._checks import quoted
 from ...keypoint_layouts import KeypointLayout
-from .._open import printable
+from .._files.array_file import printable
 from .metres import in_metres
 from .sizes import ENOUGH, median_of, median_span, odd_frames, seen_points
 

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import _forms
-from ._keys import SIDES
-from ._npy import Header, as_float64
-from ._open import ArrayFile
-from ._options import Options, to_tensor
-from ._order_evidence import fingers_speak_for
-from ._orders import FINGERS, Order
+from .._files.array_file import ArrayFile
+from .._files.npy import Header, as_float64
+from . import forms
+from .keys import SIDES
+from .options import Options, to_tensor
+from .order_evidence import fingers_speak_for
+from .orders import FINGERS, Order
 
 LEFT, RIGHT = "left_hand_pose", "right_hand_pose"
 #: Share of the joints beyond pi from which on numbers are no rotations.
@@ -33,17 +33,17 @@ def hand_rotations(
     Args:
         key: of the array.
         array: (N, 45), (N, 15, 3), the same in another form, or coefficients (N, n).
-        form: of the rotations, a name in `_forms.FORMS`.
+        form: of the rotations, a name in `forms.FORMS`.
         options: of the caller.
         right: (N,) or (1,) bool, whether each is a right hand.
         stored: places of the joints among the fifteen, where somebody lists them.
     """
-    width = _forms.FORMS[form]
-    joints = _forms.rows_of(array, 15, form)
+    width = forms.FORMS[form]
+    joints = forms.rows_of(array, 15, form)
     if joints is None:
-        coefficients = next((a for a in _forms.readings(array) if a.ndim == 2 and a.shape[1] <= 45), None)
+        coefficients = next((a for a in forms.readings(array) if a.ndim == 2 and a.shape[1] <= 45), None)
         if form != "rotvec" or coefficients is None or not array.size:
-            hint = _forms.batch_hint(array, (15,), form) or _forms.other_form_hint(array, 15, form)
+            hint = forms.batch_hint(array, (15,), form) or forms.other_form_hint(array, 15, form)
             hint = hint or "pass rotations="
             raise ValueError(
                 f"key '{key}': expected 15 joints, (N, {15 * width}) as {form}, got {array.shape}; {hint}."
@@ -53,7 +53,7 @@ def hand_rotations(
         return to_tensor(joints.reshape(len(joints), 45) if array.shape[-1] == 45 else joints)
     if form == "rotvec":
         refuse_pca45(key, joints, options)
-    hand = _forms.to_rotvecs(key, to_tensor(joints), form)
+    hand = forms.to_rotvecs(key, to_tensor(joints), form)
     place = stored
     if options.layout.fingers:
         options.applied.add("layout")

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..skeleton import NUM_JOINTS
-from . import _forms
-from ._joint_names import all_known, refuse_other_order, stored_names, unused_names
-from ._keys import AMASS_KEYS
-from ._open import ArrayFile
-from ._options import Options, to_tensor
-from ._order_evidence import are_positions, decide, fingers_speak_for, positions_error, same_joints
-from ._orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order
+from ...skeleton import NUM_JOINTS
+from .._files.array_file import ArrayFile
+from . import forms
+from .joint_names import all_known, refuse_other_order, stored_names, unused_names
+from .keys import AMASS_KEYS
+from .options import Options, to_tensor
+from .order_evidence import are_positions, decide, fingers_speak_for, positions_error, same_joints
+from .orders import MEANINGS, MOTION_X_COLUMNS, MOTION_X_ROTATIONS, ORDERS, Order
 
 _CANDIDATES = {53: ("smplx_53", "smplx_53_jaw_last"), 55: ("smplx", "smplx_hands_first")}
 _MODELS: dict[str, dict[int, str]] = {
@@ -59,7 +59,7 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
     array = file.floating(key)
     notes = []
     form = options.form(key, array)
-    motion_x = next((a for a in _forms.readings(array) if a.ndim == 2 and a.shape[1] == MOTION_X_COLUMNS), None)
+    motion_x = next((a for a in forms.readings(array) if a.ndim == 2 and a.shape[1] == MOTION_X_COLUMNS), None)
     order: Order | None = None
     if form == "rotvec" and motion_x is not None:
         array = motion_x[:, :MOTION_X_ROTATIONS]
@@ -68,7 +68,7 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
     joints = split_joints(key, array, form)
     if len(joints) == 0:
         raise ValueError(f"key '{key}': expected at least one pose, got none; leave the file out.")
-    joints = _forms.to_rotvecs(key, joints, form)
+    joints = forms.to_rotvecs(key, joints, form)
     if order is None:
         order, said, certain = _order(key, joints, file, options)
         notes += said
@@ -96,12 +96,12 @@ def read_whole(key: str, file: ArrayFile, options: Options) -> Whole:
 
 def split_joints(key: str, array: NDArray[Any], form: str) -> Tensor:
     """(N, J, width) of an array of poses, or of one pose."""
-    for candidate in _forms.readings(array):
-        count = _forms.count_joints(candidate.shape, form) or 0
+    for candidate in forms.readings(array):
+        count = forms.count_joints(candidate.shape, form) or 0
         if count > 1 and (candidate is array or array.ndim == 1 or count in _COUNTS):
-            return to_tensor(candidate.reshape(len(candidate), count, _forms.FORMS[form]))
-    expected = "(N, J, 3) or (N, J * 3) rotvecs" if form == "rotvec" else f"(N, J * {_forms.FORMS[form]}) as {form}"
-    hint = _forms.batch_hint(array, _COUNTS, form) or _form_hint(array)
+            return to_tensor(candidate.reshape(len(candidate), count, forms.FORMS[form]))
+    expected = "(N, J, 3) or (N, J * 3) rotvecs" if form == "rotvec" else f"(N, J * {forms.FORMS[form]}) as {form}"
+    hint = forms.batch_hint(array, _COUNTS, form) or _form_hint(array)
     raise ValueError(
         f"key '{key}': expected {expected}, got {array.shape}; {hint}; "
         f"if it is no pose, ignore=({key!r},) leaves it unread."
@@ -114,10 +114,10 @@ def _form_hint(array: NDArray[Any]) -> str:
         return "if it holds transforms, save the rotations alone, array[..., :3, :3]"
     last = 9 if array.ndim == 4 and array.shape[-2:] == (3, 3) else array.shape[-1] if array.ndim else 0
     if array.ndim > 2 and last in (4, 6, 9):
-        return f"if it holds {_forms.HINTS[last]}"
+        return f"if it holds {forms.HINTS[last]}"
     found = [w for w in (4, 6, 9) if array.ndim == 2 and last % w == 0 and last // w in _COUNTS]
     if found:
-        return " or ".join(f"if it holds {last // w} joints as {_forms.HINTS[w]}" for w in found)
+        return " or ".join(f"if it holds {last // w} joints as {forms.HINTS[w]}" for w in found)
     return "rotation matrices, quaternions and 6D need rotations=, and parts (root_orient, pose_body, ...) keys of their own"
 
 
@@ -219,7 +219,7 @@ def _by_count(key: str, count: int, file: ArrayFile, model: str) -> str:
 def _other_forms(count: int) -> str:
     """What so many joints of three numbers would be as other rotations."""
     known = [w for w in (4, 6, 9) if count * 3 % w == 0 and count * 3 // w in _COUNTS]
-    return "".join(f"; or, if it holds {count * 3 // w} joints as {_forms.HINTS[w]}" for w in known)
+    return "".join(f"; or, if it holds {count * 3 // w} joints as {forms.HINTS[w]}" for w in known)
 
 
 def model_type(file: ArrayFile, options: Options) -> str:

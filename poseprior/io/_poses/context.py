@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._open import ArrayFile
+from .._files.array_file import ArrayFile
 
 
 def file_context(file: ArrayFile, key: str) -> NDArray[np.float32]:

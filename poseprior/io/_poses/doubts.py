@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..rotations import wrap_rotvec
-from ..skeleton import JOINT_NAMES
+from ...rotations import wrap_rotvec
+from ...skeleton import JOINT_NAMES
 
 #: Share of joints beyond a full turn from which on they may be degrees.
 _MANY_TURNS = 0.1

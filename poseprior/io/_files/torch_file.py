@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._npy import Header
-from ._open import ArrayFile, printable, require_file, short
-from ._plain_code import conversion_code
+from .array_file import ArrayFile, printable, require_file, short
+from .npy import Header
+from .plain_code import conversion_code
 
 _DEEPEST = 8
 _SMALL, _MOST_EXPANSION = 64 * 2**20, 20

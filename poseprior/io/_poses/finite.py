@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..rotations import wrap_rotvec
-from ..skeleton import JOINT_NAMES
+from ...rotations import wrap_rotvec
+from ...skeleton import JOINT_NAMES
 
 
 def wrapped(pose: Tensor) -> Tensor:

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..params import pose_from_smplx
-from ..skeleton import PART_SLICES
-from . import _forms
-from ._hand_files import LEFT, RIGHT, each_side, hand_rotations, stored_side
-from ._hand_pairs import split_pair
-from ._joint_names import LEFT_HAND, hand_joint, listed_order
-from ._keys import EYES, HANDS, PARTS
-from ._open import ArrayFile
-from ._options import Options, to_tensor
-from ._order_evidence import are_positions, bends_backwards, positions_error
-from ._orders import Order
+from ...params import pose_from_smplx
+from ...skeleton import PART_SLICES
+from .._files.array_file import ArrayFile
+from . import forms
+from .hand_files import LEFT, RIGHT, each_side, hand_rotations, stored_side
+from .hand_pairs import split_pair
+from .joint_names import LEFT_HAND, hand_joint, listed_order
+from .keys import EYES, HANDS, PARTS
+from .options import Options, to_tensor
+from .order_evidence import are_positions, bends_backwards, positions_error
+from .orders import Order
 
 _BODY = tuple(range(1, 22))
 
@@ -95,7 +95,7 @@ def _single_hands(
 ) -> list[Claim]:
     """One hand a row, on the side that the file or the caller says; MANO's wrist before the fingers is left out."""
     hand, places = _fingers(file, key, array, form, options, notes)
-    fingers = _forms.rows_of(hand, 15, form)
+    fingers = forms.rows_of(hand, 15, form)
     n = len(np.atleast_2d(hand) if fingers is None else fingers)
     right = stored_side(file, options, n)
     if right is None:
@@ -122,9 +122,9 @@ def _fingers(
     file: ArrayFile, key: str, array: NDArray[Any], form: str, options: Options, notes: list[str]
 ) -> tuple[NDArray[Any], Order | None]:
     """The fifteen joints of a hand's fifteen or sixteen, and their places where they are listed; other arrays as they are."""
-    hand = _forms.rows_of(array, 16, form)
+    hand = forms.rows_of(array, 16, form)
     if hand is None:
-        hand = _forms.rows_of(array, 15, form)
+        hand = forms.rows_of(array, 15, form)
         order = None if hand is None else listed_order(key, LEFT_HAND[1:], file, options, notes, hand_joint)
         return array, order and tuple(joint - LEFT_HAND[1] for joint in order)
     notes.append(
@@ -140,11 +140,11 @@ def _fingers(
 def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) -> Tensor:
     """(N, count, 3) rotvecs of an array of `count` joints."""
     form = options.form(key, array)
-    joints = _forms.rows_of(array, count, form)
+    joints = forms.rows_of(array, count, form)
     if joints is not None:
-        return _forms.to_rotvecs(key, to_tensor(joints), form)
-    width = _forms.FORMS[form]
-    hint = _forms.batch_hint(array, (count,), form) or _forms.other_form_hint(array, count, form)
+        return forms.to_rotvecs(key, to_tensor(joints), form)
+    width = forms.FORMS[form]
+    hint = forms.batch_hint(array, (count,), form) or forms.other_form_hint(array, count, form)
     hint = hint or f"if it is something else, pass ignore=({key!r},)"
     raise ValueError(
         f"key '{key}': expected (N, {count * width}) or (N, {count}, {width}) as {form}, got {array.shape}; {hint}."
@@ -155,8 +155,8 @@ def _body(file: ArrayFile, key: str, options: Options, model: str, notes: list[s
     """The 21 body joints of an array, or of SMPL's 23."""
     array = file.floating(key)
     form = options.form(key, array)
-    if _forms.rows_of(array, 23, form) is None:
-        with_root = next((n for n in (22, 24) if _forms.rows_of(array, n, form) is not None), 0)
+    if forms.rows_of(array, 23, form) is None:
+        with_root = next((n for n in (22, 24) if forms.rows_of(array, n, form) is not None), 0)
         if with_root:
             raise ValueError(
                 f"key '{key}': expected 21 body joints, got {with_root}, {array.shape}, as with the root before them; call the "

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_number
-from ._columns import repeated_frame
-from ._storage import PoseStore
+from ..._checks import check_number
+from .columns import repeated_frame
+from .storage import PoseStore
 
 _LOOKAHEAD = 4
 _CHUNK = 512

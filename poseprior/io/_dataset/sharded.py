@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._mapped_file import MappedFile
+from .mapped_file import MappedFile
 
 
 class ShardedArray:

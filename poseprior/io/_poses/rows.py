@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..rotations import geodesic_distance
-from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
-from . import _forms
-from ._keys import HANDS, PARTS, WHOLE, looks_like_rotations, unused_rotations
-from ._masks import joint_flags
-from ._open import ArrayFile, is_pickle, printable
-from ._options import Options
-from ._parts import Claim, body_claims, hand_claims, hands_of
-from ._plain_code import conversion_code
-from ._whole import model_type, read_whole
+from ...rotations import geodesic_distance
+from ...skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
+from .._files.array_file import ArrayFile, is_pickle, printable
+from .._files.plain_code import conversion_code
+from . import forms
+from .keys import HANDS, PARTS, WHOLE, looks_like_rotations, unused_rotations
+from .masks import joint_flags
+from .options import Options
+from .parts import Claim, body_claims, hand_claims, hands_of
+from .whole import model_type, read_whole
 
 _SAME = 1e-3
 _STILL = 1e-6
@@ -117,9 +117,9 @@ def _is_a_hand(file: ArrayFile, key: str, body: Sequence[str], options: Options)
         return False
     array = np.broadcast_to(np.float32(0.0), header.shape)  # of its shape, unread
     form = options.told(key) or ("matrix" if header.shape[-2:] == (3, 3) else "rotvec")
-    shapes = [shape for count in (15, 16) for shape in _forms.joint_shapes(count, form)]
+    shapes = [shape for count in (15, 16) for shape in forms.joint_shapes(count, form)]
     shapes += [(2, *shape) for shape in shapes]
-    return any(shape in (a.shape, a.shape[1:]) for a in _forms.readings(array) for shape in shapes)
+    return any(shape in (a.shape, a.shape[1:]) for a in forms.readings(array) for shape in shapes)
 
 
 def _one_hand(file: ArrayFile, key: str | None) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
+from ...skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
 
 _STILL = 1e-6
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._names import Names
+from .names import Names
 
 Labels = str | int | Sequence[str] | Sequence[int] | NDArray[Any] | None
 Rates = float | Sequence[float] | Tensor | NDArray[Any] | None

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._frames import natural, numbered
-from ._keys import FRAMES, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
-from ._npy import Header
-from ._open import MASKS, ArrayFile, is_pickle, printable
-from ._options import Options
+from .._files.array_file import MASKS, ArrayFile, is_pickle, printable
+from .._files.frames import natural, numbered
+from .._files.npy import Header
+from .keys import FRAMES, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
+from .options import Options
 
 #: Names that a message lists.
 _SHOWN = 6

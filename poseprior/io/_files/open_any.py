@@ -5,9 +5,9 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from ._open import BROKEN, ArrayFile, open_npy, open_npz, require_file
-from ._plain_code import conversion_code
-from ._torch_file import open_torch
+from .array_file import BROKEN, ArrayFile, open_npy, open_npz, require_file
+from .plain_code import conversion_code
+from .torch_file import open_torch
 
 #: What pickles begin with that joblib has packed: zlib, gzip, bz2, xz.
 _PACKED = (b"x", b"\x1f\x8b", b"BZ", b"\xfd7zXZ")

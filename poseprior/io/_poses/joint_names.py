@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..skeleton import JOINT_NAMES
-from ._open import ArrayFile, printable
-from ._options import Options
-from ._orders import Order
+from ...skeleton import JOINT_NAMES
+from .._files.array_file import ArrayFile, printable
+from .options import Options
+from .orders import Order
 
 KEY = "joint_names"
 _INDEX = {name: index for index, name in enumerate(JOINT_NAMES)}

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import check_switch, check_text, quoted
-from .._hands import HandSpace
-from . import _forms
-from ._orders import Layout
+from ..._checks import check_switch, check_text, quoted
+from ..._hands import HandSpace
+from . import forms
+from .orders import Layout
 
 #: How hands are stored, in the order of `HandSpace`.
 _HANDS = ("hands_components", "hands_mean", "flat_hand_mean", "num_pca_comps")
@@ -39,7 +39,7 @@ class Options:
     applied: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        _forms.check_form(self.rotations)
+        forms.check_form(self.rotations)
         for name in ("model_type", "group", "context"):
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
@@ -71,9 +71,9 @@ class Options:
         told = self.told(key)
         if told is not None:
             return told
-        if _forms.are_matrices(array):
+        if forms.are_matrices(array):
             return "matrix"
-        _forms.refuse_halves(key, array)
+        forms.refuse_halves(key, array)
         return "rotvec"
 
     def hand_space(self, stored_flat: bool | None) -> dict[str, Any]:

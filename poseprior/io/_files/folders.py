@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ._frames import natural_path
-from ._split_names import SPLITS, mixed, part_of_folder, part_of_stem
-from ._walk import require_once, walk
+from .frames import natural_path
+from .split_names import SPLITS, mixed, part_of_folder, part_of_stem
+from .walk import require_once, walk
 
 #: Kinds of files that may hold poses and that a folder is not searched for, and what to do with them.
 _LISTED = dict.fromkeys((".npy", ".pt", ".pth", ".ckpt"), "these are read from a list of files")

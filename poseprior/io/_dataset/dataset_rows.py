@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .. import skeleton
-from .._checks import quoted
-from . import _columns, _storage
-from ._names import Names
+from ... import skeleton
+from ..._checks import quoted
+from . import columns, storage
+from .names import Names
 
 _CHUNK = 16384
 
@@ -24,8 +24,8 @@ _CHUNK = 16384
 class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
     """N poses with their masks: rows by index, whole columns, and what can be said of them."""
 
-    _store: _storage.PoseStore
-    _columns: _columns.Columns
+    _store: storage.PoseStore
+    _columns: columns.Columns
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class DatasetRows(Dataset[tuple[Tensor, Tensor]], ABC):
         return None if context is None else torch.from_numpy(context)
 
     def _rows(self, indices: Any) -> NDArray[np.int64]:
-        return _columns.row_indices(np.atleast_1d(indices), len(self), "indices")
+        return columns.row_indices(np.atleast_1d(indices), len(self), "indices")
 
     def all_poses(self) -> tuple[Tensor, Tensor]:
         """Poses (N, 55, 3) float32 and observed (N, 55) bool: shared memory, or all of a memory-mapped set read."""

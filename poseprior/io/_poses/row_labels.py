@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._keys import FRAMES, SIDES
-from ._npy import Header
-from ._open import ArrayFile, printable
+from .._files.array_file import ArrayFile, printable
+from .._files.npy import Header
+from .keys import FRAMES, SIDES
 
 #: Numbers of people within a video: the rows of each are a recording.
 TRACKS = ("track_id", "track_ids", "tracking_id", "person_id", "person_ids")

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import _forms
-from ._hand_files import is_a_side, right_side
-from ._joint_names import listed_order
-from ._keys import SIDES
-from ._npy import Header
-from ._open import ArrayFile
-from ._options import Options
+from .._files.array_file import ArrayFile
+from .._files.npy import Header
+from . import forms
+from .hand_files import is_a_side, right_side
+from .joint_names import listed_order
+from .keys import SIDES
+from .options import Options
 
 _FINGERS = tuple(range(25, 55))
 
@@ -29,7 +29,7 @@ def split_pair(
         file: where the array is.
         key: of the array.
         array: what stands there.
-        form: of its rotations, a name in `_forms.FORMS`.
+        form: of its rotations, a name in `forms.FORMS`.
         options: of the caller.
         rows: of what the file holds of the body, or None.
         notes: what to tell is added.
@@ -64,10 +64,10 @@ def _both(
     file: ArrayFile, key: str, array: NDArray[Any], form: str, options: Options, rows: int | None
 ) -> NDArray[Any] | None:
     """(N, 2, 15, width) of an array of both hands, or 16 joints with the wrist first."""
-    one = _forms.joint_shapes(15, form)
-    shapes = {shape: 15 for shape in (*_forms.joint_shapes(30, form), *((2, *shape) for shape in one))}
-    shapes |= {(2, *shape): 16 for shape in _forms.joint_shapes(16, form)}
-    for candidate in _forms.readings(array):
+    one = forms.joint_shapes(15, form)
+    shapes = {shape: 15 for shape in (*forms.joint_shapes(30, form), *((2, *shape) for shape in one))}
+    shapes |= {(2, *shape): 16 for shape in forms.joint_shapes(16, form)}
+    for candidate in forms.readings(array):
         count = shapes.get(candidate.shape[1:])
         if candidate.ndim < 2 or count is None or (count == 16 and candidate.ndim > array.ndim):
             continue
@@ -79,7 +79,7 @@ def _both(
                     f"key '{key}': expected one hand in each row, or both, got {array.shape}, which may be two poses of one "
                     f"hand, or both hands of one pose; pass side='left' or side='right', or save {key}[None] for both hands."
                 )
-        return candidate.reshape(len(candidate), 2, count, _forms.FORMS[form])
+        return candidate.reshape(len(candidate), 2, count, forms.FORMS[form])
     return None
 
 
@@ -95,13 +95,13 @@ def _is_pair(header: Header | str) -> bool:
 def _refuse_one_side(file: ArrayFile, key: str, array: NDArray[Any], options: Options) -> None:
     """Refuse (N, 90), both hands as rotvecs, of which file or caller say one side: it may be fifteen joints as 6D."""
     stored = [name for name in _sides(file) if file[name].size != 2 and not _is_pair(file.headers[name])]
-    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in _forms.readings(array))
+    flat = any(a.ndim == 2 and a.shape[1] == 90 for a in forms.readings(array))
     if options.told(key) is not None or not flat or not (stored or options.side is not None):
         return
     without = f"ignore=({stored[0]!r},)" if stored else "leave side= out"
     raise ValueError(
         f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {array.shape}, which is both hands "
-        f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {_forms.HINTS[6]}."
+        f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {forms.HINTS[6]}."
     )
 
 

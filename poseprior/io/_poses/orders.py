@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .._checks import quoted
-from ..params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH
-from ..skeleton import NUM_JOINTS, resolve_joints
+from ..._checks import quoted
+from ...params import JOINTS_53, JOINTS_SMPL, JOINTS_SMPLH
+from ...skeleton import NUM_JOINTS, resolve_joints
 
 Order = tuple[int, ...]
 

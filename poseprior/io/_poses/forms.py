@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import quoted
-from ..rotations import nearest_rotmat, rotmat_to_rotvec, unitquat_to_rotvec
-from ._npy import as_float64
+from ..._checks import quoted
+from ...rotations import nearest_rotmat, rotmat_to_rotvec, unitquat_to_rotvec
+from .._files.npy import as_float64
 
 #: Forms that `rotations` names, and the numbers that a rotation has in each.
 FORMS: dict[str, int] = {

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..skeleton import PARENTS, REFLECTION
-from ._npy import as_float64
-from ._orders import FINGERS, Order
+from ...skeleton import PARENTS, REFLECTION
+from .._files.npy import as_float64
+from .orders import FINGERS, Order
 
 #: Rotvecs of right fingers on the flat hand, in SMPL-X order: a typical value and how far hands go from it, radians. On the
 #: left (x, -y, -z). Rounded from sign language; wide enough for any use of a hand.

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ._npy import Header
-from ._open import ArrayFile, is_pickle
-from ._orders import MOTION_X_COLUMNS
+from .._files.array_file import ArrayFile, is_pickle
+from .._files.npy import Header
+from .orders import MOTION_X_COLUMNS
 
 #: All joints in one array.
 WHOLE = ("poses", "fullpose", "full_pose", "pose", "rotvec", "smplx_poses", "smplh_poses", "smpl_poses")

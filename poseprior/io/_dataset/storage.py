@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import as_tensor
-from ..rotations import MOST_RADIANS
-from ..skeleton import NUM_JOINTS
-from ._mapped_file import MappedFile
-from ._sharded import ShardedArray
+from ..._checks import as_tensor
+from ...rotations import MOST_RADIANS
+from ...skeleton import NUM_JOINTS
+from .mapped_file import MappedFile
+from .sharded import ShardedArray
 
 _CHUNK = 16384
 #: An array in memory, a mapped one, or a `ShardedArray`.

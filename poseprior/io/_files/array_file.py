@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._npy import Header, read_data, read_header
-from ._plain_code import conversion_code
+from .npy import Header, read_data, read_header
+from .plain_code import conversion_code
 
 #: What reading raises on files that are not what they seem.
 BROKEN = (

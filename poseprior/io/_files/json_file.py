@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ._open import require_file, short
+from .array_file import require_file, short
 
 _MOST_BYTES = 512 * 2**20
 _LONGEST_INTEGER = 18

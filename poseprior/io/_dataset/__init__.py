@@ -1,0 +1,1 @@
+"""How a `PoseDataset` keeps its rows: storage, columns, names, thinning."""
