@@ -70,6 +70,7 @@ def test_densities_of_shipped_priors(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith(("order-agnostic", "whole-body"))])
 def test_densities_of_order_agnostic_priors(name: str, tmp_path: Path) -> None:
     """Their gradients are written as well, which takes minutes."""
+    pytest.importorskip("onnxruntime")
     prior = load(name)
     file = export_onnx(prior, tmp_path / "prior.onnx")["log_prob"]
     pose = prior.sample(7, generator=torch.Generator().manual_seed(2))
