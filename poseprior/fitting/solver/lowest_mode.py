@@ -110,11 +110,12 @@ def _other_poses(
             poses = grid_of_turns(part, state.bodies(some), own, arm)
             number, body = _worth(_total(part, poses, own), energy[some]).nonzero().unbind(1)
             yield poses.rows(number * len(some) + body), some[body], shoulder.expand(len(body), -1)
-    for chain in chains(problem):
-        turns = torch.isin(torch.arange(state.pose.shape[-2]), torch.tensor(chain)).to(energy.device)
+    for together in chains(problem):
+        moved = torch.tensor([joint for chain in together for joint in chain])
+        turns = torch.isin(torch.arange(state.pose.shape[-2]), moved).to(energy.device)
         for some in _chunks(torch.arange(len(energy), device=energy.device), len(samples)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
-            poses = with_turns_of(part, state.bodies(some), own, samples, chain)
+            poses = with_turns_of(part, state.bodies(some), own, samples, together)
             away = (geodesic_distance(poses.pose[..., turns, :], state.pose[0, some][:, turns]) > _BACK).any(-1)
             cost = torch.where(away, _total(part, poses, own), torch.inf)
             lowest, number = cost.topk(min(_MOST_SAMPLES, len(cost)), 0, largest=False)

@@ -30,8 +30,12 @@ from .state import BodyState
 
 #: Shoulder, elbow and wrist of each arm.
 _ARMS = ((16, 18, 20), (17, 19, 21))
-#: Chains of joints whose turns are taken from samples together: arms, legs, the spine, the neck and the head.
-_CHAINS = ((13, 16, 18, 20), (14, 17, 19, 21), (1, 4, 7, 10), (2, 5, 8, 11), (3, 6, 9), (12, 15))
+_LEFT_ARM, _RIGHT_ARM = (13, 16, 18, 20), (14, 17, 19, 21)
+#: Chains of joints whose turns are taken from samples, and those that are turned together: each arm, each leg, the spine, the
+#: neck with the head, and both arms, since a prior may like either pair of turns and no mixed one.
+_CHAINS = (
+    (_LEFT_ARM,), (_RIGHT_ARM,), ((1, 4, 7, 10),), ((2, 5, 8, 11),), ((3, 6, 9),), ((12, 15),), (_LEFT_ARM, _RIGHT_ARM),
+)  # fmt: skip
 #: Joints whose hidden ones are taken from samples together: of the body, of either hand.
 _PARTS = (range(22), JOINT_SETS["left_hand"], JOINT_SETS["right_hand"])
 #: Angles theta and phi of the grid.
@@ -120,20 +124,27 @@ def with_joints_of(state: BodyState, poses: Tensor, joints: Tensor) -> BodyState
     return replace(state.expand(len(poses)), pose=pose)
 
 
-def chains(problem: FitProblem) -> Iterator[tuple[int, ...]]:
-    """The parts of chains that the fit moves and whose turns cost something, each from the joint nearest to the pelvis."""
+def chains(problem: FitProblem) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Chains that are turned together: their parts that the fit moves, each from the joint nearest to the pelvis.
+
+    Only parts whose turns cost something are turned.
+    """
     judged = _judged(problem)
-    for chain in _CHAINS:
-        for free, part in groupby(chain, set(problem.free).__contains__):
-            joints = tuple(part)
-            if free and len(joints) > 1 and judged.intersection(joints):
-                yield joints
+    for together in _CHAINS:
+        parts = tuple(
+            part
+            for chain in together
+            for free, joints in groupby(chain, set(problem.free).__contains__)
+            if free and len(part := tuple(joints)) > 1 and judged.intersection(part)
+        )
+        if len(parts) == len(together):
+            yield parts
 
 
 def with_turns_of(
-    problem: FitProblem, state: BodyState, stage: Stage, poses: Tensor, chain: Sequence[int]
+    problem: FitProblem, state: BodyState, stage: Stage, poses: Tensor, chains: Sequence[Sequence[int]]
 ) -> BodyState:
-    """(N, B) of one start of B bodies: a chain in each of N poses (N, 55, 3), its joints left where they are.
+    """(N, B) of one start of B bodies: some chains in each of N poses (N, 55, 3), their joints left where they are.
 
     Each joint takes its rotation from the pose, and then the smallest turn that points its bone at where the next joint of the
     chain is: bones point where they did, and are turned about their own lengths as in the pose. The last joint takes its
@@ -141,21 +152,22 @@ def with_turns_of(
     """
     rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
     place = {joint: k for k, joint in enumerate(problem.points.chain)}
-    above = rotation[:, problem.points.tree.parents[place[chain[0]]]]
     many = state.pose[0].expand(len(poses), *state.pose[0].shape).clone()
-    for joint, end in pairwise(chain):
-        own, first = rotation[:, place[joint]], above @ rotvec_to_rotmat(poses[:, None, joint].to(many))
-        wanted = normalize(position[:, place[end]] - position[:, place[joint]], dim=-1)
-        bone = (first @ (own.mT @ wanted[..., None]))[..., 0]
-        axis = torch.linalg.cross(bone, wanted.expand_as(bone))
-        angle = torch.atan2(axis.norm(dim=-1), (bone * wanted).sum(-1))
-        turned = rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None]) @ first
-        many[..., joint, :] = rotmat_to_rotvec(above.mT @ turned)
-        above = turned
-    last = chain[-1]
-    kept = rotmat_to_rotvec(above.mT @ rotation[:, place[last]])
-    own = poses[:, None, last].to(many).expand_as(kept)
-    many[..., last, :] = torch.where(moves_points(problem, stage, last)[:, None], kept, own)
+    for chain in chains:
+        above = rotation[:, problem.points.tree.parents[place[chain[0]]]]
+        for joint, end in pairwise(chain):
+            own, first = rotation[:, place[joint]], above @ rotvec_to_rotmat(poses[:, None, joint].to(many))
+            wanted = normalize(position[:, place[end]] - position[:, place[joint]], dim=-1)
+            bone = (first @ (own.mT @ wanted[..., None]))[..., 0]
+            axis = torch.linalg.cross(bone, wanted.expand_as(bone))
+            angle = torch.atan2(axis.norm(dim=-1), (bone * wanted).sum(-1))
+            turned = rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None]) @ first
+            many[..., joint, :] = rotmat_to_rotvec(above.mT @ turned)
+            above = turned
+        last = chain[-1]
+        kept = rotmat_to_rotvec(above.mT @ rotation[:, place[last]])
+        own = poses[:, None, last].to(many).expand_as(kept)
+        many[..., last, :] = torch.where(moves_points(problem, stage, last)[:, None], kept, own)
     return replace(state.expand(len(poses)), pose=many)
 
 

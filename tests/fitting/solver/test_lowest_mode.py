@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from poseprior.fitting import BodyPoints, EnergyTerm, FitBodyConfig, Joints3D, Markers, Target, fit_body
 from poseprior.fitting.energy import PoseParams
+from poseprior.fitting.solver.descent import descend
 from poseprior.fitting.solver.initial import start_state
 from poseprior.fitting.solver.lowest_mode import lowest_mode
 from poseprior.fitting.solver.outcome import Outcome
@@ -100,6 +101,27 @@ def test_of_two_turns_of_a_bone_the_lower_is_found(model: nn.Module, upper: int,
     assert bool(fit.converged) and geodesic_distance(fit.pose[0], likely)[[upper, lower]].max() < 0.1
 
 
+def test_arms_that_are_likely_only_together_are_turned_together(model: nn.Module) -> None:
+    unlikely, likely = (
+        left + right  # each is zero where the other arm is
+        for left, right in zip(_two_poses(model, ARMS[0], 2.7), _two_poses(model, ARMS[1], -1.9), strict=True)
+    )
+    joints = (16, 17, 18, 19)
+    points = BodyPoints(model, joints=range(22))(unlikely[None])
+    target = Joints3D(torch.cat((points, torch.full((1, 33, 3), math.nan)), 1), sigma=0.001)
+    target.to(model.v_template)  # type: ignore[arg-type]
+    free = tuple(range(1, 22))
+    problem = FitProblem(model, [target], [TwoModes(joints, likely, unlikely)], free, FitBodyConfig(fit_shape=False))
+    state = start_state(model.v_template, 1, 10, 10, None, None)  # type: ignore[arg-type]
+    state.pose[0] = unlikely
+    stage = Stage(Variables(joints=free), 100, [target.confidence > 0])
+    found, *_ = descend(problem, state, stage)
+    assert geodesic_distance(found.pose[0, 0], unlikely)[list(joints)].max() < 0.1
+    samples = torch.stack([unlikely, likely] + [torch.zeros(55, 3)] * 6)
+    lowest = lowest_mode(problem, Outcome(found, torch.tensor([True]), 0), stage, samples).state.pose[0, 0]
+    assert geodesic_distance(lowest, likely)[list(joints)].max() < 0.1
+
+
 def test_turns_of_samples_leave_every_measured_joint_where_it_is(model: nn.Module, people: Tensor) -> None:
     every = BodyPoints(model, joints=range(55))
     measured = every(people)
@@ -114,18 +136,20 @@ def test_turns_of_samples_leave_every_measured_joint_where_it_is(model: nn.Modul
     poses = people.roll(1, 0)[:4]
     assert list(chains(FitProblem(model, [target], [], free, FitBodyConfig(rest_sigma=0.3)))) == list(chains(problem))
     assert not list(chains(FitProblem(model, [target], [], free, FitBodyConfig(rest_sigma=None))))
-    assert sorted(joint for chain in chains(problem) for joint in chain) == list(free)
-    for chain in chains(problem):
-        many = with_turns_of(problem, state, stage, poses, chain).pose
+    alone = [together[0] for together in chains(problem) if len(together) == 1]
+    assert sorted(joint for chain in alone for joint in chain) == list(free)
+    for together in chains(problem):
+        many = with_turns_of(problem, state, stage, poses, together).pose
         found = every(many.flatten(0, 1)).unflatten(0, (4, 6))
         assert (found - measured)[:, 0, :22].norm(dim=-1).max() < 1e-4  # metres
         assert (found - measured)[:, 1:].norm(dim=-1).max() < 1e-4
-        same = with_turns_of(problem, state, stage, people, chain).pose.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+        same = with_turns_of(problem, state, stage, people, together).pose.diagonal(dim1=0, dim2=1).movedim(-1, 0)
         assert geodesic_distance(same, people).max() < 1e-3
         moved = geodesic_distance(many, people)
-        assert moved[..., [j for j in range(55) if j not in chain]].max() < 1e-6
-        assert moved[..., list(chain)].max() > 0.1
-        if chain[-1] == 20:
+        joints = [joint for chain in together for joint in chain]
+        assert moved[..., [j for j in range(55) if j not in joints]].max() < 1e-6
+        assert all(moved[..., list(chain)].max() > 0.1 for chain in together)
+        if 20 in joints:
             torch.testing.assert_close(many[:, 0, 20], poses[:, 20])
 
 
