@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from ..skeleton import NUM_JOINTS
+from ._dataset.growing_array import GrowingArray
 from ._dataset.storage import PoseStore
 from .atomic import new_folder
 
@@ -21,14 +21,14 @@ _MAPPED = ("poses", "observed", "imputed", "context")
 def write_folder(folder: Path, store: PoseStore, columns: dict[str, Any]) -> Path:
     """Write `poses.npy`, `observed.npy`, maybe `imputed.npy` and `context.npy`, and the columns, beside `folder`, then rename."""
     with new_folder(folder) as beside:
-        n = len(store)  # a plain int: numpy integers in `shape` write a header that cannot be read back
-        poses = open_memmap(beside / "poses.npy", mode="w+", dtype=np.float32, shape=(n, NUM_JOINTS, 3))
-        observed = open_memmap(beside / "observed.npy", mode="w+", dtype=np.bool_, shape=(n, NUM_JOINTS))
-        for start in range(0, n, _CHUNK):
-            stop = min(start + _CHUNK, n)
-            poses[start:stop], observed[start:stop] = store.take(np.arange(start, stop))
-        poses.flush()
-        observed.flush()
+        poses = GrowingArray(beside / "poses.npy", np.float32, (NUM_JOINTS, 3))
+        observed = GrowingArray(beside / "observed.npy", np.bool_, (NUM_JOINTS,))
+        for start in range(0, len(store), _CHUNK):
+            pose, mask = store.take(np.arange(start, min(start + _CHUNK, len(store))))
+            poses.append(pose)
+            observed.append(mask)
+        poses.close()
+        observed.close()
         for name, value in (("imputed", store.imputed()), ("context", store.context())):
             if value is not None:
                 columns = {**columns, name: value}

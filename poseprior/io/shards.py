@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..skeleton import NUM_JOINTS
 from ._dataset.columns import Columns, rates
+from ._dataset.growing_array import GrowingArray
 from ._dataset.names import Names
 from ._dataset.sharded import ShardedArray
 from ._dataset.storage import PoseStore
@@ -26,7 +27,6 @@ from .dataset import PoseDataset
 
 INDEX, PLAN, RUNS = "index.json", "plan.json", "runs.json"
 _FORMAT, _VERSION = "poseprior shards", 1
-_HEADER = 128
 
 
 class Run(NamedTuple):
@@ -39,29 +39,6 @@ class Run(NamedTuple):
     fps: float | None
 
 
-class _GrowingArray:
-    """An `.npy` file to which rows are appended; its header is written when it is closed."""
-
-    def __init__(self, path: Path, dtype: Any, row: tuple[int, ...]) -> None:
-        self._dtype, self._row, self.rows = np.dtype(dtype), row, 0
-        self._file: IO[bytes] = path.open("wb")
-        self._file.write(bytes(_HEADER))
-
-    def append(self, rows: NDArray[Any]) -> None:
-        self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
-        self.rows += len(rows)
-
-    def close(self) -> None:
-        shape = (self.rows, *self._row)
-        fields = (
-            f"{{'descr': '{np.lib.format.dtype_to_descr(self._dtype)}', 'fortran_order': False, 'shape': {shape}, }}"
-        )
-        length = _HEADER - 10
-        self._file.seek(0)
-        self._file.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + f"{fields:<{length - 1}}\n".encode())
-        self._file.close()
-
-
 class ShardWriter:
     """Writes one part of one shard, recording by recording: memory is that of a recording.
 
@@ -71,7 +48,7 @@ class ShardWriter:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self._folder, self._arrays, self._runs = folder, dict[str, _GrowingArray](), list[Run]()
+        self._folder, self._arrays, self._runs = folder, dict[str, GrowingArray](), list[Run]()
         self.rows = 0
 
     def append(self, data: PoseDataset) -> None:
@@ -94,11 +71,11 @@ class ShardWriter:
         for name, value in arrays.items():
             if name not in self._arrays:
                 dtype = {"poses": np.float32, "context": np.float32, "frame": np.int64}.get(name, np.bool_)
-                self._arrays[name] = _GrowingArray(self._folder / f"{name}.npy", dtype, value.shape[1:])
+                self._arrays[name] = GrowingArray(self._folder / f"{name}.npy", dtype, value.shape[1:])
                 if name == "imputed" and self.rows:
                     self._arrays[name].append(np.zeros((self.rows, NUM_JOINTS), bool))
-            if value.shape[1:] != self._arrays[name]._row:
-                wanted = self._arrays[name]._row
+            if value.shape[1:] != self._arrays[name].row:
+                wanted = self._arrays[name].row
                 raise ValueError(f"{name}: expected rows {wanted} as in the recordings before, got {value.shape[1:]}.")
         for name, value in arrays.items():
             self._arrays[name].append(value)

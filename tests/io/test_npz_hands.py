@@ -366,8 +366,29 @@ def test_hands_that_bend_backwards_are_noted(tmp_path: Path) -> None:
     """HaMeR keeps left hands as the right hands of a mirrored image."""
     right = np.array([1, 1, 1, 1, 0, 0, 0, 0])
     data = read_poses(_save(tmp_path / "x.npz", hand_pose=_bent(), is_right=right))
-    assert len(data.notes) == 1 and "the left hands of 'hand_pose' bend backwards" in data.notes[0]
+    assert len(data.notes) == 1 and "the fingers of left hands bend backwards" in data.notes[0]
     assert "poses[:, 25:40] * (1, -1, -1)" in data.notes[0]
     turned = _bent()
     turned[4:] *= [1, -1, -1]
     assert read_poses(_save(tmp_path / "y.npz", hand_pose=turned, is_right=right)).notes == ()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("form", ["left alone", "apart", "together", "whole"])
+def test_hands_that_bend_backwards_are_noted_in_every_form(tmp_path: Path, form: str, swapped: bool) -> None:
+    """As the right ones, or with left and right exchanged."""
+    fine = {"right": _bent(), "left": _bent() * [1, -1, -1]}
+    left, right = (fine["right"], fine["left"] if swapped else fine["right"])
+    body = {"global_orient": np.zeros((8, 3)), "body_pose": np.full((8, 63), 0.1)}
+    arrays = {
+        "left alone": {"left_hand_pose": left},
+        "apart": {"left_hand_pose": left, "right_hand_pose": right, **body},
+        "together": {"hand_pose": np.stack([left, right], 1).reshape(8, 90), **body},
+        "whole": {"poses": np.concatenate([np.full((8, 25, 3), 0.1), left, right], 1)},
+    }[form]
+    arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
+    model = {"surface_model_type": "smplx"} if form == "whole" else {}
+    notes = [n for n in read_poses(_save(tmp_path / "x.npz", **arrays, **model)).notes if "bend backwards" in n]
+    both = swapped and form != "left alone"
+    assert len(notes) == 1 and notes[0].startswith(f"the fingers of {'left and right' if both else 'left'} hands")
+    assert ("left and right are swapped" in notes[0]) == both

@@ -1,14 +1,16 @@
-"""What the values of a file speak against, though they are legal: degrees, and inverse rotations."""
+"""What the values of a file speak against, though they are legal: degrees, inverse rotations, hands of the other side."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...rotations import wrap_rotvec
-from ...skeleton import JOINT_NAMES
+from ...skeleton import JOINT_NAMES, PART_SLICES
+from .order_evidence import bends_backwards
 
 #: Share of joints beyond a full turn from which on they may be degrees.
 _MANY_TURNS = 0.1
@@ -40,4 +42,19 @@ def doubts(pose: Tensor, mask: Tensor) -> list[str]:
             "the knees bend backwards, as inverse rotations would: if they are, transpose matrices, take the other of 6d_rows "
             "and 6d_columns, or negate rotvecs and the vector parts of quaternions"
         )
-    return found
+    return found + _hands(pose, mask)
+
+
+def _hands(pose: Tensor, mask: Tensor) -> list[str]:
+    """A note on fingers that bend as those of the other hand."""
+    sides = {}
+    for side in ("left", "right"):
+        fingers = PART_SLICES[f"{side}_hand_pose"]
+        hand = pose[mask[:, fingers].all(1), fingers].numpy()
+        if bends_backwards(hand, np.full(len(hand), side == "right")):
+            sides[side] = f"poses[:, {fingers.start}:{fingers.stop}] * (1, -1, -1)"
+    swapped = ", or left and right are swapped" if len(sides) == 2 else ""
+    return [
+        f"the fingers of {' and '.join(sides)} hands bend backwards: a right-hand model's result on a mirrored image is turned "
+        f"by {' and '.join(sides.values())}{swapped}"
+    ] if sides else []  # fmt: skip

@@ -19,7 +19,7 @@ from .hand_pairs import split_pair
 from .joint_names import LEFT_HAND, hand_joint, listed_order
 from .keys import EYES, HANDS, PARTS
 from .options import Options, to_tensor
-from .order_evidence import are_positions, bends_backwards, positions_error
+from .order_evidence import are_positions, positions_error
 from .orders import Order
 
 _BODY = tuple(range(1, 22))
@@ -105,17 +105,7 @@ def _single_hands(
             f"side='right'{more}."
         )
     value = hand_rotations(key, hand, form, options, right, places)
-    claims = []
-    for part, rows in each_side(right):
-        picked = _expanded(file, key, value, part, options)
-        if bends_backwards(picked[rows].numpy(), right[rows].numpy()):
-            at = PART_SLICES[part]
-            notes.append(
-                f"the {part[: -len('_pose')].replace('_', ' ')}s of '{key}' bend backwards: a right-hand model's result on a "
-                f"mirrored image is turned by poses[:, {at.start}:{at.stop}] * (1, -1, -1)"
-            )
-        claims.append(Claim(part, key, picked, rows))
-    return claims
+    return [Claim(part, key, _expanded(file, key, value, part, options), rows) for part, rows in each_side(right)]
 
 
 def _fingers(
