@@ -10,6 +10,10 @@ from pathlib import Path
 
 _NUMBER = re.compile(r"([0-9]+)")
 _DECIMAL = re.compile(r"(.*?)(\d+)\.(\d+)(.*?)", re.DOTALL)
+#: The ending of an image file, where it is not the whole name.
+_IMAGE_ENDING = re.compile(
+    r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
+)
 #: As many people may be in an image.
 _FEW = 10
 #: Names of sequences that a note lists.
@@ -21,6 +25,11 @@ def natural(text: str) -> tuple[Key, str]:
     """A sort key by which frame 2 comes before frame 10."""
     words: list[str | int] = [int(w) if k % 2 else w.lower() for k, w in enumerate(_NUMBER.split(text))]
     return tuple(words), text
+
+
+def without_image_ending(name: str) -> str:
+    """The name of a frame that has the name of an image file."""
+    return _IMAGE_ENDING.sub("", name)
 
 
 def natural_path(path: Path) -> tuple[tuple[Key, str], ...]:
@@ -98,9 +107,7 @@ def in_order(names: Sequence[str], path: Path) -> list[int]:
         ValueError: names like 0.5 and 0.25, which are in another order as seconds than as numbers on both sides of a dot.
     """
     by_words = sorted(range(len(names)), key=lambda k: natural(names[k]))
-    matches = [
-        _DECIMAL.fullmatch(re.sub(r"\.(jpe?g|png|bmp|tiff?|webp|json)$", "", name, flags=re.I)) for name in names
-    ]
+    matches = [_DECIMAL.fullmatch(without_image_ending(name)) for name in names]
     found = [match for match in matches if match is not None]
     if len(found) < max(2, len(names)) or len({(m[1].rstrip("0123456789"), m[4]) for m in found}) > 1:
         return by_words

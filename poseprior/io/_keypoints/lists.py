@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...keypoint_layouts import KeypointLayout
-from .._files.frames import in_order
+from .._files.frames import in_order, without_image_ending
 from .._files.json_file import is_number, numbers
 from .frame import (
     Frame,
@@ -26,10 +26,6 @@ from .names import layout_of_dataset, layout_of_names
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
 #: Confidences of points, beside them.
 _SCORES = ("keypoint_scores", "keypoints_scores", "scores", "keypoints_visible", "confidence", "confidences")
-#: The ending of an image file, where it is not the whole name.
-_IMAGE_ENDING = re.compile(
-    r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
-)
 _WRITE_FRAMES = (
     'write "frame_id" into each, the same for the people of one frame, or save an .npz with keypoints (F, K, 2).'
 )
@@ -239,7 +235,7 @@ def _name_points(frames: list[Frame], names: Any) -> None:
 
 def _frame_names(names: list[str]) -> list[str]:
     """Names of images without folders and endings, where that tells them apart."""
-    kept = [_IMAGE_ENDING.sub("", name) for name in names]
+    kept = [without_image_ending(name) for name in names]
     last = [re.split(r"[/\\]", name)[-1] or name for name in kept]
     return next((some for some in (last, kept) if len(set(some)) == len(names)), names)
 
