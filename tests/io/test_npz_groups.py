@@ -236,6 +236,18 @@ def test_what_the_code_leaves_out_is_printed_or_an_error(tmp_path: Path) -> None
     assert "hand_pose is set" in failure.value.stderr
 
 
+def test_names_to_skip_and_numbers_of_people_in_the_code(tmp_path: Path) -> None:
+    listed = [{"id": torch.tensor(k), "poses": torch.ones(72) / 9, "hand_pose": {1, 2}} for k in (3, 4)]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(listed))
+    with pytest.raises(ValueError, match="import numpy") as refusal:
+        read_poses(tmp_path / "a.pkl")
+    code = str(refusal.value)
+    code = code[code.index("import numpy") : code.index("\nThe file holds") if "\nThe file holds" in code else None]
+    exec(code.replace("skip = []", "skip = ['3/hand_pose', '4/hand_pose']"), {})
+    with np.load(tmp_path / "a_plain.npz") as file:
+        assert sorted(file) == ["3/poses", "4/poses"]
+
+
 def test_many_numbered_dicts_are_frames(tmp_path: Path) -> None:
     pose = people(1800, 16).reshape(1800, 48)
     hands = {str(k): {"right": {"pose": pose[k].tolist(), "shape": [0.0] * 10}, "left": None} for k in range(1800)}
