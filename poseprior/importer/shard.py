@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..io._files.array_file import first_line
+from .._text import first_line
 from ..io.atomic import new_folder
 from ..io.shards import ShardWriter
 from .convert import convert

@@ -24,6 +24,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from .._checks import check_path
+from .._text import first_line
 
 try:
     import fcntl
@@ -91,7 +92,7 @@ def _one_error(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"path: cannot write {path} ({error.strerror or error}); give another place.") from error
     except SafetensorError as error:
-        raise ValueError(f"path: cannot write {path} ({_first_line(error)}); give another place.") from error
+        raise ValueError(f"path: cannot write {path} ({first_line(error)}); give another place.") from error
     except RuntimeError as error:
         if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
             raise
@@ -190,7 +191,3 @@ def _remove_leftovers(target: Path) -> None:
                 shutil.rmtree(found)
             finally:
                 os.close(handle)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

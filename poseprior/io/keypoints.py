@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .._checks import check_path, quoted
+from .._text import printable
 from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ..keypoint_layouts import layout as find_layout
-from ._files.array_file import printable
 from ._files.frames import in_order, order_notes
 from ._keypoints.checks import check_size, refuse_no_body, usual_confidences
 from ._keypoints.frame import Frame

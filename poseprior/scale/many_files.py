@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 from tqdm import tqdm
 
 from .._checks import check_whole
+from .._text import first_line
 from .._workers import run_jobs
-from ..io._files.array_file import first_line
 from ..io._files.run_folder import require_new, require_same
 from ..io.atomic import require_writable, write_json
 from ..io.shards import INDEX

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._text import printable, short
 from .npy import Header, read_data, read_header
 from .plain_code import conversion_code
 
@@ -220,24 +221,6 @@ def require_file(path: Path, kind: str) -> None:
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise ValueError(f"{path}: expected an {kind} file, got {what}.")
-
-
-def short(error: BaseException) -> str:
-    """The first line of an error, printable."""
-    first = str(error).splitlines()[0].split(". ")[0] if str(error) else "no details"
-    return f"{type(error).__name__}: {printable(first, 100)}"
-
-
-def printable(text: str, most: int = 60) -> str:
-    """Text from a file, cut and escaped so that a terminal shows it and obeys nothing in it."""
-    cut = text if len(text) <= most else text[:most] + "..."
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
-
-
-def first_line(error: Exception, path: Path | None = None) -> str:
-    """The first line of what an error says, without the path of the file that it begins with, as `printable` shows it."""
-    text = str(error).strip() or type(error).__name__
-    return printable(text.splitlines()[0].removeprefix(f"{path}: "), 300)
 
 
 def _other_kind(path: Path) -> str:

@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .array_file import require_file, short
+from ..._text import short
+from .array_file import require_file
 
 _MOST_BYTES = 512 * 2**20
 _LONGEST_INTEGER = 18

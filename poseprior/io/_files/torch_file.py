@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .array_file import ArrayFile, printable, require_file, short
+from ..._text import printable, short
+from .array_file import ArrayFile, require_file
 from .npy import Header
 from .plain_code import conversion_code
 

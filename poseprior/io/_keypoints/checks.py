@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_number, quoted
-from .._files.array_file import ArrayFile, printable
+from ..._text import printable
+from .._files.array_file import ArrayFile
 
 #: Pixels that no image is wide, and confidences above which numbers are per cent.
 _WIDEST, _PERCENT = 1e6, 10.0

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..._checks import nearest
+from ..._text import printable
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
 from ...keypoint_layouts import layout as find_layout
-from .._files.array_file import printable
 from .._files.json_file import read_json
 from .bones import BONES, by_bones
 

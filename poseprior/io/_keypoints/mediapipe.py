@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .._files.array_file import printable
+from ..._text import printable
 from .._files.frames import in_order
 from .._files.json_file import numbers
 from .frame import Frame, confident_points, dicts, frame_keys, refuse_frames_as_people, stack_people

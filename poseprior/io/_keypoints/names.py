@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..._text import printable
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout
 from ...keypoint_layouts import layout as find_layout
-from .._files.array_file import printable
 
 #: Other programs' names of points, after `_plain`.
 _ALSO = {

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._checks import quoted
+from ..._text import printable
 from ...keypoint_layouts import SMPLX_144, KeypointLayout
-from .._files.array_file import printable
 from .frame import Frame, Points
 
 #: Pixels: a person of whom one point is known has no size of their own.

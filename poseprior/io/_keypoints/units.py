@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..._checks import quoted
+from ..._text import printable
 from ...keypoint_layouts import KeypointLayout
-from .._files.array_file import printable
 from .metres import in_metres
 from .sizes import ENOUGH, median_of, median_span, odd_frames, seen_points
 

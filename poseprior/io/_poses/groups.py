@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files.array_file import MASKS, ArrayFile, is_pickle, printable
+from ..._text import printable
+from .._files.array_file import MASKS, ArrayFile, is_pickle
 from .._files.frames import in_order, numbered, without_image_ending
 from .._files.npy import Header
 from .keys import FRAMES, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
