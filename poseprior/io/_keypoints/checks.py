@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_number, quoted
-from ..._text import printable
+from ..._text import printable, shown
 from .._files.array_file import ArrayFile
 
 #: Pixels that no image is wide, and confidences above which numbers are per cent.
@@ -37,7 +37,7 @@ def usual_confidences(confidence: Tensor, path: Path) -> tuple[Tensor, tuple[str
     most = float(confidence.max())
     if most > _PERCENT:
         raise ValueError(
-            f"confidence: expected numbers around 0 to 1 in {path.name}, got up to {most:g}; divide per cent by 100."
+            f"confidence: expected numbers around 0 to 1 in {shown(path.name)}, got up to {most:g}; divide per cent by 100."
         )
     if most == 2.0 and bool((confidence == confidence.round()).all()):
         return confidence.clamp_max(1.0), ("visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1",)
@@ -60,8 +60,8 @@ def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], pat
         if bool(bad.any()):
             frame = printable(names[int(bad.nonzero()[0, 0])])
             raise ValueError(
-                f"keypoints: expected points of a body in each frame, got {what} in frame {frame} of {path.name}; mark missing "
-                "points with NaN or a confidence of 0."
+                f"keypoints: expected points of a body in each frame, got {what} in frame {frame} of {shown(path.name)}; mark "
+                "missing points with NaN or a confidence of 0."
             )
 
 
@@ -79,13 +79,13 @@ def unread(file: ArrayFile, shape: tuple[int, int], confident: bool) -> tuple[st
         if not confident and shapes[key] in (shape, (*shape, 1)):
             if key.lower().startswith(_MISSING):
                 raise ValueError(
-                    f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may "
-                    f"be its opposite; if that is 1 for missing points, save confidence=1 - {printable(key)}, else leave it out "
-                    "of the file."
+                    f"confidence: expected it under that name in {shown(file.path.name)}, got {printable(key)} {shapes[key]}, "
+                    f"which may be its opposite; if that is 1 for missing points, save confidence=1 - {printable(key)}, else "
+                    "leave it out of the file."
                 )
             raise ValueError(
-                f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may be "
-                "it; rename it to confidence, or leave it out of the file."
+                f"confidence: expected it under that name in {shown(file.path.name)}, got {printable(key)} {shapes[key]}, "
+                "which may be it; rename it to confidence, or leave it out of the file."
             )
     listed = ", ".join(f"{printable(key)} {shapes[key]}" for key in rest[:8])
     return (f"not read: {listed}",) if rest else ()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._text import shown
 from ...keypoint_layouts import KeypointLayout
 from .._files.json_file import is_number
 
@@ -58,13 +59,13 @@ def confident_points(values: list[float], count: int | None, what: str, path: Pa
     """(K, 3) of a flat list of x, y, confidence."""
     if len(values) % 3 or (count is not None and len(values) not in (0, 3 * count)):
         wanted = f"{3 * count}" if count is not None else "x, y, confidence by point,"
-        raise ValueError(f"{what}: expected {wanted} numbers in {path.name}, got {len(values)}.")
+        raise ValueError(f"{what}: expected {wanted} numbers in {shown(path.name)}, got {len(values)}.")
     with np.errstate(over="ignore"):
         points = np.asarray(values, np.float32).reshape(-1, 3)
     if bool(np.isinf(points).any()) or not bool(np.isfinite(points[:, 2]).all()) or bool((points[:, 2] < 0).any()):
         raise ValueError(
-            f"{what}: expected finite coordinates, and confidences of 0 or more, in {path.name}, got others; use 0 for missing "
-            "points."
+            f"{what}: expected finite coordinates, and confidences of 0 or more, in {shown(path.name)}, got others; use 0 for "
+            "missing points."
         )
     return points if len(points) or count is None else np.zeros((count, 3), np.float32)
 
@@ -72,7 +73,7 @@ def confident_points(values: list[float], count: int | None, what: str, path: Pa
 def stack_people(found: list[Points], what: str, path: Path) -> Points:
     """(P, K, 3) of people; (0, 0, 3) where nobody was found, which says nothing of the number of points."""
     if len({len(one) for one in found}) > 1:
-        raise ValueError(f"{what}: expected one number of points for all people of {path.name}, got several.")
+        raise ValueError(f"{what}: expected one number of points for all people of {shown(path.name)}, got several.")
     return np.stack(found) if found else np.zeros((0, 0, 3), np.float32)
 
 
@@ -81,7 +82,7 @@ def dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         odd = next((one for one in value if not isinstance(one, dict)), value) if isinstance(value, list) else value
-        raise ValueError(f"{what}: expected a list of objects in {path.name}, got {type(odd).__name__}.")
+        raise ValueError(f"{what}: expected a list of objects in {shown(path.name)}, got {type(odd).__name__}.")
     return value
 
 
@@ -101,8 +102,8 @@ def frame_keys(entries: list[dict[str, Any]], what: str, path: Path) -> list[str
         )
     if not all(is_frame(one.get(key)) for one in entries):
         raise ValueError(
-            f"{what}: expected `{key}` in each entry of {path.name}, got some with it and some without; write it into each, the "
-            "same for the people of one frame."
+            f"{what}: expected `{key}` in each entry of {shown(path.name)}, got some with it and some without; write it into "
+            "each, the same for the people of one frame."
         )
     return [str(one[key]) for one in entries]
 
@@ -138,6 +139,6 @@ def refuse_frames_as_people(found: list[Points], what: str, remedy: str, path: P
             away.append(float(np.linalg.norm(one[seen, :2] - other[seen, :2], axis=1).mean()) / max(size, 1e-9))
     if len(found) > _MANY or (away and float(np.median(away)) < _SAME):
         raise ValueError(
-            f"{what}: expected to see which frame each of the {len(found)} entries of {path.name} is of, got none, so that they "
-            f"may be frames of one person or people of one frame; {remedy}"
+            f"{what}: expected to see which frame each of the {len(found)} entries of {shown(path.name)} is of, got none, so "
+            f"that they may be frames of one person or people of one frame; {remedy}"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._text import printable, shown
 from ...keypoint_layouts import KeypointLayout
 from .._files.frames import in_order, without_image_ending
 from .._files.json_file import is_number, numbers
@@ -51,8 +52,8 @@ def read_annotations(content: Any, path: Path) -> list[Frame]:
     listed = [one["keypoints"] for one in categories if str(one.get("id")) in used or len(categories) == 1]
     if any(one != listed[0] for one in listed):
         raise ValueError(
-            f"categories: expected one order of points for all people of {path.name}, got several; write those of each category "
-            "into a file of its own."
+            f"categories: expected one order of points for all people of {shown(path.name)}, got several; write those of each "
+            "category into a file of its own."
         )
     if listed:
         _name_points(frames, listed[0])
@@ -93,8 +94,8 @@ def read_arrays(content: Any, path: Path) -> list[Frame]:
         people = [content] if points else []
     elif scores is not None and (len(scores) != len(points) or not all(isinstance(one, list) for one in scores)):
         raise ValueError(
-            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write "
-            "one for each."
+            f"scores: expected one list for each of the {len(points)} people of {shown(path.name)}, got {len(scores)} entries; "
+            "write one for each."
         )
     else:
         people = [
@@ -142,15 +143,15 @@ def _frames_of_instances(listed: list[dict[str, Any]], path: Path) -> list[Frame
     odd = next((one for one in listed if "instances" not in one), None)
     if odd is not None:
         raise ValueError(
-            f"instance_info: expected `instances` in each frame of {path.name}, got one with {', '.join(list(odd)[:8])} alone; "
-            "write its people into a list of that name, beside `frame_id`."
+            f"instance_info: expected `instances` in each frame of {shown(path.name)}, got one with "
+            f"{', '.join(map(printable, list(odd)[:8]))} alone; write its people into a list of that name, beside `frame_id`."
         )
     keys = frame_keys(listed, "instance_info", path) or [str(k) for k in range(len(listed))]
     if len(set(keys)) != len(keys):
         twice = next(key for k, key in enumerate(keys) if key in keys[:k])
         raise ValueError(
-            f"frame_id: expected another in each frame of {path.name}, got {twice} twice; write the people of a frame into one "
-            "list."
+            f"frame_id: expected another in each frame of {shown(path.name)}, got {printable(twice)} twice; write the people "
+            "of a frame into one list."
         )
     frames = []
     for k in in_order(keys, path):
@@ -180,15 +181,15 @@ def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
         width = widths.pop()
         if widths or width not in (2, 3) or len(flat) != width * len(value):
             raise ValueError(
-                f"keypoints: expected [x, y] or [x, y, confidence] for each point of {path.name}, got another; points in 3D go "
-                "into an .npz, keypoints3d (F, K, 3) in metres."
+                f"keypoints: expected [x, y] or [x, y, confidence] for each point of {shown(path.name)}, got another; points "
+                "in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
             )
     elif scores is not None and len(flat) == 2 * len(scores):
         width = 2
     if scores is not None and len(flat) != width * len(scores):
         raise ValueError(
-            f"keypoints: expected two numbers for each of {key} in {path.name}, got {len(flat)} and {len(scores)}; write a "
-            "confidence for each point."
+            f"keypoints: expected two numbers for each of {key} in {shown(path.name)}, got {len(flat)} and {len(scores)}; "
+            "write a confidence for each point."
         )
     if width == 2:
         points = np.asarray(flat).reshape(-1, 2)
@@ -198,8 +199,8 @@ def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
         third = np.asarray(flat).reshape(-1, 3)[:, 2]
         if not np.allclose(third, scores, atol=1e-6) and len(np.unique(third)) > 1:
             raise ValueError(
-                f"{key}: expected one confidence for each point of {path.name}, got another than the third number of keypoints; "
-                "leave one of them out. Points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
+                f"{key}: expected one confidence for each point of {shown(path.name)}, got another than the third number of "
+                "keypoints; leave one of them out. Points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
             )
         return confident_points(
             np.column_stack((np.asarray(flat).reshape(-1, 3)[:, :2], scores)).ravel().tolist(), None, "keypoints", path
@@ -211,7 +212,7 @@ def _whole_body(one: dict[str, Any], notes: dict[str, None], path: Path) -> Poin
     """(133, 3): body, feet, face and hands, each of which may have flags or scores."""
     body = _person(one, notes, path)
     if len(body) != 17:
-        raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {path.name}, got {len(body)}.")
+        raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {shown(path.name)}, got {len(body)}.")
     parts = [confident_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _WHOLE_BODY]
     return np.concatenate([body, *(_flags(part, notes) for part in parts)])
 

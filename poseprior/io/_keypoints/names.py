@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..._text import printable
+from ..._text import printable, shown
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout
 from ...keypoint_layouts import layout as find_layout
 
@@ -80,7 +80,7 @@ def named_layout(names: Sequence[str], what: str, path: Path, asked: KeypointLay
     if found is None and asked is None:
         odd = [str(n) for n in names if _plain(str(n)) not in (*SMPLX_144, *_NO_JOINT)] or [str(n) for n in names]
         raise ValueError(
-            f"layout: expected names of points that are known in {what} of {path.name}, got "
+            f"layout: expected names of points that are known in {what} of {shown(path.name)}, got "
             f"{', '.join(printable(name) for name in odd[:4])}{', ...' if len(odd) > 4 else ''}; pass layout= with the layout of "
             "the points, or a table of your own, layout={point: joint} (on the command line --layout)."
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..._checks import quoted
-from ..._text import printable
+from ..._text import printable, shown
 from ...keypoint_layouts import KeypointLayout
 from .metres import in_metres
 from .sizes import ENOUGH, median_of, median_span, odd_frames, seen_points
@@ -71,11 +71,11 @@ def stored_units(stored: str | None, units: str | None, dimensions: int, path: P
     if said not in UNITS[dimensions]:
         multiply = "rescale the points, and save metres" if dimensions == 3 else "save pixels"
         raise ValueError(
-            f"units: expected one of {', '.join(UNITS[dimensions])} in {path.name}, got {printable(stored)!r}; {multiply}, or "
-            "leave it out of the file."
+            f"units: expected one of {', '.join(UNITS[dimensions])} in {shown(path.name)}, got {printable(stored)!r}; "
+            f"{multiply}, or leave it out of the file."
         )
     if units is not None and units != said:
-        raise ValueError(f"units: expected {said!r}, which {path.name} says, got {quoted(units)}; leave it out.")
+        raise ValueError(f"units: expected {said!r}, which {shown(path.name)} says, got {quoted(units)}; leave it out.")
     return said
 
 
@@ -90,8 +90,9 @@ def refuse_two_units(frames: Sequence[tuple[str, NDArray[np.float32]]], path: Pa
                 small, large = name if bulk <= _NORMALISED else small, name if bulk >= _PIXELS else large
     if small and large:
         raise ValueError(
-            f"units: expected one unit in every frame of {path.name}, got normalised coordinates in frame {printable(small)} and "
-            f"pixels in frame {printable(large)}; rescale one of them, or put it in a file or folder of its own."
+            f"units: expected one unit in every frame of {shown(path.name)}, got normalised coordinates in frame "
+            f"{printable(small)} and pixels in frame {printable(large)}; rescale one of them, or put it in a file or folder of "
+            "its own."
         )
 
 
