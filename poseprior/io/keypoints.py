@@ -91,7 +91,7 @@ def read_keypoints(
             nobody in any frame, confidences that are not finite.
     """
     check_path("path", path)
-    source, order, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
+    source, asked, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
     kind, frames = source.suffix.lower(), list[Frame]()
     if source.is_dir():
         files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
@@ -105,20 +105,20 @@ def read_keypoints(
         often = Counter(frame.name for _, group in groups for frame in group)
         for stem, group in groups:  # files that count their frames alike
             frames += [replace(f, name=f"{stem}/{f.name}") if often[f.name] > 1 else f for f in group]
-        found = _from_frames(frames, source, order, person)
+        found = _from_frames(frames, source, asked, person)
     elif not source.exists():
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {shown(source)}, which is not there."
         )
     elif kind == ".json":
         frames = read_frames(source)
-        found = _from_frames(frames, source, order, person)
+        found = _from_frames(frames, source, asked, person)
     elif kind == ".npz":
         if person is not None and (isinstance(person, bool) or person != 0):
             raise ValueError(f"person: expected none for an .npz, which holds one person, got {quoted(person)}.")
-        stored = read_npz(source, order)
+        stored = read_npz(source, asked)
         found = _checked(
-            stored.points, stored.confidence, order, stored.layout, stored.names, source, notes=stored.notes, named=stored.named,
+            stored.points, stored.confidence, asked, stored.layout, stored.names, source, notes=stored.notes, named=stored.named,
             focal=stored.focal, center=stored.center, image_size=stored.image_size,
         )  # fmt: skip
         units = stored_units(stored.units, units, found.points.shape[-1], source)
@@ -139,11 +139,11 @@ def read_keypoints(
     return replace(found, points=points, image_size=size)
 
 
-def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | None, person: int | None) -> KeypointFile:
+def _from_frames(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None, person: int | None) -> KeypointFile:
     """The frames of detectors, in the order of time."""
     if not frames:
         raise ValueError(f"path: expected keypoints in some frame, got no frame in {shown(path.name)}.")
-    frames = hands_of_one_side(list(frames), order, path)
+    frames = hands_of_one_side(list(frames), asked, path)
     kinds = {(frame.layout or "", frame.people.shape[1]): frame.name for frame in frames if len(frame.people)}
     if len(kinds) > 1 and not {layout for layout, _ in kinds} <= _GROWING:
         (first, one), (second, other) = list(kinds.items())[:2]
@@ -157,13 +157,13 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
     said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
     names = tuple(frame.name for frame in frames)
     notes = (*dict.fromkeys(note for frame in frames for note in frame.notes), *order_notes(names, path), *followed)
-    named = _named(frames, path, order)
+    named = _named(frames, path, asked)
     return _checked(
-        every[..., :2], every[..., 2], order, said[0] if said else None, names, path, notes=notes, named=named
+        every[..., :2], every[..., 2], asked, said[0] if said else None, names, path, notes=notes, named=named
     )
 
 
-def _named(frames: Sequence[Frame], path: Path, order: KeypointLayout | None) -> KeypointLayout | None:
+def _named(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None) -> KeypointLayout | None:
     """The layout that the files say by the names of their points, or by their data set."""
     known = [frame for frame in frames if frame.named is not None or frame.point_names]
     if not known:
@@ -173,11 +173,11 @@ def _named(frames: Sequence[Frame], path: Path, order: KeypointLayout | None) ->
             f"layout: expected the same names of points in every frame of {shown(path.name)}, got others; put the files of "
             "each order in a folder of their own."
         )
-    return known[0].named or named_layout(known[0].point_names, "the names of the points", path, order)
+    return known[0].named or named_layout(known[0].point_names, "the names of the points", path, asked)
 
 
 def _checked(
-    points: Tensor, confidence: Tensor, order: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
+    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
     notes: tuple[str, ...] = (), named: KeypointLayout | None = None, **more: Any,
 ) -> KeypointFile:  # fmt: skip
     if not bool(torch.isfinite(confidence).all()) or bool((confidence < 0).any()):
@@ -197,7 +197,7 @@ def _checked(
         raise ValueError(f"path: expected keypoints in some frame, got nobody in {shown(path.name)}.")
     confidence, flags = usual_confidences(confidence, path)
     refuse_no_body(points, confidence, names, path)
-    chosen, decided = choose_layout(points, confidence, order, stored, path, named)
+    chosen, decided = choose_layout(points, confidence, asked, stored, path, named)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
     return KeypointFile(
         points,

@@ -12,11 +12,14 @@ from torch import Tensor
 from ..._checks import check_number, quoted
 from ..._text import printable, shown
 from .._files.array_file import ArrayFile
+from .sizes import seen_points
 
 #: Pixels that no image is wide, and confidences above which numbers are per cent.
 _WIDEST, _PERCENT = 1e6, 10.0
-#: Points of a frame at one place from which on they are no body.
-_FEWEST, _ZEROS = 4, 2
+#: So many points make no body where all of a frame are at one place, or where they are at the origin or at (-1, -1).
+_ALIKE, _ZEROS = 4, 2
+#: What to note of flags that count as confidences.
+COCO_FLAGS = "visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"
 #: Beginnings of names of arrays that are 1 where a confidence is 0.
 _MISSING = ("occlu", "invalid", "missing", "hidden", "unseen", "truncat", "outlier", "is_missing", "is_occlu", "nan")
 
@@ -40,16 +43,16 @@ def usual_confidences(confidence: Tensor, path: Path) -> tuple[Tensor, tuple[str
             f"confidence: expected numbers around 0 to 1 in {shown(path.name)}, got up to {most:g}; divide per cent by 100."
         )
     if most == 2.0 and bool((confidence == confidence.round()).all()):
-        return confidence.clamp_max(1.0), ("visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1",)
+        return confidence.clamp_max(1.0), (COCO_FLAGS,)
     return confidence, ()
 
 
 def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], path: Path) -> None:
     """Refuse frames of points (F, K, d) in which several stand at the origin or at -1, or all at one place."""
-    seen = (confidence > 0) & torch.isfinite(points).all(-1)
+    seen = seen_points(points, confidence)
     zeros, ones = (((points == place).all(-1) & seen).sum(1) for place in (0, -1))
     first = points[torch.arange(len(points)), seen.int().argmax(1)]
-    alike = ((points == first[:, None]).all(-1) | ~seen).all(1) & (seen.sum(1) >= _FEWEST)
+    alike = ((points == first[:, None]).all(-1) | ~seen).all(1) & (seen.sum(1) >= _ALIKE)
     for bad, what in (
         (zeros >= _ZEROS, "several at the origin"),
         (ones >= _ZEROS, "several at -1"),

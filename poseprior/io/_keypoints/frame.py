@@ -20,9 +20,11 @@ FRAME_KEYS = ("image_id", "frame_id", "frame", "frame_index", "frame_idx", "fram
               "filename", "image", "img_path", "img_name", "timestamp", "timestamp_ms")  # fmt: skip
 #: Keys of the number that a tracker gave to a person.
 _TRACK_KEYS = ("track_id", "tracking_id", "idx", "person_id", "personID")
-#: People of a file that says no frames: from so many on they may be frames; beyond the second they are no people of an image.
+#: From so many people on a file that says no frames may hold frames; more than the second number are in no image.
 _FEW, _MANY = 3, 20
-#: Parts of their own size by which one who follows another in a list stands away from it, if both are one person.
+#: Points that must be seen in two people to compare them.
+_COMPARED = 3
+#: Two entries of a list that are nearer to each other than this part of their size are one person in two frames.
 _SAME = 0.25
 
 Points = NDArray[np.float32]
@@ -134,7 +136,7 @@ def refuse_frames_as_people(found: list[Points], what: str, remedy: str, path: P
     away = []
     for one, other in itertools.pairwise(people):
         seen = (one[:, 2] > 0) & (other[:, 2] > 0) & np.isfinite(one).all(1) & np.isfinite(other).all(1)
-        if seen.sum() >= _FEW:
+        if seen.sum() >= _COMPARED:
             size = float(np.ptp(one[seen, :2], axis=0).max())
             away.append(float(np.linalg.norm(one[seen, :2] - other[seen, :2], axis=1).mean()) / max(size, 1e-9))
     if len(found) > _MANY or (away and float(np.median(away)) < _SAME):

@@ -12,6 +12,7 @@ from ..._text import printable, shown
 from ...keypoint_layouts import KeypointLayout
 from .._files.frames import in_order, without_image_ending
 from .._files.json_file import is_number, numbers
+from .checks import COCO_FLAGS
 from .frame import (
     Frame,
     Points,
@@ -30,7 +31,6 @@ _SCORES = ("keypoint_scores", "keypoints_scores", "scores", "keypoints_visible",
 _WRITE_FRAMES = (
     'write "frame_id" into each, the same for the people of one frame, or save an .npz with keypoints (F, K, 2).'
 )
-_FLAGS = "visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"
 
 
 def read_list(content: Any, path: Path) -> list[Frame]:
@@ -191,21 +191,17 @@ def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
             f"keypoints: expected two numbers for each of {key} in {shown(path.name)}, got {len(flat)} and {len(scores)}; "
             "write a confidence for each point."
         )
-    if width == 2:
-        points = np.asarray(flat).reshape(-1, 2)
-        beside = np.isfinite(points).all(1).astype(float) if scores is None else scores
-        return confident_points(np.column_stack((points, beside)).ravel().tolist(), None, "keypoints", path)
-    if scores is not None:
-        third = np.asarray(flat).reshape(-1, 3)[:, 2]
-        if not np.allclose(third, scores, atol=1e-6) and len(np.unique(third)) > 1:
-            raise ValueError(
-                f"{key}: expected one confidence for each point of {shown(path.name)}, got another than the third number of "
-                "keypoints; leave one of them out. Points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
-            )
-        return confident_points(
-            np.column_stack((np.asarray(flat).reshape(-1, 3)[:, :2], scores)).ravel().tolist(), None, "keypoints", path
+    if width == 3 and scores is None:
+        return _flags(confident_points(flat, None, "keypoints", path), notes)
+    points = np.asarray(flat).reshape(-1, width)
+    third = points[:, 2:]
+    if scores is not None and len(np.unique(third)) > 1 and not np.allclose(third[:, 0], scores, atol=1e-6):
+        raise ValueError(
+            f"{key}: expected one confidence for each point of {shown(path.name)}, got another than the third number of "
+            "keypoints; leave one of them out. Points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
         )
-    return _flags(confident_points(flat, None, "keypoints", path), notes)
+    beside = np.isfinite(points).all(1).astype(float) if scores is None else scores
+    return confident_points(np.column_stack((points[:, :2], beside)).ravel().tolist(), None, "keypoints", path)
 
 
 def _whole_body(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
@@ -222,7 +218,7 @@ def _flags(points: Points, notes: dict[str, None]) -> Points:
     flags = points[:, 2]
     if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
         points[:, 2] = np.minimum(flags, 1)
-        notes[_FLAGS] = None
+        notes[COCO_FLAGS] = None
     return points
 
 

@@ -53,11 +53,8 @@ _DATASETS = {
 def layout_of_names(names: Sequence[str]) -> KeypointLayout | None:
     """The layout of points with these names: a listed one, or a table of the joints; None where a name is not known."""
     plain = [_plain(str(name)) for name in names]
-    for listed, order in _LISTS.items():
+    for listed, order in (*_LISTS.items(), *((listed, find_layout(listed).names) for listed in LAYOUTS)):
         if plain == [_plain(name) for name in order]:
-            return find_layout(listed)
-    for listed in LAYOUTS:
-        if plain == [_plain(name) for name in find_layout(listed).names]:
             return find_layout(listed)
     exact = [str(name) for name in names]
     known = exact if set(exact) <= set(SMPLX_144) else plain
@@ -91,11 +88,6 @@ def layout_of_dataset(name: str) -> KeypointLayout | None:
     """The layout of a data set that MMPose names; None where it is not known."""
     listed = _DATASETS.get(name.lower())
     return None if listed is None else find_layout(listed)
-
-
-def are_names_of_points(names: Sequence[str]) -> bool:
-    """Whether these are names of points, not of frames."""
-    return layout_of_names(names) is not None
 
 
 def _plain(name: str) -> str:

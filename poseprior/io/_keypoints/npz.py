@@ -15,7 +15,7 @@ from ...keypoint_layouts import KeypointLayout
 from .._files.array_file import ArrayFile, open_npz
 from .arrays import numbers, pair, texts
 from .checks import check_size, unread
-from .names import are_names_of_points, named_layout
+from .names import layout_of_names, named_layout
 
 #: Names of confidences, of points or (the last two) maybe of whole people.
 _CONFIDENCES = (
@@ -59,8 +59,8 @@ class StoredKeypoints:
     notes: tuple[str, ...]
 
 
-def read_npz(path: Path, order: KeypointLayout | None) -> StoredKeypoints:
-    """What the file holds.
+def read_npz(path: Path, asked: KeypointLayout | None) -> StoredKeypoints:
+    """What the file holds; `asked` is the layout that the caller passes.
 
     Raises:
         ValueError: no points or both kinds, shapes that are not of one person, arrays that contradict each other.
@@ -97,7 +97,7 @@ def read_npz(path: Path, order: KeypointLayout | None) -> StoredKeypoints:
         confidence = last
     stored = ", ".join(texts(file, "layout")) if "layout" in file else None
     units = next((", ".join(texts(file, name)) for name in ("units", "unit") if name in file), None)
-    names, named = _names(file, (points.shape[0], points.shape[1]), order)
+    names, named = _names(file, (points.shape[0], points.shape[1]), asked)
     focal, center = pair(file, "focal_length", above_zero=True, twice=True), pair(file, "principal_point")
     size = check_size("image_size", pair(file, "image_size"))
     notes += unread(file, (points.shape[0], points.shape[1]), confidence is not None)
@@ -121,17 +121,17 @@ def _shape_hint(key: str, points: Tensor) -> str:
 
 
 def _names(
-    file: ArrayFile, shape: tuple[int, int], order: KeypointLayout | None
+    file: ArrayFile, shape: tuple[int, int], asked: KeypointLayout | None
 ) -> tuple[tuple[str, ...], KeypointLayout | None]:
     """The names of the frames, or their numbers where the file does not say, and the layout by the names of the points."""
     frames, points = shape
     said = next((key for key in _FRAME_NAMES if key in file), None)
     of_points = next((key for key in _POINT_NAMES if key in file), None)
-    if said == "names" and file[said].shape == (points,) and are_names_of_points(texts(file, said)):
+    if said == "names" and file[said].shape == (points,) and layout_of_names(texts(file, said)) is not None:
         of_points, said = of_points or said, next((key for key in _FRAME_NAMES[1:] if key in file), None)
     named = None
     if of_points is not None:
-        named = named_layout(texts(file, of_points), of_points, file.path, order)
+        named = named_layout(texts(file, of_points), of_points, file.path, asked)
     if said is None:
         return tuple(str(k) for k in range(frames)), named
     if file[said].shape != (frames,):

@@ -14,8 +14,6 @@ from .frame import Frame, confident_points, dicts, stack_people, track_number
 from .lists import is_arrays, is_people, read_annotations, read_annots, read_arrays, read_list, read_mmpose
 from .mediapipe import has_landmarks, is_frames_of_landmarks, read_frames_of_landmarks, read_landmarks
 
-__all__ = ["Frame", "read_frames"]
-
 _OPENPOSE = (
     ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
     ("face_keypoints_2d", 70),
