@@ -187,10 +187,11 @@ def _checked(
             f"{shown(path.name)}; use 0 for missing points, and save keypoints[..., :2] if the last column is a depth."
         )
     seen = torch.isfinite(points).all(-1)
-    if bool((points.abs() > _FARTHEST).any()) or bool(torch.isinf(points).any()):
+    reach = points.abs().nan_to_num(posinf=math.inf)
+    if bool((reach > _FARTHEST).any()):
         raise ValueError(
             f"keypoints: expected coordinates below {_FARTHEST:g} in {shown(path.name)}, got "
-            f"{float(points.nan_to_num().abs().max()):g}; mark missing points with NaN or a confidence of 0."
+            f"{float(reach.max()):g}; mark missing points with NaN or a confidence of 0."
         )
     confidence = torch.where(seen, confidence, torch.zeros_like(confidence))
     if not bool((confidence > 0).any()):

@@ -20,6 +20,8 @@ FRAME_KEYS = ("image_id", "frame_id", "frame", "frame_index", "frame_idx", "fram
               "filename", "image", "img_path", "img_name", "timestamp", "timestamp_ms")  # fmt: skip
 #: Keys of the number that a tracker gave to a person.
 _TRACK_KEYS = ("track_id", "tracking_id", "idx", "person_id", "personID")
+#: Digits of such a number in a text.
+_LONGEST_TRACK = 40
 #: From so many people on a file that says no frames may hold frames; more than the second number are in no image.
 _FEW, _MANY = 3, 20
 #: Points that must be seen in two people to compare them.
@@ -60,8 +62,8 @@ class Frame:
 def confident_points(values: list[float], count: int | None, what: str, path: Path) -> Points:
     """(K, 3) of a flat list of x, y, confidence."""
     if len(values) % 3 or (count is not None and len(values) not in (0, 3 * count)):
-        wanted = f"{3 * count}" if count is not None else "x, y, confidence by point,"
-        raise ValueError(f"{what}: expected {wanted} numbers in {shown(path.name)}, got {len(values)}.")
+        wanted = f"{3 * count} numbers" if count is not None else "x, y, confidence of each point"
+        raise ValueError(f"{what}: expected {wanted} in {shown(path.name)}, got {len(values)} numbers.")
     with np.errstate(over="ignore"):
         points = np.asarray(values, np.float32).reshape(-1, 3)
     if bool(np.isinf(points).any()) or not bool(np.isfinite(points[:, 2]).all()) or bool((points[:, 2] < 0).any()):
@@ -121,8 +123,8 @@ def track_number(one: dict[str, Any]) -> int | None:
         value: Any = one.get(key)
         while isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if isinstance(value, str) and value.isdecimal():
-            value = int(value[:18])
+        if isinstance(value, str) and value.isdecimal() and len(value) <= _LONGEST_TRACK:
+            value = int(value)
         if is_number(value) and math.isfinite(value) and value >= 0 and value == int(value):
             return int(value)
     return None
