@@ -134,11 +134,11 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
 
     def contents(self) -> str:
         """Names and shapes, for messages."""
-        shown = [
+        listed = [
             f"{printable(key)} {header if isinstance(header, Header) else '(unreadable)'}"
             for key, header in list(self.headers.items())[:24]
         ]
-        return ", ".join(shown) + (f" and {len(self) - 24} more" if len(self) > 24 else "") or "no arrays"
+        return ", ".join(listed) + (f" and {len(self) - 24} more" if len(self) > 24 else "") or "no arrays"
 
 
 def is_pickle(header: Header | str) -> bool:

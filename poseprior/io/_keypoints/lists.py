@@ -122,10 +122,8 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
         refuse_frames_as_people(list(every), "path", _WRITE_FRAMES, path)
     if not frames:  # one file a frame, of one in which nobody is
         frames[path.stem] = []
-    whole = {key: names.get(key, key) for key in frames}
-    keys = list(frames)
-    ordered = [keys[k] for k in in_order([whole[key] for key in keys], path)]
-    shown = _frame_names([whole[key] for key in ordered])
+    listed = list(frames)
+    ordered = [listed[k] for k in in_order([names.get(key, key) for key in listed], path)]
     return [
         Frame(
             name,
@@ -134,7 +132,7 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
             list(notes),
             tracks=tuple(track for _, track in frames[key]),
         )
-        for key, name in zip(ordered, shown, strict=True)
+        for key, name in zip(ordered, _frame_names([names.get(key, key) for key in ordered]), strict=True)
     ]
 
 
