@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from ._checks import check_ending, quoted
+from ._text import shown
 
 if TYPE_CHECKING:  # the header of a file is read without torch
     from torch import Tensor
@@ -111,12 +112,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}
     except (SafetensorError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"path: {path} is not a whole safetensors file ({quoted(str(error))}); it may be cut short, copy it again."
+            f"path: {shown(path)} is not a whole safetensors file ({quoted(str(error))}); it may be cut short, copy it again."
         ) from error
     misnamed = "digest" not in meta and any(isinstance(v, str) and _DIGEST.fullmatch(v) for v in meta.values())
     if misnamed or ("digest" in meta and meta["digest"] != content_digest(tensors, meta)):
         raise ValueError(
-            f"path: the content of {path} does not match the digest that was written with it; the file is damaged or was "
+            f"path: the content of {shown(path)} does not match the digest that was written with it; the file is damaged or was "
             "edited, copy it again."
         )
     return tensors, meta
@@ -138,17 +139,17 @@ def read_header(path: Path) -> dict[str, Any]:
             whole = start[8:] == b"{" and length <= size - 8
             raw = start[8:] + handle.read(length - 1) if whole and length <= MOST_HEADER else b""
     except OSError as error:
-        raise ValueError(f"path: cannot read {path} ({error.strerror or error}).") from error
+        raise ValueError(f"path: cannot read {shown(path)} ({error.strerror or error}).") from error
     if not whole:
         _refuse_foreign(path, start, size)
     if not raw:
         raise ValueError(
-            f"path: the header of {path} has {length:,} bytes, expected at most {MOST_HEADER:,}; prior.save writes no such "
-            "file."
+            f"path: the header of {shown(path)} has {length:,} bytes, expected at most {MOST_HEADER:,}; prior.save writes no "
+            "such file."
         )
-    header = parse_json(raw.decode("utf-8", "surrogateescape"), f"the header of {path}")
+    header = parse_json(raw.decode("utf-8", "surrogateescape"), f"the header of {shown(path)}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise ValueError(f"path: the header of {path} is not that of a safetensors file; the file is damaged.")
+        raise ValueError(f"path: the header of {shown(path)} is not that of a safetensors file; the file is damaged.")
     return header
 
 
@@ -164,38 +165,40 @@ def _require_regular_file(path: Path) -> None:
         ):
             raise ValueError(f"path: cannot read {quoted(str(path))} ({error.strerror}).") from error
         raise ValueError(
-            f"path: no file at {path}; give the path of a .safetensors file that prior.save wrote (poseprior.load "
+            f"path: no file at {shown(path)}; give the path of a .safetensors file that prior.save wrote (poseprior.load "
             "takes names of shipped priors, too)."
         ) from None
     if stat.S_ISDIR(mode):
         raise ValueError(
-            f"path: expected a .safetensors file, {path} is a folder without prior.safetensors; if it is an unfinished run, "
-            "repeat its command."
+            f"path: expected a .safetensors file, {shown(path)} is a folder without prior.safetensors; if it is an unfinished "
+            "run, repeat its command."
             if not (path / "prior.safetensors").exists()
-            else f"path: expected a .safetensors file, {path} is a folder; did you mean {path}/prior.safetensors?"
+            else f"path: expected a .safetensors file, {shown(path)} is a folder; did you mean {shown(path)}/prior.safetensors?"
         )
     if not stat.S_ISREG(mode):
-        raise ValueError(f"path: expected a .safetensors file, {path} is a pipe, a device or a socket.")
+        raise ValueError(f"path: expected a .safetensors file, {shown(path)} is a pipe, a device or a socket.")
 
 
 def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
     """Tell pickles, zips and other files by their first bytes, before any parser sees them."""
     if path.suffix.lower() == ".npz":
-        raise ValueError(f"path: expected a .safetensors file that prior.save wrote, got {path}, which holds arrays.")
+        raise ValueError(
+            f"path: expected a .safetensors file that prior.save wrote, got {shown(path)}, which holds arrays."
+        )
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise ValueError(
-            f"path: {path} looks like a pickle or a PyTorch .pt file, which can run code when read; poseprior loads only "
+            f"path: {shown(path)} looks like a pickle or a PyTorch .pt file, which can run code when read; poseprior loads only "
             ".safetensors written by prior.save."
         )
     raise ValueError(
-        f"path: {path} ({size} bytes) is not a safetensors file, or is cut short; expected one that prior.save wrote."
+        f"path: {shown(path)} ({size} bytes) is not a safetensors file, or is cut short; expected one that prior.save wrote."
     )
 
 
 def check_tensor_types(header: dict[str, Any], path: Path) -> None:
     """Refuse tensors of types and ranks that no prior has, by the header alone, and more tensors than any has."""
     if len(header) > _MOST_TENSORS:
-        raise ValueError(f"path: {path} holds {len(header):,} tensors, expected at most {_MOST_TENSORS:,}.")
+        raise ValueError(f"path: {shown(path)} holds {len(header):,} tensors, expected at most {_MOST_TENSORS:,}.")
     for name, entry in header.items():
         if name == "__metadata__":
             continue
@@ -209,7 +212,7 @@ def check_tensor_types(header: dict[str, Any], path: Path) -> None:
         ):
             rank = f"{len(shape)} dimensions" if isinstance(shape, list) else "no shape"
             raise ValueError(
-                f"path: the tensor {quoted(name)} of {path} has dtype {quoted(kind)} and {rank}; expected one of "
+                f"path: the tensor {quoted(name)} of {shown(path)} has dtype {quoted(kind)} and {rank}; expected one of "
                 f"{', '.join(_TYPES)} and at most {_MOST_DIMENSIONS} dimensions."
             )
 
@@ -218,25 +221,25 @@ def _check_metadata(header: dict[str, Any], path: Path) -> dict[str, Any]:
     raw = header.get("__metadata__", {}).get(_KEY)
     if not isinstance(raw, str):
         raise ValueError(
-            f"path: {path} is a safetensors file of something else: it has no 'poseprior' metadata; expected one that "
+            f"path: {shown(path)} is a safetensors file of something else: it has no 'poseprior' metadata; expected one that "
             "prior.save wrote."
         )
-    meta = parse_json(raw, f"the metadata of {path}")
+    meta = parse_json(raw, f"the metadata of {shown(path)}")
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise ValueError(f"path: {path} names no format_version; the file is damaged.")
+        raise ValueError(f"path: {shown(path)} names no format_version; the file is damaged.")
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"path: {path} has format_version {quoted(version)}, this poseprior reads up to {FORMAT_VERSION}; update "
+            f"path: {shown(path)} has format_version {quoted(version)}, this poseprior reads up to {FORMAT_VERSION}; update "
             "poseprior."
         )
     missing = [key for key in REQUIRED if key not in meta]
     if missing:
-        raise ValueError(f"path: the metadata of {path} lacks {', '.join(missing)}; the file is damaged.")
+        raise ValueError(f"path: the metadata of {shown(path)} lacks {', '.join(missing)}; the file is damaged.")
     for key, kind in (("class", str), ("config", dict), ("joints", list), ("licence", str), ("digest", str)):
         if key in meta and not isinstance(meta[key], kind):
             raise ValueError(
-                f"path: {key!r} in the metadata of {path} is {quoted(meta[key])}, expected a {kind.__name__}; the file is "
+                f"path: {key!r} in the metadata of {shown(path)} is {quoted(meta[key])}, expected a {kind.__name__}; the file is "
                 "damaged."
             )
     return meta

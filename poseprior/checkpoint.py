@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from . import skeleton
 from ._checkpoint_format import FORMAT_VERSION, RESERVED, read, read_metadata, write
 from ._checks import quoted
+from ._text import shown
 from .devices import usable_device
 from .trainable import Trainable
 
@@ -82,17 +83,19 @@ def build(class_name: object, config: object, source: str) -> Trainable:
     known = registered()
     if not isinstance(class_name, str) or class_name not in known:
         raise ValueError(
-            f"path: {source} holds a {quoted(class_name)}, which this version does not know (it knows "
+            f"path: {shown(source)} holds a {quoted(class_name)}, which this version does not know (it knows "
             f"{', '.join(sorted(known))}); import the module that defines it, or update poseprior."
         )
     if not isinstance(config, Mapping):
-        raise ValueError(f"path: {source} has the options {quoted(config)}, expected a mapping; the file is damaged.")
+        raise ValueError(
+            f"path: {shown(source)} has the options {quoted(config)}, expected a mapping; the file is damaged."
+        )
     try:
         return known[class_name].from_config(config)
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
         reason = "they are nested too deeply" if isinstance(error, RecursionError) else str(error).removesuffix(".")
         raise ValueError(
-            f"path: {source} has options that {class_name} does not take ({reason[:1000]}); the file is damaged, or of a "
+            f"path: {shown(source)} has options that {class_name} does not take ({reason[:1000]}); the file is damaged, or of a "
             "newer poseprior."
         ) from error
 
@@ -140,11 +143,11 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
         prior = build(meta["class"], meta["config"], str(path))
     if not isinstance(prior, kind):
         raise ValueError(
-            f"path: {path} holds a {type(prior).__name__}, not a {kind.__name__}; use poseprior.load(path)."
+            f"path: {shown(path)} holds a {type(prior).__name__}, not a {kind.__name__}; use poseprior.load(path)."
         )
     if meta["joints"] != [skeleton.JOINT_NAMES[j] for j in prior.joints]:
         raise ValueError(
-            f"path: the metadata of {path} say that it models {quoted(meta['joints'])}, its options say "
+            f"path: the metadata of {shown(path)} say that it models {quoted(meta['joints'])}, its options say "
             f"{quoted([skeleton.JOINT_NAMES[j] for j in prior.joints])}; the file is damaged."
         )
     load_strict(prior, tensors, Path(path))
@@ -159,8 +162,8 @@ def load(path: str | os.PathLike[str], kind: type[_Prior], *, device: str | torc
         prior._restore_metadata({key: value for key, value in meta.items() if key not in RESERVED})
     except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise ValueError(
-            f"path: {path} holds weights that {type(prior).__name__} cannot use ({str(error)[:1000].removesuffix('.')}); the "
-            "file is damaged."
+            f"path: {shown(path)} holds weights that {type(prior).__name__} cannot use "
+            f"({str(error)[:1000].removesuffix('.')}); the file is damaged."
         ) from error
     return prior
 
@@ -189,7 +192,7 @@ def _refuse_many_parts(config: object, path: str | os.PathLike[str]) -> None:
             parts, depth = parts + nested, depth + nested
             if parts > _MOST_PARTS or depth > _DEEPEST:
                 raise ValueError(
-                    f"path: {path} holds a prior of more than {_MOST_PARTS} priors, or nested more than {_DEEPEST} deep; "
+                    f"path: {shown(path)} holds a prior of more than {_MOST_PARTS} priors, or nested more than {_DEEPEST} deep; "
                     "save its parts as priors of their own."
                 )
         inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -272,7 +275,7 @@ def refuse_misfits(
         if names
     )
     if listed:
-        raise ValueError(f"path: the tensors of {path} do not fit {owner}; {listed}.")
+        raise ValueError(f"path: the tensors of {shown(path)} do not fit {owner}; {listed}.")
 
 
 def _same_kind(expected: Tensor, found: Tensor, same_types: bool) -> bool:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poseprior"
 #: Layers, lowest first: a module imports from its own layer and from those that stand earlier. A name stands for a module,
 #: or for a package with all that is in it; names in `ALONE` stand for a package's `__init__` only.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_version",),
+    ("_version", "_text"),
     ("_checks", "_compiled", "_inference_mode", "_tracing", "_value_and_gradient", "_workers", "devices"),
     ("skeleton", "rotations", "kinematics", "params", "_hands", "keypoint_layouts"),
     ("io.atomic",),

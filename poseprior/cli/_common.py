@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import _text
 from .._checks import check_ending, check_whole, nearest
 from ._busy import busy
 
@@ -75,8 +76,8 @@ def all_of(path: Path, *, flag: str = "--data") -> PoseDataset:
 
 
 def escaped(text: str) -> str:
-    """Text with names of files in it: a terminal shows their control characters, and obeys none but the end of a line."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    """What a command prints, with names of files in it: lines end, and no other control character is obeyed."""
+    return _text.escaped(text, keep="\n")
 
 
 def say_notes(*sets: PoseDataset) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from .._checks import check_whole
+from .._text import printable
 from ._busy import busy
 from ._common import check_suffix, generator, held_out, hidden_joints, load_prior
 from ._over_files import over_files
@@ -236,9 +237,6 @@ def _inside(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text of a file as a terminal shows it, which obeys nothing in it."""
-    from ..io._files.array_file import printable
-
     return printable(text, _LONGEST_TEXT)
 
 

@@ -278,7 +278,7 @@ class Keypoints2D(Target):
             name, points, confidence, joints=joints, vertices=vertices, parts=parts, sigma=sigma, robust=robust
         )  # fmt: skip
         check_camera(camera, self.num_frames)
-        check_units(self.points, self.confidence, self.sigma, camera, layout)
+        check_units(self.points, self.confidence, self.sigma, camera)
         self.camera = camera
 
     def residuals(self, body: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .._text import shown
 from ..io._files.run_folder import require_new, require_same
 from ..io.atomic import write_json
 from ..io.shards import PLAN
@@ -84,6 +85,6 @@ def _read(path: Path) -> tuple[Plan, dict[str, Any]]:
         return Plan(jobs, ()), dict(stored["options"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"out: expected the plan of an import in {path}, got a damaged one ({type(error).__name__}); remove the "
+            f"out: expected the plan of an import in {shown(path)}, got a damaged one ({type(error).__name__}); remove the "
             "folder and import again."
         ) from None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from .._text import shown
 from .._workers import run_jobs
 from ..io.atomic import replacing, write_json
 from ..io.shards import INDEX, PLAN, read_shards, write_index
@@ -59,7 +60,7 @@ def import_poses(
     """
     options, root, folder = options or ImportOptions(), Path(source), Path(out)
     if root.resolve() in (folder.resolve(), *folder.resolve().parents):
-        raise ValueError(f"out: expected a folder outside of the tree {root}, got {folder}.")
+        raise ValueError(f"out: expected a folder outside of the tree {shown(root)}, got {shown(folder)}.")
     files, skipped = find_files(root)
     plan = settle(folder, root, options, files, skipped)
     missing = [job for job in plan.jobs if not shard_folder(folder, job.number).exists()]
@@ -74,8 +75,8 @@ def import_poses(
         except ValueError as error:
             whole = sum(shard_folder(folder, job.number).exists() for job in plan.jobs)
             raise ValueError(
-                f"import stopped: {str(error).rstrip('.')}. {whole} of {len(plan.jobs)} shards are finished in {folder}; the "
-                "same command goes on from there."
+                f"import stopped: {str(error).rstrip('.')}. {whole} of {len(plan.jobs)} shards are finished in "
+                f"{shown(folder)}; the same command goes on from there."
             ) from error
     return _finish(folder, plan, options, len(missing))
 
@@ -111,7 +112,7 @@ def _finish(folder: Path, plan: Plan, options: ImportOptions, new: int) -> Impor
         _remove_plan(folder)
         raise ValueError(
             f"source: expected files with poses, got none that can be used; the first of {len(left_out)}: "
-            f"{left_out[0].name}: {left_out[0].why}"
+            f"{shown(left_out[0].name)}: {left_out[0].why}"
         )
     used = {name: sum(stop - start for start, stop in places) for name, places in ranges.items()}
     rows = _capped(ranges, options)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..io._files.array_file import first_line
+from .._text import first_line, shown
 from ..io.atomic import new_folder
 from ..io.shards import ShardWriter
 from .convert import convert
@@ -97,7 +97,7 @@ def shard_files(out: Path, number: int) -> list[dict[str, Any]]:
         facts: list[dict[str, Any]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"out: expected a whole shard at {path.parent}, got a damaged one ({type(error).__name__}); remove it and run "
+            f"out: expected a whole shard at {shown(path.parent)}, got a damaged one ({type(error).__name__}); remove it and run "
             "the same again."
         ) from None
     return facts

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._text import shown
 from .splits import AMASS, plain
 
 #: Files of AMASS that hold the shape of a person and no motion.
@@ -45,7 +46,7 @@ def find_files(root: Path) -> tuple[list[PoseFile], list[Skipped]]:
         ValueError: no folder, or one without any `.npz`.
     """
     if not root.is_dir():
-        raise ValueError(f"source: expected a folder of pose files, got {root}, which is no folder.")
+        raise ValueError(f"source: expected a folder of pose files, got {shown(root)}, which is no folder.")
     every = sorted(_walk(root))
     files, skipped = [], []
     motions = {name for name, _ in every if name.endswith("_stageii.npz")}
@@ -61,7 +62,9 @@ def find_files(root: Path) -> tuple[list[PoseFile], list[Skipped]]:
             files.append(PoseFile(name, source_of(name), size))
     if not files:
         found = f"{len(every)} other files ({every[0][0]}, ...)" if every else "no file at all"
-        raise ValueError(f"source: expected .npz files with poses below {root}, got {found}; give the unpacked tree.")
+        raise ValueError(
+            f"source: expected .npz files with poses below {shown(root)}, got {found}; give the unpacked tree."
+        )
     return files, skipped
 
 

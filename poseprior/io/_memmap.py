@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._text import shown
 from ..skeleton import NUM_JOINTS
 from ._dataset.growing_array import GrowingArray
 from ._dataset.storage import PoseStore
@@ -48,24 +49,24 @@ def read_folder(folder: Path) -> tuple[PoseStore, dict[str, NDArray[Any]]]:
                 arrays[name] = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
             except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
                 raise ValueError(
-                    f"folder: expected {name}.npy as PoseDataset.to_memmap writes it in {folder}, got a damaged one "
+                    f"folder: expected {name}.npy as PoseDataset.to_memmap writes it in {shown(folder)}, got a damaged one "
                     f"({type(error).__name__}); write the folder again."
                 ) from None
     poses, observed, imputed, context = (arrays.pop(name, None) for name in _MAPPED)
     if poses is None or observed is None or poses.shape != (*observed.shape, 3) or poses.shape[1:] != (NUM_JOINTS, 3):
         raise ValueError(
-            f"folder: expected poses.npy (N, {NUM_JOINTS}, 3) and observed.npy (N, {NUM_JOINTS}) in {folder}, got "
+            f"folder: expected poses.npy (N, {NUM_JOINTS}, 3) and observed.npy (N, {NUM_JOINTS}) in {shown(folder)}, got "
             f"{None if poses is None else poses.shape} and {None if observed is None else observed.shape}; "
             "write the folder with PoseDataset.to_memmap."
         )
     if imputed is not None and imputed.shape != observed.shape:
         raise ValueError(
-            f"folder: expected imputed.npy {observed.shape} in {folder}, got {imputed.shape}; write the folder with "
+            f"folder: expected imputed.npy {observed.shape} in {shown(folder)}, got {imputed.shape}; write the folder with "
             "PoseDataset.to_memmap."
         )
     if context is not None and (context.ndim != 2 or len(context) != len(poses)):
         raise ValueError(
-            f"folder: expected context.npy ({len(poses)}, C) in {folder}, got {context.shape}; write the folder with "
+            f"folder: expected context.npy ({len(poses)}, C) in {shown(folder)}, got {context.shape}; write the folder with "
             "PoseDataset.to_memmap."
         )
     return PoseStore.trusted(poses, observed, imputed, context), arrays

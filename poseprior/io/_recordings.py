@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .._text import shown
 from ._files.array_file import ArrayFile
 from ._files.folders import Found
 from ._files.frames import image_folders, numbered
@@ -118,7 +119,8 @@ def _at_rate(part: PoseDataset, target_fps: float, read: _Read) -> PoseDataset:
             else "ignore=(NAME,) for the array that holds it, and fps="
         )
         raise ValueError(
-            f"target_fps: expected files that say their frame rate, got {got} in {read.path}; pass {fix}, or leave the file out."
+            f"target_fps: expected files that say their frame rate, got {got} in {shown(read.path)}; pass {fix}, or leave the "
+            "file out."
         )
     try:
         return part.subsample(target_fps)
@@ -214,7 +216,7 @@ def _told(path: Path, file: ArrayFile, error: ValueError, group: ArrayFile | Non
     for key in group if group is not None and prefix else ():
         if key in file and prefix + key in file:  # the name alone is that of the array outside
             text = text.replace(f"ignore=({key!r},)", f"ignore=({prefix + key!r},)")
-    start = "" if text.startswith(str(path)) else f"{path}: "
+    start = "" if text.startswith(shown(path)) else f"{shown(path)}: "
     gap = "\n" if "\n" in text else " "  # code that converts a file ends on a line of its own
     return ValueError(f"{start}{text}{gap}The file holds {file.contents()}; ignore=(NAME,) leaves an array out.")
 

@@ -24,6 +24,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from .._checks import check_path
+from .._text import first_line, shown
 
 try:
     import fcntl
@@ -75,7 +76,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         ValueError: there is something at `path`, or the folder cannot be written.
     """
     if path.exists():
-        raise ValueError(f"folder: expected a path that does not exist yet, got {path}; remove it or choose another.")
+        raise ValueError(
+            f"folder: expected a path that does not exist yet, got {shown(path)}; remove it or choose another."
+        )
     with _one_error(path), _workplace(path) as workplace:
         temporary = workplace / path.name
         temporary.mkdir()
@@ -89,13 +92,15 @@ def _one_error(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(f"path: cannot write {path} ({error.strerror or error}); give another place.") from error
+        raise ValueError(
+            f"path: cannot write {shown(path)} ({error.strerror or error}); give another place."
+        ) from error
     except SafetensorError as error:
-        raise ValueError(f"path: cannot write {path} ({_first_line(error)}); give another place.") from error
+        raise ValueError(f"path: cannot write {shown(path)} ({first_line(error)}); give another place.") from error
     except RuntimeError as error:
         if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
             raise
-        raise ValueError(f"path: cannot write {path} (the disk may be full); give another place.") from error
+        raise ValueError(f"path: cannot write {shown(path)} (the disk may be full); give another place.") from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -190,7 +195,3 @@ def _remove_leftovers(target: Path) -> None:
                 shutil.rmtree(found)
             finally:
                 os.close(handle)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .._checks import check_path, quoted
+from .._text import printable, shown
 from ..keypoint_layouts import KeypointLayout, LayoutInput
 from ..keypoint_layouts import layout as find_layout
-from ._files.array_file import printable
 from ._files.frames import in_order, order_notes
 from ._keypoints.checks import check_size, refuse_no_body, usual_confidences
 from ._keypoints.frame import Frame
@@ -91,33 +91,34 @@ def read_keypoints(
             nobody in any frame, confidences that are not finite.
     """
     check_path("path", path)
-    source, order, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
+    source, asked, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
     kind, frames = source.suffix.lower(), list[Frame]()
     if source.is_dir():
         files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
         if not files:
             raise ValueError(
-                f"path: expected a folder with .json files of a detector, got none in {source}; an .npz is given by itself."
+                f"path: expected a folder with .json files of a detector, got none in {shown(source)}; an .npz is given by "
+                "itself."
             )
         ordered = [files[k] for k in in_order([file.stem for file in files], source)]
         groups = [(file.stem, read_frames(file)) for file in ordered]
         often = Counter(frame.name for _, group in groups for frame in group)
         for stem, group in groups:  # files that count their frames alike
             frames += [replace(f, name=f"{stem}/{f.name}") if often[f.name] > 1 else f for f in group]
-        found = _from_frames(frames, source, order, person)
+        found = _from_frames(frames, source, asked, person)
     elif not source.exists():
         raise ValueError(
-            f"path: expected an .npz, a .json or a folder of .json files, got {source}, which is not there."
+            f"path: expected an .npz, a .json or a folder of .json files, got {shown(source)}, which is not there."
         )
     elif kind == ".json":
         frames = read_frames(source)
-        found = _from_frames(frames, source, order, person)
+        found = _from_frames(frames, source, asked, person)
     elif kind == ".npz":
         if person is not None and (isinstance(person, bool) or person != 0):
             raise ValueError(f"person: expected none for an .npz, which holds one person, got {quoted(person)}.")
-        stored = read_npz(source, order)
+        stored = read_npz(source, asked)
         found = _checked(
-            stored.points, stored.confidence, order, stored.layout, stored.names, source, notes=stored.notes, named=stored.named,
+            stored.points, stored.confidence, asked, stored.layout, stored.names, source, notes=stored.notes, named=stored.named,
             focal=stored.focal, center=stored.center, image_size=stored.image_size,
         )  # fmt: skip
         units = stored_units(stored.units, units, found.points.shape[-1], source)
@@ -130,7 +131,7 @@ def read_keypoints(
         raise ValueError("image_size: expected None for 3D keypoints, which are in no image; leave it out.")
     if None not in (size, found.image_size) and size != found.image_size:
         raise ValueError(
-            f"image_size: expected {found.image_size}, which {source.name} says, got {size}; leave it out."
+            f"image_size: expected {found.image_size}, which {shown(source.name)} says, got {size}; leave it out."
         )
     size = size or found.image_size
     normalised = any(frame.normalised for frame in frames)
@@ -138,17 +139,17 @@ def read_keypoints(
     return replace(found, points=points, image_size=size)
 
 
-def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | None, person: int | None) -> KeypointFile:
+def _from_frames(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None, person: int | None) -> KeypointFile:
     """The frames of detectors, in the order of time."""
     if not frames:
-        raise ValueError(f"path: expected keypoints in some frame, got no frame in {path.name}.")
-    frames = hands_of_one_side(list(frames), order, path)
+        raise ValueError(f"path: expected keypoints in some frame, got no frame in {shown(path.name)}.")
+    frames = hands_of_one_side(list(frames), asked, path)
     kinds = {(frame.layout or "", frame.people.shape[1]): frame.name for frame in frames if len(frame.people)}
     if len(kinds) > 1 and not {layout for layout, _ in kinds} <= _GROWING:
         (first, one), (second, other) = list(kinds.items())[:2]
         raise ValueError(
-            f"path: expected frames of one program in {path.name}, got {first[1]} points in {printable(one)} and {second[1]} in "
-            f"{printable(other)}; put the others in a folder of their own."
+            f"path: expected frames of one program in {shown(path.name)}, got {first[1]} points in {printable(one)} and "
+            f"{second[1]} in {printable(other)}; put the others in a folder of their own."
         )
     refuse_two_units([(frame.name, frame.people) for frame in frames], path)
     taken, followed = follow(frames, person, path)
@@ -156,47 +157,48 @@ def _from_frames(frames: Sequence[Frame], path: Path, order: KeypointLayout | No
     said = [frame.layout for frame in frames if frame.layout is not None and frame.people.shape[1] == every.shape[1]]
     names = tuple(frame.name for frame in frames)
     notes = (*dict.fromkeys(note for frame in frames for note in frame.notes), *order_notes(names, path), *followed)
-    named = _named(frames, path, order)
+    named = _named(frames, path, asked)
     return _checked(
-        every[..., :2], every[..., 2], order, said[0] if said else None, names, path, notes=notes, named=named
+        every[..., :2], every[..., 2], asked, said[0] if said else None, names, path, notes=notes, named=named
     )
 
 
-def _named(frames: Sequence[Frame], path: Path, order: KeypointLayout | None) -> KeypointLayout | None:
+def _named(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None) -> KeypointLayout | None:
     """The layout that the files say by the names of their points, or by their data set."""
     known = [frame for frame in frames if frame.named is not None or frame.point_names]
     if not known:
         return None
     if any((frame.named, frame.point_names) != (known[0].named, known[0].point_names) for frame in known):
         raise ValueError(
-            f"layout: expected the same names of points in every frame of {path.name}, got others; put the files of each order "
-            "in a folder of their own."
+            f"layout: expected the same names of points in every frame of {shown(path.name)}, got others; put the files of "
+            "each order in a folder of their own."
         )
-    return known[0].named or named_layout(known[0].point_names, "the names of the points", path, order)
+    return known[0].named or named_layout(known[0].point_names, "the names of the points", path, asked)
 
 
 def _checked(
-    points: Tensor, confidence: Tensor, order: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
+    points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
     notes: tuple[str, ...] = (), named: KeypointLayout | None = None, **more: Any,
 ) -> KeypointFile:  # fmt: skip
     if not bool(torch.isfinite(confidence).all()) or bool((confidence < 0).any()):
         frame = int((~torch.isfinite(confidence) | (confidence < 0)).any(-1).nonzero()[0, 0])
         raise ValueError(
-            f"confidence: expected finite numbers of 0 or more, got another in frame {printable(names[frame])} of {path.name}; "
-            "use 0 for missing points, and save keypoints[..., :2] if the last column is a depth."
+            f"confidence: expected finite numbers of 0 or more, got another in frame {printable(names[frame])} of "
+            f"{shown(path.name)}; use 0 for missing points, and save keypoints[..., :2] if the last column is a depth."
         )
     seen = torch.isfinite(points).all(-1)
-    if bool((points.abs() > _FARTHEST).any()) or bool(torch.isinf(points).any()):
+    reach = points.abs().nan_to_num(posinf=math.inf)
+    if bool((reach > _FARTHEST).any()):
         raise ValueError(
-            f"keypoints: expected coordinates below {_FARTHEST:g} in {path.name}, got {float(points.nan_to_num().abs().max()):g}"
-            "; mark missing points with NaN or a confidence of 0."
+            f"keypoints: expected coordinates below {_FARTHEST:g} in {shown(path.name)}, got "
+            f"{float(reach.max()):g}; mark missing points with NaN or a confidence of 0."
         )
     confidence = torch.where(seen, confidence, torch.zeros_like(confidence))
     if not bool((confidence > 0).any()):
-        raise ValueError(f"path: expected keypoints in some frame, got nobody in {path.name}.")
+        raise ValueError(f"path: expected keypoints in some frame, got nobody in {shown(path.name)}.")
     confidence, flags = usual_confidences(confidence, path)
     refuse_no_body(points, confidence, names, path)
-    chosen, decided = choose_layout(points, confidence, order, stored, path, named)
+    chosen, decided = choose_layout(points, confidence, asked, stored, path, named)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
     return KeypointFile(
         points,

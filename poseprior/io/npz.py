@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._checks import as_tensor, check_ending, check_number, check_path, check_text
+from .._text import shown
 from ..skeleton import JOINT_NAMES
 from ._dataset.columns import groups, repeated_frame
 from ._files.folders import common_root, left_out, pose_files, require_no_mixture, split_files
@@ -127,7 +128,7 @@ def read_poses(
     parts = read_recordings(files, options, subject, fps, target_fps)
     if target_fps is not None and all(part.fps is None for part in parts):
         raise ValueError(
-            f"target_fps: expected files that say their frame rate, got none in {files[0].path}; pass fps=."
+            f"target_fps: expected files that say their frame rate, got none in {shown(files[0].path)}; pass fps=."
         )
     options.require_effect(str(files[0].path) if len(files) == 1 else f"the {len(files)} files", fps=fps)
     data = parts[0] if len(parts) == 1 else PoseDataset.concat(parts)
@@ -161,19 +162,19 @@ def _read_shards(
     """A folder of shards: one part, or all of them."""
     if options != Options(context=options.context) or (subject, fps, target_fps) != (None, None, None):
         raise ValueError(
-            f"path: expected none of the options that say how files are read, as {folder} holds shards, which were read "
+            f"path: expected none of the options that say how files are read, as {shown(folder)} holds shards, which were read "
             "when they were imported; leave the options out, or import the poses again with them."
         )
     parts = index["parts"]
     if split is not None and split not in parts:
-        raise ValueError(f"split: expected one of {', '.join(parts)} in {folder}, got {split!r}.")
+        raise ValueError(f"split: expected one of {', '.join(parts)} in {shown(folder)}, got {split!r}.")
     data = read_shards(folder, parts if split is None else {split: parts[split]})
     if options.context is None:
         return data.without_context()
     if options.context != index.get("context"):
         raise ValueError(
             f"context: expected shards that were imported with --context {options.context}, got {index.get('context')!r} in "
-            f"{folder}; import the poses again with it."
+            f"{shown(folder)}; import the poses again with it."
         )
     return data
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._text import shown
 from ..skeleton import NUM_JOINTS
 from ._dataset.columns import Columns, rates
 from ._dataset.growing_array import GrowingArray
@@ -115,19 +116,21 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         if (folder / PLAN).is_file():
             raise ValueError(
-                f"path: expected finished shards in {folder}, got an import that was stopped; run the same poseprior data "
+                f"path: expected finished shards in {shown(folder)}, got an import that was stopped; run the same poseprior data "
                 "import again, it goes on where it was."
             )
         return None
     try:
         index = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"path: {path} cannot be read ({type(error).__name__}); import the poses again.") from None
+        raise ValueError(
+            f"path: {shown(path)} cannot be read ({type(error).__name__}); import the poses again."
+        ) from None
     if not isinstance(index, dict) or index.get("format") != _FORMAT:
         return None
     if index.get("version") != _VERSION:
         raise ValueError(
-            f"path: expected shards of version {_VERSION} in {folder}, got {index.get('version')!r}; update poseprior."
+            f"path: expected shards of version {_VERSION} in {shown(folder)}, got {index.get('version')!r}; update poseprior."
         )
     return index
 
@@ -180,8 +183,8 @@ def _read_shard(folder: Path) -> tuple[dict[str, NDArray[Any]], list[Run]]:
             raise ValueError("arrays of several lengths")
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise ValueError(
-            f"path: expected a whole shard in {folder}, got a damaged one ({type(error).__name__}: {error}); remove "
-            f"{folder.parent} and the index beside its folder, and run the same poseprior data import again."
+            f"path: expected a whole shard in {shown(folder)}, got a damaged one ({type(error).__name__}: {error}); remove "
+            f"{shown(folder.parent)} and the index beside its folder, and run the same poseprior data import again."
         ) from None
     arrays.setdefault("imputed", np.broadcast_to(np.zeros(1, bool), (n, NUM_JOINTS)))
     return arrays, runs

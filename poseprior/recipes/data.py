@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._text import shown
 from ..io import PoseDataset, read_poses, read_split
 from ..skeleton import JOINT_NAMES
 
@@ -39,7 +40,7 @@ def read_parts(folder: Path, parts: tuple[str, ...]) -> Splits:
     if there and len(there) < len(parts):
         absent = ", ".join(part for part in parts if part not in there)
         raise ValueError(
-            f"--data: expected the folders {', '.join(parts)} in {folder}, got no {absent}; give a folder that holds them "
+            f"--data: expected the folders {', '.join(parts)} in {shown(folder)}, got no {absent}; give a folder that holds them "
             "all, or one that holds train, val and test files itself."
         )
     folders = there or {parts[0] if len(parts) == 1 else "all": folder}
@@ -48,7 +49,7 @@ def read_parts(folder: Path, parts: tuple[str, ...]) -> Splits:
         found = read_split(path)
         if "train" not in found:
             raise ValueError(
-                f"--data: {path} has no train split (found: {', '.join(found)}); name a file train_poses.npz."
+                f"--data: {shown(path)} has no train split (found: {', '.join(found)}); name a file train_poses.npz."
             )
         for name, people in FURTHER_RIGS.items():
             if (path / name).exists():

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 from tqdm import tqdm
 
 from .._checks import check_whole
+from .._text import first_line, shown
 from .._workers import run_jobs
-from ..io._files.array_file import first_line
 from ..io._files.run_folder import require_new, require_same
 from ..io.atomic import require_writable, write_json
 from ..io.shards import INDEX
@@ -70,10 +70,10 @@ class FilesReport:
         for text, names in sorted(where.items(), key=lambda item: -len(item[1]))[:_MOST_LINES]:
             lines.append(f"{text} ({names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''})")
         if len(where) > _MOST_LINES:
-            lines.append(f"{len(where) - _MOST_LINES:,} more such lines: {self.out / ASKED}")
+            lines.append(f"{len(where) - _MOST_LINES:,} more such lines: {shown(self.out / ASKED)}")
         if self.failed:
             name, why = next(iter(self.failed.items()))
-            lines.append(f"{len(self.failed):,} inputs left out ({self.out / FAILED}): {name}: {why}")
+            lines.append(f"{len(self.failed):,} inputs left out ({shown(self.out / FAILED)}): {shown(name)}: {why}")
         return "\n".join(lines)
 
 
@@ -101,7 +101,9 @@ def run_files(
     check_whole("workers", workers, least=1)
     names = find_inputs(inputs, suffixes)
     if inputs.resolve() in (out.resolve(), *out.resolve().parents):
-        raise ValueError(f"out: expected a folder outside of {inputs}, whose files are the inputs, got {out}.")
+        raise ValueError(
+            f"out: expected a folder outside of {shown(inputs)}, whose files are the inputs, got {shown(out)}."
+        )
     asked, said = _settle(out, {"task": type(task).__name__, "inputs": str(inputs.resolve()), **task.facts()})
     missing = [name for name in names if not (out / f"{name}{task.suffix}").exists()]
     failed: dict[str, str] = {}
@@ -120,7 +122,7 @@ def run_files(
     except ValueError as error:
         kept = len(names) - len(missing) + made
         raise ValueError(
-            f"stopped: {str(error).rstrip('.')}. {kept} of {len(names)} results are in {out}; the same command goes on."
+            f"stopped: {str(error).rstrip('.')}. {kept} of {len(names)} results are in {shown(out)}; the same command goes on."
         ) from error
     finally:
         if missing:
@@ -132,7 +134,7 @@ def run_files(
     if len(failed) == len(names):
         name, why = next(iter(failed.items()))
         raise ValueError(
-            f"{inputs}: expected files that can be used, got none in {len(names)}; the first, {name}: {why}"
+            f"{shown(inputs)}: expected files that can be used, got none in {len(names)}; the first, {shown(name)}: {why}"
         )
     return FilesReport(out=out, made=made, before=len(names) - len(missing), failed=failed, said=said)
 
@@ -145,11 +147,11 @@ def find_inputs(folder: Path, suffixes: Sequence[str]) -> list[str]:
     """
     if not folder.is_dir():
         raise ValueError(
-            f"{folder}: expected a folder of files with --workers, got none; leave --workers out for a file."
+            f"{shown(folder)}: expected a folder of files with --workers, got none; leave --workers out for a file."
         )
     if (folder / INDEX).exists():
         raise ValueError(
-            f"{folder}: expected a folder of files, got shards; poseprior.scale.score takes a Ray data set."
+            f"{shown(folder)}: expected a folder of files, got shards; poseprior.scale.score takes a Ray data set."
         )
     found = set()
     for path in folder.rglob("*"):
@@ -159,7 +161,7 @@ def find_inputs(folder: Path, suffixes: Sequence[str]) -> list[str]:
         frames = path.suffix.lower() == ".json" and len(name.parts) > 1
         found.add((name.parent if frames else name).as_posix())
     if not found:
-        raise ValueError(f"{folder}: expected {' or '.join(suffixes)} files, got none.")
+        raise ValueError(f"{shown(folder)}: expected {' or '.join(suffixes)} files, got none.")
     return sorted(found)
 
 
@@ -199,6 +201,6 @@ def _settle(out: Path, asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         found = dict(json.loads(path.read_text()))
         said = dict(found.pop(_SAID, {}))
     except (OSError, ValueError) as error:
-        raise ValueError(f"out: {path} cannot be read ({type(error).__name__}); give another folder.") from None
+        raise ValueError(f"out: {shown(path)} cannot be read ({type(error).__name__}); give another folder.") from None
     require_same(out, found, asked, "other results")
     return asked, said

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .._checkpoint_format import MOST_HEADER, check_tensor_types, content_digest, parse_json, read_header
 from .._checks import check_mapping, check_number, check_text, check_whole, quoted
+from .._text import shown
 from ..checkpoint import refuse_misfits
 from ..io.atomic import finite, replacing, require_writable
 
@@ -134,8 +135,8 @@ def load_state(
         data = [name for name in ("train", "val") if name in differing]
         changed = f" The poses of {' and '.join(data)} are not those that the run began with." if data else ""
         raise CheckpointError(
-            f"checkpoint_dir: {path} belongs to another run: {listed}.{changed} Repeat that run's options to resume it, or "
-            "give another folder (or start over: resume=False, on the command line --overwrite)."
+            f"checkpoint_dir: {shown(path)} belongs to another run: {listed}.{changed} Repeat that run's options to resume it, "
+            "or give another folder (or start over: resume=False, on the command line --overwrite)."
         )
     expected = _expected(model, optimiser, header, progress)
     try:
@@ -157,8 +158,8 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     reason = f"it lacks {error}" if isinstance(error, LookupError) else str(error).removeprefix("path: ")
     reason = reason[:1000].removesuffix(".").removesuffix("; expected one that prior.save wrote")
     return CheckpointError(
-        f"checkpoint_dir: {path} is not a training checkpoint of this version, or is damaged (it cannot be read: {reason}); "
-        "remove it, or give another folder (or start over: resume=False, on the command line --overwrite)."
+        f"checkpoint_dir: {shown(path)} is not a training checkpoint of this version, or is damaged (it cannot be read: "
+        f"{reason}); remove it, or give another folder (or start over: resume=False, on the command line --overwrite)."
     )
 
 

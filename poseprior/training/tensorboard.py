@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._text import shown
 from ..prior import LatentPosePrior, PosePrior
 from ..rotations import geodesic_distance
 from .validation import mean_active_dims, mean_haar_log_density
@@ -85,8 +86,8 @@ class TensorBoardLog:
         except OSError as error:
             self._writer = None
             warnings.warn(
-                f"tensorboard_dir: cannot write {self._folder} ({error.strerror or error}); training goes on without its "
-                "curves. Make room there, or give another place.",
+                f"tensorboard_dir: cannot write {shown(str(self._folder))} ({error.strerror or error}); training goes on "
+                "without its curves. Make room there, or give another place.",
                 stacklevel=3,
             )
 

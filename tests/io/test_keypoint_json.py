@@ -200,7 +200,10 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
         ("[[]]", "expected the JSON of"),
         ("3", "with a int"),
         ("\ud800", "broken or cut off"),
-        ('[{"image_id": "a", "keypoints": [1, 2]}]', "expected x, y, confidence by point, numbers in x.json, got 2"),
+        (
+            '[{"image_id": "a", "keypoints": [1, 2]}]',
+            "expected x, y, confidence of each point in x.json, got 2 numbers",
+        ),
         ('[{"image_id": "a", "keypoints": [1, 2, 3]}, {"image_id": "a", "keypoints": []}]', "one number of points"),
         (
             '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
@@ -224,6 +227,23 @@ def test_people_without_keypoints_are_left_out_and_noted(tmp_path: Path) -> None
     content = {"annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}, person]}
     found = read_keypoints(save_json(tmp_path / "a.json", content))
     assert found.names == ("1",) and found.notes == ("people without keypoints were left out",)
+
+
+def test_long_numbers_of_tracks_stay_apart(tmp_path: Path) -> None:
+    long = 10**20
+    people = [
+        {"image_id": f"{k}.jpg", "track_id": str(long + k), "keypoints": with_confidence(coco_person())}
+        for k in range(2)
+    ]
+    found = read_keypoints(save_json(tmp_path / "x.json", people), layout="coco_17", person=long + 1)
+    assert found.confidence.sum(1).gt(0).tolist() == [False, True]
+
+
+def test_infinite_coordinates_are_named(tmp_path: Path) -> None:
+    points = random_points(133)
+    points[0, 0, 0] = np.inf
+    with pytest.raises(ValueError, match=r"expected coordinates below 1e\+07 in x.npz, got inf"):
+        read_keypoints(save_npz(tmp_path / "x.npz", keypoints=points))
 
 
 def test_points_in_3d_of_openpose_are_noted(tmp_path: Path) -> None:

@@ -161,6 +161,27 @@ def test_frames_that_differ_are_refused(tmp_path: Path) -> None:
             read_poses(tmp_path / "a.npz", group=wrong)
 
 
+def test_frames_of_text_beside_numbers_are_refused(tmp_path: Path) -> None:
+    frames = {f"{k}": {"body_pose": people(1)[:, 1:], "subject": np.array("ann" if k else 7)} for k in range(4)}
+    with pytest.raises(ValueError, match=r"key 'subject': .* got \(\) in '0' and \(\) of text in '1'"):
+        read_poses(save(tmp_path / "a.npz", frames), group="*")
+
+
+def test_numbers_of_frames_in_names_with_dots(tmp_path: Path) -> None:
+    def numbers(*names: str) -> list[int] | None:
+        frames = {name: {"body_pose": people(1, seed=k)[:, 1:]} for k, name in enumerate(names)}
+        data = read_poses(save(tmp_path / "a.npz", frames), group="*", constant_parts_unobserved=False)
+        stacked = np.concatenate([people(1, seed=k)[:, 1:] for k in range(len(names))])
+        np.testing.assert_allclose(data.poses[:, 1:22], stacked, atol=1e-6)
+        return data.frame.tolist()  # type: ignore[union-attr, no-any-return]
+
+    assert numbers("frame.005", "frame.006", "frame.010") == [5, 6, 10]
+    assert numbers("5.jp2", "6.jp2", "10.jp2") == [5, 6, 10]
+    assert numbers("0.033", "0.1", "0.133") == [0, 1, 2]  # seconds
+    with pytest.raises(ValueError, match=r"path: expected names of frames whose order is plain in a.npz"):
+        numbers("0.5", "0.25", "0.75")
+
+
 def test_people_in_a_list_of_a_torch_file_stay_apart(tmp_path: Path) -> None:
     pose = people()
     listed = [{"id": k % 2, "body_pose": torch.from_numpy(pose[k, 1:])} for k in range(N)]
@@ -213,6 +234,18 @@ def test_what_the_code_leaves_out_is_printed_or_an_error(tmp_path: Path) -> None
     with pytest.raises(subprocess.CalledProcessError) as failure:
         run_code(tmp_path / "b.pkl")
     assert "hand_pose is set" in failure.value.stderr
+
+
+def test_names_to_skip_and_numbers_of_people_in_the_code(tmp_path: Path) -> None:
+    listed = [{"id": torch.tensor(k), "poses": torch.ones(72) / 9, "hand_pose": {1, 2}} for k in (3, 4)]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(listed))
+    with pytest.raises(ValueError, match="import numpy") as refusal:
+        read_poses(tmp_path / "a.pkl")
+    code = str(refusal.value)
+    code = code[code.index("import numpy") : code.index("\nThe file holds") if "\nThe file holds" in code else None]
+    exec(code.replace("skip = []", "skip = ['3/hand_pose', '4/hand_pose']"), {})
+    with np.load(tmp_path / "a_plain.npz") as file:
+        assert sorted(file) == ["3/poses", "4/poses"]
 
 
 def test_many_numbered_dicts_are_frames(tmp_path: Path) -> None:

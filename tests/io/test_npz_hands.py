@@ -156,6 +156,10 @@ def test_sides_must_be_told_and_agree(tmp_path: Path) -> None:
     two = _save(tmp_path / "b.npz", hand_pose=_some(N, 45), side=0, is_right=np.ones(N))
     with pytest.raises(ValueError, match="keys side, is_right: expected one side for each hand"):
         read_poses(two)
+    third = _save(tmp_path / "d.npz", hand_pose=_some(N, 45), side=1, is_right=np.ones(N), handedness=np.array("left"))
+    with pytest.raises(ValueError, match=r"keys side, handedness: .* or ignore=\('handedness',\)"):
+        read_poses(third)
+    assert len(read_poses(third, ignore=("handedness",))) == N
     told = _save(tmp_path / "c.npz", hand_pose=_some(N, 45), is_right=np.ones(N))
     with pytest.raises(ValueError, match="expected what the file's own key 'is_right' says, got 'left'"):
         read_poses(told, side="left")

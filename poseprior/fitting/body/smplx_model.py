@@ -7,7 +7,7 @@ import tempfile
 
 from torch import nn
 
-from ...io._files.array_file import first_line
+from ..._text import first_line
 from .stand_in import stand_in_body
 
 

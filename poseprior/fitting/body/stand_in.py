@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._text import shown
 from ...io.atomic import replacing
 from ...skeleton import JOINT_NAMES, MIRROR, NUM_JOINTS, PARENTS
 from .stand_in_hands import hand_space
@@ -59,7 +60,7 @@ def stand_in_body(folder: str | os.PathLike[str], *, num_betas: int = 10) -> Pat
     target = Path(folder) / "smplx" / "SMPLX_NEUTRAL.npz"
     if target.exists() and not _is_ours(target):
         raise ValueError(
-            f"folder: expected one without a body model of its own, got {os.fspath(folder)!r} whose {target} was not "
+            f"folder: expected one without a body model of its own, got {os.fspath(folder)!r} whose {shown(target)} was not "
             "written by stand_in_body (the licensed model, perhaps); it is left as it is; choose another folder."
         )
     arrays: dict[str, Any] = dict(_arrays())

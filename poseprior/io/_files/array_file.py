@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._text import printable, short, shown
 from .npy import Header, read_data, read_header
 from .plain_code import conversion_code
 
@@ -69,8 +70,8 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         if not why and is_pickle(header):
             code = conversion_code(self.path, self.kind)
             raise ValueError(
-                f"{self.path}: key '{key}' holds Python objects (a pickle), which are never loaded; save it as plain numbers or "
-                f"strings. For a file that you trust:\n{code}"
+                f"{shown(self.path)}: key '{printable(key)}' holds Python objects (a pickle), which are never loaded; save it "
+                f"as plain numbers or strings. For a file that you trust:\n{code}"
             )
         try:
             if not why:
@@ -80,8 +81,8 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         except BROKEN as error:
             why = short(error)
         raise ValueError(
-            f"{self.path}: key '{printable(key)}' cannot be read ({why}); the file is truncated or damaged: copy or download it "
-            "again, or save it anew with numpy.savez, as numbers or text."
+            f"{shown(self.path)}: key '{printable(key)}' cannot be read ({why}); the file is truncated or damaged: copy or "
+            "download it again, or save it anew with numpy.savez, as numbers or text."
         )
 
     def floating(self, key: str) -> NDArray[Any]:
@@ -133,11 +134,11 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
 
     def contents(self) -> str:
         """Names and shapes, for messages."""
-        shown = [
+        listed = [
             f"{printable(key)} {header if isinstance(header, Header) else '(unreadable)'}"
             for key, header in list(self.headers.items())[:24]
         ]
-        return ", ".join(shown) + (f" and {len(self) - 24} more" if len(self) > 24 else "") or "no arrays"
+        return ", ".join(listed) + (f" and {len(self) - 24} more" if len(self) > 24 else "") or "no arrays"
 
 
 def is_pickle(header: Header | str) -> bool:
@@ -165,13 +166,14 @@ def open_npz(path: Path) -> ArrayFile:
             little = {info.filename[:-4]: _little(archive, info, headers[info.filename[:-4]]) for info in members}
     except _TooManyArraysError as error:
         raise ValueError(
-            f"{path}: expected at most {_MOST_ARRAYS} arrays, got {error}; save those of one name in all frames as one, "
+            f"{shown(path)}: expected at most {_MOST_ARRAYS} arrays, got {error}; save those of one name in all frames as one, "
             "numpy.stack of them, (frames, ...)."
         ) from None
     except BROKEN as error:
         raise ValueError(
-            f"{path}: expected an .npz file, got {_other_kind(path) or f'something else or a damaged one ({short(error)})'}; "
-            "pickles are never loaded: save arrays with numpy.savez(path, poses=...)."
+            f"{shown(path)}: expected an .npz file, got "
+            f"{_other_kind(path) or f'something else or a damaged one ({short(error)})'}; pickles are never loaded: save "
+            "arrays with numpy.savez(path, poses=...)."
         ) from None
 
     def load(key: str) -> NDArray[Any]:
@@ -192,7 +194,7 @@ def open_npy(path: Path, key: str) -> ArrayFile:
             header = read_header(stream)
     except BROKEN as error:
         raise ValueError(
-            f"{path}: expected an .npy file, got something else or a damaged one ({short(error)})."
+            f"{shown(path)}: expected an .npy file, got something else or a damaged one ({short(error)})."
         ) from None
 
     def load(_: str) -> NDArray[Any]:
@@ -216,28 +218,10 @@ def require_file(path: Path, kind: str) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        raise ValueError(f"{path}: expected an {kind} file, got no such file.") from None
+        raise ValueError(f"{shown(path)}: expected an {kind} file, got no such file.") from None
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise ValueError(f"{path}: expected an {kind} file, got {what}.")
-
-
-def short(error: BaseException) -> str:
-    """The first line of an error, printable."""
-    first = str(error).splitlines()[0].split(". ")[0] if str(error) else "no details"
-    return f"{type(error).__name__}: {printable(first, 100)}"
-
-
-def printable(text: str, most: int = 60) -> str:
-    """Text from a file, cut and escaped so that a terminal shows it and obeys nothing in it."""
-    cut = text if len(text) <= most else text[:most] + "..."
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
-
-
-def first_line(error: Exception, path: Path | None = None) -> str:
-    """The first line of what an error says, without the path of the file that it begins with, as `printable` shows it."""
-    text = str(error).strip() or type(error).__name__
-    return printable(text.splitlines()[0].removeprefix(f"{path}: "), 300)
+        raise ValueError(f"{shown(path)}: expected an {kind} file, got {what}.")
 
 
 def _other_kind(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..._text import shown
 from .frames import natural_path
 from .split_names import SPLITS, mixed, part_of_folder, part_of_stem
 from .walk import require_once, walk
@@ -58,20 +59,22 @@ def pose_files(path: Path, split: str | None, *, root: Path | None = None) -> li
         root: the folder below which paths name people, so that `CMU/01` and `KIT/01` are two; None for `path` itself.
     """
     if not path.exists():
-        raise ValueError(f"path: expected an .npz file or a folder, got {path}, which does not exist.")
+        raise ValueError(f"path: expected an .npz file or a folder, got {shown(path)}, which does not exist.")
     if path.is_file():
         if split is not None:
             raise ValueError(
-                f"split: expected a folder to find split={split!r} in, got the file {path}; leave split out."
+                f"split: expected a folder to find split={split!r} in, got the file {shown(path)}; leave split out."
             )
         return [found_below(path, path.parent, root or path.parent)]
     if not path.is_dir():
-        raise ValueError(f"path: expected an .npz file or a folder, got {path}, a pipe or a device; save it as a file.")
+        raise ValueError(
+            f"path: expected an .npz file or a folder, got {shown(path)}, a pipe or a device; save it as a file."
+        )
     parts = split_files(path, root=root)
     if split is not None:
         if split not in parts:
             raise ValueError(
-                f"split: expected {split}_poses.npz, hands_{split}.npz or a folder {split} in {path}, got "
+                f"split: expected {split}_poses.npz, hands_{split}.npz or a folder {split} in {shown(path)}, got "
                 f"{', '.join(parts) or 'no named part'}; read the folder whole and use PoseDataset.split_by_subject."
             )
         return parts[split]
@@ -87,15 +90,15 @@ def split_files(folder: Path, *, root: Path | None = None) -> dict[str, list[Fou
     must: a test file must never slip into a folder read as one.
     """
     if not folder.is_dir():
-        raise ValueError(f"folder: expected a folder with pose files, got {folder}, which is no folder.")
+        raise ValueError(f"folder: expected a folder with pose files, got {shown(folder)}, which is no folder.")
     files = _below(folder)
     top = {file: found for file in files if (found := _split_of(file, folder, 1)) is not None}
     named = top or {file: found for file in files if (found := _split_of(file, folder, None)) is not None}
     if not top and named and len(named) < len(files):
         odd = next(file for file in files if file not in named)
         raise ValueError(
-            f"folder: expected all files in {folder} to be named train, val or test or none of them, got "
-            f"{next(iter(named))} and {odd}; give the list of files instead."
+            f"folder: expected all files in {shown(folder)} to be named train, val or test or none of them, got "
+            f"{shown(next(iter(named)))} and {shown(odd)}; give the list of files instead."
         )
     above = root or folder
     parts = {
@@ -134,8 +137,8 @@ def _below(folder: Path) -> list[Path]:
     for again, first in twice:
         if any(file.is_relative_to(first) for file in files):
             raise ValueError(
-                f"path: expected each file once below {folder}, got {first} and {again}, which are one folder; remove the link, "
-                "or give a list of the folders to read."
+                f"path: expected each file once below {shown(folder)}, got {shown(first)} and {shown(again)}, which are one "
+                "folder; remove the link, or give a list of the folders to read."
             )
     require_once({file: every[file] for file in files}, "path")
     if not files:
@@ -148,7 +151,7 @@ def _below(folder: Path) -> list[Path]:
             fix = f"it holds {min(others)} files: {_OTHERS[min(others)]}"
         else:
             fix = "give the folder of the data"
-        raise ValueError(f"path: expected .npz files with poses in {folder} or below, got none; {fix}.")
+        raise ValueError(f"path: expected .npz files with poses in {shown(folder)} or below, got none; {fix}.")
     return files
 
 
@@ -168,13 +171,13 @@ def left_out(folder: Path) -> tuple[str, ...]:
         if unread := [str(file.relative_to(folder)) for file in _below(folder) if file not in read]:
             more = f" and {len(unread) - 4} more" if len(unread) > 4 else ""
             notes.append(
-                f"of {folder} the files named {', '.join(parts)} were read alone, not {', '.join(unread[:4])}{more}: give these "
-                "as a list of files, or name them for their part"
+                f"of {shown(folder)} the files named {', '.join(parts)} were read alone, not "
+                f"{', '.join(map(shown, unread[:4]))}{more}: give these as a list of files, or name them for their part"
             )
     others = _others(walk(folder)[0])
     for fix in dict.fromkeys(_OTHERS.values()):
         if kinds := [f"{count} {suffix}" for suffix, count in sorted(others.items()) if _OTHERS[suffix] == fix]:
-            notes.append(f"of {folder} the .npz files were read alone, not {', '.join(kinds)}: {fix}")
+            notes.append(f"of {shown(folder)} the .npz files were read alone, not {', '.join(kinds)}: {fix}")
     return tuple(notes)
 
 
@@ -189,8 +192,8 @@ def require_no_mixture(folder: Path) -> None:
         if (pair := mixed(sorted(inside))) is not None:
             raise ValueError(
                 "folder: expected names that tell train, val and test apart, such as train_poses.npz and test_poses.npz or "
-                f"folders train and test, got {pair[0]} and {pair[1]} in {place}; rename them or move them into such "
-                "folders, or read all of them with read_poses if these are no parts."
+                f"folders train and test, got {shown(pair[0])} and {shown(pair[1])} in {shown(place)}; rename them or move "
+                "them into such folders, or read all of them with read_poses if these are no parts."
             )
 
 

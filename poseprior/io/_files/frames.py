@@ -8,8 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ..._text import shown
+
 _NUMBER = re.compile(r"([0-9]+)")
 _DECIMAL = re.compile(r"(.*?)(\d+)\.(\d+)(.*?)", re.DOTALL)
+#: The ending of an image file, where it is not the whole name.
+_IMAGE_ENDING = re.compile(
+    r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
+)
 #: As many people may be in an image.
 _FEW = 10
 #: Names of sequences that a note lists.
@@ -21,6 +27,11 @@ def natural(text: str) -> tuple[Key, str]:
     """A sort key by which frame 2 comes before frame 10."""
     words: list[str | int] = [int(w) if k % 2 else w.lower() for k, w in enumerate(_NUMBER.split(text))]
     return tuple(words), text
+
+
+def without_image_ending(name: str) -> str:
+    """The name of a frame that has the name of an image file."""
+    return _IMAGE_ENDING.sub("", name)
 
 
 def natural_path(path: Path) -> tuple[tuple[Key, str], ...]:
@@ -73,20 +84,22 @@ def image_folders(paths: Iterable[Path]) -> tuple[dict[Path, Path], list[tuple[P
         names = {path.stem for folder in folders for path in inside[folder]}
         if len(texts) < 2 or len(names) >= len(folders):
             continue
-        shown = f"the folders {folders[0].name}, {folders[1].name}{', ...' if len(folders) > 2 else ''} of {above}"
+        more = ", ..." if len(folders) > 2 else ""
+        what = f"the folders {shown(folders[0].name)}, {shown(folders[1].name)}{more} of {shown(above)}"
         example = inside[folders[0]][0]
         if any(len(inside[folder]) == 1 for folder in folders):
             as_named |= {
                 path: above / f"{folder.name}_{path.stem}{path.suffix}" for folder in folders for path in inside[folder]
             }
             notes.append((example, (
-                f"{shown} hold a pose each, under names that come again: they are frames, and no people "
+                f"{what} hold a pose each, under names that come again: they are frames, and no people "
                 "(data.with_names(subject=data.frame) if they are)"
             )))  # fmt: skip
         elif len(names) <= _FEW:
             notes.append((example, (
-                f"{shown} hold {len(inside[folders[0]])} files of one pose each, which were read as its frames: if each folder "
-                f"is an image of several people, put the files into one folder as {folders[0].name}_{example.name}, ..."
+                f"{what} hold {len(inside[folders[0]])} files of one pose each, which were read as its frames: if each folder "
+                "is an image of several people, put the files into one folder as "
+                f"{shown(folders[0].name)}_{shown(example.name)}, ..."
             )))  # fmt: skip
     return as_named, notes
 
@@ -98,9 +111,7 @@ def in_order(names: Sequence[str], path: Path) -> list[int]:
         ValueError: names like 0.5 and 0.25, which are in another order as seconds than as numbers on both sides of a dot.
     """
     by_words = sorted(range(len(names)), key=lambda k: natural(names[k]))
-    matches = [
-        _DECIMAL.fullmatch(re.sub(r"\.(jpe?g|png|bmp|tiff?|webp|json)$", "", name, flags=re.I)) for name in names
-    ]
+    matches = [_DECIMAL.fullmatch(without_image_ending(name)) for name in names]
     found = [match for match in matches if match is not None]
     if len(found) < max(2, len(names)) or len({(m[1].rstrip("0123456789"), m[4]) for m in found}) > 1:
         return by_words
@@ -115,7 +126,7 @@ def in_order(names: Sequence[str], path: Path) -> list[int]:
         return by_words
     first = next(k for k, (one, other) in enumerate(zip(by_value, by_words, strict=True)) if one != other)
     raise ValueError(
-        f"path: expected names of frames whose order is plain in {path.name}, got {names[by_words[first]]!r} and "
+        f"path: expected names of frames whose order is plain in {shown(path.name)}, got {names[by_words[first]]!r} and "
         f"{names[by_value[first]]!r}, which may be seconds or numbers on both sides of a dot; number the frames 0, 1, 2, ..."
     )
 
@@ -131,11 +142,11 @@ def order_notes(names: Sequence[str], path: Path) -> tuple[str, ...]:
     if len(listed) > 1 and 2 * len(listed) > len(names):
         return ()  # every name of its own, no recordings
     if len(listed) > 1:
-        shown = [name if folder == "." else f"{folder}/{name}" for folder, name in listed]
-        few = ", ".join(shown[:_LISTED]) + (", ..." if len(shown) > _LISTED else "")
+        several = [name if folder == "." else f"{folder}/{name}" for folder, name in listed]
+        few = ", ".join(map(shown, several[:_LISTED])) + (", ..." if len(several) > _LISTED else "")
         return (
-            f"the frames of {len(listed)} recordings in {path.name} ({few}) are read one after the other, as one person's; put "
-            "each in a folder or file of its own if they are not",
+            f"the frames of {len(listed)} recordings in {shown(path.name)} ({few}) are read one after the other, as one "
+            "person's; put each in a folder or file of its own if they are not",
         )
     steps = [later[1] - one[1] for one, later in itertools.pairwise(pairs)]
     usual = max(sorted(set(steps)), key=steps.count)
@@ -144,6 +155,7 @@ def order_notes(names: Sequence[str], path: Path) -> tuple[str, ...]:
         return ()
     lost = sum(steps[k] // usual - 1 for k in gaps)
     return (
-        f"about {lost} frames are not in {path.name} (the first after {names[gaps[0]]}, before {names[gaps[0] + 1]}): the frames "
-        "beside a gap are taken as neighbours; write the missing ones without a person if their time counts",
+        f"about {lost} frames are not in {shown(path.name)} (the first after {shown(names[gaps[0]])}, before "
+        f"{shown(names[gaps[0] + 1])}): the frames beside a gap are taken as neighbours; write the missing ones without a "
+        "person if their time counts",
     )

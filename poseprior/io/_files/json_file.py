@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .array_file import require_file, short
+from ..._text import short, shown
+from .array_file import require_file
 
 _MOST_BYTES = 512 * 2**20
 _LONGEST_INTEGER = 18
@@ -22,13 +23,13 @@ def read_json(path: Path) -> Any:
     require_file(path, ".json")
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(
-            f"{path}: expected JSON of at most {_MOST_BYTES >> 20} MiB, got more; give a file for each frame."
+            f"{shown(path)}: expected JSON of at most {_MOST_BYTES >> 20} MiB, got more; give a file for each frame."
         )
     try:
         return json.loads(path.read_bytes(), parse_int=_integer)
     except (ValueError, RecursionError, OSError, MemoryError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else short(error)
-        raise ValueError(f"{path}: expected JSON, got a file that is broken or cut off ({why}).") from None
+        raise ValueError(f"{shown(path)}: expected JSON, got a file that is broken or cut off ({why}).") from None
 
 
 def _integer(text: str) -> int | float:
@@ -48,7 +49,7 @@ def numbers(value: Any, what: str, path: Path) -> list[float]:
         ValueError: anything else in it.
     """
     if not isinstance(value, list):
-        raise ValueError(f"{what}: expected a list of numbers in {path.name}, got {type(value).__name__}.")
+        raise ValueError(f"{what}: expected a list of numbers in {shown(path.name)}, got {type(value).__name__}.")
     flat: list[float] = []
     for entry in value:
         if isinstance(entry, list):
@@ -59,6 +60,6 @@ def numbers(value: Any, what: str, path: Path) -> list[float]:
             flat.append(float(entry))
         else:
             raise ValueError(
-                f"{what}: expected a list of numbers in {path.name}, got one that holds {type(entry).__name__}."
+                f"{what}: expected a list of numbers in {shown(path.name)}, got one that holds {type(entry).__name__}."
             )
     return flat

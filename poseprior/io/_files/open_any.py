@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from ..._text import shown
 from .array_file import BROKEN, ArrayFile, open_npy, open_npz, require_file
 from .plain_code import conversion_code
 from .torch_file import open_torch
@@ -30,12 +31,12 @@ def open_any(path: Path) -> ArrayFile:
     if pickled and start[:2] != b"PK":  # a zip archive: torch.save and numpy.savez take any name
         kind = "joblib" if b"joblib" in start or start.startswith(_PACKED) or suffix == ".joblib" else "pickle"
         raise ValueError(
-            f"{path}: expected arrays, got a pickle, which is never loaded. For a file that you trust:\n"
+            f"{shown(path)}: expected arrays, got a pickle, which is never loaded. For a file that you trust:\n"
             f"{conversion_code(path, kind)}"
         )
     if suffix == ".json":
         raise ValueError(
-            f"{path}: expected arrays, got JSON; this writes what it holds as arrays:\n{conversion_code(path, 'json')}"
+            f"{shown(path)}: expected arrays, got JSON; this writes what it holds as arrays:\n{conversion_code(path, 'json')}"
         )
     if suffix in _TORCH:
         return open_torch(path)

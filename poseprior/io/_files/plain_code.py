@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: For each kind of file, what to import and what loads it.
 _LOADERS = {
     "npz": ("", "dict(np.load({path!r}, allow_pickle=True, encoding='latin1'))"),
     "npy": ("", "{{'poses': np.load({path!r}, allow_pickle=True, encoding='latin1')}}"),
@@ -13,56 +14,58 @@ _LOADERS = {
     "json": ("import json, pathlib\n", "json.loads(pathlib.Path({path!r}).read_bytes())"),
 }
 
-_CODE = """\
-import numpy as np, re
-{imports}skip = []  # names to leave out
-def drop(name, what):
-    assert name in skip or not re.search("pose|orient|rot|hand|quat", name, re.I), f"{{name}} is {{what}}; or put it in skip"
-    print(f"left out {{name}}: {{what}}")
-    return {{}}
-def stack(rows, name, places):  # frames; those that lack an array, or have an empty one, are NaN
-    out = {{}}
-    for k in dict.fromkeys(k for row in rows for k in row):
-        has = [(p, row[k]) for p, row in zip(places, rows) if k in row and row[k].size]
-        shapes = {{a.shape for _, a in has}}
-        if len(shapes) == 1:
-            found, lost = dict(has), np.full(*shapes, "" if has[0][1].dtype.kind in "SU" else np.nan)
-            out[k] = np.stack([found.get(p, lost) for p in places])
-        elif len(has) > 99 and not re.search("pose|orient|rot|hand|quat", k, re.I):
-            drop(k, f"arrays of {{len(shapes)}} shapes in {{len(has)}} entries")
-        else:
-            tail = k[len(name):] if name else f"/{{k}}"
-            out |= {{f"{{name}}/{{p}}{{tail}}".strip("/"): a for p, a in has}}
-    return out
-def inside(v, name):
-    pairs = [p for n, x in v.items() for p in flat(x, f"{{name}}/{{n}}".strip("/")).items()]
-    assert len(dict(pairs)) == len(pairs), f"two arrays of one name in {{name or 'the file'}}"
+#: Of the printed code: each function gives the arrays in `v` by their names within it, `name` is that of `v` in the file.
+_FUNCTIONS = """\
+skip = []  # names to leave out
+is_pose = re.compile("pose|orient|rot|hand|quat", re.I).search
+def leave_out(name, what):
+    assert not is_pose(name), f"{name} is {what}; or put it in skip"
+    print(f"left out {name}: {what}")
+    return {}
+def join(*names):
+    return "/".join(str(n) for n in names if n != "")
+def of_dict(v, name):
+    pairs = [(join(n, k), a) for n, x in v.items() for k, a in flat(x, join(name, n)).items()]
+    assert len(dict(pairs)) == len(pairs), f"two arrays of one name in {name or 'the file'}"
     return dict(pairs)
+def of_frames(v, name):  # frames that lack an array, or have an empty one, are NaN
+    frames, out = {n: flat(x, name) for n, x in v.items()}, {}
+    for k in dict.fromkeys(k for arrays in frames.values() for k in arrays):
+        has = {n: arrays[k] for n, arrays in frames.items() if k in arrays and arrays[k].size}
+        shapes = {a.shape for a in has.values()}
+        if len(shapes) == 1:
+            text = any(a.dtype.kind in "SU" for a in has.values())
+            out[k] = np.stack([has.get(n, np.full(*shapes, "" if text else np.nan)) for n in v])
+        elif len(has) < 100 or is_pose(join(name, k)):
+            out |= {join(n, k): a for n, a in has.items()}
+        else:
+            leave_out(join(name, k), f"arrays of {len(shapes)} shapes in {len(has)} entries")
+    return out
 def flat(v, name):
     v = v.detach().cpu().numpy() if hasattr(v, "detach") else v
     v = v.astype(float).filled(np.nan) if np.ma.is_masked(v) else v
     v = v.tolist() if isinstance(v, np.ndarray) and v.dtype == object else v
-    if isinstance(v, (list, tuple)) and v and all(isinstance(x, dict) and "id" in x for x in v):  # people
-        people = {{}}
-        for x in v:
-            people.setdefault(str(x["id"]), []).append({{k: y for k, y in x.items() if k != "id"}})
-        return inside({{i: x[0] if len(x) == 1 else x for i, x in people.items()}}, name)
-    if isinstance(v, (list, tuple)) and not (v and all(isinstance(x, (int, float)) for x in v)):
-        return stack([flat(x, name) for x in v], name, range(len(v)))
-    if isinstance(v, dict) and len(v) > 99 and all(re.search("[0-9]", str(n)) for n in v):  # frames by number
-        number = {{n: int(re.findall("[0-9]+", str(n))[-1]) for n in v}}
-        v = {{n: v[n] for n in sorted(v, key=number.get)}}
-        out = stack([flat(x, name) for x in v.values()], name, list(v))
-        if len(set(number.values())) == len(v) and all(a.shape[:1] == (len(v),) for a in out.values()):
-            out.setdefault(f"{{name}}/frame".strip("/"), np.sort(list(number.values())))
+    if v is None or name in skip:
+        return {}
+    if isinstance(v, dict):
+        numbers = {n: int(re.findall("[0-9]+", str(n))[-1]) for n in v if re.search("[0-9]", str(n))}
+        if not len(v) == len(numbers) > 99:
+            return of_dict(v, name)
+        frames = sorted(v, key=numbers.get)  # a hundred entries with numbers in their names
+        out = of_frames({n: v[n] for n in frames}, name)
+        if out and len(set(numbers.values())) == len(v) and all(a.shape[:1] == (len(v),) for a in out.values()):
+            out = {"frame": np.array(sorted(numbers.values()))} | out
         return out
-    if isinstance(v, dict) or v is None:
-        return inside(v or {{}}, name)
+    if isinstance(v, (list, tuple)) and v and all(isinstance(x, dict) and "id" in x for x in v):
+        people = {}  # by id, each with one entry or with those of its frames
+        for x in v:
+            people.setdefault(f"{x['id']}", []).append({k: y for k, y in x.items() if k != "id"})
+        return of_dict({i: x[0] if len(x) == 1 else x for i, x in people.items()}, name)
+    if isinstance(v, (list, tuple)) and not (v and all(isinstance(x, (int, float)) for x in v)):
+        return of_frames(dict(enumerate(v)), name)
     a = np.asarray(v)
-    return {{name or "poses": a}} if a.dtype.kind in "biufSU" else drop(name, type(v).__name__)
-arrays = flat({source}, "")
-assert arrays, "found no arrays of numbers"
-np.savez({target!r}, **{{k + "_" * (k in ("file", "allow_pickle")): a for k, a in arrays.items()}})"""
+    return {"" if name else "poses": a} if a.dtype.kind in "biufSU" else leave_out(name, type(v).__name__)
+"""
 
 
 def conversion_code(path: Path, kind: str) -> str:
@@ -74,4 +77,9 @@ def conversion_code(path: Path, kind: str) -> str:
     """
     imports, source = _LOADERS[kind]
     target = str(path.with_name(f"{path.stem}_plain.npz"))
-    return _CODE.format(imports=imports, source=source.format(path=str(path)), target=target)
+    return (
+        f"import numpy as np, re\n{imports}{_FUNCTIONS}"
+        f"arrays = flat({source.format(path=str(path))}, '')\n"
+        "assert arrays, 'found no arrays of numbers'\n"
+        f"np.savez({target!r}, **{{k + '_' * (k in ('file', 'allow_pickle')): a for k, a in arrays.items()}})"
+    )

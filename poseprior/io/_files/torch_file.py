@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .array_file import ArrayFile, printable, require_file, short
+from ..._text import printable, short, shown
+from .array_file import ArrayFile, require_file
 from .npy import Header
 from .plain_code import conversion_code
 
@@ -50,13 +51,13 @@ def open_torch(path: Path) -> ArrayFile:
             arrays[key] = array
     except (pickle.UnpicklingError, Warning) as error:  # a warning where warnings are errors
         raise ValueError(
-            f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other objects "
-            f"({short(error)}); those are pickles, which are never loaded. For a file that you trust:\n"
-            f"{conversion_code(path, 'torch')}"
+            f"{shown(path)}: expected a torch file of tensors and dicts of them, got a damaged one or one that holds other "
+            f"objects ({short(error)}); those are pickles, which are never loaded. For a file that you "
+            f"trust:\n{conversion_code(path, 'torch')}"
         ) from None
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         raise ValueError(
-            f"{path}: expected a torch file of tensors and dicts of them, got a damaged one or something else "
+            f"{shown(path)}: expected a torch file of tensors and dicts of them, got a damaged one or something else "
             f"({short(error)}); copy or download it again."
         ) from None
     headers = {key: Header(array.shape, array.dtype, False, 0) for key, array in arrays.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..._text import shown
+
 
 def walk(folder: Path) -> tuple[dict[Path, str], list[tuple[str, str]]]:
     """Files by path with where each really is, and folders that links lead to once more.
@@ -38,8 +40,8 @@ def walk(folder: Path) -> tuple[dict[Path, str], list[tuple[str, str]]]:
 
 def _refuse(error: OSError) -> None:
     raise ValueError(
-        f"path: expected folders that can be listed, got {error.filename} ({error.strerror}); give yourself the right to read "
-        "it, or leave it out of a list of folders."
+        f"path: expected folders that can be listed, got {shown(error.filename)} ({error.strerror}); give yourself the right "
+        "to read it, or leave it out of a list of folders."
     )
 
 
@@ -49,5 +51,5 @@ def require_once(files: dict[Path, str], argument: str) -> None:
     for path, real in files.items():
         if (other := first.setdefault(real, path)) != path:
             raise ValueError(
-                f"{argument}: expected each file once, got {other} and {path}, which are one; leave one out."
+                f"{argument}: expected each file once, got {shown(other)} and {shown(path)}, which are one; leave one out."
             )

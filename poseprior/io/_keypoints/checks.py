@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_number, quoted
-from .._files.array_file import ArrayFile, printable
+from ..._text import printable, shown
+from .._files.array_file import ArrayFile
+from .sizes import seen_points
 
 #: Pixels that no image is wide, and confidences above which numbers are per cent.
 _WIDEST, _PERCENT = 1e6, 10.0
-#: Points of a frame at one place from which on they are no body.
-_FEWEST, _ZEROS = 4, 2
+#: So many points make no body where all of a frame are at one place, or where they are at the origin or at (-1, -1).
+_ALIKE, _ZEROS = 4, 2
+#: What to note of flags that count as confidences.
+COCO_FLAGS = "visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"
 #: Beginnings of names of arrays that are 1 where a confidence is 0.
 _MISSING = ("occlu", "invalid", "missing", "hidden", "unseen", "truncat", "outlier", "is_missing", "is_occlu", "nan")
 
@@ -36,19 +40,19 @@ def usual_confidences(confidence: Tensor, path: Path) -> tuple[Tensor, tuple[str
     most = float(confidence.max())
     if most > _PERCENT:
         raise ValueError(
-            f"confidence: expected numbers around 0 to 1 in {path.name}, got up to {most:g}; divide per cent by 100."
+            f"confidence: expected numbers around 0 to 1 in {shown(path.name)}, got up to {most:g}; divide per cent by 100."
         )
     if most == 2.0 and bool((confidence == confidence.round()).all()):
-        return confidence.clamp_max(1.0), ("visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1",)
+        return confidence.clamp_max(1.0), (COCO_FLAGS,)
     return confidence, ()
 
 
 def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], path: Path) -> None:
     """Refuse frames of points (F, K, d) in which several stand at the origin or at -1, or all at one place."""
-    seen = (confidence > 0) & torch.isfinite(points).all(-1)
+    seen = seen_points(points, confidence)
     zeros, ones = (((points == place).all(-1) & seen).sum(1) for place in (0, -1))
     first = points[torch.arange(len(points)), seen.int().argmax(1)]
-    alike = ((points == first[:, None]).all(-1) | ~seen).all(1) & (seen.sum(1) >= _FEWEST)
+    alike = ((points == first[:, None]).all(-1) | ~seen).all(1) & (seen.sum(1) >= _ALIKE)
     for bad, what in (
         (zeros >= _ZEROS, "several at the origin"),
         (ones >= _ZEROS, "several at -1"),
@@ -59,8 +63,8 @@ def refuse_no_body(points: Tensor, confidence: Tensor, names: Sequence[str], pat
         if bool(bad.any()):
             frame = printable(names[int(bad.nonzero()[0, 0])])
             raise ValueError(
-                f"keypoints: expected points of a body in each frame, got {what} in frame {frame} of {path.name}; mark missing "
-                "points with NaN or a confidence of 0."
+                f"keypoints: expected points of a body in each frame, got {what} in frame {frame} of {shown(path.name)}; mark "
+                "missing points with NaN or a confidence of 0."
             )
 
 
@@ -78,13 +82,13 @@ def unread(file: ArrayFile, shape: tuple[int, int], confident: bool) -> tuple[st
         if not confident and shapes[key] in (shape, (*shape, 1)):
             if key.lower().startswith(_MISSING):
                 raise ValueError(
-                    f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may "
-                    f"be its opposite; if that is 1 for missing points, save confidence=1 - {printable(key)}, else leave it out "
-                    "of the file."
+                    f"confidence: expected it under that name in {shown(file.path.name)}, got {printable(key)} {shapes[key]}, "
+                    f"which may be its opposite; if that is 1 for missing points, save confidence=1 - {printable(key)}, else "
+                    "leave it out of the file."
                 )
             raise ValueError(
-                f"confidence: expected it under that name in {file.path.name}, got {printable(key)} {shapes[key]}, which may be "
-                "it; rename it to confidence, or leave it out of the file."
+                f"confidence: expected it under that name in {shown(file.path.name)}, got {printable(key)} {shapes[key]}, "
+                "which may be it; rename it to confidence, or leave it out of the file."
             )
     listed = ", ".join(f"{printable(key)} {shapes[key]}" for key in rest[:8])
     return (f"not read: {listed}",) if rest else ()

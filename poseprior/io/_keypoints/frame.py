@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._text import shown
 from ...keypoint_layouts import KeypointLayout
 from .._files.json_file import is_number
 
@@ -19,9 +20,13 @@ FRAME_KEYS = ("image_id", "frame_id", "frame", "frame_index", "frame_idx", "fram
               "filename", "image", "img_path", "img_name", "timestamp", "timestamp_ms")  # fmt: skip
 #: Keys of the number that a tracker gave to a person.
 _TRACK_KEYS = ("track_id", "tracking_id", "idx", "person_id", "personID")
-#: People of a file that says no frames: from so many on they may be frames; beyond the second they are no people of an image.
+#: Digits of such a number in a text.
+_LONGEST_TRACK = 40
+#: From so many people on a file that says no frames may hold frames; more than the second number are in no image.
 _FEW, _MANY = 3, 20
-#: Parts of their own size by which one who follows another in a list stands away from it, if both are one person.
+#: Points that must be seen in two people to compare them.
+_COMPARED = 3
+#: Two entries of a list that are nearer to each other than this part of their size are one person in two frames.
 _SAME = 0.25
 
 Points = NDArray[np.float32]
@@ -57,14 +62,14 @@ class Frame:
 def confident_points(values: list[float], count: int | None, what: str, path: Path) -> Points:
     """(K, 3) of a flat list of x, y, confidence."""
     if len(values) % 3 or (count is not None and len(values) not in (0, 3 * count)):
-        wanted = f"{3 * count}" if count is not None else "x, y, confidence by point,"
-        raise ValueError(f"{what}: expected {wanted} numbers in {path.name}, got {len(values)}.")
+        wanted = f"{3 * count} numbers" if count is not None else "x, y, confidence of each point"
+        raise ValueError(f"{what}: expected {wanted} in {shown(path.name)}, got {len(values)} numbers.")
     with np.errstate(over="ignore"):
         points = np.asarray(values, np.float32).reshape(-1, 3)
     if bool(np.isinf(points).any()) or not bool(np.isfinite(points[:, 2]).all()) or bool((points[:, 2] < 0).any()):
         raise ValueError(
-            f"{what}: expected finite coordinates, and confidences of 0 or more, in {path.name}, got others; use 0 for missing "
-            "points."
+            f"{what}: expected finite coordinates, and confidences of 0 or more, in {shown(path.name)}, got others; use 0 for "
+            "missing points."
         )
     return points if len(points) or count is None else np.zeros((count, 3), np.float32)
 
@@ -72,7 +77,7 @@ def confident_points(values: list[float], count: int | None, what: str, path: Pa
 def stack_people(found: list[Points], what: str, path: Path) -> Points:
     """(P, K, 3) of people; (0, 0, 3) where nobody was found, which says nothing of the number of points."""
     if len({len(one) for one in found}) > 1:
-        raise ValueError(f"{what}: expected one number of points for all people of {path.name}, got several.")
+        raise ValueError(f"{what}: expected one number of points for all people of {shown(path.name)}, got several.")
     return np.stack(found) if found else np.zeros((0, 0, 3), np.float32)
 
 
@@ -81,7 +86,7 @@ def dicts(value: Any, what: str, path: Path) -> list[dict[str, Any]]:
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         odd = next((one for one in value if not isinstance(one, dict)), value) if isinstance(value, list) else value
-        raise ValueError(f"{what}: expected a list of objects in {path.name}, got {type(odd).__name__}.")
+        raise ValueError(f"{what}: expected a list of objects in {shown(path.name)}, got {type(odd).__name__}.")
     return value
 
 
@@ -101,8 +106,8 @@ def frame_keys(entries: list[dict[str, Any]], what: str, path: Path) -> list[str
         )
     if not all(is_frame(one.get(key)) for one in entries):
         raise ValueError(
-            f"{what}: expected `{key}` in each entry of {path.name}, got some with it and some without; write it into each, the "
-            "same for the people of one frame."
+            f"{what}: expected `{key}` in each entry of {shown(path.name)}, got some with it and some without; write it into "
+            "each, the same for the people of one frame."
         )
     return [str(one[key]) for one in entries]
 
@@ -118,8 +123,8 @@ def track_number(one: dict[str, Any]) -> int | None:
         value: Any = one.get(key)
         while isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if isinstance(value, str) and value.isdecimal():
-            value = int(value[:18])
+        if isinstance(value, str) and value.isdecimal() and len(value) <= _LONGEST_TRACK:
+            value = int(value)
         if is_number(value) and math.isfinite(value) and value >= 0 and value == int(value):
             return int(value)
     return None
@@ -133,11 +138,11 @@ def refuse_frames_as_people(found: list[Points], what: str, remedy: str, path: P
     away = []
     for one, other in itertools.pairwise(people):
         seen = (one[:, 2] > 0) & (other[:, 2] > 0) & np.isfinite(one).all(1) & np.isfinite(other).all(1)
-        if seen.sum() >= _FEW:
+        if seen.sum() >= _COMPARED:
             size = float(np.ptp(one[seen, :2], axis=0).max())
             away.append(float(np.linalg.norm(one[seen, :2] - other[seen, :2], axis=1).mean()) / max(size, 1e-9))
     if len(found) > _MANY or (away and float(np.median(away)) < _SAME):
         raise ValueError(
-            f"{what}: expected to see which frame each of the {len(found)} entries of {path.name} is of, got none, so that they "
-            f"may be frames of one person or people of one frame; {remedy}"
+            f"{what}: expected to see which frame each of the {len(found)} entries of {shown(path.name)} is of, got none, so "
+            f"that they may be frames of one person or people of one frame; {remedy}"
         )

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..._checks import nearest
+from ..._text import printable, shown
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput, layouts_of_length
 from ...keypoint_layouts import layout as find_layout
-from .._files.array_file import printable
 from .._files.json_file import read_json
 from .bones import BONES, by_bones
 
@@ -25,7 +25,9 @@ def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
         path = Path(layout)
         table = read_json(path)
         if not isinstance(table, dict):
-            raise ValueError(f"layout: expected an object of point to joint in {path}, got {type(table).__name__}.")
+            raise ValueError(
+                f"layout: expected an object of point to joint in {shown(path)}, got {type(table).__name__}."
+            )
         return find_layout(
             {k: ("vertex", v["vertex"]) if isinstance(v, dict) and "vertex" in v else v for k, v in table.items()}
         )
@@ -54,8 +56,8 @@ def choose_layout(
     fits = said is not None and len(said) == count
     if said is not None and fits and asked is not None and asked.name not in (stored, "own"):
         raise ValueError(
-            f"layout: expected {stored!r}, which {path.name} says, got {asked.name!r}; leave it out, or save the file with the "
-            "layout that its points are in."
+            f"layout: expected {stored!r}, which {shown(path.name)} says, got {asked.name!r}; leave it out, or save the file "
+            "with the layout that its points are in."
         )
     if stored is not None and not fits and asked is None and named is None:
         raise ValueError(_useless(printable(stored), said, count, path))
@@ -63,28 +65,30 @@ def choose_layout(
     if named is not None:
         _check_names(named, asked, said if fits else None, count, path)
         if asked is not None and asked.name == "own" and asked != named:
-            notes.append(f"not read: the names of the points of {path.name}, since a layout was passed")
+            notes.append(f"not read: the names of the points of {shown(path.name)}, since a layout was passed")
         chosen = asked or named
     if asked is not None and stored not in (None, asked.name):
-        notes.append(f"not read: layout {printable(str(stored))!r} of {path.name}, since another was passed")
+        notes.append(f"not read: layout {printable(str(stored))!r} of {shown(path.name)}, since another was passed")
     if chosen is None:
         found = layouts_of_length(count)
         if set(found) == set(BONES):
             found = by_bones(points, confidence)
         if not found:
             raise ValueError(
-                f"layout: expected one of {', '.join(LAYOUTS)}, got {count} points in {path.name}, which none of them has; "
-                "pass a table of your own, layout={point: joint} (on the command line --layout table.json)."
+                f"layout: expected one of {', '.join(LAYOUTS)}, got {count} points in {shown(path.name)}, which none of them "
+                "has; pass a table of your own, layout={point: joint} (on the command line --layout table.json)."
             )
         if len(found) > 1:
             one_of = " or ".join(f"layout={name!r}" for name in found)
             raise ValueError(
-                f"layout: expected one of {', '.join(found)} for the {count} points of {path.name}; its number of points does "
-                f"not decide it: pass {one_of}, or your own table, layout={{point: joint}}."
+                f"layout: expected one of {', '.join(found)} for the {count} points of {shown(path.name)}; its number of "
+                f"points does not decide it: pass {one_of}, or your own table, layout={{point: joint}}."
             )
         chosen = find_layout(found[0])
     if len(chosen) != count:
-        raise ValueError(f"layout: expected {len(chosen)} points for {chosen.name!r}, got {count} in {path.name}.")
+        raise ValueError(
+            f"layout: expected {len(chosen)} points for {chosen.name!r}, got {count} in {shown(path.name)}."
+        )
     return chosen, tuple(notes)
 
 
@@ -96,8 +100,8 @@ def _check_names(
         return
     if len(named) != count:
         raise ValueError(
-            f"layout: expected {count} names for the points of {path.name}, got {len(named)}; leave the names out of the file, "
-            "or pass your own table, layout={point: joint}."
+            f"layout: expected {count} names for the points of {shown(path.name)}, got {len(named)}; leave the names out of "
+            "the file, or pass your own table, layout={point: joint}."
         )
     other = asked or said
     if other is None or len(other) != count:
@@ -106,7 +110,7 @@ def _check_names(
         if one != two and one is not None and two is not None:
             what = "leave it out" if asked is not None else "leave one of them out of the file"
             raise ValueError(
-                f"layout: expected point {k} to be {SMPLX_144[one]}, as the names of the points in {path.name} say, got "
+                f"layout: expected point {k} to be {SMPLX_144[one]}, as the names of the points in {shown(path.name)} say, got "
                 f"{SMPLX_144[two]} in {other.name!r}; {what}, or pass your own table, layout={{point: joint}}."
             )
 
@@ -115,10 +119,10 @@ def _useless(stored: str, said: KeypointLayout | None, count: int, path: Path) -
     """The error for a layout in a file that is not known, or that has another number of points."""
     if said is not None:
         return (
-            f"layout: expected {len(said)} points for {stored!r}, which {path.name} says, got {count}; pass layout= with that of "
-            "the points, which then decides."
+            f"layout: expected {len(said)} points for {stored!r}, which {shown(path.name)} says, got {count}; pass layout= "
+            "with that of the points, which then decides."
         )
     return (
-        f"layout: expected one of {', '.join(LAYOUTS)}, got {stored!r} in {path.name}.{nearest(stored, LAYOUTS)} Pass layout= "
-        "with that of the points, which then decides (on the command line --layout)."
+        f"layout: expected one of {', '.join(LAYOUTS)}, got {stored!r} in {shown(path.name)}.{nearest(stored, LAYOUTS)} Pass "
+        "layout= with that of the points, which then decides (on the command line --layout)."
     )

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..._text import printable, shown
 from ...keypoint_layouts import KeypointLayout
-from .._files.frames import in_order
+from .._files.frames import in_order, without_image_ending
 from .._files.json_file import is_number, numbers
+from .checks import COCO_FLAGS
 from .frame import (
     Frame,
     Points,
@@ -26,14 +28,9 @@ from .names import layout_of_dataset, layout_of_names
 _WHOLE_BODY = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))
 #: Confidences of points, beside them.
 _SCORES = ("keypoint_scores", "keypoints_scores", "scores", "keypoints_visible", "confidence", "confidences")
-#: The ending of an image file, where it is not the whole name.
-_IMAGE_ENDING = re.compile(
-    r"(?<=[^/\\])\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|p[pgbn]m|hei[cf]|avif|jp2|exr)$", re.IGNORECASE
-)
 _WRITE_FRAMES = (
     'write "frame_id" into each, the same for the people of one frame, or save an .npz with keypoints (F, K, 2).'
 )
-_FLAGS = "visibilities of COCO (0, 1 hidden, 2 visible) count as confidence 0 or 1"
 
 
 def read_list(content: Any, path: Path) -> list[Frame]:
@@ -55,8 +52,8 @@ def read_annotations(content: Any, path: Path) -> list[Frame]:
     listed = [one["keypoints"] for one in categories if str(one.get("id")) in used or len(categories) == 1]
     if any(one != listed[0] for one in listed):
         raise ValueError(
-            f"categories: expected one order of points for all people of {path.name}, got several; write those of each category "
-            "into a file of its own."
+            f"categories: expected one order of points for all people of {shown(path.name)}, got several; write those of each "
+            "category into a file of its own."
         )
     if listed:
         _name_points(frames, listed[0])
@@ -97,8 +94,8 @@ def read_arrays(content: Any, path: Path) -> list[Frame]:
         people = [content] if points else []
     elif scores is not None and (len(scores) != len(points) or not all(isinstance(one, list) for one in scores)):
         raise ValueError(
-            f"scores: expected one list for each of the {len(points)} people of {path.name}, got {len(scores)} entries; write "
-            "one for each."
+            f"scores: expected one list for each of the {len(points)} people of {shown(path.name)}, got {len(scores)} entries; "
+            "write one for each."
         )
     else:
         people = [
@@ -125,10 +122,8 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
         refuse_frames_as_people(list(every), "path", _WRITE_FRAMES, path)
     if not frames:  # one file a frame, of one in which nobody is
         frames[path.stem] = []
-    whole = {key: names.get(key, key) for key in frames}
-    keys = list(frames)
-    ordered = [keys[k] for k in in_order([whole[key] for key in keys], path)]
-    shown = _frame_names([whole[key] for key in ordered])
+    listed = list(frames)
+    ordered = [listed[k] for k in in_order([names.get(key, key) for key in listed], path)]
     return [
         Frame(
             name,
@@ -137,7 +132,7 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
             list(notes),
             tracks=tuple(track for _, track in frames[key]),
         )
-        for key, name in zip(ordered, shown, strict=True)
+        for key, name in zip(ordered, _frame_names([names.get(key, key) for key in ordered]), strict=True)
     ]
 
 
@@ -146,15 +141,15 @@ def _frames_of_instances(listed: list[dict[str, Any]], path: Path) -> list[Frame
     odd = next((one for one in listed if "instances" not in one), None)
     if odd is not None:
         raise ValueError(
-            f"instance_info: expected `instances` in each frame of {path.name}, got one with {', '.join(list(odd)[:8])} alone; "
-            "write its people into a list of that name, beside `frame_id`."
+            f"instance_info: expected `instances` in each frame of {shown(path.name)}, got one with "
+            f"{', '.join(map(printable, list(odd)[:8]))} alone; write its people into a list of that name, beside `frame_id`."
         )
     keys = frame_keys(listed, "instance_info", path) or [str(k) for k in range(len(listed))]
     if len(set(keys)) != len(keys):
         twice = next(key for k, key in enumerate(keys) if key in keys[:k])
         raise ValueError(
-            f"frame_id: expected another in each frame of {path.name}, got {twice} twice; write the people of a frame into one "
-            "list."
+            f"frame_id: expected another in each frame of {shown(path.name)}, got {printable(twice)} twice; write the people "
+            "of a frame into one list."
         )
     frames = []
     for k in in_order(keys, path):
@@ -184,38 +179,34 @@ def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
         width = widths.pop()
         if widths or width not in (2, 3) or len(flat) != width * len(value):
             raise ValueError(
-                f"keypoints: expected [x, y] or [x, y, confidence] for each point of {path.name}, got another; points in 3D go "
-                "into an .npz, keypoints3d (F, K, 3) in metres."
+                f"keypoints: expected [x, y] or [x, y, confidence] for each point of {shown(path.name)}, got another; points "
+                "in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
             )
     elif scores is not None and len(flat) == 2 * len(scores):
         width = 2
     if scores is not None and len(flat) != width * len(scores):
         raise ValueError(
-            f"keypoints: expected two numbers for each of {key} in {path.name}, got {len(flat)} and {len(scores)}; write a "
-            "confidence for each point."
+            f"keypoints: expected two numbers for each of {key} in {shown(path.name)}, got {len(flat)} and {len(scores)}; "
+            "write a confidence for each point."
         )
-    if width == 2:
-        points = np.asarray(flat).reshape(-1, 2)
-        beside = np.isfinite(points).all(1).astype(float) if scores is None else scores
-        return confident_points(np.column_stack((points, beside)).ravel().tolist(), None, "keypoints", path)
-    if scores is not None:
-        third = np.asarray(flat).reshape(-1, 3)[:, 2]
-        if not np.allclose(third, scores, atol=1e-6) and len(np.unique(third)) > 1:
-            raise ValueError(
-                f"{key}: expected one confidence for each point of {path.name}, got another than the third number of keypoints; "
-                "leave one of them out. Points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
-            )
-        return confident_points(
-            np.column_stack((np.asarray(flat).reshape(-1, 3)[:, :2], scores)).ravel().tolist(), None, "keypoints", path
+    if width == 3 and scores is None:
+        return _flags(confident_points(flat, None, "keypoints", path), notes)
+    points = np.asarray(flat).reshape(-1, width)
+    third = points[:, 2:]
+    if scores is not None and len(np.unique(third)) > 1 and not np.allclose(third[:, 0], scores, atol=1e-6):
+        raise ValueError(
+            f"{key}: expected one confidence for each point of {shown(path.name)}, got another than the third number of "
+            "keypoints; leave one of them out. Points in 3D go into an .npz, keypoints3d (F, K, 3) in metres."
         )
-    return _flags(confident_points(flat, None, "keypoints", path), notes)
+    beside = np.isfinite(points).all(1).astype(float) if scores is None else scores
+    return confident_points(np.column_stack((points[:, :2], beside)).ravel().tolist(), None, "keypoints", path)
 
 
 def _whole_body(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
     """(133, 3): body, feet, face and hands, each of which may have flags or scores."""
     body = _person(one, notes, path)
     if len(body) != 17:
-        raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {path.name}, got {len(body)}.")
+        raise ValueError(f"keypoints: expected 17 points beside foot_kpts in {shown(path.name)}, got {len(body)}.")
     parts = [confident_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _WHOLE_BODY]
     return np.concatenate([body, *(_flags(part, notes) for part in parts)])
 
@@ -225,7 +216,7 @@ def _flags(points: Points, notes: dict[str, None]) -> Points:
     flags = points[:, 2]
     if bool((flags == 2).any()) and bool(np.isin(flags, (0, 1, 2)).all()):
         points[:, 2] = np.minimum(flags, 1)
-        notes[_FLAGS] = None
+        notes[COCO_FLAGS] = None
     return points
 
 
@@ -239,7 +230,7 @@ def _name_points(frames: list[Frame], names: Any) -> None:
 
 def _frame_names(names: list[str]) -> list[str]:
     """Names of images without folders and endings, where that tells them apart."""
-    kept = [_IMAGE_ENDING.sub("", name) for name in names]
+    kept = [without_image_ending(name) for name in names]
     last = [re.split(r"[/\\]", name)[-1] or name for name in kept]
     return next((some for some in (last, kept) if len(set(some)) == len(names)), names)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .._files.array_file import printable
+from ..._text import printable, shown
 from .._files.frames import in_order
 from .._files.json_file import numbers
 from .frame import Frame, confident_points, dicts, frame_keys, refuse_frames_as_people, stack_people
@@ -29,33 +29,33 @@ def read_landmarks(content: Any, path: Path) -> list[Frame]:
         key = next((name for name in _LANDMARKS if isinstance(content.get(name, 0), list | None)), None)
         if key is None:
             raise ValueError(
-                f"path: expected landmarks over the image in {path.name}, got world landmarks alone, metres about the hips; save "
-                "them as keypoints3d (F, K, 3) in an .npz, or write pose_landmarks."
+                f"path: expected landmarks over the image in {shown(path.name)}, got world landmarks alone, metres about the "
+                "hips; save them as keypoints3d (F, K, 3) in an .npz, or write pose_landmarks."
             )
-        notes = [f"not read: {name}, in {path.name}" for name in content if name != key and "landmarks" in name.lower()]
+        others = [name for name in content if name != key and "landmarks" in name.lower()]
+        notes = [f"not read: {printable(name)}, in {shown(path.name)}" for name in others]
         handedness = next((content[name] for name in _HANDEDNESS if content.get(name)), None)
         content = content[key]
-    people = content if content and isinstance(content[0], list) else [content or []]
     found = []
-    for person in people:
+    for person in content if content and isinstance(content[0], list) else [content or []]:
         listed = dicts(person, "landmarks", path)
         # Landmarks of hands have no visibility, or 0 throughout.
         told = len(listed) != _HAND_POINTS or any(one.get("visibility") for one in listed)
         values = [[one.get("x"), one.get("y"), one.get("visibility", 1.0) if told else 1.0] for one in listed]
         found.append(confident_points(numbers(values, "landmarks", path), None, "landmarks", path))
-    shown = [one for one in found if len(one)]
-    every, sides = stack_people(shown, "landmarks", path), tuple[str, ...]()
-    refuse_frames_as_people(shown, "landmarks", _WRITE_FRAMES, path)
+    people = [one for one in found if len(one)]
+    every, sides = stack_people(people, "landmarks", path), tuple[str, ...]()
+    refuse_frames_as_people(people, "landmarks", _WRITE_FRAMES, path)
     if handedness is not None and every.shape[1] == _HAND_POINTS:
         sides = tuple(_side(one, path) for one in (handedness if isinstance(handedness, list) else [handedness]))
         if len(sides) != len(found):
             raise ValueError(
-                f"handedness: expected one for each of the {len(found)} hands of {path.name}, got {len(sides)}; write one for "
-                "each, or leave it out and keep the hands of one side."
+                f"handedness: expected one for each of the {len(found)} hands of {shown(path.name)}, got {len(sides)}; write "
+                "one for each, or leave it out and keep the hands of one side."
             )
         sides = tuple(side for side, one in zip(sides, found, strict=True) if len(one))
-    elif handedness is not None and len(shown):
-        notes.append(f"not read: handedness, in {path.name}, which is of hands")
+    elif handedness is not None and people:
+        notes.append(f"not read: handedness, in {shown(path.name)}, which is of hands")
     layout = "mediapipe_33" if every.shape[1] == 33 else None
     return [Frame(path.stem, every, layout, notes, normalised=True, sides=sides)]
 
@@ -66,19 +66,21 @@ def read_frames_of_landmarks(content: Any, path: Path) -> list[Frame]:
     keys = frame_keys(entries, "path", path)
     if keys is None and len(entries) > 1:
         raise ValueError(
-            f"path: expected the frame of each of the {len(entries)} entries with landmarks of {path.name}, got none; write "
+            f"path: expected the frame of each of the {len(entries)} entries with landmarks of {shown(path.name)}, got none; "
+            "write "
             '"frame": 0, 1, ... into each.'
         )
     keys = keys or [path.stem]
     if len(set(keys)) != len(keys):
         raise ValueError(
-            f"path: expected one entry with landmarks for each frame of {path.name}, got two of one frame; write the people of "
+            f"path: expected one entry with landmarks for each frame of {shown(path.name)}, got two of one frame; write the "
+            "people of "
             'a frame into one list, {"frame": 0, "landmarks": [[...], [...]]}.'
         )
     if odd := next((one for one in entries if not has_landmarks(one)), None):
         raise ValueError(
-            f"path: expected landmarks in each entry of {path.name}, got one with {', '.join(list(odd)[:8])} alone; write null "
-            "for a frame without a person."
+            f"path: expected landmarks in each entry of {shown(path.name)}, got one with "
+            f"{', '.join(map(printable, list(odd)[:8]))} alone; write null for a frame without a person."
         )
     return [replace(read_landmarks(entries[k], path)[0], name=keys[k]) for k in in_order(keys, path)]
 
@@ -91,8 +93,8 @@ def _side(value: Any, path: Path) -> str:
         )
     if not isinstance(value, str) or value.lower() not in ("left", "right"):
         raise ValueError(
-            f"handedness: expected Left or Right of each hand of {path.name}, got {printable(str(value))!r}; write one of them, "
-            "or leave handedness out."
+            f"handedness: expected Left or Right of each hand of {shown(path.name)}, got {printable(str(value))!r}; write one "
+            "of them, or leave handedness out."
         )
     return value.lower()
 

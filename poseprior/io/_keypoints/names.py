@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..._text import printable, shown
 from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout
 from ...keypoint_layouts import layout as find_layout
-from .._files.array_file import printable
 
 #: Other programs' names of points, after `_plain`.
 _ALSO = {
@@ -53,11 +53,8 @@ _DATASETS = {
 def layout_of_names(names: Sequence[str]) -> KeypointLayout | None:
     """The layout of points with these names: a listed one, or a table of the joints; None where a name is not known."""
     plain = [_plain(str(name)) for name in names]
-    for listed, order in _LISTS.items():
+    for listed, order in (*_LISTS.items(), *((listed, find_layout(listed).names) for listed in LAYOUTS)):
         if plain == [_plain(name) for name in order]:
-            return find_layout(listed)
-    for listed in LAYOUTS:
-        if plain == [_plain(name) for name in find_layout(listed).names]:
             return find_layout(listed)
     exact = [str(name) for name in names]
     known = exact if set(exact) <= set(SMPLX_144) else plain
@@ -80,7 +77,7 @@ def named_layout(names: Sequence[str], what: str, path: Path, asked: KeypointLay
     if found is None and asked is None:
         odd = [str(n) for n in names if _plain(str(n)) not in (*SMPLX_144, *_NO_JOINT)] or [str(n) for n in names]
         raise ValueError(
-            f"layout: expected names of points that are known in {what} of {path.name}, got "
+            f"layout: expected names of points that are known in {what} of {shown(path.name)}, got "
             f"{', '.join(printable(name) for name in odd[:4])}{', ...' if len(odd) > 4 else ''}; pass layout= with the layout of "
             "the points, or a table of your own, layout={point: joint} (on the command line --layout)."
         )
@@ -91,11 +88,6 @@ def layout_of_dataset(name: str) -> KeypointLayout | None:
     """The layout of a data set that MMPose names; None where it is not known."""
     listed = _DATASETS.get(name.lower())
     return None if listed is None else find_layout(listed)
-
-
-def are_names_of_points(names: Sequence[str]) -> bool:
-    """Whether these are names of points, not of frames."""
-    return layout_of_names(names) is not None
 
 
 def _plain(name: str) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..._text import shown
 from ...keypoint_layouts import KeypointLayout
 from .._files.array_file import ArrayFile, open_npz
 from .arrays import numbers, pair, texts
 from .checks import check_size, unread
-from .names import are_names_of_points, named_layout
+from .names import layout_of_names, named_layout
 
 #: Names of confidences, of points or (the last two) maybe of whole people.
 _CONFIDENCES = (
@@ -58,8 +59,8 @@ class StoredKeypoints:
     notes: tuple[str, ...]
 
 
-def read_npz(path: Path, order: KeypointLayout | None) -> StoredKeypoints:
-    """What the file holds.
+def read_npz(path: Path, asked: KeypointLayout | None) -> StoredKeypoints:
+    """What the file holds; `asked` is the layout that the caller passes.
 
     Raises:
         ValueError: no points or both kinds, shapes that are not of one person, arrays that contradict each other.
@@ -69,7 +70,7 @@ def read_npz(path: Path, order: KeypointLayout | None) -> StoredKeypoints:
     if flat == deep:
         fix = "leave one out" if flat else "rename the array of the points"
         raise ValueError(
-            f"path: expected `keypoints` (2D, pixels) or `keypoints3d` (metres) in {path.name}, got "
+            f"path: expected `keypoints` (2D, pixels) or `keypoints3d` (metres) in {shown(path.name)}, got "
             f"{'both' if flat else 'neither'}; {fix}. It holds {file.contents()}."
         )
     key = "keypoints" if flat else "keypoints3d"
@@ -82,7 +83,7 @@ def read_npz(path: Path, order: KeypointLayout | None) -> StoredKeypoints:
     if points.dim() != 3 or points.shape[-1] not in ((2, 3) if flat else (3,)) or 0 in points.shape:
         wanted = "(F, K, 2) or (F, K, 3) with the confidence last" if flat else "(F, K, 3)"
         raise ValueError(
-            f"{key}: expected {wanted}, of one person, in {path.name}, got {tuple(file[key].shape)}; "
+            f"{key}: expected {wanted}, of one person, in {shown(path.name)}, got {tuple(file[key].shape)}; "
             f"{_shape_hint(key, points)}. It holds {file.contents()}."
         )
     confidence, notes = _confidence(file, points.shape[:2])
@@ -90,13 +91,13 @@ def read_npz(path: Path, order: KeypointLayout | None) -> StoredKeypoints:
         last, points = points[..., 2], points[..., :2]
         if confidence is not None and not torch.equal(confidence, last):
             raise ValueError(
-                f"{key}: expected (F, K, 2) beside another confidence in {path.name}, got {tuple(file[key].shape)} whose last "
-                "column differs from it; save keypoints[..., :2] if that is a depth."
+                f"{key}: expected (F, K, 2) beside another confidence in {shown(path.name)}, got {tuple(file[key].shape)} "
+                "whose last column differs from it; save keypoints[..., :2] if that is a depth."
             )
         confidence = last
     stored = ", ".join(texts(file, "layout")) if "layout" in file else None
     units = next((", ".join(texts(file, name)) for name in ("units", "unit") if name in file), None)
-    names, named = _names(file, (points.shape[0], points.shape[1]), order)
+    names, named = _names(file, (points.shape[0], points.shape[1]), asked)
     focal, center = pair(file, "focal_length", above_zero=True, twice=True), pair(file, "principal_point")
     size = check_size("image_size", pair(file, "image_size"))
     notes += unread(file, (points.shape[0], points.shape[1]), confidence is not None)
@@ -120,17 +121,17 @@ def _shape_hint(key: str, points: Tensor) -> str:
 
 
 def _names(
-    file: ArrayFile, shape: tuple[int, int], order: KeypointLayout | None
+    file: ArrayFile, shape: tuple[int, int], asked: KeypointLayout | None
 ) -> tuple[tuple[str, ...], KeypointLayout | None]:
     """The names of the frames, or their numbers where the file does not say, and the layout by the names of the points."""
     frames, points = shape
     said = next((key for key in _FRAME_NAMES if key in file), None)
     of_points = next((key for key in _POINT_NAMES if key in file), None)
-    if said == "names" and file[said].shape == (points,) and are_names_of_points(texts(file, said)):
+    if said == "names" and file[said].shape == (points,) and layout_of_names(texts(file, said)) is not None:
         of_points, said = of_points or said, next((key for key in _FRAME_NAMES[1:] if key in file), None)
     named = None
     if of_points is not None:
-        named = named_layout(texts(file, of_points), of_points, file.path, order)
+        named = named_layout(texts(file, of_points), of_points, file.path, asked)
     if said is None:
         return tuple(str(k) for k in range(frames)), named
     if file[said].shape != (frames,):
@@ -151,8 +152,8 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
         value = value.reshape(*shape) if value.dim() == 3 and value.numel() == math.prod(shape) else value
         if value.shape == (shape[0],) and shape[0] == shape[1] and shape[0] > 1:
             raise ValueError(
-                f"{key}: expected {tuple(shape)} in {file.path.name}, got {tuple(value.shape)}, which may be a number for each "
-                "frame or for each point; save a number for each point of each frame, or leave it out of the file."
+                f"{key}: expected {tuple(shape)} in {shown(file.path.name)}, got {tuple(value.shape)}, which may be a number "
+                "for each frame or for each point; save a number for each point of each frame, or leave it out of the file."
             )
         by_frame = value.shape in ((shape[0],), (), (shape[0], 1)) and shape[1] > 1
         if by_frame and key.startswith("score"):
@@ -160,18 +161,19 @@ def _confidence(file: ArrayFile, shape: Sequence[int]) -> tuple[Tensor | None, t
             continue
         if by_frame and shape[0] > 1:
             raise ValueError(
-                f"{key}: expected {tuple(shape)} in {file.path.name}, got {tuple(value.shape)}, which is no number for each "
-                "point; save one for each point of each frame, or leave it out of the file."
+                f"{key}: expected {tuple(shape)} in {shown(file.path.name)}, got {tuple(value.shape)}, which is no number for "
+                "each point; save one for each point of each frame, or leave it out of the file."
             )
         try:
             found[key] = value.expand(*shape).clone()
         except RuntimeError:
             raise ValueError(
-                f"{key}: expected {tuple(shape)}, a number for each point of {file.path.name}, got {tuple(value.shape)}; save "
-                "one for each, or leave it out of the file."
+                f"{key}: expected {tuple(shape)}, a number for each point of {shown(file.path.name)}, got "
+                f"{tuple(value.shape)}; save one for each, or leave it out of the file."
             ) from None
     if any(not torch.equal(value, next(iter(found.values()))) for value in list(found.values())[1:]):
         raise ValueError(
-            f"{', '.join(found)}: expected one confidence in {file.path.name}, got several that differ; save the file with one."
+            f"{', '.join(found)}: expected one confidence in {shown(file.path.name)}, got several that differ; save the file "
+            "with one."
         )
     return next(iter(found.values()), None), tuple(notes)

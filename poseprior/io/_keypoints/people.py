@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._checks import quoted
+from ..._text import printable, shown
 from ...keypoint_layouts import SMPLX_144, KeypointLayout
-from .._files.array_file import printable
 from .frame import Frame, Points
 
 #: Pixels: a person of whom one point is known has no size of their own.
@@ -37,17 +37,17 @@ def hands_of_one_side(frames: list[Frame], asked: KeypointLayout | None, path: P
     wanted = sorted({side for side in ("left", "right") if any(name.startswith(f"{side}_") for name in names)}) or there
     if len(wanted) > 1:
         raise ValueError(
-            f"layout: expected one of a single hand for {path.name}, whose handedness is {' and '.join(there)}; pass "
+            f"layout: expected one of a single hand for {shown(path.name)}, whose handedness is {' and '.join(there)}; pass "
             + " or ".join(f"layout='mediapipe_{side}_hand'" for side in there)
             + ", or a table of one hand, layout={point: joint}."
         )
     side = wanted[0]
     if side not in there:
         raise ValueError(
-            f"layout: expected that of a {there[0]} hand for {path.name}, whose handedness is {there[0]}, got one of a {side} "
-            f"hand; pass layout='mediapipe_{there[0]}_hand', or leave handedness out of the file if it is wrong."
+            f"layout: expected that of a {there[0]} hand for {shown(path.name)}, whose handedness is {there[0]}, got one of a "
+            f"{side} hand; pass layout='mediapipe_{there[0]}_hand', or leave handedness out of the file if it is wrong."
         )
-    left_out = [f"not read: the {one} hands of {path.name}" for one in there if one != side]
+    left_out = [f"not read: the {one} hands of {shown(path.name)}" for one in there if one != side]
     chosen = []
     for frame in frames:
         if frame.sides:
@@ -110,7 +110,8 @@ def _tracks(frames: Sequence[Frame], path: Path) -> tuple[list[tuple[int | None,
         told = [track for track in numbers if track is not None]
         if len(set(told)) < len(told):  # AlphaPose writes 0 for everyone where it does not track
             return None, [
-                f"not used: the numbers of tracks in {path.name}, since two people of frame {printable(frame.name)} have one"
+                f"not used: the numbers of tracks in {shown(path.name)}, since two people of frame {printable(frame.name)} "
+                "have one"
             ]
     return tracks, []
 
@@ -127,12 +128,12 @@ def _of_track(
     if person is not None and person not in totals:
         known = sorted(totals)
         few = ", ".join(str(track) for track in known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
-        raise ValueError(f"person: expected the number of a track in {path.name}, one of {few}, got {person}.")
+        raise ValueError(f"person: expected the number of a track in {shown(path.name)}, one of {few}, got {person}.")
     wanted = max(totals, key=lambda track: totals[track]) if person is None else int(person)
     notes = []
     if person is None and len(totals) > 1:
         notes = [
-            f"of {len(totals)} tracks in {path.name} number {wanted}, which was seen most, is followed (person= chooses)"
+            f"of {len(totals)} tracks in {shown(path.name)} number {wanted}, which was seen most, is followed (person= chooses)"
         ]
     return [numbers.index(wanted) if wanted in numbers else None for numbers in tracks], notes
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..._text import printable, shown
 from .._files.json_file import numbers, read_json
 from .frame import Frame, confident_points, dicts, stack_people, track_number
 from .lists import is_arrays, is_people, read_annotations, read_annots, read_arrays, read_list, read_mmpose
 from .mediapipe import has_landmarks, is_frames_of_landmarks, read_frames_of_landmarks, read_landmarks
-
-__all__ = ["Frame", "read_frames"]
 
 _OPENPOSE = (
     ("pose_keypoints_2d", 25), ("hand_left_keypoints_2d", 21), ("hand_right_keypoints_2d", 21),
@@ -33,10 +32,12 @@ def read_frames(path: Path) -> list[Frame]:
     for known, read in _PROGRAMS.values():
         if known(content):
             return read(content, path)
-    keys = ", ".join(list(content)[:8]) or "no keys" if isinstance(content, dict) else f"a {type(content).__name__}"
+    keys = f"a {type(content).__name__}"
+    if isinstance(content, dict):
+        keys = ", ".join(map(printable, list(content)[:8])) or "no keys"
     raise ValueError(
-        f"path: expected the JSON of {', '.join(_PROGRAMS)}, got {path} with {keys}, which has none of them; save an .npz with "
-        "keypoints (F, K, 2), confidence (F, K) and layout."
+        f"path: expected the JSON of {', '.join(_PROGRAMS)}, got {shown(path)} with {keys}, which has none of them; save an "
+        ".npz with keypoints (F, K, 2), confidence (F, K) and layout."
     )
 
 
@@ -47,7 +48,7 @@ def _openpose(content: Any, path: Path) -> list[Frame]:
         body = numbers(one.get("pose_keypoints_2d", []), "pose_keypoints_2d", path)
         if len(body) != 75:
             raise ValueError(_no_body_25(len(body), bool(deep), path))
-        notes += [f"not read: {name}, in {path.name}" for name in deep]
+        notes += [f"not read: {name}, in {shown(path.name)}" for name in deep]
         found.append(
             np.concatenate([confident_points(numbers(one.get(n, []), n, path), k, n, path) for n, k in _OPENPOSE])
         )
@@ -60,7 +61,7 @@ def _openpose(content: Any, path: Path) -> list[Frame]:
 
 def _no_body_25(count: int, deep: bool, path: Path) -> str:
     """The error for another body than BODY_25."""
-    got = f"pose_keypoints_2d: expected 75 numbers (BODY_25) in {path.name}, got {count}"
+    got = f"pose_keypoints_2d: expected 75 numbers (BODY_25) in {shown(path.name)}, got {count}"
     if not count and deep:
         return (
             f"{got} beside points in 3D; save those in an .npz, keypoints3d (F, 25, 3) in metres with confidence and "

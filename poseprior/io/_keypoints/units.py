@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..._checks import quoted
+from ..._text import printable, shown
 from ...keypoint_layouts import KeypointLayout
-from .._files.array_file import printable
 from .metres import in_metres
 from .sizes import ENOUGH, median_of, median_span, odd_frames, seen_points
 
@@ -23,10 +23,11 @@ _ALSO = {
     "metre": "m", "metres": "m", "meter": "m", "meters": "m", "centimetres": "cm", "centimeters": "cm", "centimetre": "cm",
     "centimeter": "cm", "millimetres": "mm", "millimeters": "mm", "millimetre": "mm", "millimeter": "mm",
 }  # fmt: skip
-#: Half the points of a normalised person are within the first, whatever reaches out of the image; half those of a person in
-#: pixels are beyond the second. Between them nothing is guessed.
-_NORMALISED, _PIXELS = 2.0, 10.0
-#: Of the coordinates that are centred on an image, so many are negative.
+#: Half the points of a normalised person are within this distance of 0, even where some reach out of the image.
+_NORMALISED = 2.0
+#: Half the points of a person in pixels are beyond this distance. Between the two distances nothing is guessed.
+_PIXELS = 10.0
+#: A larger share of negative coordinates than this shows that they are centred on the image.
 _SHARE_NEGATIVE = 0.2
 
 
@@ -70,11 +71,11 @@ def stored_units(stored: str | None, units: str | None, dimensions: int, path: P
     if said not in UNITS[dimensions]:
         multiply = "rescale the points, and save metres" if dimensions == 3 else "save pixels"
         raise ValueError(
-            f"units: expected one of {', '.join(UNITS[dimensions])} in {path.name}, got {printable(stored)!r}; {multiply}, or "
-            "leave it out of the file."
+            f"units: expected one of {', '.join(UNITS[dimensions])} in {shown(path.name)}, got {printable(stored)!r}; "
+            f"{multiply}, or leave it out of the file."
         )
     if units is not None and units != said:
-        raise ValueError(f"units: expected {said!r}, which {path.name} says, got {quoted(units)}; leave it out.")
+        raise ValueError(f"units: expected {said!r}, which {shown(path.name)} says, got {quoted(units)}; leave it out.")
     return said
 
 
@@ -89,17 +90,25 @@ def refuse_two_units(frames: Sequence[tuple[str, NDArray[np.float32]]], path: Pa
                 small, large = name if bulk <= _NORMALISED else small, name if bulk >= _PIXELS else large
     if small and large:
         raise ValueError(
-            f"units: expected one unit in every frame of {path.name}, got normalised coordinates in frame {printable(small)} and "
-            f"pixels in frame {printable(large)}; rescale one of them, or put it in a file or folder of its own."
+            f"units: expected one unit in every frame of {shown(path.name)}, got normalised coordinates in frame "
+            f"{printable(small)} and pixels in frame {printable(large)}; rescale one of them, or put it in a file or folder of "
+            "its own."
         )
 
 
-def _pixels(points: Tensor, confidence: Tensor, units: str | None, known: bool) -> Tensor:
-    """Points (F, K, 2) that are pixels; others are refused."""
-    reach, seen = points.abs().amax(-1), seen_points(points, confidence)
-    bulk = float(median_of(reach.reshape(1, -1), seen.reshape(1, -1)))
-    if known and bulk <= _NORMALISED:
-        _refuse_world(points, seen)
+def why_no_pixels(
+    points: Tensor, confidence: Tensor, *, told: bool = True, known: bool = False
+) -> tuple[str, str] | None:
+    """What shows that points (F, K, 2) are no pixels, and the remedy for a file of them; None where they may be pixels.
+
+    Args:
+        points: (F, K, 2).
+        confidence: (F, K).
+        told: whether somebody says that they are pixels; else they must clearly be.
+        known: whether the program that wrote them writes normalised ones.
+    """
+    seen = seen_points(points, confidence)
+    bulk = _bulk(points, seen)
     centred = not known and _share_negative(points, seen) > _SHARE_NEGATIVE
     named = (
         "units='normalised_centred' (y up to 1) or units='normalised_centred_by_width' (both over half the width, y up to height "
@@ -108,30 +117,48 @@ def _pixels(points: Tensor, confidence: Tensor, units: str | None, known: bool) 
         else "units='normalised'"
     )
     flag = "normalised_centred or normalised_centred_by_width" if centred else "normalised"
-    if bulk <= _NORMALISED or (units is None and known and bulk < _PIXELS):
-        raise ValueError(
-            f"units: expected pixels, got {'landmarks of MediaPipe' if known else 'coordinates'} of which half are within "
-            f"{bulk:.2g} of 0, so these are normalised to [{-1 if centred else 0}, 1]; pass {named} with "
-            f"image_size=(width, height) (on the command line --units {flag}, --image-size W H), or save pixels."
+    if bulk <= _NORMALISED or (not told and known and bulk < _PIXELS):
+        return (
+            f"expected pixels, got {'landmarks of MediaPipe' if known else 'coordinates'} of which half are within {bulk:.2g} "
+            f"of 0, so these are normalised to [{-1 if centred else 0}, 1]",
+            f"pass {named} with image_size=(width, height) (on the command line --units {flag}, --image-size W H), or save "
+            "pixels",
         )
-    if units is None and bulk < _PIXELS:
-        raise ValueError(
-            f"units: expected pixels, got coordinates of which half are within {bulk:.2g} of 0, which may be pixels or "
-            f"normalised to the image; pass units='pixels', or {named} with image_size=(width, height) (on the command "
-            "line --units)."
+    if not told and bulk < _PIXELS:
+        return (
+            f"expected pixels, got coordinates of which half are within {bulk:.2g} of 0, which may be pixels or normalised to "
+            "the image",
+            f"pass units='pixels', or {named} with image_size=(width, height) (on the command line --units)",
         )
-    small = (median_of(reach, seen) <= _NORMALISED) & (seen.sum(1) >= ENOUGH)
+    small = (median_of(points.abs().amax(-1), seen) <= _NORMALISED) & (seen.sum(1) >= ENOUGH)
     if bool(small.any()):
-        raise ValueError(
-            f"units: expected pixels in every frame, got {odd_frames(small)} with the whole person within a pixel or two; if "
-            "these are normalised, rescale them, or put them in a file or folder of their own."
+        return (
+            f"expected pixels in every frame, got {odd_frames(small)} with the whole person within a pixel or two",
+            "if these are normalised, rescale them, or put them in a file or folder of their own",
         )
-    if 0 < median_span(points, confidence) < 1.0:
-        raise ValueError(
-            f"units: expected pixels, got whole persons of {median_span(points, confidence):.2g} pixels; multiply by the scale "
-            "that the detector divided by, and save pixels."
+    span = median_span(points, confidence)
+    if 0 < span < 1.0:
+        return (
+            f"expected pixels, got whole persons of {span:.2g} pixels",
+            "multiply by the scale that the detector divided by, and save pixels",
         )
+    return None
+
+
+def _pixels(points: Tensor, confidence: Tensor, units: str | None, known: bool) -> Tensor:
+    """Points (F, K, 2) that are pixels; others are refused."""
+    seen = seen_points(points, confidence)
+    if known and _bulk(points, seen) <= _NORMALISED:
+        _refuse_world(points, seen)
+    wrong = why_no_pixels(points, confidence, told=units is not None, known=known)
+    if wrong is not None:
+        raise ValueError(f"units: {wrong[0]}; {wrong[1]}.")
     return points
+
+
+def _bulk(points: Tensor, seen: Tensor) -> float:
+    """How far from 0 half of the points (F, K, 2) that were found are, by their larger coordinate."""
+    return float(median_of(points.abs().amax(-1).reshape(1, -1), seen.reshape(1, -1)))
 
 
 def _share_negative(points: Tensor, seen: Tensor) -> float:
@@ -151,14 +178,14 @@ def _from_normalised(
     points: Tensor, confidence: Tensor, units: str, size: tuple[float, float] | None, known: bool
 ) -> Tensor:
     """Pixels of normalised points (F, K, 2). Single ones may be far outside: legs below the image of a webcam, say."""
-    reach, seen = points.abs().amax(-1), seen_points(points, confidence)
-    bulk = float(median_of(reach.reshape(1, -1), seen.reshape(1, -1)))
+    seen = seen_points(points, confidence)
+    bulk = _bulk(points, seen)
     if bulk >= _PIXELS:
         raise ValueError(
             f"units: expected coordinates around [{-1 if 'centred' in units else 0}, 1] for {units}, got most of them as "
             f"far as {bulk:.4g} from 0, as pixels are; leave units= out."
         )
-    large = median_of(reach, seen) >= _PIXELS
+    large = median_of(points.abs().amax(-1), seen) >= _PIXELS
     if bool(large.any()):
         raise ValueError(
             f"units: expected {units} coordinates in every frame, got {odd_frames(large)} in pixels; divide those by the size of "

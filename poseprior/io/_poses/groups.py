@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files.array_file import MASKS, ArrayFile, is_pickle, printable
-from .._files.frames import natural, numbered
+from ..._text import printable
+from .._files.array_file import MASKS, ArrayFile, is_pickle
+from .._files.frames import in_order, numbered, without_image_ending
 from .._files.npy import Header
 from .keys import FRAMES, ONCE, SEQUENCES, SHARED, can_be_poses, has_poses, is_one_pose, looks_like_rotations
 from .options import Options
@@ -38,7 +40,7 @@ def choose_group(everything: ArrayFile, options: Options) -> tuple[ArrayFile, tu
     name = _only(file, dicts) if options.group is None else options.group
     shared = SHARED if options.context is None else (*SHARED, options.context)
     if "*" in name and name not in dicts:
-        names = _matching(dicts, name)
+        names = _matching(dicts, name, file.path)
         star = name.split("/").index("*")
         places = {n.split("/")[star]: _places(file, dicts, n, shared, range(star + 1, n.count("/") + 1)) for n in names}
         above = _places(file, dicts, name, shared, range(star + 1))
@@ -129,75 +131,100 @@ def _stars(file: ArrayFile, dicts: _Dicts, names: Sequence[str]) -> list[str]:
     return found[:_SHOWN]
 
 
-def _matching(dicts: _Dicts, name: str) -> list[str]:
-    """Dicts that a name with one `*` stands for, in the natural order of their names."""
+def _matching(dicts: _Dicts, name: str, path: Path) -> list[str]:
+    """Dicts that a name with one `*` stands for, in the order of time."""
     if name.split("/").count("*") != 1 or name.count("*") != 1:
         raise ValueError(f"group: expected one '*' in the place of a whole name, as in 'frames/*/smpl', got {name!r}.")
     found = [n for n in dicts if n and is_inside(f"{n}/", f"{name}/") and n.count("/") == name.count("/")]
     if not found:
         shown = _listed([n for n in sorted(dicts) if n], ", ")
         raise ValueError(f"group: expected a name that fits one of {shown or 'none'}, got {name!r}.")
-    return sorted(found, key=natural)
+    return [found[k] for k in in_order(found, path)]
 
 
 def _frames(
     file: ArrayFile, frames: Mapping[str, Mapping[str, str]], above: Mapping[str, str], name: str,
-    needed: set[str], ignore: Sequence[str],
+    needed: Collection[str], ignore: Sequence[str],
 ) -> ArrayFile:  # fmt: skip
-    """Dicts of one frame each as one of arrays (N, ...), and what stands above them all."""
+    """Dicts of one frame each as one of arrays (N, ...), and what stands above them all.
+
+    An array that some frames lack, or that has several shapes, is left out, unless it is needed or looks like rotations.
+
+    Args:
+        file: that holds them.
+        frames: for each frame, the place in the file of each of its arrays.
+        above: places of the arrays that stand once for all frames.
+        name: of the group, with a `*` for the frame.
+        needed: names of arrays that are refused rather than left out.
+        ignore: names of arrays that are left out whatever they are.
+    """
     headers: dict[str, Header | str] = {}
-    parts: dict[str, list[str]] = {}
-    made: dict[str, NDArray[Any]] = {}
-    for key in dict.fromkeys(key for found in frames.values() for key in found):
-        places = [found[key] for found in frames.values() if key in found]
-        if key in ignore:
-            continue
-        must = key in needed or looks_like_rotations(key, file.headers[places[0]])
-        if len(places) < len(frames):
+    loads: dict[str, Callable[[], NDArray[Any]]] = {}
+    for key in dict.fromkeys(key for found in frames.values() for key in found if key not in ignore):
+        places = {frame: found[key] for frame, found in frames.items() if key in found}
+        found = {frame: file.headers[place] for frame, place in places.items()}
+        readable = {frame: h for frame, h in found.items() if isinstance(h, Header) and not is_pickle(h)}
+        must = key in needed or looks_like_rotations(key, next(iter(found.values())))
+        if len(found) < len(frames):
             if must:
-                lacking = next(frame for frame, found in frames.items() if key not in found)
+                lacking = next(frame for frame in frames if frame not in found)
                 raise _refusal(key, f"it in every frame of {name!r}", f"none in {printable(lacking)!r}")
-            continue
-        several = [file.headers[place] for place in places]
-        odd = next((h for h in several if isinstance(h, str) or is_pickle(h)), None)
-        if odd is not None:
-            headers[key], parts[key] = odd, places
+        elif len(readable) < len(frames):
+            headers[key] = next(h for frame, h in found.items() if frame not in readable)  # reading it says why
         elif key in ONCE:
-            values = [file[place] for place in places]
-            if any(not np.array_equal(values[0], value) for value in values[1:]):
-                raise _refusal(key, f"the same in every frame of {name!r}", "several that differ")
-            headers[key], made[key] = several[0], values[0]
-        else:
-            shapes = {h.shape: frame for h, frame in zip(several, frames, strict=True) if isinstance(h, Header)}
-            kinds = {h.dtype.kind in "SU" for h in several if isinstance(h, Header)}
-            if len(shapes) == len(kinds) == 1:
-                shape = next(iter(shapes))
-                dtype = np.result_type(*{h.dtype for h in several if isinstance(h, Header)})
-                headers[key] = Header((len(places), *(shape[1:] if shape[:1] == (1,) else shape)), dtype, False, 0)
-                parts[key] = places
-            elif must:
-                got = " and ".join(f"{shape} in {printable(frame)!r}" for shape, frame in list(shapes.items())[:2])
-                raise _refusal(key, f"one shape in all frames of {name!r}, a pose each", got)
+            headers[key], loads[key] = _in_memory(_the_same(file, key, list(places.values()), name))
+        elif len(kinds := _kinds(readable)) == 1:
+            headers[key], loads[key] = _stacked_header(readable.values()), partial(_stack, file, list(places.values()))
+        elif must:
+            got = " and ".join(f"{kind} in {printable(frame)!r}" for kind, frame in list(kinds.items())[:2])
+            raise _refusal(key, f"one shape in all frames of {name!r}, a pose each", got)
     for key, place in above.items():
         if key not in headers and key not in ignore:
-            headers[key], made[key] = file.headers[place], file[place]
+            headers[key], loads[key] = file.headers[place], partial(file.__getitem__, place)
     for key, row in _numbers(list(frames)).items():
         if not any(other in headers for other in (FRAMES if key == "frame" else SEQUENCES)):
-            headers[key], made[key] = Header(row.shape, row.dtype, False, 0), row
+            headers[key], loads[key] = _in_memory(row)
+    return ArrayFile(file.path, headers, lambda key: loads[key](), f"{name}/", file.kind)
 
-    def load(key: str) -> NDArray[Any]:
-        if key in made:
-            return made[key]
-        rows = [file[place] for place in parts[key]]
-        return np.stack([row[0] if row.shape[:1] == (1,) else row for row in rows])
 
-    return ArrayFile(file.path, headers, load, f"{name}/", file.kind)
+def _the_same(file: ArrayFile, key: str, places: Sequence[str], name: str) -> NDArray[Any]:
+    """An array that says the same in all frames."""
+    first, *others = (file[place] for place in places)
+    if not all(np.array_equal(first, other) for other in others):
+        raise _refusal(key, f"the same in every frame of {name!r}", "several that differ")
+    return first
+
+
+def _kinds(headers: Mapping[str, Header]) -> dict[str, str]:
+    """The first frame of each shape, and of text beside numbers."""
+    kinds: dict[str, str] = {}
+    for frame, header in headers.items():
+        kinds.setdefault(f"{header.shape}{' of text' if header.dtype.kind in 'SU' else ''}", frame)
+    return kinds
+
+
+def _stacked_header(headers: Collection[Header]) -> Header:
+    """Of the array that `_stack` makes of arrays of one shape."""
+    shape = next(iter(headers)).shape
+    dtype = np.result_type(*{header.dtype for header in headers})
+    return Header((len(headers), *(shape[1:] if shape[:1] == (1,) else shape)), dtype, False, 0)
+
+
+def _stack(file: ArrayFile, places: Sequence[str]) -> NDArray[Any]:
+    """(N, ...) of the arrays of N frames, each without a first axis of length 1."""
+    rows = [file[place] for place in places]
+    return np.stack([row[0] if row.shape[:1] == (1,) else row for row in rows])
+
+
+def _in_memory(array: NDArray[Any]) -> tuple[Header, Callable[[], NDArray[Any]]]:
+    return Header(array.shape, array.dtype, False, 0), lambda: array
 
 
 def _numbers(names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """`frame`, and `sequence` where other numbers in the names tell recordings apart; nothing for names without numbers."""
-    found = [pair for pair in numbered([Path(name) for name in names]) if pair is not None]
-    if len(found) < len(names):
+    plain = [without_image_ending(name) for name in names]
+    found = [pair for pair in numbered([Path(f"{name}.npz") for name in plain]) if pair is not None]
+    if len(found) < len(names) or any(re.search(r"[0-9]\.[0-9]", name) for name in plain):  # 0.25 s has no number
         return {}
     sequences = [sequence for sequence, _ in found]
     row: dict[str, NDArray[Any]] = {"frame": np.array([frame for _, frame in found])}

@@ -1,8 +1,7 @@
-"""Hands apart from the body: which side they are, and telling rotations from PCA coefficients."""
+"""The fifteen joints of hands apart from the body: their form, their order, and telling rotations from PCA coefficients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._files.array_file import ArrayFile
-from .._files.npy import Header, as_float64
+from .._files.npy import as_float64
 from . import forms
-from .keys import SIDES
 from .options import Options, to_tensor
 from .order_evidence import fingers_speak_for
 from .orders import FINGERS, Order
 
-LEFT, RIGHT = "left_hand_pose", "right_hand_pose"
 #: Share of the joints beyond pi from which on numbers are no rotations.
 _MOST_BEYOND_PI = 0.2
 #: Poses that show how columns differ, and the rank correlation of their spread with their place that PCA coefficients have.
@@ -69,54 +65,6 @@ def hand_rotations(
     return hand
 
 
-def stored_side(file: ArrayFile, options: Options, n: int) -> Tensor | None:
-    """(n,) bool, whether each hand is a right one, from the file or the caller; None where nobody says."""
-    found = [
-        (key, right_side(key, file[key], n, stored=True))
-        for key in SIDES
-        if key in file and is_a_side(file.headers[key])
-    ]
-    if len({tuple(value.tolist()) for _, value in found}) > 1:
-        raise ValueError(
-            f"keys {', '.join(key for key, _ in found)}: expected one side for each hand, got two that differ; "
-            f"pass ignore=({found[0][0]!r},) or ignore=({found[1][0]!r},)."
-        )
-    stored = found[0][1] if found else None
-    if options.side is None:
-        return stored
-    options.applied.add("side")
-    told = right_side("side", options.side, n)
-    if stored is not None and bool((stored != told).any()):
-        raise ValueError(
-            f"side: expected what the file's own key '{found[0][0]}' says, got {options.side!r}; leave it out "
-            "(poseprior.skeleton.mirror turns right hands into left ones)."
-        )
-    return told
-
-
-def right_side(name: str, side: Any, n: int, *, stored: bool = False) -> Tensor:
-    """(n,) bool from 0 or 1, 'left' or 'right', of an argument or, `stored`, of an array in a file."""
-    value = np.asarray(side)
-    if value.dtype.kind in "US":
-        text = np.char.lower(np.char.decode(value, "utf-8", "replace") if value.dtype.kind == "S" else value)
-        left, right = np.isin(text, ("left", "l", "0")), np.isin(text, ("right", "r", "1"))
-    else:
-        left, right = np.asarray(value == 0), np.asarray(value == 1)
-    if value.ndim == 2 and value.shape == (n, 1):
-        value, left, right = value[:, 0], left[:, 0], right[:, 0]
-    fits = value.shape in ((), (1,), (n,))
-    if not np.all(left | right) or not fits:
-        odd = np.unique(value[~(left | right)])[:3].tolist() if fits else value.shape
-        fix = f"; if you know the side, pass ignore=({name!r},) with side='left' or side='right'" if stored else ""
-        raise ValueError(f"{name}: expected 0/'left' or 1/'right', one or {n}, got {odd}{fix}.")
-    return torch.from_numpy(np.broadcast_to(right, (n,)).copy())
-
-
-def is_a_side(header: Header | str) -> bool:
-    """`right` may also be an array of something else."""
-    return isinstance(header, str) or len(header.shape) < 2 or header.shape[1:] == (1,)
-
-
 def refuse_pca45(key: str, array: NDArray[Any], options: Options) -> None:
     """45 PCA coefficients have the shape of 15 rotvecs, but not their sizes."""
     if options.num_pca_comps is not None or options.told(key) == "rotvec" or not array.size:
@@ -139,10 +87,3 @@ def _rank_correlation(values: NDArray[np.float64]) -> float:
     rank = np.argsort(np.argsort(values)).astype(np.float64)
     place = np.arange(len(values), dtype=np.float64)
     return float(np.corrcoef(rank, place)[0, 1])
-
-
-def each_side(right: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """(part, rows) of the left and of the right hands, where there are any."""
-    for name, rows in ((LEFT, ~right), (RIGHT, right)):
-        if bool(rows.any()):
-            yield name, rows

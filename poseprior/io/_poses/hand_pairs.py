@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .._files.array_file import ArrayFile
-from .._files.npy import Header
 from . import forms
-from .hand_files import is_a_side, right_side
 from .joint_names import listed_order
-from .keys import SIDES
 from .options import Options
+from .sides import is_pair, keys_of_sides, right_first
 
 _FINGERS = tuple(range(25, 55))
 
@@ -48,16 +44,16 @@ def split_pair(
     if order is not None:
         flat = both.reshape(len(both), 30, -1)
         both = flat[:, np.argsort(order)].reshape(both.shape)
-    right_first = _right_first(file, f"'{key}' {array.shape}", len(both))
-    if right_first is None:
+    swapped = right_first(file, f"'{key}' {array.shape}", len(both))
+    if swapped is None:
         return both[:, 0], both[:, 1]
     if order is not None:
         raise ValueError(
             f"key '{key}': expected its sides under one key of the file, got joint_names and sides; pass "
-            f"ignore=('joint_names',) or ignore=({_sides(file)[0]!r},)."
+            f"ignore=('joint_names',) or ignore=({keys_of_sides(file)[0]!r},)."
         )
-    first = right_first.numpy()[:, None, None]
-    return np.where(first, both[:, 1], both[:, 0]), np.where(first, both[:, 0], both[:, 1])
+    swap = swapped.numpy()[:, None, None]
+    return np.where(swap, both[:, 1], both[:, 0]), np.where(swap, both[:, 0], both[:, 1])
 
 
 def _both(
@@ -72,7 +68,7 @@ def _both(
         if candidate.ndim < 2 or count is None or (count == 16 and candidate.ndim > array.ndim):
             continue
         if array.shape[0] == 2 and array.shape[1:] in one:
-            if options.side is not None or _sides(file):
+            if options.side is not None or keys_of_sides(file):
                 return None
             if rows != 1:
                 raise ValueError(
@@ -83,18 +79,9 @@ def _both(
     return None
 
 
-def _sides(file: ArrayFile) -> list[str]:
-    """The keys under which the file says sides."""
-    return [name for name in SIDES if name in file and (is_a_side(file.headers[name]) or _is_pair(file.headers[name]))]
-
-
-def _is_pair(header: Header | str) -> bool:
-    return not isinstance(header, str) and len(header.shape) == 2 and header.shape[1] == 2
-
-
 def _refuse_one_side(file: ArrayFile, key: str, array: NDArray[Any], options: Options) -> None:
     """Refuse (N, 90), both hands as rotvecs, of which file or caller say one side: it may be fifteen joints as 6D."""
-    stored = [name for name in _sides(file) if file[name].size != 2 and not _is_pair(file.headers[name])]
+    stored = [name for name in keys_of_sides(file) if file[name].size != 2 and not is_pair(file.headers[name])]
     flat = any(a.ndim == 2 and a.shape[1] == 90 for a in forms.readings(array))
     if options.told(key) is not None or not flat or not (stored or options.side is not None):
         return
@@ -103,32 +90,3 @@ def _refuse_one_side(file: ArrayFile, key: str, array: NDArray[Any], options: Op
         f"key '{key}': expected one hand, as {stored[0] if stored else 'side='} says, got {array.shape}, which is both hands "
         f"as rotvecs, or 15 joints as 6D. For both hands {'pass ' if stored else ''}{without}; if it holds {forms.HINTS[6]}."
     )
-
-
-def _right_first(file: ArrayFile, hands: str, n: int) -> Tensor | None:
-    """(n,) bool, whether the first of the two hands is the right one, as the file says; None where it does not.
-
-    `hands` names their array and its shape, for messages.
-    """
-    found = []
-    for name in _sides(file):
-        value = file[name]
-        if value.shape not in ((2,), (1, 2), (n, 2)):
-            raise ValueError(
-                f"key '{name}': expected the sides of both hands, (2,) or ({n}, 2), beside {hands}, got "
-                f"{value.shape}; pass ignore=({name!r},) if the left hand comes first."
-            )
-        right = right_side(name, value.reshape(-1), value.size, stored=True).reshape(-1, 2)
-        if bool((right[:, 0] == right[:, 1]).any()):
-            raise ValueError(
-                f"key '{name}': expected one left and one right hand beside {hands}, got two of one side; "
-                f"pass ignore=({name!r},) if the left hand comes first."
-            )
-        found.append(right[:, 0].expand(n))
-    if any(not torch.equal(found[0], other) for other in found[1:]):
-        names = _sides(file)
-        raise ValueError(
-            f"keys {', '.join(names)}: expected the same sides, got others; pass ignore=({names[0]!r},) or "
-            f"ignore=({names[1]!r},)."
-        )
-    return found[0] if found else None

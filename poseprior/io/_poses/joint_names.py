@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..._text import printable
 from ...skeleton import JOINT_NAMES
-from .._files.array_file import ArrayFile, printable
+from .._files.array_file import ArrayFile
 from .options import Options
 from .orders import Order
 

@@ -14,13 +14,14 @@ from ...params import pose_from_smplx
 from ...skeleton import PART_SLICES
 from .._files.array_file import ArrayFile
 from . import forms
-from .hand_files import LEFT, RIGHT, each_side, hand_rotations, stored_side
+from .hand_files import hand_rotations
 from .hand_pairs import split_pair
 from .joint_names import LEFT_HAND, hand_joint, listed_order
 from .keys import EYES, HANDS, PARTS
 from .options import Options, to_tensor
 from .order_evidence import are_positions, positions_error
 from .orders import Order
+from .sides import LEFT, RIGHT, each_side, stored_side
 
 _BODY = tuple(range(1, 22))
 

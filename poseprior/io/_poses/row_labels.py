@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files.array_file import ArrayFile, printable
+from ..._text import printable
+from .._files.array_file import ArrayFile
 from .._files.npy import Header
 from .keys import FRAMES, SIDES
 

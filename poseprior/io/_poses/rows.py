@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._text import printable
 from ...rotations import geodesic_distance
 from ...skeleton import JOINT_NAMES, NUM_JOINTS, PART_SLICES
-from .._files.array_file import ArrayFile, is_pickle, printable
+from .._files.array_file import ArrayFile, is_pickle
 from .._files.plain_code import conversion_code
 from . import forms
 from .keys import HANDS, PARTS, WHOLE, looks_like_rotations, unused_rotations
