@@ -87,7 +87,7 @@ def read_poses(
         constant_parts_unobserved: body mocap fills jaw, eyes and hands with constants (AMASS: a fixed mean hand), and what
             it does not measure with zeros. In recordings of at least two poses without an `observed` mask, each of
             these parts that is constant, and every joint that is zero throughout, is marked unobserved and named in
-            `notes`, and so are rows that are zero throughout among others (nobody was found); False keeps them.
+            `notes`, and so are rows that are zero or NaN throughout among others (nobody was found); False keeps them.
         hands_components, hands_mean, flat_hand_mean, num_pca_comps: how hands stored apart from the body are to be
             understood when not as full rotations on the flat hand; see `poseprior.params.pose_from_smplx`.
         context: name of an array that goes with the poses, for conditional priors: (N, C) floats, or (C,) or (1, C) that

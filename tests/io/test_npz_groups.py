@@ -137,7 +137,7 @@ def test_dicts_of_frames_are_read_together(tmp_path: Path, name: str, kind: str)
         for k, *row in zip(numbers, pose[:, 0], pose[:, 1:], strict=True)
     }
     path = save(tmp_path / name, {"img": content, "subject": "ann"})
-    with pytest.raises(ValueError, match=r"group='img/\*/smpl' reads all of them as the frames"):
+    with pytest.raises(ValueError, match=r"group='img/\*/smpl' reads all dicts of such names as the frames"):
         read_poses(path)
     data = read_poses(path, group="img/*/smpl")
     np.testing.assert_allclose(data.poses[:, :22], pose, atol=1e-6)
@@ -191,10 +191,9 @@ def test_people_in_a_list_of_a_torch_file_stay_apart(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_poses(tmp_path / "a.pt", group="1").poses[:, 1:22], pose[1::2, 1:], atol=1e-6)
 
 
-def test_frames_without_anybody_in_a_torch_file_are_nan(tmp_path: Path) -> None:
+def test_frames_without_anybody_in_a_torch_file_are_unobserved(tmp_path: Path) -> None:
     torch.save([{"body_pose": torch.zeros(0, 63)}, *[{"body_pose": torch.ones(1, 63) / 9}] * 3], tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"nan or inf in 1 of 4 rows \(rows 0;"):
-        read_poses(tmp_path / "a.pt")
+    assert read_poses(tmp_path / "a.pt").observed.any(1).tolist() == [False, True, True, True]
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -257,15 +256,28 @@ def test_many_numbered_dicts_are_frames(tmp_path: Path) -> None:
     assert data.frame.tolist() == list(range(1800))  # type: ignore[union-attr]
 
 
-def test_the_code_reads_dicts_of_images(tmp_path: Path) -> None:
-    pose = people(8)
-    images = {
-        f"img/{k:06d}.jpg": {"tid": [1], "smpl": [{"global_orient": p[:1], "body_pose": p[1:]}]}
-        for k, p in enumerate(pose)
-    }
+@pytest.mark.parametrize("frames", [8, 120])
+def test_the_code_tells_tracked_people_apart(tmp_path: Path, frames: int) -> None:
+    """As PHALP writes them: a dict for each image, its lists in any order of the people, who come and go."""
+    pose = people(2 * frames, 24).reshape(2, frames, 24, 3)
+    images = {}
+    for k in range(frames):
+        order = [3] if k % 3 == 1 else [3, 7] if k % 2 else [7, 3]
+        smpl = [{"global_orient": p[:1], "body_pose": p[1:]} for p in (pose[int(tid == 7), k] for tid in order)]
+        images[f"img/{k:06d}.jpg"] = {"tid": order, "smpl": smpl, "time": k}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(images))
     plain, _ = run_code(tmp_path / "a.pkl")
-    np.testing.assert_allclose(read_poses(plain, group="img/*/smpl").poses[:, :22], pose, atol=1e-6)
+    groups = ["img/*/3/smpl", "img/*/7/smpl"] if frames < 100 else ["3/smpl", "7/smpl"]
+    with pytest.raises(ValueError, match="group=") as refusal:
+        read_poses(plain)
+    for person, group in enumerate(groups):
+        assert f"group={group!r}" in str(refusal.value)
+        data = read_poses(plain, group=group, model_type="smpl")
+        seen = data.observed[:, 1]
+        assert data.frame is not None and seen.sum() == (
+            frames if person == 0 else sum(k % 3 != 1 for k in range(frames))
+        )
+        np.testing.assert_allclose(data.poses[seen, :22], pose[person, data.frame[seen.numpy()], :22], atol=1e-6)
 
 
 def test_people_of_one_frame_stay_apart(tmp_path: Path) -> None:

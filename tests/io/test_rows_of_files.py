@@ -40,6 +40,26 @@ def test_rows_of_zeros_are_unobserved_and_noted(tmp_path: Path) -> None:
     assert read_poses(_save(tmp_path / "z.npz", poses=pose)).observed[0].all(), "a turned root was measured"
 
 
+def test_rows_of_nan_are_unobserved_and_noted(tmp_path: Path) -> None:
+    pose = _poses()
+    pose[[1, 7]] = np.nan
+    path = _save(tmp_path / "x.npz", poses=pose)
+    data = read_poses(path)
+    assert data.observed.any(1).tolist() == [k not in (1, 7) for k in range(N)] and not data.poses[[1, 7]].any()
+    assert data.notes[0].startswith("2 of 12 rows are NaN throughout") and data.notes[0].endswith(
+        "unobserved (rows 1, 7)"
+    )
+    with pytest.raises(ValueError, match="expected finite values"):
+        read_poses(path, constant_parts_unobserved=False)
+    pose[0] = 0
+    assert (
+        read_poses(_save(tmp_path / "y.npz", poses=pose)).notes[0].startswith("3 of 12 rows are zero or NaN throughout")
+    )
+    pose[7, 5] = 0.1
+    with pytest.raises(ValueError, match="got nan or inf in 1 of 12 rows"):
+        read_poses(_save(tmp_path / "z.npz", poses=pose))
+
+
 def test_rows_of_zeros_do_not_make_fixed_hands_move(tmp_path: Path) -> None:
     pose = _poses()
     pose[:, 25:] = pose[0, 25:]

@@ -41,6 +41,13 @@ def of_frames(v, name):  # frames that lack an array, or have an empty one, are 
         else:
             leave_out(join(name, k), f"arrays of {len(shapes)} shapes in {len(has)} entries")
     return out
+def by_person(v):  # lists beside the numbers of people, in any order
+    ids = next((v[k] for k in ("tid", "track_id", "track_ids") if k in v), None)
+    lists = [k for k, x in v.items() if isinstance(x, (list, tuple)) and isinstance(ids, (list, tuple)) and len(x) == len(ids)]
+    if not lists or len(set(map(str, ids))) < len(ids):
+        return v
+    people = {str(i): {k: v[k][n] for k in lists} for n, i in enumerate(ids)}
+    return {k: x for k, x in v.items() if k not in lists} | people
 def flat(v, name):
     v = v.detach().cpu().numpy() if hasattr(v, "detach") else v
     v = v.astype(float).filled(np.nan) if np.ma.is_masked(v) else v
@@ -48,6 +55,7 @@ def flat(v, name):
     if v is None or name in skip:
         return {}
     if isinstance(v, dict):
+        v = by_person(v)
         numbers = {n: int(re.findall("[0-9]+", str(n))[-1]) for n in v if re.search("[0-9]", str(n))}
         if not len(v) == len(numbers) > 99:
             return of_dict(v, name)
@@ -72,7 +80,8 @@ def conversion_code(path: Path, kind: str) -> str:
     """Python that loads a file ("npz", "npy", "pickle", "joblib", "torch" or "json") and writes `..._plain.npz` beside it.
 
     Dicts become names with slashes. Lists, and dicts of a hundred numbered entries, are frames: arrays, NaN where a frame
-    lacks something or has None or an empty list. Entries of several shapes get their place as a name, dicts with an `id` that.
+    lacks something or has None or an empty list. Entries of several shapes get their place as a name, dicts with an `id` that,
+    and lists beside `tid` or `track_id` are of the people with these numbers.
     What is neither numbers nor text is left out and printed; under the name of rotations it stops the code.
     """
     imports, source = _LOADERS[kind]

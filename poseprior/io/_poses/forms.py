@@ -79,7 +79,10 @@ def batch_hint(array: NDArray[Any], counts: Iterable[int], form: str) -> str:
     """What to do with an array of several recordings, or of several people a frame; empty for any other."""
     if array.ndim > 2 and any(array.shape[2:] in joint_shapes(count, form) for count in counts):
         rest = ", ".join(map(str, array.shape[2:]))
-        return f"if its first two axes are both of poses, save it as array.reshape(-1, {rest})"
+        return (
+            "if its first two axes are recordings or people and their poses, save each by itself, array[0] or array[:, 0], or "
+            f"all together, array.reshape(-1, {rest})"
+        )
     return ""
 
 

@@ -105,28 +105,33 @@ def _only(file: ArrayFile, dicts: _Dicts) -> str:
         shown = ["group='' (the top level)"] if names[0] == "" else []
         shown += [f"group={name!r}" for name in names if name]
         stars = [f"group={star!r}" for star in _stars(file, dicts, names)]
-        frames = f"; {' or '.join(stars)} reads all of them as the frames of one recording" if stars else ""
+        frames = f"; {' or '.join(stars)} reads all dicts of such names as the frames of one recording" if stars else ""
         raise ValueError(f"expected one dict with poses, got {len(names)}; pass {_listed(shown, ' or ')}{frames}.")
     return names[0] if names else ""
 
 
 def _stars(file: ArrayFile, dicts: _Dicts, names: Sequence[str]) -> list[str]:
-    """Names with a `*` for the number of a frame, of the groups of one pose each that they stand for."""
+    """Names with a `*` for the number of a frame, of the groups of one pose each that they stand for.
+
+    The place of the `*` is that of the name with the most groups: others may be of people who are not in every frame.
+    """
     stars: dict[str, list[str]] = defaultdict(list)
     for name in names:
         parts = name.split("/")
         for place, part in enumerate(parts):
             if re.search("[0-9]", part):
                 stars["/".join((*parts[:place], "*", *parts[place + 1 :]))].append(name)
-    most = max(map(len, stars.values()), default=0)
+    most = max(stars, key=lambda star: len(stars[star]), default="*").split("/").index("*")
     found = []
     for star, members in stars.items():
+        if len(members) < 2 or star.split("/").index("*") != most:
+            continue
         poses = [
             {k: file.headers[_full(n, k)] for k in dicts[n] if can_be_poses(k, file.headers[_full(n, k)])}
             for n in members
         ]
         shapes = {tuple(sorted((k, getattr(h, "shape", ())) for k, h in p.items())) for p in poses}
-        if len(members) == most > 1 and len(shapes) == 1 and all(is_one_pose(shape) for _, shape in next(iter(shapes))):
+        if len(shapes) == 1 and all(is_one_pose(shape) for _, shape in next(iter(shapes))):
             found.append(star)
     return found[:_SHOWN]
 

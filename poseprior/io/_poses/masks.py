@@ -60,23 +60,22 @@ def _single_hands(mask: Tensor) -> bool:
 
 
 def without_empty_rows(pose: Tensor, mask: Tensor) -> tuple[Tensor, str | None]:
-    """The mask without rows that are zero throughout, root included, among others that are not, and words that say so.
+    """The mask without rows that are zero, or NaN, throughout, root included, among others that are not, and words that say so.
 
     Trackers write them where they found nobody.
     """
-    empty = _empty(pose, mask)
+    zero = mask.any(1) & ~((pose != 0).any(-1) & mask).any(1)
+    lost = mask.any(1) & ~(~torch.isnan(pose).all(-1) & mask).any(1)
+    empty = zero | lost
     if not bool(empty.any()) or bool(empty.all()):
         return mask, None
     rows = torch.nonzero(empty).flatten().tolist()
+    what = " or ".join(name for name, found in (("zero", zero), ("NaN", lost)) if bool(found.any()))
+    kept = "; constant_parts_unobserved=False keeps them" if not bool(lost.any()) else ""
     return mask & ~empty[:, None], (
-        f"{len(rows)} of {len(pose)} rows are zero throughout, as trackers write where nobody was found: they are unobserved "
-        f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}; constant_parts_unobserved=False keeps them)"
+        f"{len(rows)} of {len(pose)} rows are {what} throughout, as trackers write where nobody was found: they are unobserved "
+        f"(rows {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''}{kept})"
     )
-
-
-def _empty(pose: Tensor, mask: Tensor) -> Tensor:
-    """(N,) whether a row has joints, all of them zero."""
-    return mask.any(1) & ~((pose != 0).any(-1) & mask).any(1)
 
 
 def without_still_joints(

@@ -135,7 +135,8 @@ def part_rotations(key: str, array: NDArray[Any], count: int, options: Options) 
     if joints is not None:
         return forms.to_rotvecs(key, to_tensor(joints), form)
     width = forms.FORMS[form]
-    hint = forms.batch_hint(array, (count,), form) or forms.other_form_hint(array, count, form)
+    counts = (21, 23) if count == 21 else (count,)  # SMPL-X and SMPL
+    hint = forms.batch_hint(array, counts, form) or forms.other_form_hint(array, count, form)
     hint = hint or f"if it is something else, pass ignore=({key!r},)"
     raise ValueError(
         f"key '{key}': expected (N, {count * width}) or (N, {count}, {width}) as {form}, got {array.shape}; {hint}."
