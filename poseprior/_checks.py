@@ -220,7 +220,8 @@ def check_ending(name: str, path: os.PathLike[str], *endings: str) -> None:
     shown = os.path.basename(path)
     if os.path.splitext(shown)[1].lower() not in endings:
         wanted = ", ".join(endings[:-1]) + " or " * (len(endings) > 1) + endings[-1]
-        raise ValueError(f"{name}: expected a name that ends in {wanted}, got {shown!r}; use {shown + endings[0]!r}.")
+        fix = f"use {shown + endings[0]!r}" if shown.strip(".") else f"name a file, as 'NAME{endings[0]}'"
+        raise ValueError(f"{name}: expected a name that ends in {wanted}, got {shown!r}; {fix}.")
 
 
 def check_mapping(name: str, value: object) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import skeleton
 from ._checkpoint_format import FORMAT_VERSION, RESERVED, read, read_metadata, write
-from ._checks import quoted
+from ._checks import check_path, quoted
 from ._text import shown
 from .devices import usable_device
 from .trainable import Trainable
@@ -102,8 +102,7 @@ def build(class_name: object, config: object, source: str) -> Trainable:
 
 def save(prior: Trainable, path: str | os.PathLike[str]) -> None:
     """Write a prior's tensors and metadata; see `PosePrior.save`."""
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"path: expected a name that ends in .safetensors, got {quoted(path)}.")
+    check_path("path", path)
     if not isinstance(prior.metadata, Mapping):
         raise ValueError(f"metadata: expected a mapping, got {quoted(prior.metadata)}; set prior.metadata = {{}}.")
     if taken := [key for key in RESERVED if key in prior.metadata]:

@@ -275,6 +275,10 @@ def test_refusals(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "already holds another prior" in refused(
         "train", "mixture", "--data", str(data), "--out", str(run), "--num-components", "2"
     )
+    other = write_poses(tmp_path / "other" / "train_poses.npz", synthetic_poses(50, seed=9)).parent
+    assert "The poses are not those that it was trained on." in refused(
+        "train", "gaussian", "--data", str(other), "--joints", "body", "--out", str(run)
+    )
     assert "joints: unknown name 'elbows'" in refused(
         "train", "gaussian", "--data", str(data), "--out", str(tmp_path / "x"), "--joints", "elbows"
     )

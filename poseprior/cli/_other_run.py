@@ -42,8 +42,9 @@ def refuse_another_run(path: Path, origin: dict[str, Any], options: FitOptions) 
     differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
     if differing:
         listed = "; ".join(f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}" for name in differing)
+        data = " The poses are not those that it was trained on." if "data_digest" in differing else ""
         raise ValueError(
-            f"--out: {path} already holds another prior: {listed}. Give another folder, or --overwrite to replace it."
+            f"--out: {path} already holds another prior: {listed}.{data} Give another folder, or --overwrite to replace it."
         )
 
 

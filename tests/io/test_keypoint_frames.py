@@ -200,6 +200,20 @@ def test_arrays_of_rtmlib_and_annots_of_easymocap(tmp_path: Path) -> None:
     assert read_keypoints(tmp_path, person=1).confidence.any(1).tolist() == [False, True, False]
 
 
+def test_columns_of_ultralytics(tmp_path: Path) -> None:
+    for k in range(2):
+        x, y = (_C + k).T.tolist()
+        save_json(
+            tmp_path / f"{k}.json", [{"name": "person", "keypoints": {"x": x, "y": y, "visible": [0.5] * 16 + [0]}}]
+        )
+    found = read_keypoints(tmp_path)
+    np.testing.assert_allclose(found.points[:, :16].numpy(), np.stack([_C, _C + 1])[:, :16], rtol=1e-6)
+    assert found.layout == "coco_17" and found.confidence[0].tolist() == [0.5] * 16 + [0]
+    save_json(tmp_path / "1.json", [{"keypoints": {"x": [0.0] * 17, "y": [0.0] * 16}}])
+    with pytest.raises(ValueError, match=r"expected one x, one y and one `visible` for each point of 1\.json"):
+        read_keypoints(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "order"),
     [

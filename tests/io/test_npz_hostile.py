@@ -223,3 +223,9 @@ def test_odd_python_in_a_header_is_refused_without_a_warning(tmp_path: Path) -> 
         with pytest.raises(ValueError, match="key 'poses' cannot be read"):
             read_poses(path)
     assert not told
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^/proc/self/mem: expected a file that can be read, got Input/output error"):
+        read_poses("/proc/self/mem")

@@ -22,8 +22,14 @@ def open_any(path: Path) -> ArrayFile:
         ValueError: a pickle, JSON or another kind of file, or a damaged one.
     """
     require_file(path, ".npz")
-    with path.open("rb") as stream:
-        start = stream.read(4096)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4096)
+    except OSError as error:
+        raise ValueError(
+            f"{shown(path)}: expected a file that can be read, got {error.strerror or error}; give yourself the right to read it, "
+            "or copy it."
+        ) from None
     suffix = path.suffix.lower()
     if start[:6] == b"\x93NUMPY":
         return open_npy(path, "poses")

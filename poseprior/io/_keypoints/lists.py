@@ -1,4 +1,4 @@
-"""Lists of people or of frames in JSON: COCO and COCO-WholeBody, AlphaPose, MMPose, EasyMocap, rtmlib."""
+"""Lists of people or of frames in JSON: COCO and COCO-WholeBody, AlphaPose, MMPose, EasyMocap, rtmlib, Ultralytics."""
 
 from __future__ import annotations
 
@@ -169,8 +169,11 @@ def _has_points(one: dict[str, Any], notes: dict[str, None]) -> bool:
 
 
 def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
-    """(K, 3) of `keypoints`, flat or a list for each point, and of the confidences beside them."""
-    value, key = one["keypoints"], next((key for key in _SCORES if isinstance(one.get(key), list)), None)
+    """(K, 3) of `keypoints`, flat, a list for each point or one for each coordinate, and of the confidences beside them."""
+    value, key = (
+        _by_point(one["keypoints"], path),
+        next((key for key in _SCORES if isinstance(one.get(key), list)), None),
+    )
     scores = None if key is None else np.asarray(numbers(one[key], key, path))
     flat = numbers(value, "keypoints", path)
     width = 3
@@ -200,6 +203,19 @@ def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
         )
     beside = np.isfinite(points).all(1).astype(float) if scores is None else scores
     return confident_points(np.column_stack((points[:, :2], beside)).ravel().tolist(), None, "keypoints", path)
+
+
+def _by_point(value: Any, path: Path) -> Any:
+    """Ultralytics' `x`, `y` and `visible` as a list for each point; others as they are."""
+    if not isinstance(value, dict) or not {"x", "y"} <= value.keys():
+        return value
+    columns = [numbers(value[name], f"keypoints, {name}", path) for name in ("x", "y", "visible") if name in value]
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(
+            f"keypoints: expected one x, one y and one `visible` for each point of {shown(path.name)}, got "
+            f"{', '.join(str(len(column)) for column in columns)}; write one for each."
+        )
+    return [list(point) for point in zip(*columns, strict=True)]
 
 
 def _whole_body(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
