@@ -27,8 +27,8 @@ def open_any(path: Path) -> ArrayFile:
             start = stream.read(4096)
     except OSError as error:
         raise ValueError(
-            f"{shown(path)}: expected a file that can be read, got {error.strerror or error}; give yourself the right to read it, "
-            "or copy it."
+            f"{shown(path)}: expected a file that can be read, got {error.strerror or error}; give yourself the right to read "
+            "it, or copy it."
         ) from None
     suffix = path.suffix.lower()
     if start[:6] == b"\x93NUMPY":
