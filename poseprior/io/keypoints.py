@@ -72,8 +72,8 @@ def read_keypoints(
         path: an `.npz` with `keypoints` (F, K, 2), or (F, K, 3) with the confidence last, or `keypoints3d` (F, K, 3)
             metres; and, where known, `confidence` (F, K) (or `keypoint_scores`, `scores`, `conf`, `visibility`), `layout`,
             `focal_length` (one number, or fx and fy), `principal_point`, `image_size`, `units`, `names` of the frames,
-            `joint_names` of the points. Or one `.json` of OpenPose, AlphaPose, COCO-WholeBody, MMPose, MediaPipe, EasyMocap
-            or rtmlib, or a folder of them, frames in the order of time.
+            `joint_names` of the points. Or one `.json` of OpenPose, AlphaPose, COCO-WholeBody, MMPose, MediaPipe, EasyMocap,
+            rtmlib or Ultralytics, or a folder of them, frames in the order of time.
         layout: of the points, for files that do not say, or say one that is not known; else it must agree. A name, a table
             of point to joint or ("vertex", index) in the order of the points, or the path of a `.json` with such a table.
         person: which of the people: the number of a track (`track_id`, `idx`, `person_id`, ...) where the file has them, else
@@ -92,36 +92,17 @@ def read_keypoints(
     """
     check_path("path", path)
     source, asked, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
-    kind, frames = source.suffix.lower(), list[Frame]()
-    if source.is_dir():
-        files = [file for file in source.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
-        if not files:
-            raise ValueError(
-                f"path: expected a folder with .json files of a detector, got none in {shown(source)}; an .npz is given by "
-                "itself."
-            )
-        ordered = [files[k] for k in in_order([file.stem for file in files], source)]
-        groups = [(file.stem, read_frames(file)) for file in ordered]
-        often = Counter(frame.name for _, group in groups for frame in group)
-        for stem, group in groups:  # files that count their frames alike
-            frames += [replace(f, name=f"{stem}/{f.name}") if often[f.name] > 1 else f for f in group]
+    if source.is_dir() or (source.suffix.lower() == ".json" and source.exists()):
+        frames = _frames_of_folder(source) if source.is_dir() else read_frames(source)
         found = _from_frames(frames, source, asked, person)
+        known = any(frame.normalised for frame in frames)
     elif not source.exists():
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {shown(source)}, which is not there."
         )
-    elif kind == ".json":
-        frames = read_frames(source)
-        found = _from_frames(frames, source, asked, person)
-    elif kind == ".npz":
-        if person is not None and (isinstance(person, bool) or person != 0):
-            raise ValueError(f"person: expected none for an .npz, which holds one person, got {quoted(person)}.")
-        stored = read_npz(source, asked)
-        found = _checked(
-            stored.points, stored.confidence, asked, stored.layout, stored.names, source, notes=stored.notes, named=stored.named,
-            focal=stored.focal, center=stored.center, image_size=stored.image_size,
-        )  # fmt: skip
-        units = stored_units(stored.units, units, found.points.shape[-1], source)
+    elif source.suffix.lower() == ".npz":
+        found, units = _from_npz(source, asked, person, units)
+        known = False
     else:
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {source.name!r}; save its points with "
@@ -134,9 +115,39 @@ def read_keypoints(
             f"image_size: expected {found.image_size}, which {shown(source.name)} says, got {size}; leave it out."
         )
     size = size or found.image_size
-    normalised = any(frame.normalised for frame in frames)
-    points = in_units(found.points, found.confidence, find_layout(found.layout), units, size, known=normalised)
+    points = in_units(found.points, found.confidence, find_layout(found.layout), units, size, known=known)
     return replace(found, points=points, image_size=size)
+
+
+def _frames_of_folder(folder: Path) -> list[Frame]:
+    """The frames of all `.json` of a folder, in the order of time."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")]
+    if not files:
+        raise ValueError(
+            f"path: expected a folder with .json files of a detector, got none in {shown(folder)}; an .npz is given by itself."
+        )
+    ordered = [files[k] for k in in_order([file.stem for file in files], folder)]
+    groups = [(file.stem, read_frames(file)) for file in ordered]
+    often = Counter(frame.name for _, group in groups for frame in group)
+    return [  # files that count their frames alike
+        replace(frame, name=f"{stem}/{frame.name}") if often[frame.name] > 1 else frame
+        for stem, group in groups
+        for frame in group
+    ]
+
+
+def _from_npz(
+    path: Path, asked: KeypointLayout | None, person: int | None, units: str | None
+) -> tuple[KeypointFile, str | None]:
+    """The keypoints of an `.npz`, and their units."""
+    if person is not None and (isinstance(person, bool) or person != 0):
+        raise ValueError(f"person: expected none for an .npz, which holds one person, got {quoted(person)}.")
+    stored = read_npz(path, asked)
+    found = _checked(
+        stored.points, stored.confidence, asked, stored.layout, stored.names, path, notes=stored.notes, named=stored.named,
+        focal=stored.focal, center=stored.center, image_size=stored.image_size,
+    )  # fmt: skip
+    return found, stored_units(stored.units, units, found.points.shape[-1], path)
 
 
 def _from_frames(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None, person: int | None) -> KeypointFile:
