@@ -204,7 +204,10 @@ _OPENPOSE = '{"people": [{"pose_keypoints_2d": [%s]}]}'
             '[{"image_id": "a", "keypoints": [1, 2]}]',
             "expected x, y, confidence of each point in x.json, got 2 numbers",
         ),
-        ('[{"image_id": "a", "keypoints": [1, 2, 3]}, {"image_id": "a", "keypoints": []}]', "one number of points"),
+        (
+            '[{"image_id": "a", "keypoints": [1, 2, 3]}, {"image_id": "a", "keypoints": [1, 2, 3, 4, 5, 6]}]',
+            "one number of",
+        ),
         (
             '{"instance_info": [{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": []}]}]}',
             "two numbers for each of",
@@ -222,9 +225,10 @@ def test_broken_and_hostile_json(text: str, message: str, tmp_path: Path) -> Non
         read_keypoints(tmp_path / "x.json")
 
 
-def test_people_without_keypoints_are_left_out_and_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("none", [{"bbox": [0, 0, 1, 1]}, {"keypoints": []}, {"keypoints": None}])
+def test_people_without_keypoints_are_left_out_and_noted(none: dict[str, Any], tmp_path: Path) -> None:
     person = {"image_id": 1, "keypoints": with_confidence(coco_person())}
-    content = {"annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}, person]}
+    content = {"annotations": [{"image_id": 1, **none}, person]}
     found = read_keypoints(save_json(tmp_path / "a.json", content))
     assert found.names == ("1",) and found.notes == ("people without keypoints were left out",)
 

@@ -163,9 +163,10 @@ def _frames_of_instances(listed: list[dict[str, Any]], path: Path) -> list[Frame
 
 def _has_points(one: dict[str, Any], notes: dict[str, None]) -> bool:
     """Whether a person has `keypoints`; who has none is noted."""
-    if "keypoints" not in one:
+    found = one.get("keypoints") not in (None, [], {})
+    if not found:
         notes["people without keypoints were left out"] = None
-    return "keypoints" in one
+    return found
 
 
 def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
