@@ -1,15 +1,16 @@
-"""`lowest_mode`: of several minima that cost the targets the same, the lowest.
+"""`lowest_mode`: of several minima that cost the targets nearly the same, the lowest.
 
-Joints in 3D do not show how a limb is turned about its bones, nor where a hand points whose fingers nobody measured. There
-priors with several modes have several minima. They are looked for by energies alone: on a grid of turns of each arm, with
-arms, legs, spines and necks turned as in samples, and with the hands, feet, heads and fingers of samples. Rotvecs that have
-grown beyond pi are another: their shorter twins may cost less. Only the promising poses are minimised.
+Pictures do not show depths: `depths.other_depths` puts limbs at others. Joints in 3D do not show how a limb is turned about
+its bones, nor where a hand points whose fingers nobody measured. There priors with several modes have several minima, which
+`other_turns` looks for by energies alone: on a grid of turns of each arm, with arms, legs, spines and necks turned as in
+samples, and with the hands, feet, heads and fingers of samples. Rotvecs that have grown beyond pi are another: their shorter
+twins may cost less. Only the promising poses are minimised.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -54,17 +55,19 @@ _MOST_SAMPLES, _WORTH_SAMPLE = 2, 6.0
 _MOST_ROWS = 8192
 
 #: Poses of some bodies: one start (1, R), whose they are (R,), and the joints that were moved, (R, 55) bool.
-_Poses = tuple[BodyState, Tensor, Tensor]
+Poses = tuple[BodyState, Tensor, Tensor]
+#: Gives other poses of bodies that are worth minimising, from the problem, the bodies (1, B), their energies and the stage.
+OtherPoses = Callable[[FitProblem, BodyState, Tensor, Stage], Iterator[Poses]]
 
 
 @torch.no_grad()
-def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tensor) -> Outcome:
+def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, other_poses: OtherPoses) -> Outcome:
     """Bodies in the lowest mode that is found, each from where it ended.
 
     Args:
         problem, stage: what was minimised, at its last stage.
         found: one start of B bodies, at minima.
-        samples: poses (N, 55, 3) of the prior.
+        other_poses: where other minima may be.
 
     Returns:
         The outcome. A body that still finds lower modes in the last round has not converged.
@@ -75,7 +78,7 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tens
     rows = torch.arange(bodies, device=energy.device)
     for _ in range(_ROUNDS):
         part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
-        candidates, of, moved = _joined(state, _other_poses(part, state.bodies(rows), energy[rows], own, samples))
+        candidates, of, moved = _joined(state, other_poses(part, state.bodies(rows), energy[rows], own))
         candidates, of, count = _promising(problem, state, energy, stage, candidates, rows[of], moved)
         steps += count
         if not len(of):
@@ -98,10 +101,10 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, samples: Tens
     return Outcome(state, last.converged.index_fill(0, rows, False), steps + count)
 
 
-def _other_poses(
+def other_turns(
     problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage, samples: Tensor
-) -> Iterator[_Poses]:
-    """Poses that are worth minimising."""
+) -> Iterator[Poses]:
+    """Poses with the same joints in 3D, by the prior's `samples` (N, 55, 3) and grids of turns."""
     for arm in arms(problem):
         shoulder = torch.arange(state.pose.shape[-2], device=energy.device) == arm[0]
         rows = hidden_turns(problem, state, stage, arm).nonzero()[:, 0]
@@ -173,7 +176,7 @@ def _promising(
     return candidates.bodies(keep), of[keep], steps
 
 
-def _joined(state: BodyState, every: Iterator[_Poses]) -> _Poses:
+def _joined(state: BodyState, every: Iterator[Poses]) -> Poses:
     """All poses in one; `state` says what bodies are like."""
     none = torch.zeros(0, dtype=torch.long, device=state.pose.device)
     found, whose, moved = state.bodies(none), [none], [state.pose.new_zeros(0, state.pose.shape[-2], dtype=torch.bool)]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from .descent import descend
 from .inverse_kinematics import point_bones
-from .lowest_mode import lowest_mode
+from .lowest_mode import lowest_mode, other_turns
 from .outcome import Outcome
 from .problem import FitProblem
 from .stages import Stage
@@ -53,7 +54,7 @@ def fit_from_points(
     Args:
         problem, stage, consistent: as of `restart`.
         starts: (S, B) poses that inverse kinematics begins with; those after the first are for bodies that it does not fit.
-        samples: poses (N, 55, 3), as of `lowest_mode`.
+        samples: poses (N, 55, 3), as of `other_turns`.
 
     Returns:
         The outcome, one start of each body, and for which bodies (B,) bool it is a fit: all points are within the outlier
@@ -80,7 +81,7 @@ def fit_from_points(
     if not len(rows):
         return Outcome(state, converged, steps), reached
     part = Outcome(state.bodies(rows), converged[rows], steps)
-    part = lowest_mode(problem.of_bodies(rows), part, stage.rows(rows, bodies), samples)
+    part = lowest_mode(problem.of_bodies(rows), part, stage.rows(rows, bodies), partial(other_turns, samples=samples))
     converged = converged.index_copy(0, rows, part.converged)
     return Outcome(state.replaced(rows, part.state), converged, part.steps), reached
 

@@ -17,9 +17,11 @@ from ..energy import PoseParams
 from ..result import BodyFit
 from ..targets import Keypoints2D, Target
 from ..term import PosePriorTerm
+from .depths import other_depths
 from .descent import descend
 from .hypotheses import mode_weights, repeats
 from .initial import hand_coefficients, initial_state
+from .lowest_mode import lowest_mode
 from .measured_joints import shown_joints, torso_points
 from .outcome import Outcome
 from .problem import FitProblem
@@ -144,8 +146,12 @@ class FitRun:
                     best, idle = self._go_on(state, energy, self._keep(len(energy), number, len(stages)))
                     state, converged = state.pick(best), converged.view(-1, best.shape[1]).gather(0, best).flatten()
             bar.update()
-        if is_2d(problem.targets) is not None or len(state.transl) > 1:
-            return Outcome(state, converged, steps)
+        found = Outcome(state, converged, steps)
+        if len(state.transl) > 1:
+            return found
+        if is_2d(problem.targets) is not None:
+            splits = problem.can_split(state.transl.shape[1])
+            return found if self.latent or not splits else lowest_mode(problem, found, stages[-1], other_depths)
         again = restart(problem, state, converged, self.start, stages[-1], self._consistent)
         return replace(again, steps=steps + again.steps)
 

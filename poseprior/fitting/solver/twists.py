@@ -159,9 +159,7 @@ def with_turns_of(
             own, first = rotation[:, place[joint]], above @ rotvec_to_rotmat(poses[:, None, joint].to(many))
             wanted = normalize(position[:, place[end]] - position[:, place[joint]], dim=-1)
             bone = (first @ (own.mT @ wanted[..., None]))[..., 0]
-            axis = torch.linalg.cross(bone, wanted.expand_as(bone))
-            angle = torch.atan2(axis.norm(dim=-1), (bone * wanted).sum(-1))
-            turned = rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None]) @ first
+            turned = shortest_turn(bone, wanted.expand_as(bone)) @ first
             many[..., joint, :] = rotmat_to_rotvec(above.mT @ turned)
             above = turned
         last = chain[-1]
@@ -171,11 +169,23 @@ def with_turns_of(
     return replace(state.expand(len(poses)), pose=many)
 
 
+def shortest_turn(bone: Tensor, wanted: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) that point bones (..., 3) where they are wanted, (..., 3), by the smallest angle."""
+    axis = torch.linalg.cross(bone, wanted)
+    angle = torch.atan2(axis.norm(dim=-1), (bone * wanted).sum(-1))
+    return rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None])
+
+
 def moves_points(problem: FitProblem, stage: Stage, joint: int) -> Tensor:
     """(B,) bool: whether the joint's rotation moves a measured point."""
-    moves = torch.zeros_like(stage.chosen[0][:, 0])
+    return num_moved(problem, stage, joint) > 0
+
+
+def num_moved(problem: FitProblem, stage: Stage, joint: int) -> Tensor:
+    """(B,) number of the measured points that the joint's rotation moves."""
+    moved = torch.zeros_like(stage.chosen[0][:, 0], dtype=torch.long)
     for number, target in enumerate(problem.targets):
         below = problem.points.carried[problem.place_of(number), problem.points.chain.index(joint)] > 0
         itself = torch.tensor([j == joint for j in target.joints] + [False] * len(target.vertices), device=below.device)
-        moves = moves | ((target.confidence > 0) & stage.chosen[number] & below & ~itself).any(-1)
-    return moves
+        moved = moved + ((target.confidence > 0) & stage.chosen[number] & below & ~itself).sum(-1)
+    return moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -13,7 +14,7 @@ from poseprior.fitting import BodyPoints, EnergyTerm, FitBodyConfig, Joints3D, M
 from poseprior.fitting.energy import PoseParams
 from poseprior.fitting.solver.descent import descend
 from poseprior.fitting.solver.initial import start_state
-from poseprior.fitting.solver.lowest_mode import lowest_mode
+from poseprior.fitting.solver.lowest_mode import lowest_mode, other_turns
 from poseprior.fitting.solver.outcome import Outcome
 from poseprior.fitting.solver.problem import FitProblem
 from poseprior.fitting.solver.stages import Stage
@@ -118,7 +119,9 @@ def test_arms_that_are_likely_only_together_are_turned_together(model: nn.Module
     found, *_ = descend(problem, state, stage)
     assert geodesic_distance(found.pose[0, 0], unlikely)[list(joints)].max() < 0.1
     samples = torch.stack([unlikely, likely] + [torch.zeros(55, 3)] * 6)
-    lowest = lowest_mode(problem, Outcome(found, torch.tensor([True]), 0), stage, samples).state.pose[0, 0]
+    lowest = lowest_mode(
+        problem, Outcome(found, torch.tensor([True]), 0), stage, partial(other_turns, samples=samples)
+    ).state.pose[0, 0]
     assert geodesic_distance(lowest, likely)[list(joints)].max() < 0.1
 
 
@@ -213,7 +216,9 @@ def test_a_rotvec_that_is_longer_than_half_a_turn_comes_back(model: nn.Module, p
     knee = people[0, 4]
     state.pose[0, 0, 4] = knee * (1.0 - 2.0 * math.pi / knee.norm())
     stage = Stage(Variables(joints=free), 50, [target.confidence > 0])
-    found = lowest_mode(problem, Outcome(state, torch.zeros(6, dtype=torch.bool), 0), stage, people)
+    found = lowest_mode(
+        problem, Outcome(state, torch.zeros(6, dtype=torch.bool), 0), stage, partial(other_turns, samples=people)
+    )
     before, after = (problem.total(each, stage)[0] for each in (state, found.state))
     assert before[0] - after[0] > 100.0 and found.state.pose[0, 0, 4].norm() < math.pi
     assert bool(found.converged[0])
