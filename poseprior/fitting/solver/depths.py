@@ -26,7 +26,7 @@ from .twists import num_moved, shortest_turn
 #: Arms and legs: the joints between which their two bones are.
 _LIMBS = ((16, 18, 20), (17, 19, 21), (1, 4, 7), (2, 5, 8))
 _WRISTS = (20, 21)
-#: Flips the normal of a palm, y in the frame of the wrist: palms point down in the rest pose.
+#: Reflects in the plane of a palm, whose normal is y in the frame of the wrist: palms face down in the rest pose.
 _PALM = (1.0, -1.0, 1.0)
 #: A limb is elsewhere when its elbow or wrist, knee or ankle has moved by more than this, metres.
 _MOVED = 0.05
@@ -58,7 +58,7 @@ def other_depths(
         count = num_moved(problem, stage, limb[2])
         ends = [(end, torch.zeros_like(energy, dtype=torch.bool))]
         if limb[2] in _WRISTS and limb[2] in problem.free:
-            ends.append((_mirrored(end, target.camera), count > 0))
+            ends.append((_mirrored(end, position[:, place[2]], target.camera), count > 0))
         for there, (turned, mirrored) in product(_places(position[:, place], target.camera), ends):
             poses = replace(state, pose=_moved(problem, state, limb, rotation, position, there, turned)[None])
             elsewhere = (there - position[:, place]).norm(dim=-1).amax(-1) > _MOVED
@@ -86,12 +86,16 @@ def _on_ray(point: Tensor, origin: Tensor, length: Tensor) -> tuple[Tensor, Tens
     return (along - half)[..., None] * ray, (along + half)[..., None] * ray
 
 
-def _mirrored(rotation: Tensor, camera: Camera) -> Tensor:
-    """Rotations of hands (B, 3, 3), in the world, that look nearly alike: reflected in depth, and in the plane of the palm."""
-    depth = torch.diag(rotation.new_tensor((1.0, 1.0, -1.0)))
+def _mirrored(rotation: Tensor, position: Tensor, camera: Camera) -> Tensor:
+    """Rotations of hands (B, 3, 3) at (B, 3), in the world, that look nearly alike.
+
+    They are reflected along the line of sight, and in the plane of the palm.
+    """
+    sight = normalize(camera.to_camera(position[:, None])[:, 0], dim=-1)[..., None]
     if camera.rotation is not None:
-        depth = camera.rotation.to(rotation).mT @ depth @ camera.rotation.to(rotation)
-    return depth @ rotation @ torch.diag(rotation.new_tensor(_PALM))
+        sight = camera.rotation.to(sight).mT @ sight
+    reflected = rotation - 2.0 * sight @ (sight.mT @ rotation)
+    return reflected * rotation.new_tensor(_PALM)
 
 
 def _moved(

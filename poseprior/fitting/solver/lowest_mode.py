@@ -89,7 +89,8 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, other_poses: 
         steps += count
         gain = energy[of] - part.total(candidates, own)[0]
         better = ((gain > 0) & last.converged) | (gain > _CLEARLY)
-        gain = torch.where(better & (part.num_outliers(candidates)[0] == 0), gain, 0.0)
+        explained = part.num_outliers(candidates)[0] <= part.num_outliers(state.bodies(of))[0]
+        gain = torch.where(better & explained, gain, 0.0)
         rows, place = _best(of, gain, bodies)
         state = state.replaced(rows, candidates.bodies(place))
         energy = energy.index_add(0, rows, -gain[place])

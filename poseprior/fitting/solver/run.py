@@ -122,7 +122,7 @@ class FitRun:
         )  # fmt: skip
 
     def _through(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
-        """Through the stages, from one start or several; bodies of one start that leave points in 3D out get further attempts."""
+        """Through the stages, from one start or several, and then further attempts: at other depths, or at points left out."""
         problem, steps, idle = self.problem, 0, None
         with torch.no_grad():
             state = self._place(self.start, stages[0])
@@ -147,11 +147,11 @@ class FitRun:
                     state, converged = state.pick(best), converged.view(-1, best.shape[1]).gather(0, best).flatten()
             bar.update()
         found = Outcome(state, converged, steps)
-        if len(state.transl) > 1:
+        flat = is_2d(problem.targets) is not None
+        if len(state.transl) > 1 or (flat and (self.latent or not problem.can_split(state.transl.shape[1]))):
             return found
-        if is_2d(problem.targets) is not None:
-            splits = problem.can_split(state.transl.shape[1])
-            return found if self.latent or not splits else lowest_mode(problem, found, stages[-1], other_depths)
+        if flat:
+            return lowest_mode(problem, found, stages[-1], other_depths)
         again = restart(problem, state, converged, self.start, stages[-1], self._consistent)
         return replace(again, steps=steps + again.steps)
 
