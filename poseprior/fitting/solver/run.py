@@ -116,10 +116,8 @@ class FitRun:
             [points[rows] for points in every] for every in (self.torso, self.visible, self.body_points)
         )
         rest = part._through(part._stages(), bar)
-        return Outcome(
-            found.state.replaced(rows, rest.state), found.converged.index_copy(0, rows, rest.converged),
-            found.steps + rest.steps,
-        )  # fmt: skip
+        state, converged = found.state.replaced(rows, rest.state), found.converged.index_copy(0, rows, rest.converged)
+        return Outcome(state, converged, found.steps + rest.steps)
 
     def _through(self, stages: list[Stage], bar: tqdm[NoReturn]) -> Outcome:
         """Through the stages, from one start or several, and then further attempts: at other depths, or at points left out."""
