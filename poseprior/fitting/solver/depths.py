@@ -32,7 +32,7 @@ _PALM = (1.0, -1.0, 1.0)
 _MOVED = 0.05
 #: A pose is worth minimising when its energy is at most this above the body's own, nats, and so much more for each measured
 #: point of the hand or the foot: nearer or farther it looks larger or smaller, until the body has followed.
-_WORTH, _WORTH_OF_POINT = 20.0, 2.0
+_WORTH, _WORTH_OF_POINT = 6.0, 3.0
 
 
 def other_depths(
@@ -49,8 +49,9 @@ def other_depths(
     assert isinstance(target, Keypoints2D)
     rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
     position = position + state.transl[0][:, None]
+    judged = {joint for term in problem.terms for joint in term.joints}  # others are as good at one depth as at another
     for limb in _LIMBS:
-        if not set(limb[:2]) <= set(problem.free):
+        if not set(limb[:2]) <= set(problem.free) or not judged & set(limb):
             continue
         place = [problem.points.chain.index(joint) for joint in limb]
         joints = torch.isin(torch.arange(state.pose.shape[-2]), torch.tensor(limb)).to(energy.device)
