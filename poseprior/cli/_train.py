@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
 from ._busy import busy
+from ._calibrate import how_to_calibrate
 from ._common import reading, say_notes
 from ._models import Global, HandVae
 from ._other_run import refuse_another_run, reproducible
@@ -96,6 +97,10 @@ class Train(TrainOptions):
             return 130
         if not self.evaluate:
             self._summary()
+            if "val" in splits:
+                print(
+                    f"percentiles: the prior holds none among held-out people yet; {self._how_to_calibrate()} adds them"
+                )
             return 0
         try:
             metrics, held_out = self._measure(prior, recipe, parts, splits, options)
@@ -123,6 +128,12 @@ class Train(TrainOptions):
         print(f"options: {self.out / 'config.toml'}, which train --config takes")
         if any((self.out / "tb").iterdir()):
             print(f"curves: tensorboard --logdir {self.out / 'tb'}")
+
+    def _how_to_calibrate(self) -> str:
+        """What adds the percentiles that a training without an evaluation leaves out."""
+        if self.recipe is not None or self.context is not None:  # evaluate reads neither parts nor contexts
+            return "the same command without --no-evaluate"
+        return how_to_calibrate(self.out, self.data)
 
     def _write_config(self, options: FitOptions, unread: Collection[str]) -> None:
         """Everything that decided the run, whoever decided it, without the options that it did not read."""
