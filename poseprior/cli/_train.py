@@ -73,8 +73,8 @@ class Train(TrainOptions):
             self._write_config(options, unread)
             if not tensorboard_installed():
                 print('no curves in tb/: TensorBoard is not installed; pip install "poseprior[train]"')
-        # EM has a bar of its own, steps too.
-        with busy("fitting in closed form") if _is_one_pass(prior, options) else contextlib.nullcontext():
+        # Steps have a bar of their own. So has EM, but not what is done before and after it.
+        with busy("fitting in closed form") if _is_closed_form(options) else contextlib.nullcontext():
             result = self._fit(prior, splits, config)
         if not main_rank:
             return 0
@@ -258,10 +258,8 @@ class Train(TrainOptions):
         return config, config.resolve(defaults), unread
 
 
-def _is_one_pass(prior: PosePrior, options: FitOptions) -> bool:
-    from ..models import GaussianPrior
-
-    return isinstance(prior, GaussianPrior) and options.max_steps == 0 and options.progress
+def _is_closed_form(options: FitOptions) -> bool:
+    return options.max_steps == 0 and options.progress
 
 
 def _start_distributed() -> bool:
