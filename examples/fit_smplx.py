@@ -3,8 +3,8 @@
     python examples/fit_smplx.py                                  # the licence-free stand-in body
     python examples/fit_smplx.py --model models --out fits        # your SMPL-X file: models/smplx/SMPLX_NEUTRAL.npz
 
-Writes overlay.png and fitted.npz (SMPL-X parameters), and prints the errors, which are known here because the keypoints
-are made from known poses.
+Writes overlay.png (the true bodies and both fits under the keypoints) and fitted.npz (SMPL-X parameters of the fit with
+the prior), and prints the errors, which are known here because the keypoints are made from known poses.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import tyro
 import poseprior
 from poseprior.fitting import BodyPoints, Camera, FitBodyConfig, Keypoints2D, fit_body, layout, stand_in_body
 from poseprior.io import synthetic_poses
+from poseprior.params import pose_to_smplx
+from poseprior.viz import plot_fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +60,11 @@ def main() -> None:
     target = Keypoints2D(pixels, camera=camera, layout="openpose_25", confidence=confidence, sigma=5.0)
     joints = BodyPoints(model, joints=range(22))
     true_joints = joints(truth)
+    fits = {}
     for name, used in (("without a prior", None), (f"with {options.prior}", prior)):
-        fit = fit_body(model, target, prior=used, config=FitBodyConfig(iterations=options.iterations), progress=True)
+        fit = fits[name] = fit_body(
+            model, target, prior=used, config=FitBodyConfig(iterations=options.iterations), progress=True
+        )
         found = joints(fit.pose, betas=fit.params["betas"])
         error = 1000.0 * ((found - found[:, :1]) - (true_joints - true_joints[:, :1])).norm(dim=-1)
         print(
@@ -69,6 +74,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     fit.save(options.out / "fitted.npz")
     print(f"SMPL-X parameters are in {options.out / 'fitted.npz'}")
+    true = {**pose_to_smplx(truth), "transl": transl}
+    plot_fits(model, {"true body": true, **fits}, target, path=options.out / "overlay.png")
+    print(f"the first bodies are drawn in {options.out / 'overlay.png'}")
 
 
 if __name__ == "__main__":

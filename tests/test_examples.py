@@ -41,6 +41,7 @@ def test_fit_smplx_fits_better_with_a_prior(tmp_path: Path) -> None:
     out = _run("fit_smplx.py", "--frames", "2", "--iterations", "20", cwd=tmp_path)
     errors = [int(line.split(":")[1].split()[0]) for line in out.splitlines() if "mean joint error" in line]
     assert errors[1] < errors[0] and (tmp_path / "fits" / "fitted.npz").exists()
+    assert (tmp_path / "fits" / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

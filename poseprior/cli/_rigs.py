@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ._busy import busy
+from ._calibrate import say_own_samples
 from ._common import all_of, check_suffix, load_prior
 from ._over_files import over_files
 from ._parse import Prior
@@ -53,6 +54,8 @@ class Check:
         with busy(f"judging {min(len(data), self.max_poses):,} poses"):
             result = check(prior, data, max_poses=self.max_poses, seed=self.seed)
         print(result)
+        if result.percentile_kind == "own samples":
+            say_own_samples(self.prior)
         if self.json is not None:
             write_json(self.json, result.to_dict())
             print(f"results: {self.json}")

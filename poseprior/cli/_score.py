@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._checks import check_whole
 from ._busy import busy
+from ._calibrate import say_own_samples
 from ._common import check_suffix, generator, held_out, load_prior
 from ._over_files import over_files
 from ._parse import Prior
@@ -86,6 +87,8 @@ class Score:
         judged = observed.clone()
         judged[:, [j for j in range(observed.shape[1]) if j not in prior.joints]] = False
         _print_worst(result, judged, worst)
+        if "own samples" in (result.percentile_kind, result.joint_percentile_kind):
+            say_own_samples(self.prior)
         if self.json is not None:
             joints = list(prior.joints)
             columns = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
 from ._busy import busy
+from ._calibrate import how_to_calibrate
 from ._common import reading, say_notes
 from ._models import Global, HandVae
 from ._other_run import refuse_another_run, reproducible
@@ -72,8 +73,8 @@ class Train(TrainOptions):
             self._write_config(options, unread)
             if not tensorboard_installed():
                 print('no curves in tb/: TensorBoard is not installed; pip install "poseprior[train]"')
-        # EM has a bar of its own, steps too.
-        with busy("fitting in closed form") if _is_one_pass(prior, options) else contextlib.nullcontext():
+        # Steps have a bar of their own. So has EM, but not what is done before and after it.
+        with busy("fitting in closed form") if _is_closed_form(options) else contextlib.nullcontext():
             result = self._fit(prior, splits, config)
         if not main_rank:
             return 0
@@ -96,6 +97,10 @@ class Train(TrainOptions):
             return 130
         if not self.evaluate:
             self._summary()
+            if "val" in splits:
+                print(
+                    f"percentiles: the prior holds none among held-out people yet; {self._how_to_calibrate()} adds them"
+                )
             return 0
         try:
             metrics, held_out = self._measure(prior, recipe, parts, splits, options)
@@ -123,6 +128,12 @@ class Train(TrainOptions):
         print(f"options: {self.out / 'config.toml'}, which train --config takes")
         if any((self.out / "tb").iterdir()):
             print(f"curves: tensorboard --logdir {self.out / 'tb'}")
+
+    def _how_to_calibrate(self) -> str:
+        """What adds the percentiles that a training without an evaluation leaves out."""
+        if self.recipe is not None or self.context is not None:  # evaluate reads neither parts nor contexts
+            return "the same command without --no-evaluate"
+        return how_to_calibrate(self.out, self.data)
 
     def _write_config(self, options: FitOptions, unread: Collection[str]) -> None:
         """Everything that decided the run, whoever decided it, without the options that it did not read."""
@@ -247,10 +258,8 @@ class Train(TrainOptions):
         return config, config.resolve(defaults), unread
 
 
-def _is_one_pass(prior: PosePrior, options: FitOptions) -> bool:
-    from ..models import GaussianPrior
-
-    return isinstance(prior, GaussianPrior) and options.max_steps == 0 and options.progress
+def _is_closed_form(options: FitOptions) -> bool:
+    return options.max_steps == 0 and options.progress
 
 
 def _start_distributed() -> bool:

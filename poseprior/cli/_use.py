@@ -14,6 +14,7 @@ import tyro
 from .._checks import check_whole
 from .._text import printable
 from ._busy import busy
+from ._calibrate import calibrate_file, file_to_rewrite, people_to_calibrate_on
 from ._common import check_suffix, generator, held_out, hidden_joints, load_prior
 from ._over_files import over_files
 from ._parse import Prior
@@ -46,6 +47,9 @@ class Evaluate:
     """Of jitter, samples and subsets."""
     device: str = "cpu"
     """Where to compute."""
+    calibrate: bool = False
+    """Write percentiles among held-out people into the prior's own file, as poseprior train does: of the val split of a
+    folder, or of all poses of a file. They get the jitter, the rig noise and the seed of the training."""
 
     def run(self) -> None:
         from ..evaluation.report import evaluate, format_table
@@ -53,6 +57,8 @@ class Evaluate:
 
         prior = load_prior(self.prior, self.device)
         check_suffix("--json", self.json, ".json")
+        rewritten = file_to_rewrite(self.prior) if self.calibrate else None
+        people = people_to_calibrate_on(self.data, prior) if self.calibrate else None
         data = held_out(self.data)
         result = evaluate(
             prior, data, jitter=self.jitter, seed=self.seed, num_samples=self.num_samples,
@@ -62,6 +68,8 @@ class Evaluate:
         if self.json is not None:
             write_json(self.json, result)
             print(f"results: {self.json}")
+        if rewritten is not None and people is not None:
+            calibrate_file(prior, rewritten, people)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,25 @@ def test_em_recovers_the_truth_with_and_without_missing_joints(missing: float) -
     np.testing.assert_allclose(covariance[order].numpy(), true_covariance, atol=0.25)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_em_shows_its_steps(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the mixture, and those of the Gaussian that comes first where joints are missing."""
+    z, seen = _draws(500), torch.rand(500, 2, generator=torch.Generator().manual_seed(1)) < 0.8
+    seen[~seen.any(1), 0] = True
+    for components in (1, 2):
+        fit_mixture(
+            z, seen, components, iterations=7, prior_count=0.0, generator=torch.Generator().manual_seed(0), tol=-1.0,
+            progress=progress,
+        )  # fmt: skip
+        bars = capsys.readouterr().err
+        assert ("EM of one Gaussian:   0%" in bars and "0/7" in bars) == progress
+        assert ("EM:   0%" in bars) == (progress and components == 2)
+    fit_mixture(
+        z, torch.ones_like(seen), 1, iterations=7, prior_count=0.0, generator=torch.Generator(), progress=progress
+    )
+    assert capsys.readouterr().err == ""  # one step, without a bar
+
+
 @torch.no_grad()
 def test_em_never_lowers_the_likelihood() -> None:
     z, seen = _draws(2000), torch.rand(2000, 2, generator=torch.Generator().manual_seed(1)) < 0.8

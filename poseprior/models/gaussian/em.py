@@ -50,7 +50,7 @@ def fit_mixture(
         prior_count: pseudo-poses of the pooled covariance added to every component, so that none collapses.
         generator: draws the starting components.
         shrinkage: weight of the unit Gaussian in the pooled covariance.
-        progress: show a tqdm bar.
+        progress: show a tqdm bar of the EM steps.
         out_of_time: called after every step; EM ends with the present estimate when it returns True.
         tol: stop when the log-likelihood gains less than this, nats a pose.
 
@@ -67,8 +67,9 @@ def fit_mixture(
     weights, mean, covariance = torch.ones(1, dtype=z.dtype), pooled_mean[None], pooled[None]
     complete = len(groups) == 1 and bool(groups[0][1].all())
     weights, mean, covariance = _em(
-        z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol, False, out_of_time
-    )
+        z, groups, weights, mean, covariance, 1 if complete else iterations, 0.0, tol,
+        "EM of one Gaussian" if progress and not complete else None, out_of_time,
+    )  # fmt: skip
     covariance = (1.0 - shrinkage) * covariance + shrinkage * identity
     if num_components == 1:
         return weights, mean, covariance
@@ -77,7 +78,7 @@ def fit_mixture(
     nearest = torch.cat([torch.cdist(part, start).argmin(1) for part in z.split(_CHUNK)])
     weights = torch.bincount(nearest, minlength=num_components).double().clamp_min(1.0)
     return _em(z, groups, weights / weights.sum(), start, pool.expand(num_components, -1, -1).clone() * 0.5, iterations,
-               prior_count, tol, progress, out_of_time)  # fmt: skip
+               prior_count, tol, "EM" if progress else None, out_of_time)  # fmt: skip
 
 
 def _em(
@@ -89,14 +90,15 @@ def _em(
     iterations: int,
     prior_count: float,
     tol: float,
-    progress: bool,
+    bar: str | None,
     out_of_time: Callable[[], bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """EM from the given moments; `bar` is the text of a tqdm bar, None for none."""
     components, dims = mean.shape
     pool = covariance.mean(0)
     ridge = 1e-6 * torch.eye(dims, dtype=z.dtype)
     last = -math.inf
-    for _ in tqdm(range(iterations), desc="EM", disable=not progress, leave=False):
+    for _ in tqdm(range(iterations), desc=bar, disable=bar is None, leave=False):
         count = torch.zeros(components, dtype=z.dtype)
         first = torch.zeros(components, dims, dtype=z.dtype)
         second = torch.zeros(components, dims, dims, dtype=z.dtype)
