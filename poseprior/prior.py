@@ -153,7 +153,7 @@ class PosePrior(Compilable, Trainable):
         Raises:
             ValueError: sizes that are not whole numbers of 0 or more, too many poses, or a context of another size.
         """
-        _pose_checks.check_precision(self._reference_tensor())
+        _pose_checks.check_precision(self._settled())
         shape = _pose_checks.check_sample_shape(sample_shape)
         _pose_checks.check_generator(generator, self.device)
         condition = self._check_context(context, shape)
@@ -247,7 +247,7 @@ class PosePrior(Compilable, Trainable):
 
     def _check_pose(self, pose: Tensor, observed: Tensor | None) -> tuple[torch.Size, Tensor, Tensor]:
         """The batch shape, (B, J, 3) rotvecs with zeros where unobserved, and (B, J) bool; see `check_pose`."""
-        return _pose_checks.check_pose(pose, observed, self._joint_index, self._reference_tensor())
+        return _pose_checks.check_pose(pose, observed, self._joint_index, self._settled())
 
     def _check_context(self, context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
         if context is None:
@@ -291,7 +291,7 @@ class LatentPosePrior(PosePrior):
     @in_full_precision
     def decode(self, latent: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Poses (*batch, 55, 3) of latents (*batch, D), differentiable; joints that are not modelled are zero."""
-        _pose_checks.check_precision(self._reference_tensor())
+        _pose_checks.check_precision(self._settled())
         _pose_checks.check_latent(latent, self.latent_dim)
         batch = latent.shape[:-1]
         flat = latent.to(dtype=self.dtype, device=self.device).reshape(-1, self.latent_dim)

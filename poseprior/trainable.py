@@ -59,7 +59,8 @@ class Trainable(nn.Module, ABC):
     """The part of a prior that `poseprior.training` works with: options, starts, losses and notes.
 
     A fitted prior all of whose parameters are frozen (`requires_grad_(False)`, as `fit` and `load` leave them) stays in
-    evaluation mode: putting a module that holds it in training mode does not make its density random.
+    evaluation mode: putting a module that holds it in training mode does not make its density random. One that is frozen
+    while it is in training mode leaves it when it is next used.
 
     Attributes:
         joints: SMPL-X indices of the joints the model has, sorted.
@@ -152,8 +153,24 @@ class Trainable(nn.Module, ABC):
 
     def train(self: _Self, mode: bool = True) -> _Self:
         """As `nn.Module.train`, except that a fitted prior with frozen weights stays in evaluation mode."""
-        frozen = self.fitted and not any(parameter.requires_grad for parameter in self.parameters())
-        return super().train(mode and not frozen)
+        return super().train(mode and not self._is_frozen())
+
+    def _is_frozen(self) -> bool:
+        return self.fitted and not any(parameter.requires_grad for parameter in self.parameters())
+
+    def _settle(self) -> None:
+        """Leave training mode if the weights have been frozen since `train()`.
+
+        Weights can be frozen without a word to the prior (a parent's `requires_grad_` reaches the parameters alone), so
+        that this is decided at each use. A prior that holds others settles them too: its own mode does not show theirs.
+        """
+        if self.training and self._is_frozen():
+            self.train(False)
+
+    def _settled(self) -> Tensor:
+        """`_reference_tensor`, for whatever computes a result for a user: the prior is in the right mode from here on."""
+        self._settle()
+        return self._reference_tensor()
 
     def _check_weights(self) -> None:
         """Refuse weights that the model cannot compute with; called when they come from a file.

@@ -327,3 +327,20 @@ def test_compiled_graphs_follow_the_weights() -> None:
     prior.double()
     _close(compiled(pose), prior.log_prob(pose))
     torch.compiler.reset()
+
+
+def test_a_compiled_graph_follows_weights_that_are_frozen_again() -> None:
+    """Without dropout, in graphs made before the training and after it, and under transforms."""
+    prior, pose = load("body-global-flow"), _poses("body-global-flow")
+    expected = prior.log_prob(pose)
+    before = torch.compile(prior.log_prob, fullgraph=True, dynamic=True, backend="eager")
+    _close(before(pose), expected)
+    prior.requires_grad_(True).train()
+    assert float((before(pose).detach() - expected).abs().max()) > 0.01
+    torch.nn.ModuleList([prior]).requires_grad_(False)
+    _close(before(pose), expected)
+    prior.requires_grad_(True).train().requires_grad_(False)
+    _close(torch.compile(prior.log_prob, fullgraph=True, dynamic=True, backend="eager")(pose), expected)
+    prior.requires_grad_(True).train().requires_grad_(False)
+    _close(vmap(prior.log_prob)(pose), expected)
+    torch.compiler.reset()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from .._checks import check_ending, check_number, check_path, quoted
 from ..skeleton import PART_SLICES
 from .atomic import replacing
+from .continuous import continuous
 
 #: Of SMPL-X model files.
 GENDERS = ("neutral", "female", "male")
@@ -56,7 +56,7 @@ def write_fitted(
         frames' if they differ; every frame's are in `betas_by_frame`), `gender`, `surface_model_type`,
         `mocap_frame_rate`, and `frame_names` where given; `coordinates` and `up_axis` ("unknown" for None) say in which
         coordinates the bodies stand. `poseprior.read_poses` reads it too. From one frame to the next
-        rotations take the shorter way, so that a person who turns round does not jump by 2 pi.
+        rotations take the shorter way (`continuous`), so that a person who turns round does not jump by 2 pi.
 
     Raises:
         ValueError: another suffix or gender, a frame rate that is not above 0, or a place that cannot be written.
@@ -99,18 +99,3 @@ def write_fitted(
     with replacing(target) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
     return target
-
-
-def continuous(pose: Tensor) -> Tensor:
-    """The same rotations (F, J, 3), each as the rotvec that is nearest to that of the frame before.
-
-    Of v and its equals v + 2 pi k v / |v| the nearest one is taken, so norms may grow beyond pi.
-    """
-    result = pose.clone()
-    for frame in range(1, len(pose)):
-        before, angle = result[frame - 1], pose[frame].norm(dim=-1, keepdim=True)
-        along = torch.where(angle > 1e-6, pose[frame], before)
-        axis = along / along.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        turns = torch.round(((before * axis).sum(-1, keepdim=True) - angle) / (2 * math.pi))
-        result[frame] = torch.where(turns == 0, pose[frame], (angle + 2 * math.pi * turns) * axis)
-    return result

@@ -115,6 +115,11 @@ class ProductPrior(PosePrior):
         for part, came_fitted in zip(self._own_parts(), self._came_fitted, strict=True):
             part.requires_grad_(self.fitted or not came_fitted)
 
+    def _settle(self) -> None:
+        super()._settle()
+        for part in self._own_parts():
+            part._settle()
+
     def _stored_metadata(self) -> dict[str, Any]:
         stored = [part._stored_metadata() for part in self._own_parts()]
         return {**self.metadata, "parts": stored} if any(stored) or "parts" in self.metadata else self.metadata

@@ -112,6 +112,10 @@ class _Adapted(PosePrior):
     def _thaw(self) -> None:
         self.prior._thaw()
 
+    def _settle(self) -> None:
+        super()._settle()
+        self.prior._settle()
+
     def _check_weights(self) -> None:
         self.prior._check_weights()
         super()._check_weights()

@@ -139,13 +139,23 @@ def check_precisions_agree(prior: PosePrior, poses: Tensor) -> None:
 
 
 def check_mode_of_a_parent(prior: PosePrior, poses: Tensor) -> None:
-    """A loaded prior stays deterministic when a module that holds it is trained."""
+    """A loaded prior stays deterministic when a module that holds it is trained, and is so again once it is frozen again."""
     with tempfile.TemporaryDirectory() as folder:
         prior.save(Path(folder) / "prior.safetensors")
         loaded = poseprior.load(Path(folder) / "prior.safetensors")
     expected = loaded.log_prob(poses[:4])
-    nn.ModuleList([loaded]).train()
+    parent = nn.ModuleList([loaded])
+    parent.train()
     torch.testing.assert_close(loaded.log_prob(poses[:4]), expected, rtol=1e-5, atol=1e-4)
+    drawn = loaded.sample(3, generator=seeded())
+    for holder in (parent, loaded):
+        parent.requires_grad_(True).train()
+        holder.requires_grad_(False)
+        torch.testing.assert_close(loaded.log_prob(poses[:4]), expected, rtol=1e-5, atol=1e-4)
+        assert not any(module.training for module in loaded.modules())
+        parent.requires_grad_(True).train()
+        holder.requires_grad_(False)
+        torch.testing.assert_close(loaded.sample(3, generator=seeded()), drawn, rtol=1e-4, atol=1e-4)
 
 
 def check_errors(prior: PosePrior, poses: Tensor) -> None:

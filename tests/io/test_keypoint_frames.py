@@ -276,3 +276,49 @@ def test_flags_of_a_body_beside_scores_of_hands(tmp_path: Path) -> None:
     found = read_keypoints(save_json(tmp_path / "a.json", [person]))
     weights = [float(found.confidence[0, k]) for k in (0, 17, 23, 91, 112)]
     np.testing.assert_allclose(weights, [1, 1, 0.3, 0.4, 0], rtol=1e-6)
+
+
+def _pairs(by: float) -> dict[str, Any]:
+    """Two entries of one person, `by` pixels apart, as programs write them; the person is 459 pixels tall."""
+    scores = [[0.9] * 17, [0.8] * 17]
+    return {
+        "rtmlib": {"keypoints": [_C.tolist(), _shifted(by).tolist()], "scores": scores},
+        "list": [{"keypoints": _moved(k, by=by)} for k in range(2)],
+        "mmpose": {"meta_info": {}, "instance_info": [{"keypoints": _moved(k, by=by)} for k in range(2)]},
+        "mediapipe": {"pose_landmarks": [_landmarks(), _landmarks(by / 459 * 0.55)]},
+    }
+
+
+@pytest.mark.parametrize("program", list(_pairs(0)))
+def test_two_entries_at_one_place_are_refused(program: str, tmp_path: Path) -> None:
+    """They are two frames or one person found twice; people beside each other are read."""
+    units: dict[str, Any] = {"units": "normalised", "image_size": (1000, 1000)} if program == "mediapipe" else {}
+    for by in (0.0, 2.0, 25.0):
+        path = save_json(tmp_path / "a.json", _pairs(by)[program])
+        with pytest.raises(
+            ValueError, match=r'one person in two frames, or found twice; write .*"frame.*Leave one of them out'
+        ):
+            read_keypoints(path, **units)
+    for by in (60.0, 200.0):
+        assert len(read_keypoints(save_json(tmp_path / "a.json", _pairs(by)[program]), **units).points) == 1
+
+
+def test_what_tells_two_entries_apart_is_enough(tmp_path: Path) -> None:
+    """Track numbers that differ, hands of known sides, and points that are not seen in both."""
+    entries = [{"keypoints": _moved(k), "track_id": k + 1} for k in range(2)]
+    assert len(read_keypoints(save_json(tmp_path / "a.json", entries)).points) == 1
+    entries[1]["track_id"] = 1
+    with pytest.raises(ValueError, match="found twice"):
+        read_keypoints(save_json(tmp_path / "a.json", entries))
+    sides = [[{"categoryName": side}] for side in ("Left", "Right")]
+    hands = {"hand_landmarks": [_landmarks()[:21], _landmarks(0.001)[:21]], "handedness": sides}
+    found = read_keypoints(
+        save_json(tmp_path / "b.json", hands), layout="mediapipe_left_hand", units="normalised", image_size=(9, 9)
+    )
+    assert len(found.points) == 1
+    upper, lower = (
+        np.column_stack((_C, [0.9 * (k < 9) for k in range(17)])),
+        np.column_stack((_C, [0.9 * (k > 9) for k in range(17)])),
+    )
+    halves = [{"keypoints": half.ravel().tolist()} for half in (upper, lower)]
+    assert len(read_keypoints(save_json(tmp_path / "c.json", halves), layout="coco_17").points) == 1

@@ -129,7 +129,7 @@ def test_mmpose(tmp_path: Path) -> None:
 
 def test_mmpose_of_one_image(tmp_path: Path) -> None:
     points = random_points(133)
-    people = [{"keypoints": (points[0] + k).tolist(), "keypoint_scores": [0.9 - k] * 133} for k in (0, 0.5)]
+    people = [{"keypoints": (points[0] + 600 * k).tolist(), "keypoint_scores": [0.9 - k] * 133} for k in (0, 0.5)]
     found = read_keypoints(save_json(tmp_path / "image.json", {"meta_info": {}, "instance_info": people}))
     assert found.names == ("image",) and found.layout == "coco_wholebody"
     np.testing.assert_allclose(found.points[0].numpy(), points[0], rtol=1e-5)

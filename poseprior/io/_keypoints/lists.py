@@ -118,7 +118,10 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
             continue
         group.append((_whole_body(one, notes, path) if whole_body else _person(one, notes, path), track_number(one)))
     every = stack_people([points for group in frames.values() for points, _ in group], "keypoints", path)
-    if said is None:
+    tracks = {track for group in frames.values() for _, track in group}
+    if said is None and (
+        len(every) > 2 or None in tracks or len(tracks) < len(every)
+    ):  # a tracker tells two people apart
         refuse_frames_as_people(list(every), "path", _WRITE_FRAMES, path)
     if not frames:  # one file a frame, of one in which nobody is
         frames[path.stem] = []

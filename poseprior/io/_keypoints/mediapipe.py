@@ -45,7 +45,8 @@ def read_landmarks(content: Any, path: Path) -> list[Frame]:
         found.append(confident_points(numbers(values, "landmarks", path), None, "landmarks", path))
     people = [one for one in found if len(one)]
     every, sides = stack_people(people, "landmarks", path), tuple[str, ...]()
-    refuse_frames_as_people(people, "landmarks", _WRITE_FRAMES, path)
+    if len(people) != 2 or handedness is None:  # a pair may be hands that touch
+        refuse_frames_as_people(people, "landmarks", _WRITE_FRAMES, path)
     if handedness is not None and every.shape[1] == _HAND_POINTS:
         sides = tuple(_side(one, path) for one in (handedness if isinstance(handedness, list) else [handedness]))
         if len(sides) != len(found):
