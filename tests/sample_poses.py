@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poseprior.io import PoseDataset
+from poseprior.io import PoseDataset, synthetic_poses, write_poses
 from poseprior.rotations import random_rotvec
 
 
@@ -30,6 +30,18 @@ def bent_poses(count: int, seed: int = 0, width: float = 0.3) -> Tensor:
     mixing = torch.randn(6, 55 * 3, generator=seeded(99)) / math.sqrt(6.0)
     flat = torch.tanh(factor @ mixing) + 0.3 * torch.randn(count, 55 * 3, generator=generator)
     return (width * flat).view(count, 55, 3)
+
+
+def split_people(count: int) -> tuple[PoseDataset, ...]:
+    """Train, val and test poses of 4, 2 and 2 synthetic people."""
+    return synthetic_poses(count, seed=0, num_subjects=8).split_by_subject([0.5, 0.25, 0.25], seed=0)
+
+
+def write_split(folder: Path, count: int) -> Path:
+    """A folder with the three parts of `split_people`."""
+    for name, part in zip(("train", "val", "test"), split_people(count), strict=True):
+        write_poses(folder / f"{name}_poses.npz", part)
+    return folder
 
 
 def all_but(*joints: int) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sample_poses import write_split
 
 import poseprior
 from poseprior.cli import main
@@ -17,11 +18,7 @@ from poseprior.io import read_poses, synthetic_poses, write_poses
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("poses")
-    parts = synthetic_poses(2400, seed=0, num_subjects=8).split_by_subject([0.5, 0.25, 0.25], seed=0)
-    for name, part in zip(("train", "val", "test"), parts, strict=True):
-        write_poses(folder / f"{name}_poses.npz", part)
-    return folder
+    return write_split(tmp_path_factory.mktemp("poses"), 2400)
 
 
 @pytest.fixture(scope="module")

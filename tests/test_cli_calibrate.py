@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from sample_poses import write_split
 
 import poseprior
 from poseprior.cli import main
-from poseprior.io import synthetic_poses, write_poses
 from poseprior.pretrained.listing import pretrained_files
 
 _FAST = ("--num-samples", "0", "--num-completed", "0", "--max-poses", "50")
@@ -18,11 +18,7 @@ _FAST = ("--num-samples", "0", "--num-completed", "0", "--max-poses", "50")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("poses")
-    parts = synthetic_poses(1600, seed=0, num_subjects=8).split_by_subject([0.5, 0.25, 0.25], seed=0)
-    for name, part in zip(("train", "val", "test"), parts, strict=True):
-        write_poses(folder / f"{name}_poses.npz", part)
-    return folder
+    return write_split(tmp_path_factory.mktemp("poses"), 1600)
 
 
 def _train(data: Path, out: Path, *more: str) -> list[str]:

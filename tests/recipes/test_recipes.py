@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from sample_poses import split_people
 
 import poseprior
-from poseprior import PoseDataset, skeleton
+from poseprior import skeleton
 from poseprior.cli import main
 from poseprior.io import synthetic_poses, write_poses
 from poseprior.recipes import RECIPES, Recipe, check_log_prob, find_recipe, held_out_nll, read_parts, record, together
@@ -20,15 +21,11 @@ from poseprior.recipes.sources import SOURCES
 LEFT, RIGHT = list(range(25, 40)), list(range(40, 55))
 
 
-def _split() -> tuple[PoseDataset, ...]:
-    return synthetic_poses(1600, seed=0, num_subjects=8).split_by_subject([0.5, 0.25, 0.25], seed=0)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """body/ without fingers, hands/ one hand at a time: the shape of the shared recordings."""
     root = tmp_path_factory.mktemp("recordings")
-    for name, part in zip(("train", "val", "test"), _split(), strict=True):
+    for name, part in zip(("train", "val", "test"), split_people(1600), strict=True):
         pose, observed = part.all_poses()
         body = observed.clone()
         body[:, 22:] = False

@@ -18,10 +18,11 @@ from torch.nn.functional import normalize
 from ...rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from ..camera import Camera
 from ..targets import Keypoints2D
+from .lowest_mode import Poses, finite_total
 from .problem import FitProblem
 from .stages import Stage
 from .state import BodyState
-from .twists import num_moved, shortest_turn
+from .twists import num_moved, pointed
 
 #: Arms and legs: the joints between which their two bones are.
 _LIMBS = ((16, 18, 20), (17, 19, 21), (1, 4, 7), (2, 5, 8))
@@ -35,9 +36,7 @@ _MOVED = 0.05
 _WORTH, _WORTH_OF_POINT = 6.0, 3.0
 
 
-def other_depths(
-    problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage
-) -> Iterator[tuple[BodyState, Tensor, Tensor]]:
+def other_depths(problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage) -> Iterator[Poses]:
     """Bodies with a limb at other depths, as `lowest_mode` takes them.
 
     Args:
@@ -49,10 +48,9 @@ def other_depths(
     assert isinstance(target, Keypoints2D)
     rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
     position = position + state.transl[0][:, None]
-    judged = {joint for term in problem.terms for joint in term.joints}  # others are as good at one depth as at another
     for limb in _LIMBS:
-        if not set(limb[:2]) <= set(problem.free) or not judged & set(limb):
-            continue
+        if not set(limb[:2]) <= set(problem.free) or problem.judged.isdisjoint(limb):
+            continue  # a limb that no term judges is as good at one depth as at another
         place = [problem.points.chain.index(joint) for joint in limb]
         joints = torch.isin(torch.arange(state.pose.shape[-2]), torch.tensor(limb)).to(energy.device)
         end = rotation[:, place[2]]
@@ -63,7 +61,7 @@ def other_depths(
         for there, (turned, mirrored) in product(_places(position[:, place], target.camera), ends):
             poses = replace(state, pose=_moved(problem, state, limb, rotation, position, there, turned)[None])
             elsewhere = (there - position[:, place]).norm(dim=-1).amax(-1) > _MOVED
-            cost = torch.nan_to_num(problem.total(poses, stage)[0], nan=torch.inf)
+            cost = finite_total(problem, poses, stage)[0]
             rows = ((elsewhere | mirrored) & (cost < energy + _WORTH + _WORTH_OF_POINT * count)).nonzero()[:, 0]
             yield poses.bodies(rows), rows, joints.expand(len(rows), -1)
 
@@ -111,9 +109,8 @@ def _moved(
     above = rotation[:, problem.points.tree.parents[place[0]]]
     pose = state.pose[0].clone()
     for k, (upper, lower) in enumerate(pairwise(place)):
-        carried = above @ rotvec_to_rotmat(pose[:, limb[k]])
-        bone = carried @ rotation[:, upper].mT @ (position[:, lower] - position[:, upper])[..., None]
-        turned = shortest_turn(bone[..., 0], there[:, k + 1] - there[:, k]) @ carried
+        bone, wanted = position[:, lower] - position[:, upper], there[:, k + 1] - there[:, k]
+        turned = pointed(above @ rotvec_to_rotmat(pose[:, limb[k]]), rotation[:, upper], bone, wanted)
         pose[:, limb[k]] = rotmat_to_rotvec(above.mT @ turned)
         above = turned
     pose[:, limb[-1]] = rotmat_to_rotvec(above.mT @ end)

@@ -112,7 +112,7 @@ def other_turns(
         for some in _chunks(rows, THETAS * PHIS):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = grid_of_turns(part, state.bodies(some), own, arm)
-            number, body = _worth(_total(part, poses, own), energy[some]).nonzero().unbind(1)
+            number, body = _worth(finite_total(part, poses, own), energy[some]).nonzero().unbind(1)
             yield poses.rows(number * len(some) + body), some[body], shoulder.expand(len(body), -1)
     for together in chains(problem):
         moved = torch.tensor([joint for chain in together for joint in chain])
@@ -121,19 +121,19 @@ def other_turns(
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = with_turns_of(part, state.bodies(some), own, samples, together)
             away = (geodesic_distance(poses.pose[..., turns, :], state.pose[0, some][:, turns]) > _BACK).any(-1)
-            cost = torch.where(away, _total(part, poses, own), torch.inf)
+            cost = torch.where(away, finite_total(part, poses, own), torch.inf)
             lowest, number = cost.topk(min(_MOST_SAMPLES, len(cost)), 0, largest=False)
             place, body = (lowest < energy[some] + _WORTH_SAMPLE).nonzero().unbind(1)
             yield poses.rows(number[place, body] * len(some) + body), some[body], turns.expand(len(body), -1)
     long = state.pose[0].norm(dim=-1) > math.pi
     poses = replace(state, pose=wrap_rotvec(state.pose))  # the same rotations, which regularisers of rotvecs may prefer
-    rows = (_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
+    rows = (finite_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
     yield poses.bodies(rows), rows, long[rows]
     for joints in hidden_joints(problem, stage):
         for some in _chunks(joints.any(-1).nonzero()[:, 0], len(samples)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = with_joints_of(state.bodies(some), samples, joints[some])
-            lowest, number = _total(part, poses, own).min(0)
+            lowest, number = finite_total(part, poses, own).min(0)
             body = (lowest < energy[some] + _WORTH).nonzero()[:, 0]
             yield poses.rows(number[body] * len(some) + body), some[body], joints[some[body]]
 
@@ -188,7 +188,8 @@ def _joined(state: BodyState, every: Iterator[Poses]) -> Poses:
     return found, torch.cat(whose), torch.cat(moved)
 
 
-def _total(problem: FitProblem, poses: BodyState, stage: Stage) -> Tensor:
+def finite_total(problem: FitProblem, poses: BodyState, stage: Stage) -> Tensor:
+    """(S, B) energies; what has none is infinitely bad."""
     return torch.nan_to_num(problem.total(poses, stage), nan=torch.inf)
 
 

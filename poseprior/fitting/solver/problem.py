@@ -55,8 +55,9 @@ class FitProblem:
             for t in self.targets
         ]
         self._surrogates: dict[int, GaussianSurrogate] = {}
-        judged = {joint for term in terms for joint in term.joints}
-        self.resting = tuple(j for j in free if j not in judged)
+        #: Joints that terms judge.
+        self.judged = frozenset(joint for term in terms for joint in term.joints)
+        self.resting = tuple(j for j in free if j not in self.judged)
         self._names = _different([target.name for target in targets], [term.name for term in terms])
 
     def body(self, state: BodyState) -> Tensor:

@@ -53,7 +53,7 @@ def arms(problem: FitProblem) -> Iterator[tuple[int, int, int]]:
 def _judged(problem: FitProblem) -> set[int]:
     """The joints whose rotations cost something by themselves: those of terms, and those that a regulariser holds."""
     resting = () if problem.config.rest_sigma is None else problem.resting
-    return {joint for term in problem.terms for joint in term.joints}.union(resting)
+    return {*problem.judged, *resting}
 
 
 def hidden_turns(problem: FitProblem, state: BodyState, stage: Stage, arm: tuple[int, int, int]) -> Tensor:
@@ -110,10 +110,9 @@ def hidden_joints(problem: FitProblem, stage: Stage) -> Iterator[Tensor]:
 
     A wrist beyond which no finger is measured, for one, and then the fingers.
     """
-    judged = {joint for term in problem.terms for joint in term.joints}
     for part in _PARTS:
         hidden = torch.zeros(len(stage.chosen[0]), 55, dtype=torch.bool, device=stage.chosen[0].device)
-        for joint in judged.intersection(part, problem.free):
+        for joint in problem.judged.intersection(part, problem.free):
             hidden[:, joint] = ~moves_points(problem, stage, joint)
         yield hidden
 
@@ -156,10 +155,9 @@ def with_turns_of(
     for chain in chains:
         above = rotation[:, problem.points.tree.parents[place[chain[0]]]]
         for joint, end in pairwise(chain):
-            own, first = rotation[:, place[joint]], above @ rotvec_to_rotmat(poses[:, None, joint].to(many))
-            wanted = normalize(position[:, place[end]] - position[:, place[joint]], dim=-1)
-            bone = (first @ (own.mT @ wanted[..., None]))[..., 0]
-            turned = shortest_turn(bone, wanted.expand_as(bone)) @ first
+            first = above @ rotvec_to_rotmat(poses[:, None, joint].to(many))
+            bone = normalize(position[:, place[end]] - position[:, place[joint]], dim=-1)
+            turned = pointed(first, rotation[:, place[joint]], bone, bone)
             many[..., joint, :] = rotmat_to_rotvec(above.mT @ turned)
             above = turned
         last = chain[-1]
@@ -169,11 +167,19 @@ def with_turns_of(
     return replace(state.expand(len(poses)), pose=many)
 
 
-def shortest_turn(bone: Tensor, wanted: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) that point bones (..., 3) where they are wanted, (..., 3), by the smallest angle."""
-    axis = torch.linalg.cross(bone, wanted)
-    angle = torch.atan2(axis.norm(dim=-1), (bone * wanted).sum(-1))
-    return rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None])
+def pointed(first: Tensor, own: Tensor, bone: Tensor, wanted: Tensor) -> Tensor:
+    """Rotations `first` (..., 3, 3) of joints, turned by the smallest angle that points their bones where they are wanted.
+
+    Args:
+        first: (..., B, 3, 3).
+        own: (B, 3, 3), the rotations with which the bones point along `bone` (B, 3).
+        wanted: (B, 3).
+    """
+    carried = (first @ (own.mT @ bone[..., None]))[..., 0]
+    wanted = wanted.expand_as(carried)
+    axis = torch.linalg.cross(carried, wanted)
+    angle = torch.atan2(axis.norm(dim=-1), (carried * wanted).sum(-1))
+    return rotvec_to_rotmat(normalize(axis, dim=-1) * angle[..., None]) @ first
 
 
 def moves_points(problem: FitProblem, stage: Stage, joint: int) -> Tensor:

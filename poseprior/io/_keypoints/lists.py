@@ -119,9 +119,8 @@ def by_frame(people: list[dict[str, Any]], path: Path, names: dict[str, str] | N
         group.append((_whole_body(one, notes, path) if whole_body else _person(one, notes, path), track_number(one)))
     every = stack_people([points for group in frames.values() for points, _ in group], "keypoints", path)
     tracks = {track for group in frames.values() for _, track in group}
-    if said is None and (
-        len(every) > 2 or None in tracks or len(tracks) < len(every)
-    ):  # a tracker tells two people apart
+    tracked_pair = len(every) == len(tracks) == 2 and None not in tracks  # two people, as a tracker says
+    if said is None and not tracked_pair:
         refuse_frames_as_people(list(every), "path", _WRITE_FRAMES, path)
     if not frames:  # one file a frame, of one in which nobody is
         frames[path.stem] = []
@@ -174,10 +173,8 @@ def _has_points(one: dict[str, Any], notes: dict[str, None]) -> bool:
 
 def _person(one: dict[str, Any], notes: dict[str, None], path: Path) -> Points:
     """(K, 3) of `keypoints`, flat, a list for each point or one for each coordinate, and of the confidences beside them."""
-    value, key = (
-        _by_point(one["keypoints"], path),
-        next((key for key in _SCORES if isinstance(one.get(key), list)), None),
-    )
+    value = _by_point(one["keypoints"], path)
+    key = next((key for key in _SCORES if isinstance(one.get(key), list)), None)
     scores = None if key is None else np.asarray(numbers(one[key], key, path))
     flat = numbers(value, "keypoints", path)
     width = 3
