@@ -9,13 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poseprior.io._keypoints.proportions import place_of
+from poseprior.keypoint_layouts import SMPLX_144, layout_of_length
+
 #: Frames of a file.
 F = 3
 
 
 def random_points(count: int, frames: int = F, dimensions: int = 2, seed: int = 0) -> NDArray[np.float32]:
-    """(frames, count, dimensions) coordinates of no person."""
-    return np.random.default_rng(seed).uniform(50, 600, (frames, count, dimensions)).astype(np.float32)
+    """(frames, count, dimensions) coordinates from 50 to 600: of a person who stands, where one layout has so many points."""
+    rng = np.random.default_rng(seed)
+    found = layout_of_length(count)
+    if found is None:
+        return rng.uniform(50, 600, (frames, count, dimensions)).astype(np.float32)
+    names = [SMPLX_144[0 if joint is None else joint] for joint in found.joints]
+    person = (
+        np.array([place_of(name) or (0, 0, 0) for name in names])[:, :dimensions] * np.array([1, -1, 1])[:dimensions]
+    )
+    moved = (
+        2.5 * person + rng.uniform(300, 325, (frames, 1, dimensions)) + rng.uniform(-8, 8, (frames, count, dimensions))
+    )
+    return moved.astype(np.float32)
 
 
 def save_npz(path: Path, **arrays: Any) -> Path:

@@ -114,9 +114,9 @@ def test_many_frames_go_in_chunks(
 def test_clear_errors(keypoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "f.npz")
     bare = tmp_path / "bare.npz"
-    np.savez(bare, keypoints=np.random.default_rng(0).uniform(100, 500, (1, 25, 2)))
+    np.savez(bare, keypoints=np.random.default_rng(0).uniform(100, 500, (1, 25, 2)), layout="openpose_25")
     deep = tmp_path / "deep.npz"
-    np.savez(deep, keypoints3d=np.random.default_rng(0).uniform(0, 1.7, (1, 22, 3)))
+    np.savez(deep, keypoints3d=np.random.default_rng(0).uniform(0, 1.7, (1, 22, 3)), layout="smpl_22")
     for arguments, expected in (
         ([str(deep), "--out", out, "--focal", "500"], "--focal: expected none for 3D keypoints"),
         ([str(deep), "--out", out, "--center", "1", "1"], "--center: expected none for 3D keypoints"),

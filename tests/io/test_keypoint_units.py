@@ -44,7 +44,7 @@ def test_legs_below_the_image_of_a_webcam(kind: str, tmp_path: Path) -> None:
 
     def save(points: NDArray[np.float64]) -> Path:
         if kind == "npz":
-            return save_npz(tmp_path / "x.npz", keypoints=points)
+            return save_npz(tmp_path / "x.npz", keypoints=points, layout="mediapipe_33")
         (tmp_path / "x").mkdir(exist_ok=True)
         for k, frame in enumerate(points):
             listed = [{"x": float(x), "y": float(y), "z": -0.1, "visibility": 0.9} for x, y in frame]
@@ -151,8 +151,9 @@ def test_millimetres_of_few_points_or_few_frames(tmp_path: Path) -> None:
     points = rng.uniform(0, 1.7, (8, 24, 3))
     seen = np.zeros((8, 24))
     seen[:, :3] = 1
+    said = {"layout": "smpl_24"}
     with pytest.raises(ValueError, match="which looks like mm; pass units='mm'"):
-        read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, confidence=seen))
+        read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, confidence=seen, **said))
     for factor, how in ((1000, "more than 4 m"), (100, "more than 4 m"), (0.001, "less than 0.01 m")):
         odd = points.copy()
         odd[3:5] *= factor
@@ -164,17 +165,17 @@ def test_millimetres_of_few_points_or_few_frames(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="of another size than in the others"):
             read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=odd), units="cm")
     points[2, 5] = 300.0  # one point that a triangulation threw far away
-    assert len(read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points)).points) == 8
+    assert len(read_keypoints(save_npz(tmp_path / "x.npz", keypoints3d=points, **said)).points) == 8
 
 
 def test_persons_within_a_pixel_or_a_centimetre(tmp_path: Path) -> None:
     points = random_points(133) / 1000 + 300
-    with pytest.raises(ValueError, match=r"expected pixels, got whole persons of 0.5\d pixels"):
+    with pytest.raises(ValueError, match=r"expected pixels, got whole persons of 0.4\d pixels"):
         read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points))
     one = np.ones((F, 133), np.float32)
     one[:, 1:] = 0
     assert read_keypoints(save_npz(tmp_path / "b.npz", keypoints=points, confidence=one)).points.shape == (F, 133, 2)
-    with pytest.raises(ValueError, match=r"got a person of 0.0005\d units, which no person has in m, cm or mm"):
+    with pytest.raises(ValueError, match=r"got a person of 0.0003\d units, which no person has in m, cm or mm"):
         read_keypoints(
             save_npz(tmp_path / "c.npz", keypoints3d=random_points(55, dimensions=3) / 1e6, layout="smplx_55")
         )
@@ -205,7 +206,7 @@ def test_inches_and_feet_are_no_centimetres(metres: float, tmp_path: Path) -> No
 def test_units_that_the_file_says(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(0, 1.7, (5, 55, 3))
     for key, told in (("units", "mm"), ("unit", "Millimeters")):
-        path = save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, **{key: told})
+        path = save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, layout="smplx_55", **{key: told})
         np.testing.assert_allclose(read_keypoints(path).points.numpy(), points, rtol=1e-5)
         assert read_keypoints(path, units="mm").notes == ()
         with pytest.raises(ValueError, match=r"units: expected 'mm', which x.npz says, got 'cm'; leave it out"):
@@ -216,7 +217,11 @@ def test_units_that_the_file_says(tmp_path: Path) -> None:
 
 
 def test_centred_by_width_has_no_points_past_the_image(tmp_path: Path) -> None:
-    path = save_npz(tmp_path / "x.npz", keypoints=random_points(133) / 325 - 1)  # y up to 0.85
+    path = save_npz(
+        tmp_path / "x.npz",
+        keypoints=np.random.default_rng(0).uniform(-0.85, 0.85, (3, 133, 2)),
+        layout="coco_wholebody",
+    )
     with pytest.raises(
         ValueError, match=r"expected y within 0.562 of 0, .* pass units='normalised_centred', or another"
     ):

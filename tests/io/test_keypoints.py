@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from keypoint_samples import random_points
 
 from poseprior.io.keypoints import read_keypoints
 
@@ -28,8 +29,7 @@ def _write(path: Path, *people: dict[str, list[float]]) -> Path:
 
 
 def test_npz_says_what_it_holds(tmp_path: Path) -> None:
-    points = np.random.default_rng(0).normal(300.0, 100.0, (3, 133, 3)).astype(np.float32)
-    points[..., 2] = 0.5
+    points = np.concatenate([random_points(133), np.full((3, 133, 1), 0.5, np.float32)], -1)
     points[1, 4] = np.nan
     points[1, 4, 2] = 0.7
     np.savez(tmp_path / "a.npz", keypoints=points, focal_length=900.0, image_size=[640, 480])

@@ -13,7 +13,7 @@ from keypoint_samples import F, coco_people, coco_person, random_points, save_np
 
 from poseprior.io.keypoints import KeypointFile, read_keypoints
 
-_POINTS = np.random.default_rng(0).uniform(100, 500, (3, 33, 2))
+_POINTS = random_points(33).astype(np.float64)
 
 
 def _read(folder: Path, arrays: dict[str, Any], **options: Any) -> KeypointFile:
@@ -173,7 +173,7 @@ def test_one_missing_point_in_each_frame(tmp_path: Path, place: int) -> None:
     assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints=points, layout="coco_17")).points) == F
     rooted = np.random.default_rng(0).uniform(-0.9, 0.9, (3, 22, 3))
     rooted[:, 0] = 0  # 3D about the pelvis
-    assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints3d=rooted)).points) == F
+    assert len(read_keypoints(save_npz(tmp_path / "a.npz", keypoints3d=rooted, layout="smpl_22")).points) == F
 
 
 @pytest.mark.parametrize("name", ["occluded", "occlusion", "invalid", "missing"])
