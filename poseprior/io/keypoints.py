@@ -19,7 +19,7 @@ from ..keypoint_layouts import layout as find_layout
 from ._files.frames import in_order, order_notes
 from ._keypoints.checks import check_size, refuse_no_body, usual_confidences
 from ._keypoints.frame import Frame
-from ._keypoints.layout_choice import choose_layout, layout_argument
+from ._keypoints.layout_choice import choose_layout, layout_argument, order_doubts
 from ._keypoints.names import named_layout
 from ._keypoints.npz import read_npz
 from ._keypoints.people import follow, hands_of_one_side
@@ -94,14 +94,14 @@ def read_keypoints(
     source, asked, size = Path(path), layout_argument(layout), check_size("image_size", image_size)
     if source.is_dir() or (source.suffix.lower() == ".json" and source.exists()):
         frames = _frames_of_folder(source) if source.is_dir() else read_frames(source)
-        found = _from_frames(frames, source, asked, person)
+        found, guessed = _from_frames(frames, source, asked, person)
         known = any(frame.normalised for frame in frames)
     elif not source.exists():
         raise ValueError(
             f"path: expected an .npz, a .json or a folder of .json files, got {shown(source)}, which is not there."
         )
     elif source.suffix.lower() == ".npz":
-        found, units = _from_npz(source, asked, person, units)
+        found, guessed, units = _from_npz(source, asked, person, units)
         known = False
     else:
         raise ValueError(
@@ -116,7 +116,9 @@ def read_keypoints(
         )
     size = size or found.image_size
     points = in_units(found.points, found.confidence, find_layout(found.layout), units, size, known=known)
-    return replace(found, points=points, image_size=size)
+    # Not before: coordinates over the width and the height of an image have other proportions.
+    doubts = order_doubts(points, found.confidence, find_layout(found.layout), source) if guessed else ()
+    return replace(found, points=points, image_size=size, notes=found.notes + doubts)
 
 
 def _frames_of_folder(folder: Path) -> list[Frame]:
@@ -138,20 +140,22 @@ def _frames_of_folder(folder: Path) -> list[Frame]:
 
 def _from_npz(
     path: Path, asked: KeypointLayout | None, person: int | None, units: str | None
-) -> tuple[KeypointFile, str | None]:
-    """The keypoints of an `.npz`, and their units."""
+) -> tuple[KeypointFile, bool, str | None]:
+    """The keypoints of an `.npz`, whether their number decided the layout, and their units."""
     if person is not None and (isinstance(person, bool) or person != 0):
         raise ValueError(f"person: expected none for an .npz, which holds one person, got {quoted(person)}.")
     stored = read_npz(path, asked)
-    found = _checked(
+    found, guessed = _checked(
         stored.points, stored.confidence, asked, stored.layout, stored.names, path, notes=stored.notes, named=stored.named,
         focal=stored.focal, center=stored.center, image_size=stored.image_size,
     )  # fmt: skip
-    return found, stored_units(stored.units, units, found.points.shape[-1], path)
+    return found, guessed, stored_units(stored.units, units, found.points.shape[-1], path)
 
 
-def _from_frames(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None, person: int | None) -> KeypointFile:
-    """The frames of detectors, in the order of time."""
+def _from_frames(
+    frames: Sequence[Frame], path: Path, asked: KeypointLayout | None, person: int | None
+) -> tuple[KeypointFile, bool]:
+    """The frames of detectors, in the order of time, and whether the number of points decided the layout."""
     if not frames:
         raise ValueError(f"path: expected keypoints in some frame, got no frame in {shown(path.name)}.")
     frames = hands_of_one_side(list(frames), asked, path)
@@ -190,7 +194,7 @@ def _named(frames: Sequence[Frame], path: Path, asked: KeypointLayout | None) ->
 def _checked(
     points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, names: tuple[str, ...], path: Path,
     notes: tuple[str, ...] = (), named: KeypointLayout | None = None, **more: Any,
-) -> KeypointFile:  # fmt: skip
+) -> tuple[KeypointFile, bool]:  # fmt: skip
     if not bool(torch.isfinite(confidence).all()) or bool((confidence < 0).any()):
         frame = int((~torch.isfinite(confidence) | (confidence < 0)).any(-1).nonzero()[0, 0])
         raise ValueError(
@@ -209,13 +213,7 @@ def _checked(
         raise ValueError(f"path: expected keypoints in some frame, got nobody in {shown(path.name)}.")
     confidence, flags = usual_confidences(confidence, path)
     refuse_no_body(points, confidence, names, path)
-    chosen, decided = choose_layout(points, confidence, asked, stored, path, named)
+    chosen, decided, guessed = choose_layout(points, confidence, asked, stored, path, named)
     points = torch.where((confidence > 0)[..., None], points, torch.full_like(points, math.nan))
-    return KeypointFile(
-        points,
-        confidence,
-        chosen if chosen.name == "own" else chosen.name,
-        names,
-        notes=notes + flags + decided,
-        **more,
-    )
+    layout = chosen if chosen.name == "own" else chosen.name
+    return KeypointFile(points, confidence, layout, names, notes=notes + flags + decided, **more), guessed

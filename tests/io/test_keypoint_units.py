@@ -205,7 +205,7 @@ def test_inches_and_feet_are_no_centimetres(metres: float, tmp_path: Path) -> No
 def test_units_that_the_file_says(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(0, 1.7, (5, 55, 3))
     for key, told in (("units", "mm"), ("unit", "Millimeters")):
-        path = save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, **{key: told})
+        path = save_npz(tmp_path / "x.npz", keypoints3d=points * 1000, layout="smplx_55", **{key: told})
         np.testing.assert_allclose(read_keypoints(path).points.numpy(), points, rtol=1e-5)
         assert read_keypoints(path, units="mm").notes == ()
         with pytest.raises(ValueError, match=r"units: expected 'mm', which x.npz says, got 'cm'; leave it out"):

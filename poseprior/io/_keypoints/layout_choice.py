@@ -12,6 +12,7 @@ from ...keypoint_layouts import LAYOUTS, SMPLX_144, KeypointLayout, LayoutInput,
 from ...keypoint_layouts import layout as find_layout
 from .._files.json_file import read_json
 from .bones import BONES, by_bones
+from .proportions import is_no_person
 
 
 def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
@@ -37,8 +38,8 @@ def layout_argument(layout: LayoutInput | Path | None) -> KeypointLayout | None:
 def choose_layout(
     points: Tensor, confidence: Tensor, asked: KeypointLayout | None, stored: str | None, path: Path,
     named: KeypointLayout | None = None,
-) -> tuple[KeypointLayout, tuple[str, ...]]:  # fmt: skip
-    """The layout of points (F, K, d), and what to note.
+) -> tuple[KeypointLayout, tuple[str, ...], bool]:  # fmt: skip
+    """The layout of points (F, K, d), what to note, and whether only its number of points says that it is this one.
 
     Args:
         points: (F, K, d).
@@ -69,6 +70,7 @@ def choose_layout(
         chosen = asked or named
     if asked is not None and stored not in (None, asked.name):
         notes.append(f"not read: layout {printable(str(stored))!r} of {shown(path.name)}, since another was passed")
+    guessed = chosen is None
     if chosen is None:
         found = layouts_of_length(count)
         if set(found) == set(BONES):
@@ -89,7 +91,21 @@ def choose_layout(
         raise ValueError(
             f"layout: expected {len(chosen)} points for {chosen.name!r}, got {count} in {shown(path.name)}."
         )
-    return chosen, tuple(notes)
+    return chosen, tuple(notes), guessed
+
+
+def order_doubts(points: Tensor, confidence: Tensor, layout: KeypointLayout, path: Path) -> tuple[str, ...]:
+    """What to note of points (F, K, d), in pixels or metres, that make no person in a layout that only their number suggests.
+
+    Several orders of 17 points are told apart by their bones before.
+    """
+    if len(layouts_of_length(len(layout))) > 1 or not is_no_person(points, confidence, layout):
+        return ()
+    return (
+        f"no person has such bones: the {len(layout)} points of {shown(path.name)} were taken in the order of {layout.name!r}, "
+        "the only layout of so many; if they are in another, pass your own table, layout={point: joint} (on the command line "
+        f"--layout table.json), else layout={layout.name!r}",
+    )
 
 
 def _check_names(
