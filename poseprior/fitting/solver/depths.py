@@ -57,7 +57,7 @@ def other_depths(problem: FitProblem, state: BodyState, energy: Tensor, stage: S
         count = num_moved(problem, stage, limb[2])
         ends = [(end, torch.zeros_like(energy, dtype=torch.bool))]
         if limb[2] in _WRISTS and limb[2] in problem.free:
-            ends.append((_mirrored(end, position[:, place[2]], target.camera), count > 0))
+            ends.append((mirrored_hands(end, position[:, place[2]], target.camera), count > 0))
         for there, (turned, mirrored) in product(_places(position[:, place], target.camera), ends):
             poses = replace(state, pose=_moved(problem, state, limb, rotation, position, there, turned)[None])
             elsewhere = (there - position[:, place]).norm(dim=-1).amax(-1) > _MOVED
@@ -85,7 +85,7 @@ def _on_ray(point: Tensor, origin: Tensor, length: Tensor) -> tuple[Tensor, Tens
     return (along - half)[..., None] * ray, (along + half)[..., None] * ray
 
 
-def _mirrored(rotation: Tensor, position: Tensor, camera: Camera) -> Tensor:
+def mirrored_hands(rotation: Tensor, position: Tensor, camera: Camera) -> Tensor:
     """Rotations of hands (B, 3, 3) at (B, 3), in the world, that look nearly alike.
 
     They are reflected along the line of sight, and in the plane of the palm.

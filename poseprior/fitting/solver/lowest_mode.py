@@ -109,7 +109,7 @@ def other_turns(
     for arm in arms(problem):
         shoulder = torch.arange(state.pose.shape[-2], device=energy.device) == arm[0]
         rows = hidden_turns(problem, state, stage, arm).nonzero()[:, 0]
-        for some in _chunks(rows, THETAS * PHIS):
+        for some in chunks(rows, THETAS * PHIS):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = grid_of_turns(part, state.bodies(some), own, arm)
             number, body = _worth(finite_total(part, poses, own), energy[some]).nonzero().unbind(1)
@@ -117,7 +117,7 @@ def other_turns(
     for together in chains(problem):
         moved = torch.tensor([joint for chain in together for joint in chain])
         turns = torch.isin(torch.arange(state.pose.shape[-2]), moved).to(energy.device)
-        for some in _chunks(torch.arange(len(energy), device=energy.device), len(samples)):
+        for some in chunks(torch.arange(len(energy), device=energy.device), len(samples)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = with_turns_of(part, state.bodies(some), own, samples, together)
             away = (geodesic_distance(poses.pose[..., turns, :], state.pose[0, some][:, turns]) > _BACK).any(-1)
@@ -130,7 +130,7 @@ def other_turns(
     rows = (finite_total(problem, poses, stage)[0] < energy - _CLEARLY).nonzero()[:, 0]
     yield poses.bodies(rows), rows, long[rows]
     for joints in hidden_joints(problem, stage):
-        for some in _chunks(joints.any(-1).nonzero()[:, 0], len(samples)):
+        for some in chunks(joints.any(-1).nonzero()[:, 0], len(samples)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
             poses = with_joints_of(state.bodies(some), samples, joints[some])
             lowest, number = finite_total(part, poses, own).min(0)
@@ -158,7 +158,7 @@ def _worth(grid: Tensor, energy: Tensor) -> Tensor:
     return worth.flatten(0, 1)
 
 
-def _chunks(bodies: Tensor, poses: int) -> Iterator[Tensor]:
+def chunks(bodies: Tensor, poses: int) -> Iterator[Tensor]:
     """The bodies, a few at a time, for so many poses of each."""
     return (some for some in bodies.split(max(1, _MOST_ROWS // poses)) if len(some))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from typing import NoReturn
@@ -19,9 +20,10 @@ from ..targets import Keypoints2D, Target
 from ..term import PosePriorTerm
 from .depths import other_depths
 from .descent import descend
+from .hands import other_hands, samples_of_fingers
 from .hypotheses import mode_weights, repeats
 from .initial import hand_coefficients, initial_state
-from .lowest_mode import lowest_mode
+from .lowest_mode import OtherPoses, Poses, lowest_mode
 from .measured_joints import shown_joints, torso_points
 from .outcome import Outcome
 from .problem import FitProblem
@@ -149,9 +151,20 @@ class FitRun:
         if len(state.transl) > 1 or (flat and (self.latent or not problem.can_split(state.transl.shape[1]))):
             return found
         if flat:
-            return lowest_mode(problem, found, stages[-1], other_depths)
+            return lowest_mode(problem, found, stages[-1], self._other_poses())
         again = restart(problem, state, converged, self.start, stages[-1], self._consistent)
         return replace(again, steps=steps + again.steps)
+
+    def _other_poses(self) -> OtherPoses:
+        """Of bodies in pictures: limbs at other depths, then other hands."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        samples = samples_of_fingers(self.problem.terms, generator)
+
+        def poses(problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage) -> Iterator[Poses]:
+            yield from other_depths(problem, state, energy, stage)
+            yield from other_hands(problem, state, energy, stage, samples, self._consistent)
+
+        return poses
 
     def _consistent(self, state: BodyState) -> BodyState:
         """The state with latents and hand coefficients that belong to its pose."""

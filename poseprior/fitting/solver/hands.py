@@ -1,0 +1,100 @@
+"""Hands with the fingers of samples: priors of fingers have several modes, and a picture shows those of a hand that is near.
+
+Fits come to the hand from the prior's mean pose, and end in the mode next to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...rotations import rotmat_to_rotvec
+from ...skeleton import JOINT_SETS
+from ..energy import EnergyTerm
+from ..targets import Keypoints2D
+from ..term import PosePriorTerm
+from .depths import mirrored_hands
+from .descent import descend
+from .lowest_mode import Poses, chunks, finite_total
+from .problem import FitProblem
+from .stages import Stage
+from .starts import prior_poses
+from .state import BodyState
+from .twists import moves_points
+
+#: Wrists, and the fingers beyond them.
+_HANDS = ((20, JOINT_SETS["left_hand"]), (21, JOINT_SETS["right_hand"]))
+#: Samples of each prior of fingers.
+_SAMPLES = 64
+#: Factor on the standard deviation of points under which the samples of a hand are compared, since no sample meets the points
+#: exactly; and how many are minimised.
+_SOFT, _MOST = 8.0, 2
+#: Their first steps, and the thresholds of these as of the stages before the last.
+_STEPS, _TOLERANT, _MEDIAN_FACTOR = 8, 2.0, 2.0
+#: A hand is worth going on with when the energy is then at most this above the body's own, nats.
+_WORTH = 30.0
+
+
+def samples_of_fingers(terms: Sequence[EnergyTerm], generator: torch.Generator) -> tuple[Tensor, frozenset[int]]:
+    """Poses (N, 55, 3) with the fingers of samples of the priors that judge them, and the fingers that have any."""
+    poses, known = torch.zeros(_SAMPLES, 55, 3), set[int]()
+    fingers = {finger for _, hand in _HANDS for finger in hand}
+    for term in terms:
+        joints = fingers.intersection(term.joints) - known
+        if isinstance(term, PosePriorTerm) and joints:
+            index = sorted(joints)
+            poses[:, index] = prior_poses(term.prior, _SAMPLES, generator, latent=False)[0][1:, index].to(poses)
+            known |= joints
+    return poses, frozenset(known)
+
+
+def other_hands(
+    problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage, samples: tuple[Tensor, frozenset[int]],
+    consistent: Callable[[BodyState], BodyState],
+) -> Iterator[Poses]:  # fmt: skip
+    """Bodies with the fingers of samples where points of the hand are measured, as `lowest_mode` takes them.
+
+    The hand stays as it is, or is mirrored along the line of sight.
+
+    Args:
+        problem, stage: what is minimised, with 2D targets alone.
+        state: (1, B).
+        energy: (B,) of the bodies.
+        samples: of `samples_of_fingers`.
+        consistent: makes hand coefficients those of a state's pose.
+    """
+    target = problem.targets[0]
+    assert isinstance(target, Keypoints2D)
+    rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
+    position = position + state.transl[0][:, None]
+    poses, known = samples
+    for wrist, hand in _HANDS:
+        moved = known.intersection(hand, problem.free)
+        if not moved:
+            continue
+        joints = torch.isin(torch.arange(state.pose.shape[-2]), torch.tensor(sorted(moved))).to(energy.device)
+        place = problem.points.chain.index(wrist)
+        above = rotation[:, problem.points.tree.parents[place]]
+        ends = [rotation[:, place]]
+        if wrist in problem.free:
+            ends.append(mirrored_hands(rotation[:, place], position[:, place], target.camera))
+        seen = moves_points(problem, stage, wrist).nonzero()[:, 0]
+        for some in chunks(seen, len(ends) * len(poses)):
+            part, own = problem.of_bodies(some), stage.rows(some, len(energy))
+            pose = torch.where(joints[:, None], poses.to(state.pose)[:, None], state.pose[0, some])
+            every = pose.repeat(len(ends), 1, 1, 1)
+            turns = torch.stack([rotmat_to_rotvec(above[some].mT @ end[some]) for end in ends])
+            every[:, :, wrist] = turns.repeat_interleave(len(poses), 0)
+            many = replace(state.bodies(some).expand(len(every)), pose=every)
+            cost = finite_total(part, many, replace(own, outlier_scale=_SOFT, data_weight=1.0 / _SOFT**2))
+            number = cost.topk(_MOST, 0, largest=False).indices.flatten()
+            body = torch.arange(len(some), device=some.device).repeat(_MOST)
+            candidates, of = consistent(many.rows(number * len(some) + body)), some[body]
+            part, own = problem.of_bodies(of), stage.rows(of, len(energy))
+            first = replace(own, iterations=_STEPS, outlier_scale=_TOLERANT, median_factor=_MEDIAN_FACTOR)
+            candidates, _, _ = descend(part, candidates, part.with_outlier_scales(candidates, first), near=True)
+            rows = (finite_total(part, candidates, own)[0] < energy[of] + _WORTH).nonzero()[:, 0]
+            yield candidates.bodies(rows), of[rows], joints.expand(len(rows), -1)
