@@ -125,9 +125,19 @@ def points(model: nn.Module, bodies: Bodies, joints: tuple[int, ...]) -> Tensor:
     return BodyPoints(model, joints=joints)(bodies.pose, betas=bodies.betas, transl=bodies.transl)
 
 
-def _keypoints(
+def keypoints(
     *, sigma: float, hide: tuple[str, ...] = (), outliers: float = 0.0, name: str = "openpose_25", only: str = ""
 ) -> Callable[[nn.Module, Bodies], Target]:
+    """Makes the points of a layout in a picture, with noise of `sigma` pixels.
+
+    Args:
+        sigma: pixels.
+        hide: how the names of points begin that are not seen.
+        outliers: share of the points that are anywhere in the image.
+        name: of the layout.
+        only: the part of which alone points are seen.
+    """
+
     def make(model: nn.Module, bodies: Bodies) -> Target:
         order = layout(name)
         generator = torch.Generator().manual_seed(7)
@@ -189,15 +199,15 @@ _HAND_POINTS = (*range(40, 55), *range(71, 76))
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("arm-hidden", _keypoints(sigma=5.0, hide=_ARM), hidden=(18, 20)),
-        Task("legs-out-of-frame", _keypoints(sigma=5.0, hide=_LEGS), hidden=(4, 5, 7, 8)),
-        Task("keypoints-5px", _keypoints(sigma=5.0)),
-        Task("keypoints-15px", _keypoints(sigma=15.0)),
-        Task("outliers-20%", _keypoints(sigma=5.0, outliers=0.2)),
+        Task("arm-hidden", keypoints(sigma=5.0, hide=_ARM), hidden=(18, 20)),
+        Task("legs-out-of-frame", keypoints(sigma=5.0, hide=_LEGS), hidden=(4, 5, 7, 8)),
+        Task("keypoints-5px", keypoints(sigma=5.0)),
+        Task("keypoints-15px", keypoints(sigma=15.0)),
+        Task("outliers-20%", keypoints(sigma=5.0, outliers=0.2)),
         Task("joints-20%-missing", _joints(sigma=0.02, missing=0.2), single_view=False),
         Task("markers-12", _markers(sigma=0.01), single_view=False),
         Task(
-            "hand-2d", _keypoints(sigma=1.5, name="openpose_137", only="right_hand"), scored=tuple(range(40, 55)),
+            "hand-2d", keypoints(sigma=1.5, name="openpose_137", only="right_hand"), scored=tuple(range(40, 55)),
             points=_HAND_POINTS, hands=True,
         ),
     )

@@ -191,6 +191,37 @@ def test_people_in_a_list_of_a_torch_file_stay_apart(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_poses(tmp_path / "a.pt", group="1").poses[:, 1:22], pose[1::2, 1:], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["tid", "track_id"])
+def test_lists_beside_numbers_of_people_in_a_torch_file_stay_apart(tmp_path: Path, name: str) -> None:
+    """In every frame in another order."""
+    pose, frames = people(), []
+    for k in range(N):
+        order = [3, 8] if k % 2 else [8, 3]
+        body = [torch.from_numpy(pose[k, 1:]) * (1.0 if number == 3 else 0.5) for number in order]
+        frames.append({name: order, "time": k, "smpl": [{"body_pose": each} for each in body]})
+    torch.save(frames, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="pass group='[38]/smpl' or group='[38]/smpl'"):
+        read_poses(tmp_path / "a.pt")
+    for number, factor in ((3, 1.0), (8, 0.5)):
+        found = read_poses(tmp_path / "a.pt", group=f"{number}/smpl").poses[:, 1:22]
+        np.testing.assert_allclose(found, factor * pose[:, 1:], atol=1e-6)
+
+
+def test_tensors_that_are_not_dense_are_refused(tmp_path: Path) -> None:
+    body, path = torch.ones(3, 63) / 9, tmp_path / "a.pt"
+    torch.save({"body_pose": body, "smpl": {"hands": body.to_sparse()}}, path)
+    with pytest.raises(ValueError, match=r"'smpl/hands' is a sparse, nested or quantized tensor; save .to_dense"):
+        read_poses(path)
+    deep: dict[str, Any] = {"body_pose": body}
+    for _ in range(9):
+        deep = {"a": deep}
+    torch.save(deep, path)
+    with pytest.raises(
+        ValueError, match=r"expected dense tensors and dicts of them, but 'a/.*' is more than 8 dicts and lists deep"
+    ):
+        read_poses(path)
+
+
 def test_frames_without_anybody_in_a_torch_file_are_unobserved(tmp_path: Path) -> None:
     torch.save([{"body_pose": torch.zeros(0, 63)}, *[{"body_pose": torch.ones(1, 63) / 9}] * 3], tmp_path / "a.pt")
     assert read_poses(tmp_path / "a.pt").observed.any(1).tolist() == [False, True, True, True]

@@ -30,6 +30,10 @@ class _Room:
     left: int
 
 
+class _Unusable(ValueError):
+    """A tensor or a dict of a sound file that is not read."""
+
+
 def open_torch(path: Path) -> ArrayFile:
     """The tensors of a file that `torch.save` wrote.
 
@@ -55,6 +59,8 @@ def open_torch(path: Path) -> ArrayFile:
             f"objects ({short(error)}); those are pickles, which are never loaded. For a file that you "
             f"trust:\n{conversion_code(path, 'torch')}"
         ) from None
+    except _Unusable as error:
+        raise ValueError(f"{shown(path)}: expected dense tensors and dicts of them, but {error}.") from None
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         raise ValueError(
             f"{shown(path)}: expected a torch file of tensors and dicts of them, got a damaged one or something else "
@@ -66,12 +72,17 @@ def open_torch(path: Path) -> ArrayFile:
 
 def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[str, NDArray[Any]]]:
     """Tensors and numbers, with the names that lead to them."""
-    if isinstance(value, Mapping) and depth < _DEEPEST:
-        for key, inside in value.items():
+    if depth > _DEEPEST:
+        raise _Unusable(f"{printable(name)!r} is more than {_DEEPEST} dicts and lists deep; save it in fewer")
+    if isinstance(value, Mapping):
+        for key, inside in _by_person(value).items():
             yield from _leaves(inside, f"{name}/{key}" if name else str(key), depth + 1, room)
-    elif isinstance(value, list | tuple) and value and depth < _DEEPEST:
+    elif isinstance(value, list | tuple) and value:
         yield from _stacked(value, name, depth, room)
-    elif isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
+    elif isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_quantized or value.is_nested:
+            # Not made dense here: indices that are damaged would be read without a check.
+            raise _Unusable(f"{printable(name)!r} is a sparse, nested or quantized tensor; save .to_dense() or .dequantize()")
         plain = value.detach()
         room.left -= plain.numel() * plain.element_size()
         if room.left < 0:
@@ -79,6 +90,20 @@ def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[st
         yield name or "poses", (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
     elif isinstance(value, bool | int | float | str):
         yield name, np.asarray(value)
+
+
+def _by_person(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Lists beside the numbers of the people that their entries are of, in any order, as a dict of each person."""
+    ids = next((value[key] for key in ("tid", "track_id", "track_ids") if key in value), None)
+    if not isinstance(ids, list | tuple) or len(set(map(_number, ids))) < len(ids):
+        return value
+    lists = [key for key, each in value.items() if isinstance(each, list | tuple) and len(each) == len(ids)]
+    people = {_number(each): {key: value[key][place] for key in lists} for place, each in enumerate(ids)}
+    return {key: each for key, each in value.items() if key not in lists} | people
+
+
+def _number(person: Any) -> str:
+    return str(person.tolist() if isinstance(person, Tensor) else person)
 
 
 def _stacked(
@@ -91,8 +116,7 @@ def _stacked(
     if all(isinstance(value, Mapping) and "id" in value for value in values):
         people: dict[str, list[Any]] = {}
         for value in values:
-            person = str(value["id"].tolist() if isinstance(value["id"], Tensor) else value["id"])
-            people.setdefault(person, []).append({k: v for k, v in value.items() if k != "id"})
+            people.setdefault(_number(value["id"]), []).append({k: v for k, v in value.items() if k != "id"})
         yield from _leaves({k: v[0] if len(v) == 1 else v for k, v in people.items()}, name, depth, room)
         return
     rows = [dict(_leaves(value, name, depth + 1, room)) for value in values]
