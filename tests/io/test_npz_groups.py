@@ -200,7 +200,7 @@ def test_lists_beside_numbers_of_people_in_a_torch_file_stay_apart(tmp_path: Pat
         body = [torch.from_numpy(pose[k, 1:]) * (1.0 if number == 3 else 0.5) for number in order]
         frames.append({name: order, "time": k, "smpl": [{"body_pose": each} for each in body]})
     torch.save(frames, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="pass group='[38]/smpl' or group='[38]/smpl'"):
+    with pytest.raises(ValueError, match=r"pass group='[38]/smpl' or group='[38]/smpl'"):
         read_poses(tmp_path / "a.pt")
     for number, factor in ((3, 1.0), (8, 0.5)):
         found = read_poses(tmp_path / "a.pt", group=f"{number}/smpl").poses[:, 1:22]
