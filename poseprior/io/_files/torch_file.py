@@ -82,7 +82,9 @@ def _leaves(value: Any, name: str, depth: int, room: _Room) -> Iterator[tuple[st
     elif isinstance(value, Tensor):
         if value.layout != torch.strided or value.is_quantized or value.is_nested:
             # Not made dense here: indices that are damaged would be read without a check.
-            raise _Unusable(f"{printable(name)!r} is a sparse, nested or quantized tensor; save .to_dense() or .dequantize()")
+            raise _Unusable(
+                f"{printable(name)!r} is a sparse, nested or quantized tensor; save .to_dense() or .dequantize()"
+            )
         plain = value.detach()
         room.left -= plain.numel() * plain.element_size()
         if room.left < 0:
