@@ -31,7 +31,7 @@ _HANDS = ((20, JOINT_SETS["left_hand"]), (21, JOINT_SETS["right_hand"]))
 _SAMPLES = 64
 #: Factor on the standard deviation of points under which the samples of a hand are compared, since no sample meets the points
 #: exactly; and how many are minimised.
-_SOFT, _MOST = 8.0, 2
+_SOFT, _MOST = 3.0, 2
 #: Their first steps, and the thresholds of these as of the stages before the last.
 _STEPS, _TOLERANT, _MEDIAN_FACTOR = 8, 2.0, 2.0
 #: A hand is worth going on with when the energy is then at most this above the body's own, nats.
