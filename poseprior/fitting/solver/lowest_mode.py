@@ -1,10 +1,11 @@
 """`lowest_mode`: of several minima that cost the targets nearly the same, the lowest.
 
-Pictures do not show depths: `depths.other_depths` puts limbs at others. Joints in 3D do not show how a limb is turned about
-its bones, nor where a hand points whose fingers nobody measured. There priors with several modes have several minima, which
-`other_turns` looks for by energies alone: on a grid of turns of each arm, with arms, legs, spines and necks turned as in
-samples, and with the hands, feet, heads and fingers of samples. Rotvecs that have grown beyond pi are another: their shorter
-twins may cost less. Only the promising poses are minimised.
+Pictures do not show depths: `depths.other_depths` puts limbs at others, and `hands.other_hands` tries the fingers of samples.
+
+Joints in 3D do not show how a limb is turned about its bones, nor where a hand points whose fingers nobody measured. There
+priors with several modes have several minima, which `other_turns` looks for by energies alone: on a grid of turns of each
+arm, with arms, legs, spines and necks turned as in samples, and with the hands, feet, heads and fingers of samples. Rotvecs
+that have grown beyond pi are another: their shorter twins may cost less. Only the promising poses are minimised.
 """
 
 from __future__ import annotations
