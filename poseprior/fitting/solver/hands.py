@@ -89,6 +89,9 @@ def other_hands(
             turns = torch.stack([rotmat_to_rotvec(above[some].mT @ end[some]) for end in ends])
             every[:, :, wrist] = turns.repeat_interleave(len(poses), 0)
             many = replace(state.bodies(some).expand(len(every)), pose=every)
+            if many.hands is not None:  # what coefficients can take of the samples
+                many = consistent(many)
+                many = own.variables.apply(many, own.variables.zero(many))
             cost = finite_total(part, many, replace(own, outlier_scale=_SOFT, data_weight=1.0 / _SOFT**2))
             number = cost.topk(_MOST, 0, largest=False).indices.flatten()
             body = torch.arange(len(some), device=some.device).repeat(_MOST)

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 import poseprior
 from poseprior.fitting import BodyPoints, Camera, EnergyTerm, FitBodyConfig, Keypoints2D, PosePriorTerm, fit_body
+from poseprior.fitting.body.hand_convention import HandConvention
 from poseprior.fitting.energy import PoseParams
+from poseprior.fitting.solver import hands as hands_module
 from poseprior.fitting.solver.hands import other_hands, samples_of_fingers
 from poseprior.fitting.solver.initial import start_state
 from poseprior.fitting.solver.problem import FitProblem
 from poseprior.fitting.solver.stages import Stage
-from poseprior.fitting.solver.state import BodyState, Variables
+from poseprior.fitting.solver.state import BodyState, Variables, decode_hands
 
 LEFT, RIGHT = tuple(range(25, 40)), tuple(range(40, 55))
 CAMERA = Camera(1200.0, (960.0, 540.0))
@@ -126,3 +128,25 @@ def test_fits_find_the_fingers_of_pictures(
         fit_body(model, target, prior=prior, terms=[hand_term], config=config, start=start) for start in (None, truth)
     )
     assert bool(own.converged.all()) and (own.energy < best.energy + 0.5).all()
+
+
+def test_samples_are_judged_as_hand_coefficients_can_take_them(
+    make_model: Callable[..., nn.Module], people: Tensor, hand_term: PosePriorTerm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few PCA coefficients take few of the samples' fingers: the energies that choose samples are of those poses."""
+    truth = _with_hands(people, hand_term, seed=3)[2:3]
+    target = _seen(make_model(), truth, tuple(j for j in range(55) if j not in (22, 23, 24)))
+    model, judged, total = make_model(use_pca=True, num_pca_comps=6), [], hands_module.finite_total
+
+    def judges(problem: FitProblem, state: BodyState, stage: Stage) -> Tensor:
+        judged.append(state)
+        return total(problem, state, stage)
+
+    monkeypatch.setattr(hands_module, "finite_total", judges)
+    fit_body(
+        model, target, prior=poseprior.load("body-mixture"), terms=[hand_term], config=FitBodyConfig(iterations=10)
+    )
+    assert judged
+    for state in judged:
+        assert state.hands is not None
+        torch.testing.assert_close(state.pose[..., 25:, :], decode_hands(state.hands, HandConvention.of(model)))
