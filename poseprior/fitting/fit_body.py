@@ -57,7 +57,8 @@ def fit_body(
             used when it is not zero. The `betas` and `expression` of a dict are where shape and face start; its `transl` has
             no effect, since bodies are placed where the points are.
         betas: (nb,) or (B, nb), a known shape, which is then kept.
-        num_hypotheses: keep this many modes, with posterior weights (Laplace's approximation).
+        num_hypotheses: keep this many modes, with posterior weights (Laplace's approximation). With more than one, the
+            modes are those that the starts reach; other depths and hands are not tried.
         config: `FitBodyConfig`.
         progress: show a bar of the stages.
 

@@ -25,7 +25,7 @@ from ._trimesh import import_trimesh
 _COLUMNS = 4
 _CELL = 3.2  # inches
 _LEGEND = "dots: measured points, yellow (on the body) to red (4.5 sigma off or more); lines: to the body's own point"
-_LETTERS, _LINE = 16, 0.16  # letters of the legend in an inch, and inches between its lines
+_LETTERS, _LINE = 16, 0.18  # letters of the legend in an inch, and inches between its lines
 _SKIN = np.array([0.62, 0.72, 0.90])
 _MARGIN = 0.15
 _SPACING, _DEPTH = 1.2, 1.4  # metres between the bodies of a scene, side by side and one behind the other
@@ -81,14 +81,14 @@ def plot_fit(
     columns = min(_COLUMNS, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     legend = textwrap.fill(_LEGEND, int(_LETTERS * _CELL * columns))
-    below = _LINE * (legend.count("\n") + 1)
+    below = _LINE * (legend.count("\n") + 1) + 0.05
     height = _CELL * rows + 0.2 + below
     figure = new_figure(figsize=(_CELL * columns, height))
     for number, frame in enumerate(chosen):
         axes = figure.add_subplot(rows, columns, number + 1)
         view.draw(axes, frame)
         axes.set_title(titles[number] if titles else f"frame {frame}", fontsize=9)
-    figure.text(0.01, 0.005, legend, fontsize=8, color="0.3")
+    figure.text(0.01, 0.05 / height, legend, fontsize=8, color="0.3")
     figure.tight_layout(rect=(0, below / height, 1, 1))
     save_picture(figure, path, dpi, usual_dpi=110)
     return figure

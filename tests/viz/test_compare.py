@@ -11,8 +11,7 @@ from torch import nn
 
 from poseprior.fitting import FitBodyConfig, Joints3D, fit_body, stand_in_body
 from poseprior.params import pose_to_smplx
-from poseprior.viz import plot_fits
-from poseprior.viz.fits import plot_fit
+from poseprior.viz import plot_fit, plot_fits
 
 smplx = pytest.importorskip("smplx")
 pytest.importorskip("matplotlib")

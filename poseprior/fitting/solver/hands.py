@@ -44,7 +44,7 @@ def samples_of_fingers(terms: Sequence[EnergyTerm], generator: torch.Generator) 
     fingers = {finger for _, hand in _HANDS for finger in hand}
     for term in terms:
         joints = fingers.intersection(term.joints) - known
-        if isinstance(term, PosePriorTerm) and joints:
+        if isinstance(term, PosePriorTerm) and term.weight > 0 and joints:
             index = sorted(joints)
             poses[:, index] = prior_poses(term.prior, _SAMPLES, generator, latent=False)[0][1:, index].to(poses)
             known |= joints
@@ -92,12 +92,20 @@ def other_hands(
             if many.hands is not None:  # what coefficients can take of the samples
                 many = consistent(many)
                 many = own.variables.apply(many, own.variables.zero(many))
-            cost = finite_total(part, many, replace(own, outlier_scale=_SOFT, data_weight=1.0 / _SOFT**2))
-            number = cost.topk(_MOST, 0, largest=False).indices.flatten()
-            body = torch.arange(len(some), device=some.device).repeat(_MOST)
-            candidates, of = consistent(many.rows(number * len(some) + body)), some[body]
-            part, own = problem.of_bodies(of), stage.rows(of, len(energy))
-            first = replace(own, iterations=_STEPS, outlier_scale=_TOLERANT, median_factor=_MEDIAN_FACTOR)
-            candidates, _, _ = descend(part, candidates, part.with_outlier_scales(candidates, first), near=True)
-            rows = (finite_total(part, candidates, own)[0] < energy[of] + _WORTH).nonzero()[:, 0]
+            candidates, body = _lowest(part, many, own)
+            of = some[body]
+            cost = finite_total(problem.of_bodies(of), candidates, stage.rows(of, len(energy)))[0]
+            rows = (cost < energy[of] + _WORTH).nonzero()[:, 0]
             yield candidates.bodies(rows), of[rows], joints.expand(len(rows), -1)
+
+
+def _lowest(problem: FitProblem, many: BodyState, stage: Stage) -> tuple[BodyState, Tensor]:
+    """The poses (1, R) of poses (N, B) that explain their bodies best, after their first steps, and whose they are (R,)."""
+    bodies = many.transl.shape[1]
+    cost = finite_total(problem, many, replace(stage, outlier_scale=_SOFT, data_weight=1.0 / _SOFT**2))
+    rows = cost.topk(_MOST, 0, largest=False).indices.flatten() * bodies
+    body = torch.arange(bodies, device=rows.device).repeat(_MOST)
+    part, own = problem.of_bodies(body), stage.rows(body, bodies)
+    first = replace(own, iterations=_STEPS, outlier_scale=_TOLERANT, median_factor=_MEDIAN_FACTOR)
+    candidates = many.rows(rows + body)
+    return descend(part, candidates, part.with_outlier_scales(candidates, first), near=True)[0], body
