@@ -10,6 +10,7 @@ that have grown beyond pi are another: their shorter twins may cost less. Only t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -62,7 +63,7 @@ OtherPoses = Callable[[FitProblem, BodyState, Tensor, Stage], Iterator[Poses]]
 
 
 @torch.no_grad()
-def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, other_poses: OtherPoses) -> Outcome:
+def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, *other_poses: OtherPoses) -> Outcome:
     """Bodies in the lowest mode that is found, each from where it ended.
 
     Args:
@@ -79,7 +80,8 @@ def lowest_mode(problem: FitProblem, found: Outcome, stage: Stage, other_poses: 
     rows = torch.arange(bodies, device=energy.device)
     for _ in range(_ROUNDS):
         part, own = problem.of_bodies(rows), stage.rows(rows, bodies)
-        candidates, of, moved = _joined(state, other_poses(part, state.bodies(rows), energy[rows], own))
+        every = (other(part, state.bodies(rows), energy[rows], own) for other in other_poses)
+        candidates, of, moved = _joined(state, itertools.chain.from_iterable(every))
         candidates, of, count = _promising(problem, state, energy, stage, candidates, rows[of], moved)
         steps += count
         if not len(of):

@@ -1,4 +1,4 @@
-"""Which joints move the measured points, and which measured points belong to the torso."""
+"""Which joints move the measured points, and which measured points belong to the torso and the face."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..targets import Target
 
 #: Joints whose points place the torso in space.
 _TORSO = (0, 1, 2, 3, 6, 9, 12, 13, 14, 16, 17)
+#: The first joint of smplx that is a face landmark.
+_FIRST_LANDMARK = 76
 
 
 def torso_points(target: Target, model: nn.Module) -> Tensor:
@@ -64,3 +66,9 @@ def _moving(model: nn.Module, weights: Tensor, kind: str, index: int) -> list[in
             return [22]  # face landmarks: the jaw, and the head above it
         index = int(extra[index])
     return (weights[index] > 0.05).nonzero()[:, 0].tolist()
+
+
+def landmarks(target: Target) -> Tensor:
+    """(K,) bool: points that the expression moves."""
+    marks = [j >= _FIRST_LANDMARK for j in target.joints] + [False] * len(target.vertices)
+    return torch.tensor(marks, device=target.points.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import torch
@@ -16,15 +16,15 @@ from ..body.hand_convention import HandConvention
 from ..coordinates import coordinates_of
 from ..energy import PoseParams
 from ..result import BodyFit
-from ..targets import Keypoints2D, Target
+from ..targets import Keypoints2D
 from ..term import PosePriorTerm
 from .depths import other_depths
 from .descent import descend
 from .hands import other_hands, samples_of_fingers
 from .hypotheses import mode_weights, repeats
 from .initial import hand_coefficients, initial_state
-from .lowest_mode import OtherPoses, Poses, lowest_mode
-from .measured_joints import shown_joints, torso_points
+from .lowest_mode import lowest_mode
+from .measured_joints import landmarks, shown_joints, torso_points
 from .outcome import Outcome
 from .problem import FitProblem
 from .restarts import fit_from_points, lowest, restart, with_fits
@@ -40,8 +40,6 @@ _JUDGE = 4.0
 _FIRST, _SECOND = 10, 13
 #: Starts of fits to points in 3D in latent space: decoders have local minima, and starts that end alike cost little.
 _LATENT_STARTS = 4
-#: The first joint of smplx that is a face landmark.
-_FIRST_LANDMARK = 76
 
 
 class FitRun:
@@ -74,7 +72,7 @@ class FitRun:
         parts = [torch.tensor([p in ("body", "feet", "marker") for p in t.parts]) for t in problem.targets]
         self.body_points = [v & p.to(v.device) for v, p in zip(self.visible, parts, strict=True)]
         self.any_detail = any(bool((v & ~b).any()) for v, b in zip(self.visible, self.body_points, strict=True))
-        self.face = any(bool((v & _landmarks(t)).any()) for v, t in zip(self.visible, problem.targets, strict=True))
+        self.face = any(bool((v & landmarks(t)).any()) for v, t in zip(self.visible, problem.targets, strict=True))
 
     def fit(self, progress: bool) -> BodyFit:
         """Run the stages."""
@@ -151,20 +149,11 @@ class FitRun:
         if len(state.transl) > 1 or (flat and (self.latent or not problem.can_split(state.transl.shape[1]))):
             return found
         if flat:
-            return lowest_mode(problem, found, stages[-1], self._other_poses())
+            samples = samples_of_fingers(problem.terms, torch.Generator().manual_seed(self.config.seed))
+            hands = partial(other_hands, samples=samples, consistent=self._consistent)
+            return lowest_mode(problem, found, stages[-1], other_depths, hands)
         again = restart(problem, state, converged, self.start, stages[-1], self._consistent)
         return replace(again, steps=steps + again.steps)
-
-    def _other_poses(self) -> OtherPoses:
-        """Of bodies in pictures: limbs at other depths, then other hands."""
-        generator = torch.Generator().manual_seed(self.config.seed)
-        samples = samples_of_fingers(self.problem.terms, generator)
-
-        def poses(problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage) -> Iterator[Poses]:
-            yield from other_depths(problem, state, energy, stage)
-            yield from other_hands(problem, state, energy, stage, samples, self._consistent)
-
-        return poses
 
     def _consistent(self, state: BodyState) -> BodyState:
         """The state with latents and hand coefficients that belong to its pose."""
@@ -304,9 +293,3 @@ class FitRun:
         if self.convention.num_coefficients is not None:
             other |= set(range(25, 55))
         return tuple(j for j in free if j not in other)
-
-
-def _landmarks(target: Target) -> Tensor:
-    """(K,) bool: points that the expression moves."""
-    marks = [j >= _FIRST_LANDMARK for j in target.joints] + [False] * len(target.vertices)
-    return torch.tensor(marks, device=target.points.device)
