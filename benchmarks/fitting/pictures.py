@@ -106,7 +106,7 @@ def measure(model: nn.Module, bodies: Bodies, target: Target, priors: str, name:
     start = bodies.pose if name == "from the true pose" else None
     with contextlib.ExitStack() as without:
         for part in _FITS[name]:
-            without.enter_context(patch(_RUN + part, lambda *_: iter(())))
+            without.enter_context(patch(_RUN + part, lambda *_, **__: iter(())))
         started = time.process_time()
         fit = fit_body(model, target, prior=first, terms=terms, start=start)
         seconds = time.process_time() - started

@@ -1,6 +1,6 @@
-"""Hands with the fingers of samples: priors of fingers have several modes, and a picture shows those of a hand that is near.
+"""Hands with the fingers of samples: a prior of hands has several modes, and a fit ends in the one next to where it began.
 
-Fits come to the hand from the prior's mean pose, and end in the mode next to that.
+Fits begin with the prior's mean pose. So hands that a picture shows are also given the fingers of samples.
 """
 
 from __future__ import annotations
