@@ -61,8 +61,8 @@ def people_to_calibrate_on(data: Path, prior: PosePrior) -> PoseDataset:
     return found
 
 
-def calibrate_file(prior: PosePrior, path: Path, people: PoseDataset) -> None:
-    """Write percentiles into the file of a prior, as the evaluation after its training does."""
+def add_percentiles(prior: PosePrior, people: PoseDataset, *, progress: bool) -> None:
+    """Calibrate a prior on held-out people, with the jitter, the rig noise and the seed that its training wrote down."""
     from .._shown import training_facts
     from ..evaluation.calibration import calibrate
     from ..training.rig_noise import RigNoise
@@ -75,8 +75,13 @@ def calibrate_file(prior: PosePrior, path: Path, people: PoseDataset) -> None:
         rig_noise=None if noise is None else RigNoise.from_dict(noise),
         jitter=facts.get("jitter", 0.0),
         seed=facts.get("seed", 0),
-        progress=True,
+        progress=progress,
     ).to_dict()
+
+
+def calibrate_file(prior: PosePrior, path: Path, people: PoseDataset) -> None:
+    """Write percentiles into the file of a prior, as the evaluation after its training does."""
+    add_percentiles(prior, people, progress=True)
     prior.save(path)
     print(f"percentiles: {path} now holds those of {people.num_subjects or 'unknown'} held-out people")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _train_options as train_options
 from ._busy import busy
-from ._calibrate import how_to_calibrate
+from ._calibrate import add_percentiles, how_to_calibrate
 from ._common import reading, say_notes
 from ._models import Global, HandVae
 from ._other_run import refuse_another_run, reproducible
@@ -157,21 +157,13 @@ class Train(TrainOptions):
         options: FitOptions,
     ) -> tuple[dict[str, Any], str]:
         """Calibrate and evaluate the prior, and save it with its numbers; these, and the split they are of."""
-        from ..evaluation.calibration import calibrate
         from ..evaluation.report import evaluate
         from ..io.atomic import write_json
         from ..recipes import record
 
         progress = options.progress
         if "val" in splits:
-            prior.metadata["calibration"] = calibrate(
-                prior,
-                splits["val"],
-                rig_noise=options.rig_noise,
-                jitter=options.jitter,
-                seed=options.seed,
-                progress=progress,
-            ).to_dict()
+            add_percentiles(prior, splits["val"], progress=progress)
         if recipe is not None:
             record(prior, recipe, parts, licence=self.licence)
         held_out = "test" if "test" in splits else "val" if "val" in splits else "train"
