@@ -98,6 +98,10 @@ class Camera:
             points = points + self.translation.to(points)[..., None, :]
         return points
 
+    def to_world_axes(self, steps: Tensor) -> Tensor:
+        """Steps or directions (*lead, B, K, 3) along the axes of the world, of those along the axes of the camera."""
+        return steps if self.rotation is None else steps @ self.rotation.to(steps)
+
     def project(self, points: Tensor) -> Tensor:
         """Pixels (*lead, B, K, 2) of world points (*lead, B, K, 3); finite for points behind the camera too."""
         return self.pixels(self.to_camera(points))

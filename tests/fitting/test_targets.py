@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from poseprior.fitting import Camera, Joints3D, Keypoints2D, Markers
-from poseprior.rotations import random_rotvec
+from poseprior.rotations import random_rotvec, rotvec_to_rotmat
 
 _CAMERA = Camera(1000.0, (500.0, 400.0))
 
@@ -36,6 +36,18 @@ def test_projection_is_the_pinhole_s() -> None:
     torch.testing.assert_close(
         camera.select(torch.tensor([1])).project(points[:, 1:]), camera.project(points)[:, 1:]
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [(), (4,)])
+def test_steps_of_a_camera_are_those_of_the_world(batch: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rotation = rotvec_to_rotmat(random_rotvec(*batch, generator=generator, dtype=torch.float64))
+    shift = torch.randn(*batch, 3, generator=generator, dtype=torch.float64)
+    camera = Camera(1000.0, (500.0, 500.0), rotation=rotation, translation=shift)
+    here, there = torch.randn(2, 3, 4, 5, 3, generator=generator, dtype=torch.float64)
+    found = camera.to_world_axes(camera.to_camera(there) - camera.to_camera(here))
+    torch.testing.assert_close(found, there - here)
+    assert torch.equal(Camera(1000.0, (500.0, 500.0)).to_world_axes(here), here)
 
 
 def test_small_residuals_cost_a_gaussian_and_large_ones_the_cap() -> None:

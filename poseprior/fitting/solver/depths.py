@@ -46,7 +46,7 @@ def other_depths(problem: FitProblem, state: BodyState, energy: Tensor, stage: S
     """
     target = problem.targets[0]
     assert isinstance(target, Keypoints2D)
-    rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
+    rotation, position = problem.frames(state)
     position = position + state.transl[0][:, None]
     for limb in _LIMBS:
         if not set(limb[:2]) <= set(problem.free) or problem.judged.isdisjoint(limb):
@@ -74,7 +74,7 @@ def _places(position: Tensor, camera: Camera) -> Iterator[Tensor]:
     for first in _on_ray(middle, top, upper):
         for second in _on_ray(end, first, lower):
             step = torch.stack((top, first, second), -2) - local
-            yield position + (step if camera.rotation is None else step @ camera.rotation.to(step))
+            yield position + camera.to_world_axes(step)
 
 
 def _on_ray(point: Tensor, origin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,9 +90,7 @@ def mirrored_hands(rotation: Tensor, position: Tensor, camera: Camera) -> Tensor
 
     They are reflected along the line of sight, and in the plane of the palm.
     """
-    sight = normalize(camera.to_camera(position[:, None])[:, 0], dim=-1)[..., None]
-    if camera.rotation is not None:
-        sight = camera.rotation.to(sight).mT @ sight
+    sight = camera.to_world_axes(normalize(camera.to_camera(position[:, None]), dim=-1)).mT
     reflected = rotation - 2.0 * sight @ (sight.mT @ rotation)
     return reflected * rotation.new_tensor(_PALM)
 

@@ -5,7 +5,7 @@ Fits begin with the prior's mean pose. So hands that a picture shows are also gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,12 +18,13 @@ from ..targets import Keypoints2D
 from ..term import PosePriorTerm
 from .depths import mirrored_hands
 from .descent import descend
+from .initial import hand_coefficients
 from .lowest_mode import Poses, chunks, finite_total
 from .problem import FitProblem
 from .stages import Stage
 from .starts import prior_poses
 from .state import BodyState
-from .twists import moves_points
+from .twists import moves_points, with_joints_of
 
 #: Wrists, and the fingers beyond them.
 _HANDS = ((20, JOINT_SETS["left_hand"]), (21, JOINT_SETS["right_hand"]))
@@ -52,9 +53,8 @@ def samples_of_fingers(terms: Sequence[EnergyTerm], generator: torch.Generator) 
 
 
 def other_hands(
-    problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage, samples: tuple[Tensor, frozenset[int]],
-    consistent: Callable[[BodyState], BodyState],
-) -> Iterator[Poses]:  # fmt: skip
+    problem: FitProblem, state: BodyState, energy: Tensor, stage: Stage, samples: tuple[Tensor, frozenset[int]]
+) -> Iterator[Poses]:
     """Bodies with the fingers of samples where points of the hand are measured, as `lowest_mode` takes them.
 
     The hand stays as it is, or is mirrored along the line of sight.
@@ -64,11 +64,10 @@ def other_hands(
         state: (1, B).
         energy: (B,) of the bodies.
         samples: of `samples_of_fingers`.
-        consistent: makes hand coefficients those of a state's pose.
     """
     target = problem.targets[0]
     assert isinstance(target, Keypoints2D)
-    rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
+    rotation, position = problem.frames(state)
     position = position + state.transl[0][:, None]
     poses, known = samples
     for wrist, hand in _HANDS:
@@ -84,13 +83,13 @@ def other_hands(
         seen = moves_points(problem, stage, wrist).nonzero()[:, 0]
         for some in chunks(seen, len(ends) * len(poses)):
             part, own = problem.of_bodies(some), stage.rows(some, len(energy))
-            pose = torch.where(joints[:, None], poses.to(state.pose)[:, None], state.pose[0, some])
-            every = pose.repeat(len(ends), 1, 1, 1)
+            sampled = with_joints_of(state.bodies(some), poses, joints.expand(len(some), -1))
+            every = sampled.pose.repeat(len(ends), 1, 1, 1)
             turns = torch.stack([rotmat_to_rotvec(above[some].mT @ end[some]) for end in ends])
             every[:, :, wrist] = turns.repeat_interleave(len(poses), 0)
             many = replace(state.bodies(some).expand(len(every)), pose=every)
             if many.hands is not None:  # what coefficients can take of the samples
-                many = consistent(many)
+                many = replace(many, hands=hand_coefficients(every, own.variables.convention))
                 many = own.variables.apply(many, own.variables.zero(many))
             candidates, body = _lowest(part, many, own)
             of = some[body]

@@ -72,6 +72,10 @@ class FitProblem:
             points = self.points(pose, betas=betas, expression=expression).unflatten(0, (starts, bodies))
         return points + state.transl[:, :, None].to(points)
 
+    def frames(self, state: BodyState) -> tuple[Tensor, Tensor]:
+        """`BodyPoints.frames` of one start of B bodies: rotations (B, K, 3, 3), and positions (B, K, 3) without `transl`."""
+        return self.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
+
     def turns(self, state: BodyState) -> tuple[Tensor, Tensor, Tensor]:
         """`BodyPoints.turns` of the S B bodies, and what they carry (K, C)."""
         axes, position = self.points.turns(

@@ -150,8 +150,7 @@ class FitRun:
             return found
         if flat:
             samples = samples_of_fingers(problem.terms, torch.Generator().manual_seed(self.config.seed))
-            hands = partial(other_hands, samples=samples, consistent=self._consistent)
-            return lowest_mode(problem, found, stages[-1], other_depths, hands)
+            return lowest_mode(problem, found, stages[-1], other_depths, partial(other_hands, samples=samples))
         again = restart(problem, state, converged, self.start, stages[-1], self._consistent)
         return replace(again, steps=steps + again.steps)
 

@@ -111,9 +111,7 @@ def place_in_view(problem: FitProblem, state: BodyState, target: Keypoints2D, nu
     # Of a frame without points, `ours` is 0; its body is then moved from where its pelvis is.
     pelvis = target.camera.to_camera(body[..., :1, :])[..., 0, :]
     step = torch.cat((theirs * depth, depth), -1) - torch.where(seen.any(-2), ours, pelvis)
-    if target.camera.rotation is not None:
-        step = (target.camera.rotation.to(step).mT @ step[..., None])[..., 0]
-    return replace(state, transl=state.transl + step)
+    return replace(state, transl=state.transl + target.camera.to_world_axes(step[..., None, :])[..., 0, :])
 
 
 def between_seen(state: BodyState, seen: Tensor) -> BodyState:

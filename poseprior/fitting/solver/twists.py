@@ -87,7 +87,7 @@ def turned(
     """
     shoulder, elbow, wrist = arm
     pose = state.pose[0]
-    rotation, position = problem.points.frames(pose, betas=state.betas[0], expression=state.expression[0])
+    rotation, position = problem.frames(state)
     place = {joint: k for k, joint in enumerate(problem.points.chain)}
 
     def bone(upper: int, lower: int) -> Tensor:
@@ -149,7 +149,7 @@ def with_turns_of(
     chain is: bones point where they did, and are turned about their own lengths as in the pose. The last joint takes its
     rotation from the pose; if it moves measured points, it keeps the one that it has in the world.
     """
-    rotation, position = problem.points.frames(state.pose[0], betas=state.betas[0], expression=state.expression[0])
+    rotation, position = problem.frames(state)
     place = {joint: k for k, joint in enumerate(problem.points.chain)}
     many = state.pose[0].expand(len(poses), *state.pose[0].shape).clone()
     for chain in chains:

@@ -94,7 +94,7 @@ def test_hands_that_are_seen_are_tried(model: nn.Module, people: Tensor, hand_te
     def hands(joints: tuple[int, ...], free: tuple[int, ...]) -> list[tuple[BodyState, Tensor, Tensor]]:
         problem, state, stage = _problem(model, people, joints, hand_term, free)
         energy = problem.total(state, stage)[0]
-        found = list(other_hands(problem, state, energy, stage, samples, lambda state: state))
+        found = list(other_hands(problem, state, energy, stage, samples))
         for poses, rows, _ in found:
             part = problem.of_bodies(rows)
             assert (part.total(poses, stage.rows(rows, len(energy)))[0] < energy[rows] + 30.0).all()
